@@ -1,0 +1,46 @@
+"""The Rust engine's contract. Private: only `ocidiff.layer.rust` imports it.
+
+`poll` is called about twenty times a second from the calling thread with (entries, bytes_plain, bytes_blob); a false answer
+cancels, an exception cancels and is raised again. No thread outlives a call.
+"""
+
+from collections.abc import Callable
+from typing import Final, final
+
+_Poll = Callable[[int, int, int], bool]
+
+__version__: Final[str]
+
+def write_layer(
+    lower: bytes | None,
+    upper: bytes,
+    sink: int,
+    *,
+    compression: str,
+    level: int | None,
+    threads: int,
+    profile: str,
+    source_date_epoch: int | None,
+    poll: _Poll | None,
+) -> tuple[str, int, str, int, int, int, int, int, dict[str, int]]:
+    """(digest, size, diff_id, uncompressed_size, added, modified, deleted, entries, skipped)."""
+
+def apply_layer(
+    source: int,
+    target: bytes,
+    *,
+    same_owner: bool,
+    max_bytes: int | None,
+    max_entries: int | None,
+    poll: _Poll | None,
+) -> tuple[str, int, str, int, int, int, dict[str, int]]:
+    """(digest, size, diff_id, uncompressed_size, entries, whiteouts, skipped)."""
+
+@final
+class ChangeStream:
+    """Batches of (kind, path) in layer order; dropping it stops the walk."""
+
+    def __new__(cls, lower: bytes | None, upper: bytes, *, threads: int, profile: str) -> ChangeStream: ...
+    def __iter__(self) -> ChangeStream: ...
+    def __next__(self) -> list[tuple[str, bytes]]: ...
+    def close(self) -> None: ...

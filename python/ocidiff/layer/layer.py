@@ -1,0 +1,231 @@
+"""The values that the verbs take and give: options, changes, summaries. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from ocidiff.errors import UsageError
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import DiffID, Digest
+
+NOTHING_SKIPPED: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+class Compression(StrEnum):
+    """How the blob of a layer is compressed."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    NONE = "none"
+
+
+class Profile(StrEnum):
+    """Which rules decide what a layer says.
+
+    `CONTAINERD` gives byte for byte the tar of containerd's walking differ. `OCI` gives the same bytes, except that `user.*`
+    xattrs and POSIX ACLs are compared and stored too, that a real name beginning with `.wh.` is refused, and that two inodes
+    of different devices are never taken for hard links.
+    """
+
+    OCI = "oci"
+    CONTAINERD = "containerd"
+
+
+class ChangeKind(StrEnum):
+    """What happened to a path from lower to upper."""
+
+    ADD = "add"
+    MODIFY = "modify"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step from lower to upper.
+
+    Attributes:
+        kind: What happened.
+        path: Absolute path within the tree; bytes that are not UTF-8 are surrogate-escaped.
+    """
+
+    kind: ChangeKind
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running call is.
+
+    Attributes:
+        entries: Directory entries looked at (diff), or layer entries handled (apply).
+        bytes_plain: Bytes of the uncompressed tar.
+        bytes_blob: Bytes of the stored blob.
+    """
+
+    entries: int
+    bytes_plain: int
+    bytes_blob: int
+
+
+class Cancellation:
+    """Stops a call from another thread: pass it in, `cancel()` it, and the call raises `Cancelled`."""
+
+    __slots__ = ("_cancelled",)
+
+    def __init__(self) -> None:
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Ask every call that holds this to stop."""
+        self._cancelled = True
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """What a caller wants to see of a running call, and how it stops it."""
+
+    progress: ProgressCallback | None = None
+    cancel: Cancellation | None = None
+
+    def poll(self, entries: int, bytes_plain: int, bytes_blob: int) -> bool:
+        """Report the counters; false when the call shall stop."""
+        if self.progress is not None:
+            self.progress(Progress(entries, bytes_plain, bytes_blob))
+        return self.cancel is None or not self.cancel.cancelled
+
+
+LEVELS: Final[Mapping[Compression, range]] = MappingProxyType(
+    {Compression.GZIP: range(1, 10), Compression.ZSTD: range(1, 20), Compression.NONE: range(0)}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOptions:
+    """What a layer shall be.
+
+    Attributes:
+        compression: How the blob is compressed.
+        level: Level of the compressor (gzip 1-9, zstd 1-19); None for its default (gzip 6, zstd 3).
+        threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
+        profile: Which rules decide.
+        source_date_epoch: Later modification times are set to this (seconds since 1970); None for no bound.
+
+    Raises:
+        UsageError: A value is outside its range.
+    """
+
+    compression: Compression = Compression.GZIP
+    level: int | None = None
+    threads: int = 0
+    profile: Profile = Profile.OCI
+    source_date_epoch: int | None = None
+
+    def __post_init__(self) -> None:
+        levels = LEVELS[self.compression]
+        if self.level is not None and self.level not in levels:
+            allowed = f"{levels.start} to {levels.stop - 1}" if levels else "no level"
+            raise UsageError(f"level {self.level}: {self.compression} takes {allowed}")
+        if not 0 <= self.threads <= 1024:
+            raise UsageError(f"threads {self.threads}: takes 1 to 1024, or 0 for all cores")
+        if self.source_date_epoch is not None and not 0 <= self.source_date_epoch < 1 << 33:
+            raise UsageError(f"source date epoch {self.source_date_epoch}: takes seconds from 0 to {(1 << 33) - 1}")
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """How a layer is written onto a directory.
+
+    Attributes:
+        same_owner: Give every entry its recorded owner and treat failure as an error. False: an owner, device node or
+            privileged xattr that may not be set is left out and counted. None: True for root.
+        max_bytes: Largest uncompressed size; None for no limit.
+        max_entries: Largest number of entries; None for no limit.
+    """
+
+    same_owner: bool | None = None
+    max_bytes: int | None = None
+    max_entries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSummary:
+    """What an engine knows once it has written a layer.
+
+    Attributes:
+        digest: sha256 of the blob as written.
+        size: Its length in bytes.
+        diff_id: sha256 of the uncompressed tar.
+        uncompressed_size: Its length in bytes.
+        added, modified, deleted: Changes by kind (sockets included: they are changes, but no entries).
+        entries: Tar entries written, parents and link entries included.
+        skipped: What was left out, by reason (`sockets`).
+    """
+
+    digest: Digest
+    size: int
+    diff_id: DiffID
+    uncompressed_size: int
+    added: int
+    modified: int
+    deleted: int
+    entries: int
+    skipped: Mapping[str, int] = field(default=NOTHING_SKIPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A finished layer.
+
+    Attributes:
+        descriptor: Media type, digest and size of the blob.
+        diff_id: sha256 of the uncompressed tar.
+        uncompressed_size: Length of the uncompressed tar in bytes.
+        added, modified, deleted: Changes by kind.
+        skipped: What was left out, by reason.
+        seconds: Wall time of the diff.
+    """
+
+    descriptor: Descriptor
+    diff_id: DiffID
+    uncompressed_size: int
+    added: int
+    modified: int
+    deleted: int
+    empty: bool
+    skipped: Mapping[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApplySummary:
+    """What was applied.
+
+    Attributes:
+        digest: sha256 of the blob as read.
+        size: Its length in bytes.
+        diff_id: sha256 of the uncompressed tar.
+        uncompressed_size: Its length in bytes.
+        entries: Tar entries handled.
+        whiteouts: How many of them were whiteouts.
+        skipped: What could not be kept, by reason (`owners`, `devices`, `xattrs`, `aufs`).
+    """
+
+    digest: Digest
+    size: int
+    diff_id: DiffID
+    uncompressed_size: int
+    entries: int
+    whiteouts: int
+    skipped: Mapping[str, int] = field(default=NOTHING_SKIPPED)

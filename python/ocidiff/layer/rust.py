@@ -1,0 +1,54 @@
+"""The Rust engine: the only file that imports `ocidiff._core`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from ocidiff import _core
+from ocidiff.layer.layer import ApplyOptions, ApplySummary, Change, ChangeKind, LayerOptions, LayerSummary, Monitor
+from ocidiff.oci.digest import DiffID, Digest
+
+
+class RustEngine:
+    """Walks, compares, packs and unpacks on all cores."""
+
+    def write_layer(
+        self, lower: bytes | None, upper: bytes, sink: int, options: LayerOptions, monitor: Monitor
+    ) -> LayerSummary:
+        """See `Engine.write_layer`."""
+        digest, size, diff_id, *counts = _core.write_layer(
+            lower,
+            upper,
+            sink,
+            compression=options.compression,
+            level=options.level,
+            threads=options.threads,
+            profile=options.profile,
+            source_date_epoch=options.source_date_epoch,
+            poll=monitor.poll,
+        )
+        return LayerSummary(Digest(digest), size, DiffID(diff_id), *counts)
+
+    def changes(self, lower: bytes | None, upper: bytes, options: LayerOptions) -> Iterator[Change]:
+        """See `Engine.changes`."""
+        stream = _core.ChangeStream(lower, upper, threads=options.threads, profile=options.profile)
+        try:
+            for batch in stream:
+                for kind, path in batch:
+                    yield Change(ChangeKind(kind), os.fsdecode(path))
+        finally:
+            stream.close()
+
+    def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
+        """See `Engine.apply_layer`."""
+        same_owner = options.same_owner if options.same_owner is not None else os.geteuid() == 0
+        digest, size, diff_id, *counts = _core.apply_layer(
+            source,
+            target,
+            same_owner=same_owner,
+            max_bytes=options.max_bytes,
+            max_entries=options.max_entries,
+            poll=monitor.poll,
+        )
+        return ApplySummary(Digest(digest), size, DiffID(diff_id), *counts)

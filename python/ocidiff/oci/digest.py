@@ -1,0 +1,68 @@
+"""Digest, DiffID and ChainID: three types, so that one is never taken for another."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Final, Self
+
+from ocidiff.errors import DocumentError
+
+_SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Digest(str):
+    """The digest of stored bytes, `sha256:` and 64 lower-case hex digits.
+
+    Raises:
+        DocumentError: The text is anything else, so that a digest can become part of a path.
+    Spec: image-spec descriptor.md, "Digests".
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        if not _SHA256.fullmatch(text):
+            raise DocumentError(f"not a sha256 digest: {text[:100]!r}")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """The digest of `data`."""
+        return cls("sha256:" + hashlib.sha256(data).hexdigest())
+
+    @property
+    def hex(self) -> str:
+        """The 64 hex digits."""
+        return self[7:]
+
+
+class DiffID(Digest):
+    """The digest of a layer's uncompressed tar. Spec: image-spec config.md, "Layer DiffID"."""
+
+    __slots__ = ()
+
+
+class ChainID(Digest):
+    """The name of the file system that a stack of layers gives. Spec: image-spec config.md, "Layer ChainID"."""
+
+    __slots__ = ()
+
+
+def chain_id(diff_ids: Sequence[DiffID]) -> ChainID:
+    """Name the file system that results from applying these layers in order.
+
+    Args:
+        diff_ids: Digests of the uncompressed layer tars, base layer first, at least one.
+
+    Raises:
+        ValueError: `diff_ids` is empty.
+    Spec: image-spec config.md, "Layer ChainID".
+    """
+    if not diff_ids:
+        raise ValueError("a chain ID needs at least one diff ID")
+    chain = ChainID(diff_ids[0])
+    for diff_id in diff_ids[1:]:
+        chain = ChainID.of(f"{chain} {diff_id}".encode())
+    return chain

@@ -1,0 +1,99 @@
+//! What can go wrong, with the facts as fields: what, where, cause.
+
+use std::io;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+/// The result of every fallible function of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every failure of this crate. Paths are shown escaped, so a hostile name cannot write to a terminal.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed.
+    #[error("{op} {}: {source}", show(path))]
+    Io {
+        /// What was tried: "open", "read", "write"…
+        op: &'static str,
+        /// Where, as far as it is known; empty for streams.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The layer is not what its format says.
+    #[error("malformed layer at byte {offset} of the tar: {reason}")]
+    MalformedLayer {
+        /// Offset in the uncompressed stream.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The layer asks for something that is never done.
+    #[error("unsafe entry {}: {reason}", show(path))]
+    UnsafeEntry {
+        /// Name of the entry.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A limit of the caller was passed.
+    #[error("limit {limit} exceeded at {}: {value}", show(path))]
+    LimitExceeded {
+        /// Name of the limit.
+        limit: &'static str,
+        /// The value that passed it.
+        value: u64,
+        /// Where; empty when it concerns the whole stream.
+        path: PathBuf,
+    },
+    /// A file changed while it was read.
+    #[error("{} changed while it was read: {reason}", show(path))]
+    SourceChanged {
+        /// The file.
+        path: PathBuf,
+        /// Which property changed.
+        reason: &'static str,
+    },
+    /// The tree holds something that a layer cannot say.
+    #[error("{}: {what}", show(path))]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What cannot be stored.
+        what: String,
+    },
+    /// The caller's options contradict themselves or the format.
+    #[error("{0}")]
+    Usage(String),
+    /// A digest is not the expected one.
+    #[error("digest mismatch: expected {expected}, got {actual}")]
+    DigestMismatch {
+        /// What the caller expected.
+        expected: String,
+        /// What the bytes gave.
+        actual: String,
+    },
+    /// The caller cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// A failed system call `op` on `path`.
+    pub fn io(op: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self::Io { op, path: path.into(), source: source.into() }
+    }
+
+    /// The same for rustix's own error, for use in `map_err`.
+    pub fn sys(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(Errno) -> Self {
+        move |errno| Self::io(op, path, errno)
+    }
+}
+
+/// A path for a message: one line, control and non-UTF-8 bytes escaped.
+fn show(path: &std::path::Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    path.as_os_str().as_bytes().escape_ascii().to_string()
+}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from typing import Final, Self
 
 from ocidiff.oci.digest import Digest
+from ocidiff.oci.encoding import NO_MEMBERS, NO_TEXTS, Members, in_key_order, present
+
+_BEFORE_ANNOTATIONS: Final = ("urls",)
+_AFTER_ANNOTATIONS: Final = ("data", "platform", "artifactType")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,5 +28,34 @@ class Descriptor:
     media_type: str
     digest: Digest
     size: int
-    annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    annotations: Mapping[str, str] = field(default_factory=lambda: NO_TEXTS)
+    extra: Mapping[str, object] = field(default_factory=lambda: NO_MEMBERS)
+
+    @classmethod
+    def parse(cls, value: object, where: str) -> Self:
+        """The descriptor that a JSON value is.
+
+        Raises:
+            DocumentError: It is none.
+        """
+        members = Members(value, where)
+        return cls(
+            media_type=members.required_text("mediaType"),
+            digest=members.one("digest", Digest.parse),
+            size=members.size("size"),
+            annotations=members.text_map("annotations"),
+            extra=members.rest(),
+        )
+
+    def document(self) -> dict[str, object]:
+        """The JSON object, members in Go's order, unknown ones last."""
+        extra = dict(self.extra)
+        return {
+            "mediaType": self.media_type,
+            "digest": self.digest,
+            "size": self.size,
+            **{name: extra.pop(name) for name in _BEFORE_ANNOTATIONS if name in extra},
+            **present([("annotations", in_key_order(self.annotations))]),
+            **{name: extra.pop(name) for name in _AFTER_ANNOTATIONS if name in extra},
+            **extra,
+        }

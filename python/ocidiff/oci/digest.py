@@ -23,6 +23,7 @@ class Digest(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
+        """The text, checked."""
         if not _SHA256.fullmatch(text):
             raise DocumentError(f"not a sha256 digest: {text[:100]!r}")
         return super().__new__(cls, text)
@@ -31,6 +32,17 @@ class Digest(str):
     def of(cls, data: bytes) -> Self:
         """The digest of `data`."""
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def parse(cls, value: object, where: str) -> Self:
+        """The digest that a JSON value is.
+
+        Raises:
+            DocumentError: It is none; the message begins with `where`.
+        """
+        if not isinstance(value, str) or not _SHA256.fullmatch(value):
+            raise DocumentError(f"{where}: not a sha256 digest: {str(value)[:100]!r}")
+        return cls(value)
 
     @property
     def hex(self) -> str:

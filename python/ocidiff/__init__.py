@@ -1,0 +1,1 @@
+"""Turns a changed file system into an OCI image."""

@@ -1,0 +1,126 @@
+"""Platform: what an image runs on, and which of several images fits. Spec: image-spec image-index.md, config.md."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
+
+from ocidiff.errors import UsageError
+from ocidiff.oci.encoding import NO_MEMBERS, Members, present
+
+# uname's word for a machine, in GOARCH terms.
+_MACHINES: Final = {
+    "x86_64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "armv7l": ("arm", "v7"),
+    "armv6l": ("arm", "v6"),
+    "i386": ("386", ""),
+    "i686": ("386", ""),
+    "loongarch64": ("loong64", ""),
+}
+# The variant that is meant when none is given.
+_USUAL_VARIANTS: Final = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
+_PLATFORM: Final = re.compile(r"([a-z0-9]+)/([a-z0-9]+)(?:/([A-Za-z0-9.]+))?")
+_ARM_VARIANT: Final = re.compile(r"v([0-9])")
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What an image runs on.
+
+    Attributes:
+        architecture: CPU, in GOARCH terms.
+        os: Operating system, in GOOS terms.
+        variant: Variant of the CPU (`v7`).
+        os_version: Version of the operating system.
+        os_features: Features of it that are needed.
+        extra: Unknown members.
+    """
+
+    architecture: str
+    os: str
+    variant: str = ""
+    os_version: str = ""
+    os_features: tuple[str, ...] = ()
+    extra: Mapping[str, object] = field(default_factory=lambda: NO_MEMBERS)
+
+    @classmethod
+    def of_machine(cls) -> Self:
+        """The platform of this machine."""
+        machine = os.uname().machine
+        architecture, variant = _MACHINES.get(machine, (machine, ""))
+        return cls(architecture, "linux", variant)
+
+    @classmethod
+    def of_text(cls, text: str) -> Self:
+        """The platform that `os/arch[/variant]` names.
+
+        Raises:
+            UsageError: The text has another form.
+        """
+        match = _PLATFORM.fullmatch(text)
+        if match is None:
+            raise UsageError(f"platform {text[:100]!r}: takes OS/ARCH or OS/ARCH/VARIANT")
+        return cls(match[2], match[1], match[3] or "")
+
+    @classmethod
+    def parse(cls, value: object, where: str) -> Self:
+        """The platform that a JSON value is, in a descriptor.
+
+        Raises:
+            DocumentError: It is none.
+        """
+        members = Members(value, where)
+        platform = cls.take(members)
+        return replace(platform, extra=members.rest())
+
+    @classmethod
+    def take(cls, members: Members) -> Self:
+        """The platform whose members stand among others, as in an image configuration."""
+        return cls(
+            architecture=members.required_text("architecture"),
+            os=members.required_text("os"),
+            variant=members.text("variant"),
+            os_version=members.text("os.version"),
+            os_features=members.texts("os.features"),
+        )
+
+    def document(self) -> dict[str, object]:
+        """The JSON object, members in Go's order."""
+        return {
+            "architecture": self.architecture,
+            "os": self.os,
+            **present(
+                [
+                    ("os.version", self.os_version),
+                    ("os.features", list(self.os_features)),
+                    ("variant", self.variant),
+                ]
+            ),
+            **self.extra,
+        }
+
+    def rank(self, wanted: Platform) -> int | None:
+        """How well this serves who wants `wanted`: lower is better, None is not at all."""
+        if (self.os, self.architecture) != (wanted.os, wanted.architecture):
+            return None
+        usual = _USUAL_VARIANTS.get(self.architecture, "")
+        have, want = self.variant or usual, wanted.variant or usual
+        if have == want:
+            return 0
+        have_arm, want_arm = _ARM_VARIANT.fullmatch(have), _ARM_VARIANT.fullmatch(want)
+        if self.architecture == "arm" and have_arm and want_arm and int(have_arm[1]) < int(want_arm[1]):
+            return int(want_arm[1]) - int(have_arm[1])
+        return None
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+def best_match(platforms: Sequence[Platform | None], wanted: Platform) -> int | None:
+    """Which of the platforms serves `wanted` best: its position, the first of equals; None when none does."""
+    ranks = [(rank, at) for at, have in enumerate(platforms) if have and (rank := have.rank(wanted)) is not None]
+    return min(ranks)[1] if ranks else None

@@ -1,0 +1,117 @@
+//! Deciding what changed between two trees, in the order of a layer.
+//!
+//! Law: the sequence of changes depends on the two trees and the rules alone, never on the number of threads. Names in one
+//! directory come in the order of their raw bytes, a directory before its children (continuity fs/diff.go, fs/path.go).
+
+mod pool;
+mod same;
+mod stream;
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub use stream::Changes;
+
+use crate::metadata::Metadata;
+use crate::tree::{Directory, Xattr, XattrPolicy};
+
+/// What happened to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Only the upper tree has it.
+    Add,
+    /// Both have it, and it differs.
+    Modify,
+    /// Only the lower tree has it; nothing is told of what was below it.
+    Delete,
+    /// Both have the same, and the upper tree has more names of it: only to anchor hard links.
+    Unmodified,
+}
+
+/// Which rules decide what a layer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Extended attributes that are compared and stored.
+    pub xattrs: XattrPolicy,
+    /// Whether hard links are told apart by device as well as by inode number.
+    pub device_in_links: bool,
+    /// Whether a real name that begins with `.wh.` is refused instead of becoming a deletion.
+    pub refuse_whiteout_names: bool,
+}
+
+impl Rules {
+    /// Byte for byte what containerd's walking differ writes.
+    pub const CONTAINERD: Self =
+        Self { xattrs: XattrPolicy::Capability, device_in_links: false, refuse_whiteout_names: false };
+    /// The same bytes for ordinary trees, and nothing lost or forged for the others.
+    pub const OCI: Self = Self { xattrs: XattrPolicy::Portable, device_in_links: true, refuse_whiteout_names: true };
+}
+
+/// What the upper tree has under a name.
+#[derive(Debug)]
+pub struct Entry {
+    /// What lstat says.
+    pub metadata: Metadata,
+    /// The attributes that count, sorted by name.
+    pub xattrs: Vec<Xattr>,
+    /// The target of a symbolic link.
+    pub target: Option<CString>,
+}
+
+/// A directory of the upper tree on the way to a change.
+#[derive(Debug)]
+pub struct Ancestor {
+    /// The directory above; `None` for the root.
+    pub parent: Option<Rc<Ancestor>>,
+    /// Path relative to the root, without a slash at either end; empty for the root.
+    pub path: Vec<u8>,
+    /// What the upper tree has there.
+    pub entry: Entry,
+    /// The consumer's mark: set once the directory stands in the layer.
+    pub written: Cell<bool>,
+}
+
+/// Where a change happened.
+#[derive(Debug)]
+pub enum Subject {
+    /// The lower tree's name is gone.
+    Gone,
+    /// A directory of the upper tree.
+    Directory(Rc<Ancestor>),
+    /// Anything else of the upper tree.
+    Leaf {
+        /// What it is.
+        entry: Entry,
+        /// The directory that holds it, open where it has content to read.
+        directory: Option<Arc<Directory>>,
+        /// Its name there.
+        name: CString,
+    },
+}
+
+/// One step from lower to upper.
+#[derive(Debug)]
+pub struct Change {
+    /// What happened.
+    pub kind: ChangeKind,
+    /// Path relative to the root, without a slash at either end.
+    pub path: Vec<u8>,
+    /// The directory above in the upper tree.
+    pub parent: Rc<Ancestor>,
+    /// What it happened to.
+    pub subject: Subject,
+}
+
+/// `name` in the directory at `path`, both relative to the root.
+fn join(path: &[u8], name: &CStr) -> Vec<u8> {
+    let name = name.to_bytes();
+    let mut joined = Vec::with_capacity(path.len() + 1 + name.len());
+    joined.extend_from_slice(path);
+    if !path.is_empty() {
+        joined.push(b'/');
+    }
+    joined.extend_from_slice(name);
+    joined
+}

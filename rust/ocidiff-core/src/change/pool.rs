@@ -1,0 +1,325 @@
+//! The workers that read both trees ahead of their consumer.
+//!
+//! A task is a directory, or a slice of a large one. Tasks carry their position in the order of the layer, and the first
+//! pending one is always taken first, so the workers stay close ahead of the consumer and little waits in memory.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::same::{Comparer, Side};
+use super::{ChangeKind, Entry, Rules};
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::metadata::FileType;
+use crate::tree::{Directory, Names, XattrReader};
+
+/// Names of one directory that one task handles; a larger directory is shared by the workers.
+const SLICE_NAMES: usize = 1024;
+/// How far the workers run ahead: entries, and a charge for each listing because it may hold a file descriptor.
+const AHEAD_ENTRIES: usize = 16 << 10;
+const LISTING_CHARGE: usize = 64;
+
+/// Names a task; the consumer asks for listings by it.
+pub type TaskId = u64;
+/// Where a task stands in the order of the layer: slice and place at each depth.
+type Position = Vec<u32>;
+
+/// One name of a directory and what became of it.
+pub struct Item {
+    pub name: std::ffi::CString,
+    pub outcome: Outcome,
+}
+
+/// What became of a name.
+pub enum Outcome {
+    /// Only lower has it.
+    Gone,
+    /// Something that is no directory: added, modified, or the same with more names.
+    Leaf(ChangeKind, Entry),
+    /// A directory, what happened to it (`None`: it is the same), and the task that lists it.
+    Directory(Option<ChangeKind>, Entry, TaskId),
+}
+
+/// What a task found.
+pub struct Listing {
+    /// In order; names without anything to tell are left out.
+    pub items: Vec<Item>,
+    /// The upper directory, kept open while it has content to read.
+    pub directory: Option<Arc<Directory>>,
+    /// Further slices of the same directory, in order.
+    pub more: Vec<TaskId>,
+}
+
+/// A directory that both trees or only the upper one have, not opened yet.
+pub struct Unopened {
+    pub name: std::ffi::CString,
+    pub upper: Arc<Directory>,
+    pub lower: Option<Arc<Directory>>,
+}
+
+/// A directory with its sorted names.
+struct Opened {
+    upper: (Arc<Directory>, Names),
+    lower: Option<(Arc<Directory>, Names)>,
+    /// Index into the names of lower and upper for each name of either, in order.
+    pairs: Vec<(Option<u32>, Option<u32>)>,
+}
+
+enum Work {
+    Open(Unopened),
+    Slice(Arc<Opened>, usize),
+}
+
+struct Task {
+    id: TaskId,
+    work: Work,
+}
+
+#[derive(Default)]
+struct Queue {
+    pending: BTreeMap<Position, Task>,
+    done: HashMap<TaskId, Result<Listing>>,
+    next_id: TaskId,
+    ahead: usize,
+    consumer_waits: bool,
+    closed: bool,
+}
+
+/// What workers and consumer share.
+pub struct Pool {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    news: Condvar,
+    rules: Rules,
+    control: Arc<Control>,
+}
+
+impl Pool {
+    /// A pool whose first task, number 0, lists the two roots.
+    pub fn new(root: Unopened, rules: Rules, control: Arc<Control>) -> Self {
+        let pool = Self { queue: Mutex::default(), work: Condvar::new(), news: Condvar::new(), rules, control };
+        pool.lock().push(vec![], Work::Open(root));
+        pool
+    }
+
+    /// Takes the listing of `id`, waiting for it.
+    pub fn take(&self, id: TaskId) -> Result<Listing> {
+        let mut queue = self.lock();
+        loop {
+            if let Some(done) = queue.done.remove(&id) {
+                queue.consumer_waits = false;
+                queue.ahead = queue.ahead.saturating_sub(done.as_ref().map_or(0, Listing::charge));
+                self.work.notify_all();
+                return done;
+            }
+            if queue.closed {
+                return Err(Error::Cancelled);
+            }
+            queue.consumer_waits = true;
+            self.work.notify_all();
+            queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends all workers soon.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_all();
+        self.news.notify_all();
+    }
+
+    /// A worker's life: take the first task, until the pool is closed.
+    pub fn serve(&self, probe: &Directory) {
+        let _guard = CloseOnPanic(self);
+        let mut worker =
+            Worker { pool: self, comparer: Comparer::new(), xattrs: XattrReader::new(self.rules.xattrs, probe) };
+        while let Some((position, task)) = self.next_task() {
+            let result = self.control.check().and_then(|()| worker.run(&position, task.work));
+            let mut queue = self.lock();
+            queue.ahead += result.as_ref().map_or(0, Listing::charge);
+            queue.done.insert(task.id, result);
+            self.news.notify_one();
+        }
+    }
+
+    fn next_task(&self) -> Option<(Position, Task)> {
+        let mut queue = self.lock();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            if queue.ahead < AHEAD_ENTRIES || queue.consumer_waits {
+                if let Some(first) = queue.pending.pop_first() {
+                    return Some(first);
+                }
+            }
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn add_tasks(&self, works: impl Iterator<Item = (Position, Work)>) -> Vec<TaskId> {
+        let mut queue = self.lock();
+        let ids = works.map(|(position, work)| queue.push(position, work)).collect();
+        self.work.notify_all();
+        ids
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn push(&mut self, position: Position, work: Work) -> TaskId {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.pending.insert(position, Task { id, work });
+        id
+    }
+}
+
+impl Listing {
+    fn charge(&self) -> usize {
+        LISTING_CHARGE + self.items.len()
+    }
+}
+
+/// A worker that dies must not leave the consumer waiting.
+struct CloseOnPanic<'a>(&'a Pool);
+
+impl Drop for CloseOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close();
+        }
+    }
+}
+
+struct Worker<'a> {
+    pool: &'a Pool,
+    comparer: Comparer,
+    xattrs: XattrReader,
+}
+
+impl Worker<'_> {
+    fn run(&mut self, position: &[u32], work: Work) -> Result<Listing> {
+        match work {
+            Work::Slice(opened, number) => self.list(position, &opened, number),
+            Work::Open(unopened) => {
+                let opened = Arc::new(Opened::read(unopened, &self.pool.control)?);
+                let slices = opened.pairs.len().div_ceil(SLICE_NAMES);
+                let rest = (1..slices).map(|number| (place(position, number), Work::Slice(opened.clone(), number)));
+                let more = self.pool.add_tasks(rest);
+                let first = self.list(&place(position, 0), &opened, 0)?;
+                Ok(Listing { more, ..first })
+            }
+        }
+    }
+
+    fn list(&mut self, position: &[u32], opened: &Opened, number: usize) -> Result<Listing> {
+        let start = number * SLICE_NAMES;
+        let end = opened.pairs.len().min(start + SLICE_NAMES);
+        let (upper, upper_names) = &opened.upper;
+        let mut items = Vec::new();
+        let mut children = Vec::new();
+        let mut has_content = false;
+        for &pair in &opened.pairs[start..end] {
+            self.pool.control.check()?;
+            let (in_lower, in_upper) = pair;
+            let lower = opened.lower.as_ref().zip(in_lower).map(|((directory, names), index)| (directory, names.get(index as usize)));
+            let Some(index) = in_upper else {
+                items.extend(lower.map(|(_, name)| Item { name: name.to_owned(), outcome: Outcome::Gone }));
+                continue;
+            };
+            let name = upper_names.get(index as usize);
+            let metadata = upper.metadata(name)?;
+            let mut kind = Some(ChangeKind::Add);
+            let mut xattrs = None;
+            let mut lower_directory = None;
+            if let Some((directory, lower_name)) = lower {
+                let lower_metadata = directory.metadata(lower_name)?;
+                let sides = (
+                    Side { directory, name: lower_name, metadata: &lower_metadata },
+                    Side { directory: upper, name, metadata: &metadata },
+                );
+                let (same, read) = self.comparer.same(sides.0, sides.1, &mut self.xattrs, &self.pool.control)?;
+                kind = (!same).then_some(ChangeKind::Modify);
+                xattrs = read;
+                lower_directory = lower_metadata.is_directory().then(|| directory.clone());
+            }
+            let is_directory = metadata.is_directory();
+            if kind.is_none() && !is_directory {
+                if metadata.links == 1 {
+                    continue;
+                }
+                kind = Some(ChangeKind::Unmodified);
+            }
+            let xattrs = match xattrs {
+                Some(read) => read,
+                None => self.xattrs.read(upper, name)?,
+            };
+            let target = (metadata.file_type == FileType::Symlink).then(|| upper.link_target(name)).transpose()?;
+            let entry = Entry { metadata, xattrs, target };
+            has_content |= metadata.file_type == FileType::File && metadata.size > 0;
+            let outcome = if is_directory {
+                let unopened = Unopened { name: name.to_owned(), upper: upper.clone(), lower: lower_directory };
+                children.push((place(position, items.len()), Work::Open(unopened)));
+                // The task's number is known once all children are handed over together.
+                Outcome::Directory(kind, entry, 0)
+            } else {
+                Outcome::Leaf(kind.unwrap_or(ChangeKind::Unmodified), entry)
+            };
+            items.push(Item { name: name.to_owned(), outcome });
+        }
+        self.pool.control.add_entries((end - start) as u64);
+        let ids = self.pool.add_tasks(children.into_iter());
+        let directories = items.iter_mut().filter_map(|item| match &mut item.outcome {
+            Outcome::Directory(_, _, id) => Some(id),
+            _ => None,
+        });
+        directories.zip(ids).for_each(|(place, id)| *place = id);
+        Ok(Listing { items, directory: has_content.then(|| upper.clone()), more: Vec::new() })
+    }
+}
+
+impl Opened {
+    fn read(unopened: Unopened, control: &Control) -> Result<Self> {
+        let open = |parent: Arc<Directory>| -> Result<_> {
+            let directory = if unopened.name.is_empty() { parent } else { parent.open_child(&unopened.name)? };
+            let names = Names::read(&directory, control)?;
+            Ok((directory, names))
+        };
+        let upper = open(unopened.upper)?;
+        let lower = unopened.lower.map(open).transpose()?;
+        let pairs = pair(lower.as_ref().map(|(_, names)| names), &upper.1);
+        Ok(Self { upper, lower, pairs })
+    }
+}
+
+/// Merges two sorted lists of names.
+fn pair(lower: Option<&Names>, upper: &Names) -> Vec<(Option<u32>, Option<u32>)> {
+    let lower_count = lower.map_or(0, Names::len);
+    let mut pairs = Vec::with_capacity(lower_count.max(upper.len()));
+    let (mut i, mut j) = (0, 0);
+    while i < lower_count || j < upper.len() {
+        let order = match lower {
+            Some(lower) if i < lower_count && j < upper.len() => lower.get(i).cmp(upper.get(j)),
+            _ if i < lower_count => Ordering::Less,
+            _ => Ordering::Greater,
+        };
+        let (in_lower, in_upper) = (order.is_le(), order.is_ge());
+        pairs.push((in_lower.then_some(i as u32), in_upper.then_some(j as u32)));
+        i += usize::from(in_lower);
+        j += usize::from(in_upper);
+    }
+    pairs
+}
+
+/// The position `number` below `position`.
+fn place(position: &[u32], number: usize) -> Position {
+    let mut place = Vec::with_capacity(position.len() + 1);
+    place.extend_from_slice(position);
+    place.push(number as u32);
+    place
+}

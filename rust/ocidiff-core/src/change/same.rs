@@ -1,0 +1,104 @@
+//! Whether an entry that both trees have is the same in both (continuity fs/diff.go, `sameFile`).
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::metadata::{FileType, Metadata};
+use crate::tree::{Directory, Xattr, XattrReader};
+
+/// Large enough that a comparison is bound by memory, small enough for every thread to own two.
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// Compares entries; one for each thread, because it owns buffers.
+pub struct Comparer {
+    buffers: [Vec<u8>; 2],
+}
+
+/// One of the two entries that are compared.
+#[derive(Clone, Copy)]
+pub struct Side<'a> {
+    /// The directory that holds it.
+    pub directory: &'a Directory,
+    /// Its name.
+    pub name: &'a CStr,
+    /// What lstat says of it.
+    pub metadata: &'a Metadata,
+}
+
+impl Comparer {
+    /// A comparer with its own buffers.
+    pub fn new() -> Self {
+        Self { buffers: [vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]] }
+    }
+
+    /// Whether both sides are the same, and the upper side's attributes where they were read on the way.
+    ///
+    /// The cheap tests come first; the order has no part in the verdict.
+    pub fn same(
+        &mut self,
+        lower: Side<'_>,
+        upper: Side<'_>,
+        xattrs: &mut XattrReader,
+        control: &Control,
+    ) -> Result<(bool, Option<Vec<Xattr>>)> {
+        let (a, b) = (lower.metadata, upper.metadata);
+        if a.key == b.key {
+            return Ok((true, None));
+        }
+        let facts = |m: &Metadata| (m.file_type, m.mode, m.uid, m.gid, m.device);
+        let kept = facts(a) == facts(b) && (a.is_directory() || (a.size, a.mtime) == (b.size, b.mtime));
+        let whole_seconds = a.mtime_ns == 0 && b.mtime_ns == 0;
+        if !kept || !a.is_directory() && a.mtime_ns != b.mtime_ns {
+            return Ok((false, None));
+        }
+        let found = xattrs.read(upper.directory, upper.name)?;
+        let same = xattrs.read(lower.directory, lower.name)? == found
+            && (!whole_seconds || self.same_content(lower, upper, control)?);
+        Ok((same, Some(found)))
+    }
+
+    /// Whether the contents are the same, for entries whose times cannot tell.
+    fn same_content(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
+        match upper.metadata.file_type {
+            FileType::Symlink => Ok(lower.directory.link_target(lower.name)? == upper.directory.link_target(upper.name)?),
+            FileType::File if upper.metadata.size > 0 => self.same_bytes(lower, upper, control),
+            _ => Ok(true),
+        }
+    }
+
+    fn same_bytes(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
+        let files = [lower.directory.open_file(lower.name)?, upper.directory.open_file(upper.name)?];
+        let [first, second] = &mut self.buffers;
+        loop {
+            control.check()?;
+            let a = fill(&files[0], first).map_err(|errno| failed(lower, errno))?;
+            let b = fill(&files[1], second).map_err(|errno| failed(upper, errno))?;
+            if first[..a] != second[..b] {
+                return Ok(false);
+            }
+            if a < first.len() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+fn failed(side: Side<'_>, errno: Errno) -> Error {
+    Error::io("read", side.directory.path_of(side.name), errno)
+}
+
+/// Reads until the buffer is full or the file ends: a short read means nothing.
+fn fill(file: &OwnedFd, buffer: &mut [u8]) -> std::result::Result<usize, Errno> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match retry_on_intr(|| rustix::io::read(file, &mut buffer[filled..]))? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}

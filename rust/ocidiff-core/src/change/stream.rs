@@ -1,0 +1,133 @@
+//! The changes as one ordered stream.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::pool::{Item, Outcome, Pool, TaskId, Unopened};
+use super::{Ancestor, Change, ChangeKind, Entry, Rules, Subject, join};
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::tree::Directory;
+
+/// The changes from a lower to an upper tree, in the order of a layer. Dropping it ends and joins its threads.
+pub struct Changes {
+    pool: Arc<Pool>,
+    workers: Vec<JoinHandle<()>>,
+    frames: Vec<Frame>,
+    failed: bool,
+}
+
+/// A directory that is being told.
+struct Frame {
+    node: Rc<Ancestor>,
+    /// What is left of the current slice.
+    items: std::vec::IntoIter<Item>,
+    directory: Option<Arc<Directory>>,
+    more: VecDeque<TaskId>,
+}
+
+impl Changes {
+    /// Starts to compare.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a thread cannot be started or the root cannot be read.
+    pub fn start(
+        lower: Option<Arc<Directory>>,
+        upper: Arc<Directory>,
+        rules: Rules,
+        threads: usize,
+        control: Arc<Control>,
+    ) -> Result<Self> {
+        let metadata = upper.metadata(c".")?;
+        let root = Ancestor {
+            parent: None,
+            path: Vec::new(),
+            entry: Entry { metadata, xattrs: Vec::new(), target: None },
+            written: Cell::new(true),
+        };
+        let unopened = Unopened { name: c"".to_owned(), upper: upper.clone(), lower };
+        let pool = Arc::new(Pool::new(unopened, rules, control));
+        let frame = Frame { node: Rc::new(root), items: Vec::new().into_iter(), directory: None, more: VecDeque::from([0]) };
+        let mut changes = Self { pool, workers: Vec::new(), frames: vec![frame], failed: false };
+        for number in 0..threads {
+            let (pool, probe) = (changes.pool.clone(), upper.clone());
+            let worker = std::thread::Builder::new()
+                .name(format!("walk-{number}"))
+                .spawn(move || pool.serve(&probe))
+                .map_err(|source| Error::Io { op: "start thread", path: "walk".into(), source })?;
+            changes.workers.push(worker);
+        }
+        Ok(changes)
+    }
+
+    fn step(&mut self) -> Result<Option<Change>> {
+        loop {
+            let Some(frame) = self.frames.last_mut() else { return Ok(None) };
+            let Some(item) = frame.items.next() else {
+                let Some(id) = frame.more.pop_front() else {
+                    self.frames.pop();
+                    continue;
+                };
+                frame.directory = None;
+                let listing = self.pool.take(id)?;
+                frame.items = listing.items.into_iter();
+                frame.directory = listing.directory;
+                // Only the first slice of a directory knows of the others.
+                frame.more.extend(listing.more);
+                continue;
+            };
+            let (parent, path) = (frame.node.clone(), join(&frame.node.path, &item.name));
+            match item.outcome {
+                Outcome::Gone => return Ok(Some(Change { kind: ChangeKind::Delete, path, parent, subject: Subject::Gone })),
+                Outcome::Leaf(kind, entry) => {
+                    let subject = Subject::Leaf { entry, directory: frame.directory.clone(), name: item.name };
+                    return Ok(Some(Change { kind, path, parent, subject }));
+                }
+                Outcome::Directory(kind, entry, id) => {
+                    let node = Rc::new(Ancestor {
+                        parent: Some(parent.clone()),
+                        path: path.clone(),
+                        entry,
+                        written: Cell::new(false),
+                    });
+                    self.frames.push(Frame {
+                        node: node.clone(),
+                        items: Vec::new().into_iter(),
+                        directory: None,
+                        more: VecDeque::from([id]),
+                    });
+                    if let Some(kind) = kind {
+                        return Ok(Some(Change { kind, path, parent, subject: Subject::Directory(node) }));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Changes {
+    type Item = Result<Change>;
+
+    /// The next change; after an error there is nothing more.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let step = self.step().transpose();
+        self.failed = matches!(step, Some(Err(_)));
+        step
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.pool.close();
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has closed the pool, which the consumer has been told.
+            let _ = worker.join();
+        }
+    }
+}

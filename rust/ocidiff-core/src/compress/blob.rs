@@ -1,0 +1,311 @@
+//! The pipeline from the bytes of a tar to a stored blob: cut into blocks, hash, compress, hash again, write.
+//!
+//! One thread hashes the tar, some compress, one writes in order. All channels are bounded, so memory is.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::gzip::{self, BlockCompressor, DICTIONARY_BYTES, Piece, Trailer};
+use super::{Compression, zstd};
+use crate::control::Control;
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result};
+use crate::stream::Stream;
+
+/// Large enough that dictionary and flush cost nothing (under 0.1 % of size), small enough for caches and fairness.
+const BLOCK_BYTES: usize = 512 << 10;
+/// Blocks that wait between producer and writer beyond one for each compressor.
+const SPARE_BLOCKS: usize = 4;
+
+/// A piece of the tar, with the end of the piece before it as dictionary.
+pub struct Block {
+    bytes: Vec<u8>,
+    /// Where the data begins, behind the dictionary.
+    start: usize,
+    /// Whether the tar ends here; a pipeline that sees no last block was given up.
+    last: bool,
+}
+
+impl Block {
+    fn after(previous: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(DICTIONARY_BYTES + BLOCK_BYTES);
+        bytes.extend_from_slice(&previous[previous.len().saturating_sub(DICTIONARY_BYTES)..]);
+        Self { start: bytes.len(), bytes, last: false }
+    }
+
+    /// Up to 32 KiB of the tar before the data.
+    pub fn dictionary(&self) -> &[u8] {
+        &self.bytes[..self.start]
+    }
+
+    /// The data.
+    pub fn data(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Whether the tar ends here.
+    pub fn is_last(&self) -> bool {
+        self.last
+    }
+
+    fn space(&self) -> usize {
+        BLOCK_BYTES - self.data().len()
+    }
+}
+
+/// What is known once a blob is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobSummary {
+    /// sha256 of the blob.
+    pub digest: Digest,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// sha256 of the tar.
+    pub diff_id: Digest,
+    /// Bytes of the tar.
+    pub uncompressed_size: u64,
+}
+
+/// Where the blob goes, hashed and counted on the way.
+pub struct BlobSink {
+    stream: Stream,
+    hasher: Hasher,
+    control: Arc<Control>,
+}
+
+impl BlobSink {
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.control.add_blob(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+impl io::Write for BlobSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.put(bytes).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+type Finished = (Digest, u64);
+
+/// A block for a compressor, and where its piece goes.
+struct Job {
+    block: Arc<Block>,
+    reply: Sender<Result<Piece>>,
+}
+
+enum Outlet {
+    /// Blocks go to the writer as they are.
+    Direct(Sender<Arc<Block>>),
+    /// Blocks go to compressors; the writer gets the promises of their pieces, in order.
+    Parallel { jobs: Sender<Job>, promises: Sender<Receiver<Result<Piece>>> },
+}
+
+/// Takes the bytes of a tar, and writes the blob. Dropping it unfinished ends and joins its threads.
+pub struct BlobWriter {
+    block: Block,
+    plain: Option<Sender<Arc<Block>>>,
+    outlet: Option<Outlet>,
+    hasher: Option<JoinHandle<Finished>>,
+    writer: Option<JoinHandle<Result<Finished>>>,
+    compressors: Vec<JoinHandle<()>>,
+    control: Arc<Control>,
+}
+
+impl BlobWriter {
+    /// Starts the pipeline.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when threads cannot be started.
+    pub fn start(stream: Stream, compression: Compression, threads: usize, control: Arc<Control>) -> Result<Self> {
+        let (plain, plain_blocks) = bounded::<Arc<Block>>(SPARE_BLOCKS);
+        let mut blob = Self {
+            block: Block::after(&[]),
+            plain: Some(plain),
+            outlet: None,
+            hasher: None,
+            writer: None,
+            compressors: Vec::new(),
+            control: control.clone(),
+        };
+        blob.hasher = Some(spawn("hash", move || {
+            let mut hasher = Hasher::default();
+            plain_blocks.iter().for_each(|block| hasher.update(block.data()));
+            hasher.finish()
+        })?);
+        let sink = BlobSink { stream, hasher: Hasher::default(), control };
+        match compression {
+            Compression::None => {
+                let (sender, blocks) = bounded(SPARE_BLOCKS);
+                blob.outlet = Some(Outlet::Direct(sender));
+                blob.writer = Some(spawn("write", move || write_plain(sink, &blocks))?);
+            }
+            Compression::Zstd { level } => {
+                let (sender, blocks) = bounded(SPARE_BLOCKS);
+                blob.outlet = Some(Outlet::Direct(sender));
+                let workers = u32::try_from(threads).unwrap_or(u32::MAX);
+                blob.writer = Some(spawn("write", move || write_zstd(sink, &blocks, level, workers))?);
+            }
+            Compression::Gzip { level } => {
+                let (jobs, inbox) = bounded::<Job>(threads);
+                let (promises, pieces) = bounded(threads + SPARE_BLOCKS);
+                blob.outlet = Some(Outlet::Parallel { jobs, promises });
+                blob.writer = Some(spawn("write", move || write_gzip(sink, &pieces))?);
+                for _ in 0..threads {
+                    let inbox = inbox.clone();
+                    blob.compressors.push(spawn("deflate", move || compress(&inbox, level))?);
+                }
+            }
+        }
+        Ok(blob)
+    }
+
+    /// Takes the next bytes of the tar.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let count = bytes.len().min(self.block.space());
+            self.block.bytes.extend_from_slice(&bytes[..count]);
+            bytes = &bytes[count..];
+            self.flush_full()?;
+        }
+        Ok(())
+    }
+
+    /// Lets `fill` put up to `want` bytes straight into the current block; returns how many it put.
+    pub fn fill_with(&mut self, want: u64, fill: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result<usize> {
+        let length = self.block.bytes.len();
+        let space = self.block.space().min(usize::try_from(want).unwrap_or(usize::MAX));
+        self.block.bytes.resize(length + space, 0);
+        let answer = fill(&mut self.block.bytes[length..]);
+        self.block.bytes.truncate(length + answer.as_ref().map_or(0, |&count| count));
+        let count = answer?;
+        self.flush_full()?;
+        Ok(count)
+    }
+
+    fn flush_full(&mut self) -> Result<()> {
+        if self.block.space() > 0 {
+            return Ok(());
+        }
+        let next = Block::after(self.block.data());
+        let full = std::mem::replace(&mut self.block, next);
+        self.send(full)
+    }
+
+    fn send(&mut self, block: Block) -> Result<()> {
+        self.control.check()?;
+        self.control.add_plain(block.data().len() as u64);
+        let block = Arc::new(block);
+        let sent = self.plain.as_ref().is_some_and(|plain| plain.send(block.clone()).is_ok())
+            && match &self.outlet {
+                Some(Outlet::Direct(blocks)) => blocks.send(block).is_ok(),
+                Some(Outlet::Parallel { jobs, promises }) => {
+                    let (reply, promise) = bounded(1);
+                    promises.send(promise).is_ok() && jobs.send(Job { block, reply }).is_ok()
+                }
+                None => false,
+            };
+        if sent { Ok(()) } else { Err(self.join().err().unwrap_or(Error::Cancelled)) }
+    }
+
+    /// Ends the tar as it is and waits until the blob is written.
+    ///
+    /// # Errors
+    /// What any thread of the pipeline ran into.
+    pub fn finish(mut self) -> Result<BlobSummary> {
+        self.block.last = true;
+        let last = std::mem::replace(&mut self.block, Block::after(&[]));
+        self.send(last)?;
+        let ((diff_id, uncompressed_size), (digest, size)) = self.join()?;
+        Ok(BlobSummary { digest, size, diff_id, uncompressed_size })
+    }
+
+    /// Closes all channels and waits for all threads.
+    fn join(&mut self) -> Result<(Finished, Finished)> {
+        self.plain = None;
+        self.outlet = None;
+        let hashed = self.hasher.take().map(JoinHandle::join);
+        let written = self.writer.take().map(JoinHandle::join);
+        let compressed: Vec<_> = self.compressors.drain(..).map(JoinHandle::join).collect();
+        compressed.into_iter().for_each(resume);
+        match (hashed, written) {
+            (Some(hashed), Some(written)) => Ok((resume(hashed), resume(written)?)),
+            _ => Err(Error::Cancelled),
+        }
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if self.writer.is_some() {
+            // The error that led here has been reported, or the caller gave up.
+            let _ = self.join();
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+    let started = std::thread::Builder::new().name(name.into()).spawn(run);
+    started.map_err(|source| Error::Io { op: "start thread", path: name.into(), source })
+}
+
+/// What a thread gave; its panic goes on in this one.
+fn resume<T>(joined: std::thread::Result<T>) -> T {
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn compress(inbox: &Receiver<Job>, level: i32) {
+    let mut compressor = BlockCompressor::new(level);
+    for job in inbox {
+        // A writer that has failed no longer wants the piece, and has said why.
+        let _ = job.reply.send(compressor.compress(&job.block));
+    }
+}
+
+fn write_gzip(mut sink: BlobSink, promises: &Receiver<Receiver<Result<Piece>>>) -> Result<Finished> {
+    sink.put(&gzip::HEADER)?;
+    let mut trailer = Trailer::default();
+    for promise in promises {
+        let piece = promise.recv().map_err(|_| Error::Cancelled)??;
+        trailer.add(&piece);
+        sink.put(&piece.bytes)?;
+        if piece.last {
+            sink.put(&trailer.bytes())?;
+            return Ok(sink.hasher.finish());
+        }
+    }
+    Err(Error::Cancelled)
+}
+
+fn write_zstd(sink: BlobSink, blocks: &Receiver<Arc<Block>>, level: i32, workers: u32) -> Result<Finished> {
+    let control = sink.control.clone();
+    let mut encoder = zstd::Encoder::new(sink, level, workers)?;
+    for block in blocks {
+        control.check()?;
+        encoder.write(block.data())?;
+        if block.is_last() {
+            return Ok(encoder.finish()?.hasher.finish());
+        }
+    }
+    Err(Error::Cancelled)
+}
+
+fn write_plain(mut sink: BlobSink, blocks: &Receiver<Arc<Block>>) -> Result<Finished> {
+    for block in blocks {
+        sink.put(block.data())?;
+        if block.is_last() {
+            return Ok(sink.hasher.finish());
+        }
+    }
+    Err(Error::Cancelled)
+}

@@ -1,0 +1,24 @@
+//! Compression: the one pass in which a tar becomes a blob, and both of their digests are taken.
+//!
+//! Law: the bytes depend on the tar, the compression and the level alone, never on the number of threads.
+
+pub mod blob;
+mod gzip;
+mod zstd;
+
+/// How a blob is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// One gzip member, from independent blocks that share a dictionary.
+    Gzip {
+        /// 1 (fast) to 9 (small).
+        level: i32,
+    },
+    /// One zstd frame.
+    Zstd {
+        /// 1 (fast) to 19 (small).
+        level: i32,
+    },
+    /// The tar itself.
+    None,
+}

@@ -1,0 +1,109 @@
+//! diff: two trees in, one layer out.
+//!
+//! ```no_run
+//! use std::{fs::File, path::Path, sync::Arc};
+//! use ocidiff_core::{change::Rules, compress::Compression, control::Control, diff};
+//!
+//! let options = diff::DiffOptions {
+//!     rules: Rules::OCI,
+//!     compression: Compression::Gzip { level: 6 },
+//!     threads: 2,
+//!     source_date_epoch: None,
+//! };
+//! let sink = File::create("layer.tar.gz")?.into();
+//! let summary = diff::write_diff(Some(Path::new("lower")), Path::new("upper"), sink, &options, &Arc::new(Control::default()))?;
+//! println!("{}", summary.blob.diff_id);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod record;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::change::{ChangeKind, Changes, Rules};
+use crate::compress::Compression;
+use crate::compress::blob::{BlobSummary, BlobWriter};
+use crate::control::Control;
+use crate::error::Result;
+use crate::stream::Stream;
+use crate::tree::Directory;
+use record::Recorder;
+
+/// What a layer shall be.
+#[derive(Debug, Clone, Copy)]
+pub struct DiffOptions {
+    /// Which rules decide what it says.
+    pub rules: Rules,
+    /// How the blob is compressed.
+    pub compression: Compression,
+    /// Threads that walk and threads that compress, each; the bytes do not depend on it.
+    pub threads: usize,
+    /// Later modification times become this (seconds since 1970).
+    pub source_date_epoch: Option<i64>,
+}
+
+/// What is known once a layer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiffSummary {
+    /// Digests and sizes.
+    pub blob: BlobSummary,
+    /// Paths that only the upper tree has.
+    pub added: u64,
+    /// Paths that both have, and that differ.
+    pub modified: u64,
+    /// Paths that only the lower tree has, without what was below them.
+    pub deleted: u64,
+    /// Entries of the tar.
+    pub entries: u64,
+    /// Sockets that changed, which no layer can hold.
+    pub sockets: u64,
+}
+
+/// Writes the layer that turns `lower` into `upper` to `sink`; without `lower`, all of `upper` is added.
+///
+/// # Errors
+/// [`crate::Error`]; the bytes written so far are then no layer, and are never ended like one. Threads are joined in any case.
+///
+/// Spec: image-spec layer.md, "Change Types"; containerd's walking differ.
+pub fn write_diff(
+    lower: Option<&Path>,
+    upper: &Path,
+    sink: OwnedFd,
+    options: &DiffOptions,
+    control: &Arc<Control>,
+) -> Result<DiffSummary> {
+    let changes = changes(lower, upper, options.rules, options.threads, control)?;
+    let stream = Stream::new(sink, control.clone())?;
+    let blob = BlobWriter::start(stream, options.compression, options.threads, control.clone())?;
+    let mut recorder = Recorder::new(blob, options.rules, options.source_date_epoch);
+    let (mut added, mut modified, mut deleted) = (0, 0, 0);
+    for change in changes {
+        let change = change?;
+        match change.kind {
+            ChangeKind::Add => added += 1,
+            ChangeKind::Modify => modified += 1,
+            ChangeKind::Delete => deleted += 1,
+            ChangeKind::Unmodified => {}
+        }
+        recorder.record(&change)?;
+    }
+    let (entries, sockets) = (recorder.entries(), recorder.sockets());
+    Ok(DiffSummary { blob: recorder.finish()?, added, modified, deleted, entries, sockets })
+}
+
+/// The changes from `lower` to `upper`, in the order of a layer, while the trees are read.
+///
+/// # Errors
+/// [`crate::Error::Io`] when a root is missing or no directory.
+pub fn changes(
+    lower: Option<&Path>,
+    upper: &Path,
+    rules: Rules,
+    threads: usize,
+    control: &Arc<Control>,
+) -> Result<Changes> {
+    let lower = lower.map(Directory::open_root).transpose()?;
+    Changes::start(lower, Directory::open_root(upper)?, rules, threads, control.clone())
+}

@@ -1,0 +1,245 @@
+//! From changes to the entries of a tar: parents first, hard links, whiteouts (containerd pkg/archive, `ChangeWriter`).
+
+use std::collections::HashMap;
+use std::ffi::{CStr, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use rustix::io::retry_on_intr;
+
+use crate::change::{Ancestor, Change, ChangeKind, Entry, Rules, Subject};
+use crate::compress::blob::{BlobSummary, BlobWriter};
+use crate::error::{Error, Result};
+use crate::metadata::{FileType, InodeKey, Metadata};
+use crate::tar::header::{END, EntryType, Header, pad};
+use crate::tree::Directory;
+use crate::whiteout;
+
+/// The names of one inode with several of them, as far as they were seen.
+#[derive(Default)]
+struct Group {
+    /// The name that carries the data.
+    source: Option<Vec<u8>>,
+    /// Unchanged names that were seen before any source.
+    waiting: Vec<(Vec<u8>, Rc<Ancestor>)>,
+    seen: u32,
+}
+
+/// Writes changes as entries.
+pub struct Recorder {
+    blob: BlobWriter,
+    rules: Rules,
+    source_date_epoch: Option<i64>,
+    groups: HashMap<InodeKey, Group>,
+    header: Vec<u8>,
+    entries: u64,
+    sockets: u64,
+}
+
+impl Recorder {
+    /// A recorder that writes to `blob`.
+    pub fn new(blob: BlobWriter, rules: Rules, source_date_epoch: Option<i64>) -> Self {
+        Self { blob, rules, source_date_epoch, groups: HashMap::new(), header: Vec::new(), entries: 0, sockets: 0 }
+    }
+
+    /// Entries so far.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Sockets left out so far.
+    pub fn sockets(&self) -> u64 {
+        self.sockets
+    }
+
+    /// Ends the tar.
+    pub fn finish(mut self) -> Result<BlobSummary> {
+        self.blob.write(&END)?;
+        self.blob.finish()
+    }
+
+    /// Takes the next change.
+    pub fn record(&mut self, change: &Change) -> Result<()> {
+        match &change.subject {
+            Subject::Gone => self.whiteout(change),
+            Subject::Directory(directory) => self.directory(directory),
+            Subject::Leaf { entry, .. } if entry.metadata.file_type == FileType::Socket => {
+                self.sockets += u64::from(change.kind != ChangeKind::Unmodified);
+                Ok(())
+            }
+            Subject::Leaf { entry, .. } if entry.metadata.links > 1 => self.linked(change, entry),
+            Subject::Leaf { .. } if change.kind == ChangeKind::Unmodified => Ok(()),
+            Subject::Leaf { entry, .. } => self.leaf(change, entry),
+        }
+    }
+
+    fn whiteout(&mut self, change: &Change) -> Result<()> {
+        self.parents(&change.parent)?;
+        let start = change.path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        let (directory, name) = change.path.split_at(start);
+        let name = [directory, whiteout::PREFIX, name].concat();
+        self.put(&Header {
+            name: &name,
+            entry_type: EntryType::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: 0,
+            link_name: b"",
+            device: (0, 0),
+            xattrs: &[],
+        })
+    }
+
+    fn directory(&mut self, directory: &Rc<Ancestor>) -> Result<()> {
+        if let Some(parent) = &directory.parent {
+            self.parents(parent)?;
+        }
+        directory.written.set(true);
+        self.check_name(&directory.path)?;
+        let name = [&directory.path[..], b"/"].concat();
+        self.put(&self.header_of(&name, &directory.entry, EntryType::Directory))
+    }
+
+    /// Writes the directories above an entry that are not written yet, top down.
+    fn parents(&mut self, parent: &Rc<Ancestor>) -> Result<()> {
+        let mut missing = Vec::new();
+        let mut next = Some(parent);
+        while let Some(directory) = next.filter(|directory| !directory.written.get()) {
+            missing.push(directory);
+            next = directory.parent.as_ref();
+        }
+        missing.into_iter().rev().try_for_each(|directory| self.directory(directory))
+    }
+
+    fn leaf(&mut self, change: &Change, entry: &Entry) -> Result<()> {
+        let entry_type = match entry.metadata.file_type {
+            FileType::Symlink => EntryType::Symlink,
+            FileType::Fifo => EntryType::Fifo,
+            FileType::CharDevice => EntryType::CharDevice,
+            FileType::BlockDevice => EntryType::BlockDevice,
+            FileType::File | FileType::Directory | FileType::Socket => EntryType::File,
+        };
+        self.check_name(&change.path)?;
+        self.parents(&change.parent)?;
+        self.put(&self.header_of(&change.path, entry, entry_type))?;
+        match &change.subject {
+            Subject::Leaf { directory: Some(directory), name, .. } if entry_type == EntryType::File => {
+                self.content(directory, name, &entry.metadata)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An entry whose inode has several names: the first changed one carries the data, all others become links to it.
+    fn linked(&mut self, change: &Change, entry: &Entry) -> Result<()> {
+        let (device, inode) = entry.metadata.key;
+        let key = (if self.rules.device_in_links { device } else { 0 }, inode);
+        let mut group = self.groups.remove(&key).unwrap_or_default();
+        group.seen += 1;
+        if let Some(source) = &group.source {
+            self.link(&change.path, &change.parent, source, entry)?;
+        } else if change.kind == ChangeKind::Unmodified {
+            group.waiting.push((change.path.clone(), change.parent.clone()));
+        } else {
+            self.leaf(change, entry)?;
+            for (path, parent) in std::mem::take(&mut group.waiting) {
+                self.link(&path, &parent, &change.path, entry)?;
+            }
+            group.source = Some(change.path.clone());
+        }
+        // Once all names were seen nothing can refer to the group any more. Without the device in the key two inodes
+        // share it, and no count tells when both are through.
+        if group.seen < entry.metadata.links || !self.rules.device_in_links {
+            self.groups.insert(key, group);
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, path: &[u8], parent: &Rc<Ancestor>, source: &[u8], entry: &Entry) -> Result<()> {
+        self.check_name(path)?;
+        self.parents(parent)?;
+        let header = self.header_of(path, entry, EntryType::Link);
+        self.put(&Header { link_name: source, size: 0, ..header })
+    }
+
+    fn header_of<'a>(&self, name: &'a [u8], entry: &'a Entry, entry_type: EntryType) -> Header<'a> {
+        let metadata = &entry.metadata;
+        let link_name = entry.target.as_ref().filter(|_| entry_type == EntryType::Symlink);
+        Header {
+            name,
+            entry_type,
+            mode: metadata.mode,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            size: if entry_type == EntryType::File { metadata.size } else { 0 },
+            mtime: self.source_date_epoch.map_or(metadata.mtime, |bound| metadata.mtime.min(bound)),
+            link_name: link_name.map_or(b"", |target| target.to_bytes()),
+            device: match metadata.file_type {
+                FileType::CharDevice | FileType::BlockDevice => metadata.device,
+                _ => (0, 0),
+            },
+            xattrs: &entry.xattrs,
+        }
+    }
+
+    fn put(&mut self, header: &Header<'_>) -> Result<()> {
+        self.header.clear();
+        header.write(&mut self.header)?;
+        self.blob.write(&self.header)?;
+        self.entries += 1;
+        Ok(())
+    }
+
+    /// Copies exactly the bytes that the header promised, of exactly the file that was seen.
+    fn content(&mut self, directory: &Directory, name: &CStr, expected: &Metadata) -> Result<()> {
+        if expected.size == 0 {
+            return Ok(());
+        }
+        let file = directory.open_file(name)?;
+        let unchanged = || match directory.open_metadata(&file, name)? {
+            found if found == *expected => Ok(()),
+            found => Err(changed(directory, name, expected, &found)),
+        };
+        unchanged()?;
+        let mut left = expected.size;
+        while left > 0 {
+            match self.blob.fill_with(left, |space| read(&file, space, directory, name))? {
+                0 => return Err(Error::SourceChanged { path: directory.path_of(name), reason: "it became shorter" }),
+                count => left -= count as u64,
+            }
+        }
+        unchanged()?;
+        self.header.clear();
+        pad(&mut self.header, expected.size);
+        self.blob.write(&self.header)
+    }
+
+    fn check_name(&self, path: &[u8]) -> Result<()> {
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        if self.rules.refuse_whiteout_names && name.starts_with(whiteout::PREFIX) {
+            let what = "a real name that begins with .wh. would become a deletion".into();
+            return Err(Error::Unsupported { path: PathBuf::from(OsStr::from_bytes(path)), what });
+        }
+        Ok(())
+    }
+}
+
+fn read(file: &OwnedFd, space: &mut [u8], directory: &Directory, name: &CStr) -> Result<usize> {
+    retry_on_intr(|| rustix::io::read(file, &mut *space))
+        .map_err(|errno| Error::io("read", directory.path_of(name), errno))
+}
+
+/// What changed of a file, as far as a message can tell.
+fn changed(directory: &Directory, name: &CStr, expected: &Metadata, found: &Metadata) -> Error {
+    let reason = match () {
+        () if expected.key != found.key => "another file took its name",
+        () if expected.size != found.size => "its size changed",
+        () if (expected.mtime, expected.mtime_ns) != (found.mtime, found.mtime_ns) => "it was written to",
+        () => "its metadata changed",
+    };
+    Error::SourceChanged { path: directory.path_of(name), reason }
+}

@@ -1,0 +1,19 @@
+//! Turns a changed file system into an OCI image layer (diff), and a layer into a file system (apply).
+//!
+//! Laws: `apply(diff(a, b), a) = b`; the same trees give the same bytes on any machine and any number of threads; gzip, zstd
+//! and plain blobs of one diff share one diffID; nothing outside the target of an apply changes, ever.
+
+// apply
+pub mod change;
+pub mod compress;
+pub mod control;
+pub mod diff;
+pub mod digest;
+pub mod error;
+pub mod metadata;
+pub mod stream;
+pub mod tar;
+pub mod tree;
+pub mod whiteout;
+
+pub use error::{Error, Result};

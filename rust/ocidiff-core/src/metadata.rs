@@ -1,0 +1,89 @@
+//! What a diff compares and a tar header carries.
+
+use rustix::fs::{Statx, major, makedev, minor};
+
+/// The kind of a directory entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileType {
+    /// Regular file.
+    File,
+    /// Directory.
+    Directory,
+    /// Symbolic link.
+    Symlink,
+    /// Named pipe.
+    Fifo,
+    /// Socket; never part of a layer.
+    Socket,
+    /// Character device.
+    CharDevice,
+    /// Block device.
+    BlockDevice,
+}
+
+/// An inode's identity: device and inode number.
+pub type InodeKey = (u64, u64);
+
+/// Everything lstat says that matters to a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metadata {
+    /// Kind of the entry.
+    pub file_type: FileType,
+    /// The low 12 bits of the mode.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time: whole seconds since 1970, floored.
+    pub mtime: i64,
+    /// Modification time: nanoseconds after `mtime`.
+    pub mtime_ns: u32,
+    /// Change time, seconds and nanoseconds; tells whether a file changed while it was read.
+    pub ctime: (i64, u32),
+    /// Device and inode number.
+    pub key: InodeKey,
+    /// Number of names.
+    pub links: u32,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+}
+
+impl Metadata {
+    /// Reads a statx result; `None` when the kind of the entry is none that Linux has.
+    pub fn from_statx(statx: &Statx) -> Option<Self> {
+        use rustix::fs::FileType as Kind;
+        let mode = u32::from(statx.stx_mode);
+        let file_type = match Kind::from_raw_mode(mode) {
+            Kind::RegularFile => FileType::File,
+            Kind::Directory => FileType::Directory,
+            Kind::Symlink => FileType::Symlink,
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket => FileType::Socket,
+            Kind::CharacterDevice => FileType::CharDevice,
+            Kind::BlockDevice => FileType::BlockDevice,
+            Kind::Unknown => return None,
+        };
+        let device = makedev(statx.stx_rdev_major, statx.stx_rdev_minor);
+        Some(Self {
+            file_type,
+            mode: mode & 0o7777,
+            uid: statx.stx_uid,
+            gid: statx.stx_gid,
+            size: statx.stx_size,
+            mtime: statx.stx_mtime.tv_sec,
+            mtime_ns: statx.stx_mtime.tv_nsec,
+            ctime: (statx.stx_ctime.tv_sec, statx.stx_ctime.tv_nsec),
+            key: (makedev(statx.stx_dev_major, statx.stx_dev_minor), statx.stx_ino),
+            links: statx.stx_nlink,
+            device: (major(device), minor(device)),
+        })
+    }
+
+    /// Whether this is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.file_type == FileType::Directory
+    }
+}

@@ -1,0 +1,97 @@
+//! Reading a tree: directory handles and names, never whole paths, nothing followed.
+
+mod names;
+mod xattr;
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
+use rustix::io::Errno;
+
+pub use names::Names;
+pub use xattr::{Xattr, XattrPolicy, XattrReader};
+
+use crate::error::{Error, Result};
+use crate::metadata::Metadata;
+
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
+
+/// An open directory of a tree, and its path for messages.
+#[derive(Debug)]
+pub struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens the root of a tree. The path itself may be a symbolic link; nothing below is followed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it is missing, no directory, or not readable.
+    pub fn open_root(path: &Path) -> Result<Arc<Self>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
+        Ok(Arc::new(Self { fd, path: path.to_owned() }))
+    }
+
+    /// Opens the directory `name` in this one.
+    pub fn open_child(&self, name: &CStr) -> Result<Arc<Self>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| self.failed("open", name, errno))?;
+        Ok(Arc::new(Self { fd, path: self.path_of(name) }))
+    }
+
+    /// Opens the regular file `name` for reading, without following, blocking, or touching its access time if allowed.
+    pub fn open_file(&self, name: &CStr) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match openat(&self.fd, name, flags | OFlags::NOATIME, Mode::empty()) {
+            Err(Errno::PERM) => openat(&self.fd, name, flags, Mode::empty()),
+            other => other,
+        };
+        fd.map_err(|errno| self.failed("open", name, errno))
+    }
+
+    /// What lstat says of `name`.
+    pub fn metadata(&self, name: &CStr) -> Result<Metadata> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let found = statx(&self.fd, name, flags, WANTED).map_err(|errno| self.failed("stat", name, errno))?;
+        Metadata::from_statx(&found)
+            .ok_or_else(|| Error::Unsupported { path: self.path_of(name), what: "unknown kind of file".into() })
+    }
+
+    /// What fstat says of an open file, for comparison with its lstat.
+    pub fn open_metadata(&self, file: &OwnedFd, name: &CStr) -> Result<Metadata> {
+        let found = statx(file, c"", AtFlags::EMPTY_PATH, WANTED).map_err(|errno| self.failed("stat", name, errno))?;
+        Metadata::from_statx(&found)
+            .ok_or_else(|| Error::Unsupported { path: self.path_of(name), what: "unknown kind of file".into() })
+    }
+
+    /// The target of the symbolic link `name`, exactly as stored.
+    pub fn link_target(&self, name: &CStr) -> Result<CString> {
+        readlinkat(&self.fd, name, Vec::with_capacity(256)).map_err(|errno| self.failed("readlink", name, errno))
+    }
+
+    /// The path of `name` in this directory, for messages.
+    pub fn path_of(&self, name: &CStr) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name.to_bytes()))
+    }
+
+    /// A failed call on `name`. A name that was listed and is gone now is told as a change of the tree.
+    fn failed(&self, op: &'static str, name: &CStr, errno: Errno) -> Error {
+        let path = self.path_of(name);
+        match errno {
+            Errno::NOENT => Error::SourceChanged { path, reason: "it vanished" },
+            _ => Error::io(op, path, errno),
+        }
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,155 @@
+//! Extended attributes by directory handle and name.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::fs::{lgetxattr, llistxattr};
+use rustix::io::Errno;
+
+use super::Directory;
+use crate::error::{Error, Result};
+
+/// Name and value.
+pub type Xattr = (CString, Box<[u8]>);
+
+const CAPABILITY: &CStr = c"security.capability";
+/// The kernel's limits on one value and on the list of one inode's names (linux/limits.h).
+const MAX_BYTES: usize = 64 << 10;
+
+/// Which extended attributes count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XattrPolicy {
+    /// `security.capability` alone, as containerd does.
+    Capability,
+    /// Also `user.*` without overlayfs's own, and POSIX ACLs.
+    Portable,
+}
+
+impl XattrPolicy {
+    fn wants(self, name: &[u8]) -> bool {
+        name == CAPABILITY.to_bytes()
+            || self == Self::Portable
+                && (name == b"system.posix_acl_access"
+                    || name == b"system.posix_acl_default"
+                    || name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+    }
+}
+
+/// Reads the attributes that count; one for each thread, because it owns a buffer.
+pub struct XattrReader {
+    policy: XattrPolicy,
+    /// getxattrat and listxattrat (Linux 6.13); else the path through /proc is taken.
+    by_handle: bool,
+    buffer: Vec<u8>,
+}
+
+impl XattrReader {
+    /// A reader for trees on this kernel; `probe` is any open directory.
+    pub fn new(policy: XattrPolicy, probe: &Directory) -> Self {
+        // A sandbox may answer EPERM for a system call that it does not know.
+        let refused = [Errno::NOSYS, Errno::PERM];
+        let answer = get_by_handle(probe, c".", CAPABILITY, &mut [0; 64]);
+        Self { policy, by_handle: !answer.is_err_and(|errno| refused.contains(&errno)), buffer: vec![0; MAX_BYTES] }
+    }
+
+    /// The attributes of `name` that count and are not empty, sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; a missing attribute or a file system without attributes is no error.
+    pub fn read(&mut self, directory: &Directory, name: &CStr) -> Result<Vec<Xattr>> {
+        match self.policy {
+            XattrPolicy::Capability => Ok(self.value(directory, name, CAPABILITY)?.into_iter().collect()),
+            XattrPolicy::Portable => self.listed(directory, name),
+        }
+    }
+
+    fn listed(&mut self, directory: &Directory, name: &CStr) -> Result<Vec<Xattr>> {
+        let answer = if self.by_handle {
+            list_by_handle(directory, name, &mut self.buffer)
+        } else {
+            llistxattr(proc_path(directory, name), &mut self.buffer[..])
+        };
+        let length = match answer {
+            Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Ok(length) => length,
+            Err(errno) => return Err(Error::io("list xattrs", directory.path_of(name), errno)),
+        };
+        let mut wanted: Vec<CString> = self.buffer[..length]
+            .split_inclusive(|&byte| byte == 0)
+            .filter_map(|key| CStr::from_bytes_with_nul(key).ok())
+            .filter(|key| self.policy.wants(key.to_bytes()))
+            .map(CStr::to_owned)
+            .collect();
+        wanted.sort_unstable();
+        wanted.iter().filter_map(|key| self.value(directory, name, key).transpose()).collect()
+    }
+
+    fn value(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<Xattr>> {
+        let answer = if self.by_handle {
+            get_by_handle(directory, name, key, &mut self.buffer)
+        } else {
+            lgetxattr(proc_path(directory, name), key, &mut self.buffer[..])
+        };
+        match answer {
+            Ok(0) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Ok(length) => Ok(Some((key.to_owned(), self.buffer[..length].into()))),
+            Err(errno) => Err(Error::io("read xattr", directory.path_of(name), errno)),
+        }
+    }
+}
+
+/// A path to `name` that passes through the directory's handle, for calls that know no handles.
+fn proc_path(directory: &Directory, name: &CStr) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", directory.as_fd().as_raw_fd()).into_bytes();
+    path.extend_from_slice(name.to_bytes());
+    path
+}
+
+/// `struct xattr_args` of linux/xattr.h.
+#[repr(C, align(8))]
+struct XattrArgs {
+    value: u64,
+    size: u32,
+    flags: u32,
+}
+
+fn get_by_handle(directory: &Directory, name: &CStr, key: &CStr, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+    /// The number is the same on every architecture (asm-generic/unistd.h).
+    const SYS_GETXATTRAT: libc::c_long = 464;
+    let args = XattrArgs { value: buffer.as_mut_ptr() as u64, size: buffer.len() as u32, flags: 0 };
+    // SAFETY: all pointers outlive the call; the kernel writes at most `size` bytes to `value`, which is `buffer`.
+    let answer = unsafe {
+        libc::syscall(
+            SYS_GETXATTRAT,
+            directory.as_fd().as_raw_fd(),
+            name.as_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+            key.as_ptr(),
+            &raw const args,
+            size_of::<XattrArgs>(),
+        )
+    };
+    length_or_errno(answer)
+}
+
+fn list_by_handle(directory: &Directory, name: &CStr, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+    /// The number is the same on every architecture (asm-generic/unistd.h).
+    const SYS_LISTXATTRAT: libc::c_long = 465;
+    // SAFETY: all pointers outlive the call; the kernel writes at most `buffer.len()` bytes to `buffer`.
+    let answer = unsafe {
+        libc::syscall(
+            SYS_LISTXATTRAT,
+            directory.as_fd().as_raw_fd(),
+            name.as_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    };
+    length_or_errno(answer)
+}
+
+fn length_or_errno(answer: libc::c_long) -> rustix::io::Result<usize> {
+    usize::try_from(answer)
+        .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+}

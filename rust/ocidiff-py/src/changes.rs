@@ -1,0 +1,121 @@
+//! `ChangeStream`: the changes between two trees, in batches.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use ocidiff_core::change::ChangeKind;
+use ocidiff_core::control::Control;
+use ocidiff_core::{Error, Result, diff};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::diff::{path, rules};
+use crate::error::to_python;
+use crate::run::thread_count;
+
+/// Few crossings into Python for long listings, and a first answer soon.
+const BATCH_CHANGES: usize = 512;
+const TICK: Duration = Duration::from_millis(40);
+
+type Batch = Vec<(&'static str, Vec<u8>)>;
+
+/// Batches of (kind, path) in the order of a layer; dropping it stops the walk and joins its threads.
+#[pyclass]
+pub struct ChangeStream {
+    batches: Option<Receiver<Result<Batch>>>,
+    walker: Option<JoinHandle<()>>,
+    control: Arc<Control>,
+}
+
+#[pymethods]
+impl ChangeStream {
+    #[new]
+    #[pyo3(signature = (lower, upper, *, threads, profile))]
+    fn new(lower: Option<&[u8]>, upper: &[u8], threads: usize, profile: &str) -> PyResult<Self> {
+        let rules = rules(profile).map_err(to_python)?;
+        let (lower, upper) = (lower.map(|lower| path(lower).to_owned()), path(upper).to_owned());
+        let threads = thread_count(threads);
+        let control = Arc::new(Control::default());
+        let (sender, batches) = bounded(4);
+        let walker_control = control.clone();
+        let walker = std::thread::Builder::new().name("changes".into()).spawn(move || {
+            let told = diff::changes(lower.as_deref(), &upper, rules, threads, &walker_control)
+                .and_then(|changes| send_all(changes, &sender));
+            if let Err(error) = told {
+                // Nobody listens once the stream is closed, and then nobody wants the error.
+                let _ = sender.send(Err(error));
+            }
+        })?;
+        Ok(Self { batches: Some(batches), walker: Some(walker), control })
+    }
+
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Vec<(&'static str, Bound<'py, PyBytes>)>>> {
+        let Some(batches) = self.batches.clone() else { return Ok(None) };
+        loop {
+            match py.detach(|| batches.recv_timeout(TICK)) {
+                Ok(Ok(batch)) => {
+                    return Ok(Some(batch.into_iter().map(|(kind, path)| (kind, PyBytes::new(py, &path))).collect()));
+                }
+                Ok(Err(error)) => {
+                    self.close(py);
+                    return Err(to_python(error));
+                }
+                Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.batches = None;
+                    let died = self.walker.take().is_some_and(|walker| py.detach(|| walker.join()).is_err());
+                    return if died { Err(PyRuntimeError::new_err("internal error: the walker panicked")) } else { Ok(None) };
+                }
+            }
+        }
+    }
+
+    /// Stops the walk and joins its threads.
+    fn close(&mut self, py: Python<'_>) {
+        py.detach(|| self.stop());
+    }
+}
+
+impl ChangeStream {
+    fn stop(&mut self) {
+        self.control.cancel();
+        self.batches = None;
+        if let Some(walker) = self.walker.take() {
+            // A panic has nobody left to tell.
+            let _ = walker.join();
+        }
+    }
+}
+
+impl Drop for ChangeStream {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Sends every change that is listed; ends early, and well, when nobody listens any more.
+fn send_all(changes: impl Iterator<Item = Result<ocidiff_core::change::Change>>, sender: &Sender<Result<Batch>>) -> Result<()> {
+    let mut batch = Batch::with_capacity(BATCH_CHANGES);
+    for change in changes {
+        let change = change?;
+        let kind = match change.kind {
+            ChangeKind::Add => "add",
+            ChangeKind::Modify => "modify",
+            ChangeKind::Delete => "delete",
+            ChangeKind::Unmodified => continue,
+        };
+        batch.push((kind, [b"/", &change.path[..]].concat()));
+        if batch.len() == BATCH_CHANGES && sender.send(Ok(std::mem::take(&mut batch))).is_err() {
+            return Err(Error::Cancelled);
+        }
+    }
+    let _ = sender.send(Ok(batch));
+    Ok(())
+}

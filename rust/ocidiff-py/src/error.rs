@@ -1,0 +1,44 @@
+//! Core errors as Python exceptions. The classes are born in `ocidiff.errors`; failures of the system are `OSError`.
+
+use ocidiff_core::Error;
+use pyo3::exceptions::PyOSError;
+use pyo3::import_exception;
+use pyo3::prelude::*;
+
+import_exception!(ocidiff.errors, Cancelled);
+import_exception!(ocidiff.errors, DigestMismatchError);
+import_exception!(ocidiff.errors, LimitExceededError);
+import_exception!(ocidiff.errors, MalformedLayerError);
+import_exception!(ocidiff.errors, OcidiffError);
+import_exception!(ocidiff.errors, SourceChangedError);
+import_exception!(ocidiff.errors, UnsafeLayerError);
+import_exception!(ocidiff.errors, UnsupportedError);
+import_exception!(ocidiff.errors, UsageError);
+
+/// The exception for `error`.
+pub fn to_python(error: Error) -> PyErr {
+    let message = error.to_string();
+    match error {
+        Error::Io { path, source, .. } => match source.raw_os_error() {
+            // With an error number Python itself picks the subclass, and with a file name it is shown.
+            Some(errno) if path.as_os_str().is_empty() => PyOSError::new_err((errno, strerror(&source))),
+            Some(errno) => PyOSError::new_err((errno, strerror(&source), path)),
+            None => PyOSError::new_err(message),
+        },
+        Error::MalformedLayer { .. } => MalformedLayerError::new_err(message),
+        Error::UnsafeEntry { .. } => UnsafeLayerError::new_err(message),
+        Error::LimitExceeded { .. } => LimitExceededError::new_err(message),
+        Error::SourceChanged { .. } => SourceChangedError::new_err(message),
+        Error::Unsupported { .. } => UnsupportedError::new_err(message),
+        Error::Usage(_) => UsageError::new_err(message),
+        Error::DigestMismatch { .. } => DigestMismatchError::new_err(message),
+        Error::Cancelled => Cancelled::new_err(message),
+        _ => OcidiffError::new_err(message),
+    }
+}
+
+/// The system's words without Rust's "(os error N)".
+fn strerror(source: &std::io::Error) -> String {
+    let text = source.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,24 @@
+//! The binding `ocidiff._core`: it converts, runs, and converts back. What a layer means is decided in `ocidiff-core`.
+
+mod changes;
+mod diff;
+mod error;
+mod run;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    #[pymodule_export]
+    use super::changes::ChangeStream;
+    #[pymodule_export]
+    use super::diff::write_layer;
+
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

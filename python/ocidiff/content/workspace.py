@@ -1,0 +1,124 @@
+"""Workspace: private files and directories under a directory, which vanish with their owner.
+
+Each is locked (flock) by the process that made it. What is not locked was left by a process that died, and is swept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_SEARCHABLE: Final = 0o700
+
+
+def create_file(parent: int) -> tuple[str, int]:
+    """The name and the locked descriptor of a new private file in the directory `parent`."""
+    while True:
+        name = secrets.token_hex(16)
+        descriptor = os.open(name, _CREATE_FILE, 0o600, dir_fd=parent)
+        if _lock_new(descriptor):
+            return name, descriptor
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def directory(parent: int) -> Iterator[int]:
+    """A new private directory in the directory `parent`, as a descriptor; removed with all it holds at the end."""
+    while True:
+        name = secrets.token_hex(16)
+        os.mkdir(name, _SEARCHABLE, dir_fd=parent)
+        try:
+            descriptor = os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
+        except FileNotFoundError:
+            continue
+        if _lock_new(descriptor):
+            break
+        os.close(descriptor)
+    try:
+        yield descriptor
+    finally:
+        try:
+            _remove(parent, name, descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sweep(parent: int) -> None:
+    """Remove what dead processes left in the directory `parent`."""
+    for name in os.listdir(parent):
+        # Gone in the meantime, or of another user.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            _sweep_one(parent, name)
+
+
+def clear(directory: int) -> None:
+    """Remove everything in a directory, however deep it is and whatever its modes are.
+
+    A directory that is not empty is first moved up into `directory`, so that neither depth nor path length matters.
+    """
+    while names := os.listdir(directory):
+        for name in names:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=directory)
+                continue
+            try:
+                os.rmdir(name, dir_fd=directory)
+            except OSError:
+                _flatten(directory, name)
+
+
+def _remove(parent: int, name: str, directory: int) -> None:
+    # What was written into it may have changed its mode.
+    os.fchmod(directory, _SEARCHABLE)
+    clear(directory)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _flatten(directory: int, name: str) -> None:
+    os.chmod(name, _SEARCHABLE, dir_fd=directory)
+    below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+    try:
+        for inner in os.listdir(below):
+            if stat.S_ISDIR(os.stat(inner, dir_fd=below, follow_symlinks=False).st_mode):
+                # Moving a directory writes its `..`, which takes write permission on it.
+                os.chmod(inner, _SEARCHABLE, dir_fd=below)
+                os.rename(inner, secrets.token_hex(16), src_dir_fd=below, dst_dir_fd=directory)
+            else:
+                os.unlink(inner, dir_fd=below)
+    finally:
+        os.close(below)
+    os.rmdir(name, dir_fd=directory)
+
+
+def _lock_new(descriptor: int) -> bool:
+    """Lock what was just made; false when a sweeper came between."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(descriptor).st_nlink > 0
+
+
+def _sweep_one(parent: int, name: str) -> None:
+    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+        return
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        if stat.S_ISDIR(info.st_mode):
+            _remove(parent, name, descriptor)
+        else:
+            os.unlink(name, dir_fd=parent)
+    finally:
+        os.close(descriptor)

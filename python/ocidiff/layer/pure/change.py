@@ -1,0 +1,96 @@
+"""Pairing two trees and deciding what changed. Spec: layer-semantics 1 and 2.
+
+Law: events come in walk order, a directory before its children, names of one directory in byte order; that is whole paths
+compared with `/` as the lowest byte.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ocidiff.layer.layer import ChangeKind
+from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.pure.tree import Node, Tree
+
+_NANOSECONDS: Final = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One step of the walk.
+
+    Attributes:
+        kind: What happened; None for an unchanged name of an inode with several, which only serves hard links.
+        path: Relative to the roots.
+        node: The name in upper; None for a deletion.
+    """
+
+    kind: ChangeKind | None
+    path: bytes
+    node: Node | None
+
+
+def events(lower: Tree | None, upper: Tree, pace: Pace) -> Iterator[Event]:
+    """What happened from `lower` to `upper`, in walk order.
+
+    Below a directory that is gone or is no directory any more nothing is reported: its own event says it all.
+    """
+    stack = [_pairs(lower, None, upper, None, pace)]
+    while stack:
+        pair = next(stack[-1], None)
+        if pair is None:
+            stack.pop()
+            continue
+        old, new = pair
+        if new is None:
+            if old is not None:
+                yield Event(ChangeKind.DELETE, old.path, None)
+            continue
+        if old is None or lower is None:
+            yield Event(ChangeKind.ADD, new.path, new)
+        elif not same(lower, old, upper, new):
+            yield Event(ChangeKind.MODIFY, new.path, new)
+        elif not new.is_dir and new.stat.st_nlink > 1:
+            yield Event(None, new.path, new)
+        if new.is_dir:
+            stack.append(_pairs(lower if old is not None and old.is_dir else None, old, upper, new, pace))
+
+
+def _pairs(
+    lower: Tree | None, old: Node | None, upper: Tree, new: Node | None, pace: Pace
+) -> Iterator[tuple[Node | None, Node | None]]:
+    """What two directories hold, name by name; `lower` is None where there is no old directory."""
+    before = lower.children(old) if lower is not None else {}
+    after = upper.children(new)
+    for name in sorted(before.keys() | after.keys()):
+        pace.entry()
+        yield (
+            lower.node(before[name]) if lower is not None and name in before else None,
+            upper.node(after[name]) if name in after else None,
+        )
+
+
+def same(lower: Tree, old: Node, upper: Tree, new: Node) -> bool:
+    """Whether an entry present in both trees is unchanged; the first test that decides wins. Spec: layer-semantics 2."""
+    a, b = old.stat, new.stat
+    if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino):
+        return True
+    if (a.st_mode, a.st_uid, a.st_gid, a.st_rdev) != (b.st_mode, b.st_uid, b.st_gid, b.st_rdev):
+        return False
+    if lower.xattrs(old) != upper.xattrs(new):
+        return False
+    if new.is_dir:
+        return True
+    if a.st_size != b.st_size or a.st_mtime_ns // _NANOSECONDS != b.st_mtime_ns // _NANOSECONDS:
+        return False
+    if a.st_mtime_ns % _NANOSECONDS or b.st_mtime_ns % _NANOSECONDS:
+        return a.st_mtime_ns == b.st_mtime_ns
+    # Both times are whole seconds, as after unpacking a layer, so they prove nothing: the content decides.
+    if stat.S_ISLNK(b.st_mode):
+        return lower.target(old) == upper.target(new)
+    if not stat.S_ISREG(b.st_mode):
+        return True
+    return all(x == y for x, y in zip(lower.blocks(old), upper.blocks(new), strict=True))

@@ -1,0 +1,115 @@
+"""Descriptors of the directories below one root, found component by component and never through a symbolic link."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, Self
+
+_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_KEPT_OPEN: Final = 64  # ancestors of the current directory; deeper trees must not run out of descriptors
+
+
+def split(path: bytes) -> tuple[bytes, bytes]:
+    """The path of the parent, empty for the root, and the last name."""
+    parent, _, name = path.rpartition(b"/")
+    return parent, name
+
+
+def join(parent: bytes, name: bytes) -> bytes:
+    """The path of `name` in the directory `parent`, which is empty for the root."""
+    return parent + b"/" + name if parent else name
+
+
+def show(path: bytes) -> str:
+    """A path for a message: one line, control and non-ASCII bytes escaped."""
+    return repr(path)[2:-1]
+
+
+class Directories:
+    """Hands out descriptors of directories by their path below `root`, and keeps the way to the last one open.
+
+    Paths are relative, clean and without symbolic links. Descriptors are made with `O_PATH` and belong to this object.
+    """
+
+    def __init__(self, root: bytes) -> None:
+        self._base = root
+        self._root = os.open(os.fsdecode(root), _FLAGS)
+        self._path = b""
+        self._names: list[bytes] = []
+        self._open: list[int] = []  # of the last components of `_names`
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shorten(0)
+        os.close(self._root)
+
+    def full(self, path: bytes) -> bytes:
+        """The path that the caller knows `path` by."""
+        return os.path.join(self._base, path) if path else self._base
+
+    def error(self, error: OSError, path: bytes) -> OSError:
+        """The same failure, told of the whole path."""
+        return OSError(error.errno, error.strerror, os.fsdecode(self.full(path)))
+
+    def at(self, path: bytes) -> int:
+        """The descriptor of the directory `path`, valid until the next call.
+
+        Raises:
+            OSError: A component is missing, or is no directory.
+        """
+        if path != self._path:
+            names = path.split(b"/") if path else []
+            self._shorten(_shared(self._names, names))
+            for name in names[len(self._names) :]:
+                self._enter(name)
+        return self._open[-1] if self._open else self._root
+
+    def names(self, path: bytes) -> list[bytes]:
+        """The names in the directory `path`, in no order."""
+        above = self.at(path)
+        try:
+            listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
+            try:
+                return [os.fsencode(name) for name in os.listdir(listing)]
+            finally:
+                os.close(listing)
+        except OSError as error:
+            raise self.error(error, path) from error
+
+    def forget(self, path: bytes) -> None:
+        """Let go of the directory `path` and all below it, because it is removed."""
+        if self._path == path or self._path.startswith(path + b"/"):
+            self._shorten(path.count(b"/"))
+
+    def _enter(self, name: bytes) -> None:
+        path = join(self._path, name)
+        above = self._open[-1] if self._open else self._root
+        try:
+            self._open.append(os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=above))
+        except OSError as error:
+            raise self.error(error, path) from error
+        self._names.append(name)
+        self._path = path
+        if len(self._open) > _KEPT_OPEN:
+            os.close(self._open.pop(0))
+
+    def _shorten(self, depth: int) -> None:
+        while len(self._names) > depth:
+            self._names.pop()
+            if self._open:
+                os.close(self._open.pop())
+        if not self._open:
+            self._names.clear()  # the descriptors of the rest were given up: start again from the root
+        self._path = b"/".join(self._names)
+
+
+def _shared(one: list[bytes], other: list[bytes]) -> int:
+    """How many first components are equal."""
+    count = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        count += 1
+    return count

@@ -1,0 +1,85 @@
+"""`PureEngine`: the two verbs as one pass each, put together from the rooms beside this file."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from ocidiff.layer.layer import ApplyOptions, ApplySummary, Change, LayerOptions, LayerSummary, Monitor
+from ocidiff.layer.pure.apply import Applier
+from ocidiff.layer.pure.change import events
+from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.pure.record import Recorder
+from ocidiff.layer.pure.root import Root
+from ocidiff.layer.pure.stream import BlobReader, BlobWriter
+from ocidiff.layer.pure.tar_reader import TarReader
+from ocidiff.layer.pure.tree import Tree
+
+
+class PureEngine:
+    """Walks, compares, packs and unpacks in one thread, with memory that does not grow with files or trees."""
+
+    def write_layer(
+        self, lower: bytes | None, upper: bytes, sink: int, options: LayerOptions, monitor: Monitor
+    ) -> LayerSummary:
+        """See `Engine.write_layer`."""
+        pace = Pace(monitor)
+        with ExitStack() as stack:
+            below = stack.enter_context(Tree(lower, options.profile, pace)) if lower is not None else None
+            above = stack.enter_context(Tree(upper, options.profile, pace))
+            blob = BlobWriter(sink, options.compression, options.level, pace)
+            recorder = Recorder(above, blob, options.profile, options.source_date_epoch)
+            counts: Counter[str] = Counter()
+            for event in events(below, above, pace):
+                counts[event.kind or "unmodified"] += 1
+                recorder.record(event)
+            recorder.finish()
+        pace.report()
+        skipped = {"sockets": recorder.sockets} if recorder.sockets else {}
+        return LayerSummary(
+            blob.digest,
+            blob.size,
+            blob.diff_id,
+            blob.plain_size,
+            counts["add"],
+            counts["modify"],
+            counts["delete"],
+            recorder.entries,
+            skipped,
+        )
+
+    def changes(self, lower: bytes | None, upper: bytes, options: LayerOptions) -> Iterator[Change]:
+        """See `Engine.changes`."""
+        pace = Pace(Monitor())
+        with ExitStack() as stack:
+            below = stack.enter_context(Tree(lower, options.profile, pace)) if lower is not None else None
+            above = stack.enter_context(Tree(upper, options.profile, pace))
+            for event in events(below, above, pace):
+                if event.kind is not None:
+                    yield Change(event.kind, "/" + os.fsdecode(event.path))
+
+    def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
+        """See `Engine.apply_layer`."""
+        pace = Pace(monitor)
+        blob = BlobReader(source, options.max_bytes, pace)
+        same_owner = options.same_owner if options.same_owner is not None else os.geteuid() == 0
+        with Root(target) as root:
+            applier = Applier(root, same_owner=same_owner)
+            archive = TarReader(blob)
+            for entry in archive.entries(options.max_entries):
+                pace.entry()
+                applier.apply(entry, archive.data())
+            applier.finish()
+        blob.drain()
+        pace.report()
+        return ApplySummary(
+            blob.digest,
+            blob.size,
+            blob.diff_id,
+            blob.plain_size,
+            archive.count,
+            applier.whiteouts,
+            {reason: count for reason, count in applier.skipped.items() if count},
+        )

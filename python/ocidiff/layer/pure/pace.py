@@ -1,0 +1,52 @@
+"""What the caller sees of a running call: counters, shown about twenty times a second, and the answer that stops it."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from ocidiff.errors import Cancelled
+from ocidiff.layer.layer import Monitor
+
+_INTERVAL_SECONDS: Final = 0.05
+
+
+class Pace:
+    """Counts the work of one call and polls its monitor in time.
+
+    Attributes:
+        entries: Directory or layer entries so far.
+        bytes_plain: Bytes of the uncompressed tar so far.
+        bytes_blob: Bytes of the stored blob so far.
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._due = time.monotonic()  # at once, so that a call which is cancelled beforehand does nothing
+        self.entries = 0
+        self.bytes_plain = 0
+        self.bytes_blob = 0
+
+    def entry(self) -> None:
+        """Count one entry."""
+        self.entries += 1
+        self.check()
+
+    def check(self) -> None:
+        """Poll the monitor when it is time to; for every loop over files or blocks.
+
+        Raises:
+            Cancelled: The monitor says stop.
+        """
+        if time.monotonic() >= self._due:
+            self.report()
+
+    def report(self) -> None:
+        """Poll the monitor now.
+
+        Raises:
+            Cancelled: The monitor says stop.
+        """
+        if not self._monitor.poll(self.entries, self.bytes_plain, self.bytes_blob):
+            raise Cancelled("cancelled")
+        self._due = time.monotonic() + _INTERVAL_SECONDS

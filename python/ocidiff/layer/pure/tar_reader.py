@@ -1,0 +1,251 @@
+"""Reading a layer's tar: USTAR, PAX, GNU long names and old tar, as Go's archive/tar does, and strict where it matters.
+
+Law: every prefix of an archive is either whole or fails with `MalformedLayerError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ocidiff.errors import LimitExceededError, MalformedLayerError, UnsupportedError
+from ocidiff.layer.pure import tar
+from ocidiff.layer.pure.directories import show
+from ocidiff.layer.pure.stream import BlobReader
+
+_DATA_BYTES: Final = 1 << 18
+_NANOSECONDS: Final = 10**9
+_OLD_REGULAR: Final = b"\0"
+_GLOBAL_HEADER: Final = b"g"
+_GNU_LONG_NAME: Final = b"L"
+_GNU_LONG_LINK: Final = b"K"
+_WITHOUT_DATA: Final = (tar.HARD_LINK, tar.SYMLINK, tar.CHARACTER, tar.BLOCK, tar.DIRECTORY, tar.FIFO)
+_KNOWN: Final = (tar.REGULAR, *_WITHOUT_DATA)
+_SPARSE_PREFIX: Final = b"GNU.sparse."
+_MAX_SIZE: Final = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry as the archive has it.
+
+    Attributes:
+        name: As it stands, not cleaned.
+        type: Type flag; old spellings are told in the new ones.
+        mode: Low 12 bits.
+        size: Bytes of data; 0 for all but regular files.
+        mtime_ns, atime_ns: Nanoseconds since 1970; no atime reads as the mtime.
+        linkname: Target of a link.
+        device: Major and minor number.
+        xattrs: Values by name.
+    """
+
+    name: bytes
+    type: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    atime_ns: int
+    linkname: bytes
+    device: tuple[int, int]
+    xattrs: Mapping[bytes, bytes]
+
+
+class TarReader:
+    """Takes a tar apart, entry by entry.
+
+    Attributes:
+        count: Entries so far.
+    """
+
+    def __init__(self, blob: BlobReader) -> None:
+        self._blob = blob
+        self._left = 0  # of the current entry's data
+        self._padding = 0
+        self.count = 0
+
+    def entries(self, max_entries: int | None) -> Iterator[Entry]:
+        """The entries in stream order; data that was not read is skipped.
+
+        Raises:
+            MalformedLayerError: The archive is broken or ends too early.
+            LimitExceededError: There are more than `max_entries`.
+        """
+        while (entry := self._next()) is not None:
+            self.count += 1
+            if max_entries is not None and self.count > max_entries:
+                raise LimitExceededError(f"limit max_entries exceeded at {show(entry.name)}: {self.count}")
+            self._left, self._padding = entry.size, -entry.size % tar.BLOCK_BYTES
+            yield entry
+            for _ in self.data():
+                pass
+            self._exactly(self._padding)
+
+    def data(self) -> Iterator[bytes]:
+        """The data of the current entry, in blocks."""
+        while self._left:
+            block = self._blob.read(min(self._left, _DATA_BYTES))
+            if not block:
+                raise self._malformed("unexpected end")
+            self._left -= len(block)
+            yield block
+
+    def _next(self) -> Entry | None:
+        """The next entry; None at the end mark or where the stream ends between entries."""
+        pax: dict[bytes, bytes] = {}
+        long_name = long_link = None
+        in_entry = False
+        while True:
+            block = self._block()
+            if block is None:
+                if in_entry:
+                    raise self._malformed("a header that describes no entry")
+                return None
+            kind = block[156:157]
+            if kind not in (tar.PAX_HEADER, _GLOBAL_HEADER, _GNU_LONG_NAME, _GNU_LONG_LINK):
+                return self._entry(block, pax, long_name, long_link)
+            content = self._special(block)
+            in_entry = in_entry or kind != _GLOBAL_HEADER
+            if kind == tar.PAX_HEADER:
+                pax = self._pax(content)
+            elif kind == _GNU_LONG_NAME:
+                long_name = content.split(b"\0")[0]
+            elif kind == _GNU_LONG_LINK:
+                long_link = content.split(b"\0")[0]
+
+    def _block(self) -> bytes | None:
+        """The next header block; None at the end."""
+        block = self._exactly(tar.BLOCK_BYTES, end_allowed=True)
+        if not block:
+            return None
+        if not any(block):
+            block = self._exactly(tar.BLOCK_BYTES, end_allowed=True)
+            if any(block):
+                raise self._malformed("data after a block of zeros")
+            return None
+        stored = self._number(block[148:156], "checksum")
+        unsigned = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+        high = sum(1 for i, byte in enumerate(block) if byte >= 0x80 and not 148 <= i < 156)
+        if stored not in (unsigned, unsigned - 256 * high):  # old tools summed signed bytes
+            raise self._malformed("wrong header checksum")
+        return block
+
+    def _entry(self, block: bytes, pax: Mapping[bytes, bytes], long_name: bytes | None, long_link: bytes | None) -> Entry:
+        name, linkname = _string(block[0:100]), _string(block[157:257])
+        device = (0, 0)
+        is_ustar, is_gnu = block[257:263] == b"ustar\0", block[257:265] == b"ustar  \0"
+        if is_ustar or is_gnu:
+            device = (self._number(block[329:337], "devmajor"), self._number(block[337:345], "devminor"))
+        if is_ustar and (prefix := _string(block[345:500] if block[508:512] != b"tar\0" else block[345:476])):
+            name = prefix + b"/" + name
+        if any(key.startswith(_SPARSE_PREFIX) for key in pax):
+            raise UnsupportedError(f"{show(pax.get(b'path', name))}: sparse files in a layer are not supported")
+        name = pax.get(b"path") or long_name or name
+        linkname = pax.get(b"linkpath") or long_link or linkname
+        kind = block[156:157]
+        if kind == _OLD_REGULAR:
+            kind = tar.DIRECTORY if name.endswith(b"/") else tar.REGULAR
+        if kind not in _KNOWN:
+            raise self._malformed(f"{show(name)}: unknown entry type {show(kind)}")
+        size = self._decimal(pax, b"size", self._number(block[124:136], "size"))
+        mtime_ns = self._time(pax, b"mtime", self._number(block[136:148], "mtime") * _NANOSECONDS)
+        if not 0 <= size < _MAX_SIZE:
+            raise self._malformed(f"{show(name)}: size {size}")
+        return Entry(
+            name,
+            kind,
+            self._number(block[100:108], "mode") & 0o7777,
+            self._decimal(pax, b"uid", self._number(block[108:116], "uid")),
+            self._decimal(pax, b"gid", self._number(block[116:124], "gid")),
+            0 if kind in _WITHOUT_DATA else size,
+            mtime_ns,
+            max(mtime_ns, self._time(pax, b"atime", mtime_ns)),
+            linkname,
+            device,
+            {key.removeprefix(tar.XATTR_PREFIX): value for key, value in pax.items() if key.startswith(tar.XATTR_PREFIX)},
+        )
+
+    def _special(self, block: bytes) -> bytes:
+        """The content of a header that describes another one."""
+        size = self._number(block[124:136], "size")
+        if not 0 <= size <= tar.MAX_PAX_BYTES:
+            raise self._malformed(f"an extended header of {size} bytes")
+        content = self._exactly(size)
+        self._exactly(-size % tar.BLOCK_BYTES)
+        return content
+
+    def _pax(self, content: bytes) -> dict[bytes, bytes]:
+        """The records of an extended header; the last of a key counts, an empty value leaves the header's own."""
+        records = {}
+        while content:
+            digits, space, _ = content.partition(b" ")
+            if not space or not digits.isdigit() or len(digits) > 7 or int(digits) > len(content):
+                raise self._malformed("a PAX record of wrong length")
+            record, content = content[len(digits) + 1 : int(digits)], content[int(digits) :]
+            key, equals, value = record[:-1].partition(b"=")
+            if record[-1:] != b"\n" or not equals or not key:
+                raise self._malformed("a PAX record that is not key=value")
+            is_xattr = key.startswith(tar.XATTR_PREFIX)
+            if b"\0" in key or (b"\0" in value and not is_xattr):
+                raise self._malformed(f"NUL in the PAX record {show(key)}")
+            if value or is_xattr:
+                records[key] = value
+            else:
+                records.pop(key, None)
+        return records
+
+    def _number(self, digits: bytes, what: str) -> int:
+        """An octal field, or one in base 256 as GNU writes large and negative numbers."""
+        if digits[0] & 0x80:
+            value = int.from_bytes(bytes([digits[0] & 0x7F]) + digits[1:])
+            if digits[0] & 0x40:
+                value -= 1 << (8 * len(digits) - 1)
+            if not -_MAX_SIZE <= value < _MAX_SIZE:
+                raise self._malformed(f"the number {what} is too large")
+            return value
+        text = digits.strip(b" \0").split(b"\0")[0]
+        if not all(byte in b"01234567" for byte in text):
+            raise self._malformed(f"{what} is no octal number")
+        return int(text or b"0", 8)
+
+    def _decimal(self, pax: Mapping[bytes, bytes], key: bytes, default: int) -> int:
+        text = pax.get(key)
+        if text is None:
+            return default
+        if not text.removeprefix(b"-").isdigit() or len(text) > 20:
+            raise self._malformed(f"{show(key)} is no decimal number")
+        return int(text)
+
+    def _time(self, pax: Mapping[bytes, bytes], key: bytes, default: int) -> int:
+        text = pax.get(key)
+        if text is None:
+            return default
+        seconds, _, fraction = text.partition(b".")
+        if not seconds.removeprefix(b"-").isdigit() or len(seconds) > 20 or not (fraction + b"0").isdigit():
+            raise self._malformed(f"{show(key)} is no time")
+        nanoseconds = int(fraction[:9].ljust(9, b"0"))
+        return int(seconds) * _NANOSECONDS + (-nanoseconds if seconds.startswith(b"-") else nanoseconds)
+
+    def _exactly(self, size: int, *, end_allowed: bool = False) -> bytes:
+        """The next `size` bytes; none when the stream ends here and may."""
+        parts: list[bytes] = []
+        while size:
+            part = self._blob.read(size)
+            if not part:
+                if end_allowed and not parts:
+                    return b""
+                raise self._malformed("unexpected end")
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _malformed(self, reason: str) -> MalformedLayerError:
+        return MalformedLayerError(f"malformed layer at byte {self._blob.offset} of the tar: {reason}")
+
+
+def _string(field: bytes) -> bytes:
+    """The bytes before the first NUL."""
+    return field.split(b"\0", 1)[0]

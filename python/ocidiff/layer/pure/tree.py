@@ -1,0 +1,181 @@
+"""Reading one tree: names, stats, xattrs, link targets and contents, from directory descriptors, following nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+from ocidiff.errors import SourceChangedError
+from ocidiff.layer.layer import Profile
+from ocidiff.layer.pure.directories import Directories, join, show, split
+from ocidiff.layer.pure.pace import Pace
+
+BLOCK_BYTES: Final = 1 << 18  # some milliseconds of compression, so that a cancel is seen in time
+CAPABILITY: Final = b"security.capability"
+_ACLS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
+_NO_XATTR: Final = (errno.ENODATA, errno.ENOTSUP)
+
+
+def is_user_visible(key: bytes) -> bool:
+    """Whether the profile `oci` compares and stores the xattr `key`. Spec: layer-semantics 3, "Xattrs stored"."""
+    return key == CAPABILITY or key in _ACLS or (key.startswith(b"user.") and not key.startswith(b"user.overlay."))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A name in a tree and its lstat.
+
+    Attributes:
+        path: Relative to the root of the tree, never empty.
+        stat: Its own, not that of what a link points to.
+    """
+
+    path: bytes
+    stat: os.stat_result
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether it is a directory."""
+        return stat.S_ISDIR(self.stat.st_mode)
+
+
+class Tree:
+    """A directory tree that is read once, in walk order.
+
+    Raises:
+        OSError: The root is missing or no directory, or something below it cannot be read.
+    """
+
+    def __init__(self, root: bytes, profile: Profile, pace: Pace) -> None:
+        self._directories = Directories(root)
+        self._profile = profile
+        self._pace = pace
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._directories.__exit__()
+
+    def full(self, path: bytes) -> bytes:
+        """The path that the caller knows `path` by."""
+        return self._directories.full(path)
+
+    def node(self, path: bytes) -> Node:
+        """The name `path` as it is now."""
+        parent, name = split(path)
+        above = self._directories.at(parent)
+        try:
+            return Node(path, os.lstat(name, dir_fd=above))
+        except OSError as error:
+            raise self._directories.error(error, path) from error
+
+    def children(self, directory: Node | None) -> dict[bytes, bytes]:
+        """Paths by name of what is in `directory`, or in the root for None.
+
+        Raises:
+            SourceChangedError: Another directory has taken its place.
+        """
+        path = directory.path if directory else b""
+        if directory is not None:
+            here = os.fstat(self._directories.at(path))
+            if (here.st_dev, here.st_ino) != (directory.stat.st_dev, directory.stat.st_ino):
+                raise self._changed(path)
+        return {name: join(path, name) for name in self._directories.names(path)}
+
+    def xattrs(self, node: Node) -> Mapping[bytes, bytes]:
+        """The xattrs that the profile compares and stores; empty values count as none."""
+        parent, name = split(node.path)
+        # There is no getxattrat: the path goes through the descriptor, so only the last component is looked up anew.
+        path = b"/proc/self/fd/%d/%s" % (self._directories.at(parent), name)
+        try:
+            keys = [CAPABILITY] if self._profile is Profile.CONTAINERD else _keys(path)
+            return {key: value for key in keys if (value := _value(path, key))}
+        except OSError as error:
+            raise self._directories.error(error, node.path) from error
+
+    def target(self, node: Node) -> bytes:
+        """What the symbolic link `node` points to, as it stands."""
+        parent, name = split(node.path)
+        above = self._directories.at(parent)
+        try:
+            return os.readlink(name, dir_fd=above)
+        except OSError as error:
+            raise self._directories.error(error, node.path) from error
+
+    def blocks(self, node: Node) -> Iterator[bytes]:
+        """The content of the regular file `node`, exactly `st_size` bytes, in full blocks of `BLOCK_BYTES` but the last.
+
+        Raises:
+            SourceChangedError: The file is not the one that was seen, or changed while it was read.
+        Spec: layer-semantics 7.
+        """
+        parent, name = split(node.path)
+        above = self._directories.at(parent)
+        try:
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise self._changed(node.path) from error
+            raise self._directories.error(error, node.path) from error
+        try:
+            self._check_unchanged(file, node)
+            left = node.stat.st_size
+            while left:
+                block = self._read_full(file, min(left, BLOCK_BYTES), node.path)
+                left -= len(block)
+                yield block
+                self._pace.check()
+            self._check_unchanged(file, node)
+        finally:
+            os.close(file)
+
+    def _read_full(self, file: int, size: int, path: bytes) -> bytes:
+        """Exactly `size` bytes."""
+        parts = []
+        while size:
+            try:
+                part = os.read(file, size)
+            except OSError as error:
+                raise self._directories.error(error, path) from error
+            if not part:
+                raise self._changed(path)
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _check_unchanged(self, file: int, node: Node) -> None:
+        now, seen = os.fstat(file), node.stat
+        if (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (
+            seen.st_dev,
+            seen.st_ino,
+            seen.st_size,
+            seen.st_mtime_ns,
+            seen.st_ctime_ns,
+        ):
+            raise self._changed(node.path)
+
+    def _changed(self, path: bytes) -> SourceChangedError:
+        return SourceChangedError(f"{show(self.full(path))}: changed while it was read")
+
+
+def _keys(path: bytes) -> list[bytes]:
+    try:
+        return sorted(filter(is_user_visible, map(os.fsencode, os.listxattr(path, follow_symlinks=False))))
+    except OSError as error:
+        if error.errno in _NO_XATTR:
+            return []
+        raise
+
+
+def _value(path: bytes, key: bytes) -> bytes:
+    try:
+        return os.getxattr(path, key, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _NO_XATTR:
+            return b""
+        raise

@@ -1,0 +1,53 @@
+"""Whiteouts: deletions as data. Spec: image-spec layer.md, "Whiteouts"; layer-semantics 11.2, step 5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ocidiff.errors import MalformedLayerError
+from ocidiff.layer.pure.directories import join, show, split
+
+PREFIX: Final = b".wh."
+_OPAQUE: Final = b".wh..wh..opq"
+_AUFS_PREFIX: Final = b".wh..wh."
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """The sibling `name` is gone."""
+
+    name: bytes
+
+
+class Opaque:
+    """All that lower layers had in the directory is gone."""
+
+
+class Aufs:
+    """Bookkeeping of AUFS (`.wh..wh.plnk`, `.wh..wh.aufs`, `.wh..wh.orph`): to be left out."""
+
+
+def whiteout_of(path: bytes) -> bytes:
+    """The path of the whiteout that hides `path`."""
+    parent, name = split(path)
+    return join(parent, PREFIX + name)
+
+
+def read_whiteout(path: bytes) -> Removal | Opaque | Aufs | None:
+    """What the clean path of an entry says about lower layers; None for an ordinary entry.
+
+    Raises:
+        MalformedLayerError: A whiteout of nothing, of the directory itself or of its parent.
+    """
+    name = split(path)[1]
+    if any(part.startswith(_AUFS_PREFIX) and part != _OPAQUE for part in path.split(b"/")):
+        return Aufs()
+    if name == _OPAQUE:
+        return Opaque()
+    if not name.startswith(PREFIX):
+        return None
+    hidden = name.removeprefix(PREFIX)
+    if hidden in (b"", b".", b".."):
+        raise MalformedLayerError(f"{show(path)}: a whiteout that names nothing")
+    return Removal(hidden)

@@ -181,7 +181,7 @@ class LayerSummary:
     modified: int
     deleted: int
     entries: int
-    skipped: Mapping[str, int] = field(default=NOTHING_SKIPPED)
+    skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,4 +228,4 @@ class ApplySummary:
     uncompressed_size: int
     entries: int
     whiteouts: int
-    skipped: Mapping[str, int] = field(default=NOTHING_SKIPPED)
+    skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)

@@ -21,6 +21,7 @@ const BATCH_CHANGES: usize = 512;
 const TICK: Duration = Duration::from_millis(40);
 
 type Batch = Vec<(&'static str, Vec<u8>)>;
+type PyBatch<'py> = Vec<(&'static str, Bound<'py, PyBytes>)>;
 
 /// Batches of (kind, path) in the order of a layer; dropping it stops the walk and joins its threads.
 #[pyclass]
@@ -56,7 +57,7 @@ impl ChangeStream {
         this
     }
 
-    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Vec<(&'static str, Bound<'py, PyBytes>)>>> {
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<PyBatch<'py>>> {
         let Some(batches) = self.batches.clone() else { return Ok(None) };
         loop {
             match py.detach(|| batches.recv_timeout(TICK)) {
@@ -71,7 +72,11 @@ impl ChangeStream {
                 Err(RecvTimeoutError::Disconnected) => {
                     self.batches = None;
                     let died = self.walker.take().is_some_and(|walker| py.detach(|| walker.join()).is_err());
-                    return if died { Err(PyRuntimeError::new_err("internal error: the walker panicked")) } else { Ok(None) };
+                    return if died {
+                        Err(PyRuntimeError::new_err("internal error: the walker panicked"))
+                    } else {
+                        Ok(None)
+                    };
                 }
             }
         }
@@ -101,7 +106,10 @@ impl Drop for ChangeStream {
 }
 
 /// Sends every change that is listed; ends early, and well, when nobody listens any more.
-fn send_all(changes: impl Iterator<Item = Result<ocidiff_core::change::Change>>, sender: &Sender<Result<Batch>>) -> Result<()> {
+fn send_all(
+    changes: impl Iterator<Item = Result<ocidiff_core::change::Change>>,
+    sender: &Sender<Result<Batch>>,
+) -> Result<()> {
     let mut batch = Batch::with_capacity(BATCH_CHANGES);
     for change in changes {
         let change = change?;

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::{CStr, CString};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::same::{Comparer, Side};
@@ -27,7 +28,7 @@ type Position = Vec<u32>;
 
 /// One name of a directory and what became of it.
 pub struct Item {
-    pub name: std::ffi::CString,
+    pub name: CString,
     pub outcome: Outcome,
 }
 
@@ -53,7 +54,7 @@ pub struct Listing {
 
 /// A directory that both trees or only the upper one have, not opened yet.
 pub struct Unopened {
-    pub name: std::ffi::CString,
+    pub name: CString,
     pub upper: Arc<Directory>,
     pub lower: Option<Arc<Directory>>,
 }
@@ -149,10 +150,9 @@ impl Pool {
             if queue.closed {
                 return None;
             }
-            if queue.ahead < AHEAD_ENTRIES || queue.consumer_waits {
-                if let Some(first) = queue.pending.pop_first() {
-                    return Some(first);
-                }
+            let may_run = queue.ahead < AHEAD_ENTRIES || queue.consumer_waits;
+            if may_run && let Some(first) = queue.pending.pop_first() {
+                return Some(first);
             }
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -220,67 +220,74 @@ impl Worker<'_> {
     fn list(&mut self, position: &[u32], opened: &Opened, number: usize) -> Result<Listing> {
         let start = number * SLICE_NAMES;
         let end = opened.pairs.len().min(start + SLICE_NAMES);
-        let (upper, upper_names) = &opened.upper;
+        let upper = &opened.upper.0;
         let mut items = Vec::new();
         let mut children = Vec::new();
         let mut has_content = false;
-        for &pair in &opened.pairs[start..end] {
+        for &(in_lower, in_upper) in &opened.pairs[start..end] {
             self.pool.control.check()?;
-            let (in_lower, in_upper) = pair;
-            let lower = opened.lower.as_ref().zip(in_lower).map(|((directory, names), index)| (directory, names.get(index as usize)));
+            let lower = opened.lower.as_ref().zip(in_lower);
+            let lower = lower.map(|((directory, names), index)| (directory, names.get(index as usize)));
             let Some(index) = in_upper else {
                 items.extend(lower.map(|(_, name)| Item { name: name.to_owned(), outcome: Outcome::Gone }));
                 continue;
             };
-            let name = upper_names.get(index as usize);
-            let metadata = upper.metadata(name)?;
-            let mut kind = Some(ChangeKind::Add);
-            let mut xattrs = None;
-            let mut lower_directory = None;
-            if let Some((directory, lower_name)) = lower {
-                let lower_metadata = directory.metadata(lower_name)?;
-                let sides = (
-                    Side { directory, name: lower_name, metadata: &lower_metadata },
-                    Side { directory: upper, name, metadata: &metadata },
-                );
-                let (same, read) = self.comparer.same(sides.0, sides.1, &mut self.xattrs, &self.pool.control)?;
-                kind = (!same).then_some(ChangeKind::Modify);
-                xattrs = read;
-                lower_directory = lower_metadata.is_directory().then(|| directory.clone());
-            }
-            let is_directory = metadata.is_directory();
-            if kind.is_none() && !is_directory {
-                if metadata.links == 1 {
-                    continue;
-                }
-                kind = Some(ChangeKind::Unmodified);
-            }
-            let xattrs = match xattrs {
-                Some(read) => read,
-                None => self.xattrs.read(upper, name)?,
-            };
-            let target = (metadata.file_type == FileType::Symlink).then(|| upper.link_target(name)).transpose()?;
-            let entry = Entry { metadata, xattrs, target };
+            let name = opened.upper.1.get(index as usize);
+            let Some(found) = self.look(upper, name, lower)? else { continue };
+            let metadata = &found.entry.metadata;
             has_content |= metadata.file_type == FileType::File && metadata.size > 0;
-            let outcome = if is_directory {
-                let unopened = Unopened { name: name.to_owned(), upper: upper.clone(), lower: lower_directory };
+            let outcome = if metadata.is_directory() {
+                let unopened = Unopened { name: name.to_owned(), upper: upper.clone(), lower: found.lower };
                 children.push((place(position, items.len()), Work::Open(unopened)));
                 // The task's number is known once all children are handed over together.
-                Outcome::Directory(kind, entry, 0)
+                Outcome::Directory(found.kind, found.entry, 0)
             } else {
-                Outcome::Leaf(kind.unwrap_or(ChangeKind::Unmodified), entry)
+                Outcome::Leaf(found.kind.unwrap_or(ChangeKind::Unmodified), found.entry)
             };
             items.push(Item { name: name.to_owned(), outcome });
         }
         self.pool.control.add_entries((end - start) as u64);
         let ids = self.pool.add_tasks(children.into_iter());
-        let directories = items.iter_mut().filter_map(|item| match &mut item.outcome {
+        let unnumbered = items.iter_mut().filter_map(|item| match &mut item.outcome {
             Outcome::Directory(_, _, id) => Some(id),
             _ => None,
         });
-        directories.zip(ids).for_each(|(place, id)| *place = id);
+        unnumbered.zip(ids).for_each(|(place, id)| *place = id);
         Ok(Listing { items, directory: has_content.then(|| upper.clone()), more: Vec::new() })
     }
+
+    /// Looks at a name that upper has; `None` when there is nothing to tell of it.
+    fn look(&mut self, upper: &Directory, name: &CStr, lower: Option<(&Arc<Directory>, &CStr)>) -> Result<Option<Found>> {
+        let metadata = upper.metadata(name)?;
+        let (mut kind, mut xattrs, mut lower_directory) = (Some(ChangeKind::Add), None, None);
+        if let Some((directory, lower_name)) = lower {
+            let lower_metadata = directory.metadata(lower_name)?;
+            let lower_side = Side { directory, name: lower_name, metadata: &lower_metadata };
+            let upper_side = Side { directory: upper, name, metadata: &metadata };
+            let same;
+            (same, xattrs) = self.comparer.same(lower_side, upper_side, &mut self.xattrs, &self.pool.control)?;
+            kind = (!same).then_some(ChangeKind::Modify);
+            lower_directory = lower_metadata.is_directory().then(|| directory.clone());
+        }
+        if kind.is_none() && !metadata.is_directory() && metadata.links == 1 {
+            return Ok(None);
+        }
+        let xattrs = match xattrs {
+            Some(read) => read,
+            None => self.xattrs.read(upper, name)?,
+        };
+        let target = (metadata.file_type == FileType::Symlink).then(|| upper.link_target(name)).transpose()?;
+        Ok(Some(Found { kind, entry: Entry { metadata, xattrs, target }, lower: lower_directory }))
+    }
+}
+
+/// A name of upper that there is something to tell of.
+struct Found {
+    /// `None` when it is the same in both trees.
+    kind: Option<ChangeKind>,
+    entry: Entry,
+    /// The directory of lower that holds a directory of the same name.
+    lower: Option<Arc<Directory>>,
 }
 
 impl Opened {

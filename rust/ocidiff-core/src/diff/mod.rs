@@ -97,13 +97,7 @@ pub fn write_diff(
 ///
 /// # Errors
 /// [`crate::Error::Io`] when a root is missing or no directory.
-pub fn changes(
-    lower: Option<&Path>,
-    upper: &Path,
-    rules: Rules,
-    threads: usize,
-    control: &Arc<Control>,
-) -> Result<Changes> {
+pub fn changes(lower: Option<&Path>, upper: &Path, rules: Rules, threads: usize, control: &Arc<Control>) -> Result<Changes> {
     let lower = lower.map(Directory::open_root).transpose()?;
     Changes::start(lower, Directory::open_root(upper)?, rules, threads, control.clone())
 }

@@ -229,8 +229,7 @@ impl Recorder {
 }
 
 fn read(file: &OwnedFd, space: &mut [u8], directory: &Directory, name: &CStr) -> Result<usize> {
-    retry_on_intr(|| rustix::io::read(file, &mut *space))
-        .map_err(|errno| Error::io("read", directory.path_of(name), errno))
+    retry_on_intr(|| rustix::io::read(file, &mut *space)).map_err(|errno| Error::io("read", directory.path_of(name), errno))
 }
 
 /// What changed of a file, as far as a message can tell.

@@ -229,10 +229,7 @@ mod tests {
         assert_eq!(&out[148..156], b"011124\0 ");
         let mut hasher = Hasher::default();
         hasher.update(&out);
-        assert_eq!(
-            hasher.finish().0.to_string(),
-            "sha256:8af19070cfd28f7c3d6c8ff37553ec9011d194e450d6292f98bed89644bb7613"
-        );
+        assert_eq!(hasher.finish().0.to_string(), "sha256:8af19070cfd28f7c3d6c8ff37553ec9011d194e450d6292f98bed89644bb7613");
     }
 
     #[test]

@@ -150,6 +150,5 @@ fn list_by_handle(directory: &Directory, name: &CStr, buffer: &mut [u8]) -> rust
 }
 
 fn length_or_errno(answer: libc::c_long) -> rustix::io::Result<usize> {
-    usize::try_from(answer)
-        .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    usize::try_from(answer).map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
 }

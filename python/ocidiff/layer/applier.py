@@ -1,0 +1,98 @@
+"""Apply: a layer, written onto a directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from ocidiff.errors import DigestMismatchError, DocumentError, UsageError
+from ocidiff.layer.differ import Tree, tree_path
+from ocidiff.layer.engine import select_engine
+from ocidiff.layer.layer import ApplyOptions, ApplySummary, Cancellation, Monitor, ProgressCallback
+from ocidiff.layer.output import HasFileno
+from ocidiff.oci.digest import DiffID, Digest
+
+_Kind = TypeVar("_Kind", bound=Digest)
+
+Input = str | bytes | os.PathLike[str] | os.PathLike[bytes] | HasFileno
+
+
+def apply(
+    layer: Input,
+    target: Tree,
+    *,
+    diff_id: str | None = None,
+    digest: str | None = None,
+    same_owner: bool | None = None,
+    max_bytes: int | None = None,
+    max_entries: int | None = None,
+    engine: str | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: Cancellation | None = None,
+) -> ApplySummary:
+    """Write a layer onto a directory; compression is detected.
+
+    An error may leave the directory half written: apply onto one that can be dropped.
+
+    Args:
+        layer: Path of the blob, or an open file, read from its position on.
+        target: The directory, which exists.
+        diff_id: What the uncompressed tar must hash to; verified once everything is read.
+        digest: What the blob must hash to; verified once everything is read.
+        same_owner: Give every entry its recorded owner, and fail where that may not be. False: what may not be set is left
+            out and counted. None: true for root.
+        max_bytes: Largest uncompressed size; None for no limit.
+        max_entries: Largest number of entries; None for no limit.
+        engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+        progress: Called with the counters a few times a second.
+        cancel: Stops the call.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: The layer or the target is missing, or the target is no directory.
+        MalformedLayerError, UnsafeLayerError, LimitExceededError: See the classes.
+        DigestMismatchError: The layer is another than the one named.
+        Cancelled: `cancel` was used.
+    """
+    expected_diff_id = None if diff_id is None else _digest(DiffID, diff_id)
+    expected_digest = None if digest is None else _digest(Digest, digest)
+    options = ApplyOptions(same_owner, max_bytes, max_entries)
+    selected = select_engine(engine)
+    directory = tree_path(target)
+    with _open_input(layer) as source:
+        summary = selected.apply_layer(source, directory, options, Monitor(progress, cancel))
+    verify(summary, expected_digest, expected_diff_id)
+    return summary
+
+
+def verify(summary: ApplySummary, digest: Digest | None, diff_id: DiffID | None) -> None:
+    """Check that the layer that was applied is the one that was named.
+
+    Raises:
+        DigestMismatchError: It is another.
+    """
+    if digest is not None and summary.digest != digest:
+        raise DigestMismatchError(f"layer {digest}: the blob is {summary.digest}")
+    if diff_id is not None and summary.diff_id != diff_id:
+        raise DigestMismatchError(f"layer {summary.digest}: its tar is {summary.diff_id}, expected {diff_id}")
+
+
+@contextmanager
+def _open_input(layer: Input) -> Iterator[int]:
+    if not isinstance(layer, str | bytes | os.PathLike):
+        yield layer.fileno()
+        return
+    with open(layer, "rb", buffering=0) as file:
+        if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(layer))
+        yield file.fileno()
+
+
+def _digest(kind: type[_Kind], text: str) -> _Kind:
+    try:
+        return kind(text)
+    except DocumentError as error:
+        raise UsageError(str(error)) from None

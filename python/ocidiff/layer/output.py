@@ -1,0 +1,138 @@
+"""Output: where a layer goes. A path gets the whole file at the end, or keeps what it had."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+_FILE_MODE: Final = 0o666
+_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# What file systems without unnamed files answer.
+_NO_UNNAMED_FILES: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
+
+
+class HasFileno(Protocol):
+    """An open file, such as `sys.stdout.buffer`."""
+
+    def fileno(self) -> int:
+        """Its file descriptor."""
+        ...
+
+
+Output = str | bytes | os.PathLike[str] | os.PathLike[bytes] | HasFileno
+
+
+@contextlib.contextmanager
+def open_output(output: Output) -> Iterator[int]:
+    """A file descriptor to write to. Leaving without an exception makes the file durable and visible under its name.
+
+    A name that stands for a device, a pipe or a terminal, and an open file, are written directly.
+
+    Raises:
+        FileNotFoundError: The directory is missing.
+        IsADirectoryError: The path is a directory.
+    """
+    if not isinstance(output, str | bytes | os.PathLike):
+        flush = getattr(output, "flush", None)
+        if flush is not None:
+            flush()
+        yield output.fileno()
+        return
+    path = os.fsdecode(output)
+    if not _replaceable(path):
+        with open(path, "wb", buffering=0) as file:
+            yield file.fileno()
+        return
+    # A symlink keeps its place; what it points to is replaced.
+    with _new_file(os.path.realpath(path)) as descriptor:
+        yield descriptor
+
+
+def _replaceable(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return True
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    return stat.S_ISREG(mode)
+
+
+@contextlib.contextmanager
+def _new_file(path: str) -> Iterator[int]:
+    parent, name = os.path.split(path)
+    directory = os.open(parent, _OPEN_DIRECTORY)
+    try:
+        file = _open_unnamed(directory)
+        if file is None:
+            yield from _write_named(directory, name)
+        else:
+            try:
+                yield file
+                os.fsync(file)
+                _give_name(file, directory, name)
+            finally:
+                os.close(file)
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _open_unnamed(directory: int) -> int | None:
+    """A file without a name, which vanishes with its descriptor; None where there are none."""
+    try:
+        file = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, _FILE_MODE, dir_fd=directory)
+    except OSError as error:
+        if error.errno in _NO_UNNAMED_FILES:
+            return None
+        raise
+    if os.path.exists(_link_source(file)):
+        return file
+    os.close(file)
+    return None
+
+
+def _give_name(file: int, directory: int, name: str) -> None:
+    """Link an unnamed file; linkat cannot replace, therefore a taken name is replaced by rename."""
+    try:
+        os.link(_link_source(file), name, dst_dir_fd=directory, follow_symlinks=True)
+    except FileExistsError:
+        temporary = _temporary_name()
+        os.link(_link_source(file), temporary, dst_dir_fd=directory, follow_symlinks=True)
+        _rename_or_remove(directory, temporary, name)
+
+
+def _write_named(directory: int, name: str) -> Iterator[int]:
+    temporary = _temporary_name()
+    file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=directory)
+    try:
+        try:
+            yield file
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except BaseException:
+        os.unlink(temporary, dir_fd=directory)
+        raise
+    _rename_or_remove(directory, temporary, name)
+
+
+def _rename_or_remove(directory: int, temporary: str, name: str) -> None:
+    try:
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        os.unlink(temporary, dir_fd=directory)
+        raise
+
+
+def _temporary_name() -> str:
+    return ".ocidiff-" + secrets.token_hex(16)
+
+
+def _link_source(file: int) -> str:
+    return f"/proc/self/fd/{file}"

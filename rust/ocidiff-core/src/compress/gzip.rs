@@ -34,7 +34,8 @@ pub struct Piece {
 impl BlockCompressor {
     /// A compressor for `level`, 1 to 9.
     pub fn new(level: i32) -> Self {
-        Self { deflate: Deflate::new(level, false, 15) }
+        // zlib-rs 0.6.8 panics at its level 1 on incompressible input.
+        Self { deflate: Deflate::new(level.max(2), false, 15) }
     }
 
     /// Compresses one block; the last one ends the deflate stream.

@@ -1,1 +1,127 @@
-"""Turns a changed file system into an OCI image."""
+"""Turns a changed file system into an OCI image.
+
+    layer = ocidiff.diff("lower", "upper", "layer.tar.gz")
+    for change in ocidiff.changes("lower", "upper"): ...
+    ocidiff.apply("layer.tar.gz", "target", diff_id=layer.diff_id)
+
+    with ocidiff.Store.open("store") as store:
+        image = store.commit("rootfs", "app:v2", base="app:v1", message="...")
+
+Names are imported when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ocidiff.errors import (
+        AlreadyExistsError,
+        Cancelled,
+        DigestMismatchError,
+        DocumentError,
+        LayerError,
+        LimitExceededError,
+        MalformedLayerError,
+        NotFoundError,
+        OcidiffError,
+        SourceChangedError,
+        UnsafeLayerError,
+        UnsupportedError,
+        UsageError,
+    )
+    from ocidiff.image.image import Image, ImageRecord
+    from ocidiff.image.store import Store
+    from ocidiff.layer.applier import apply
+    from ocidiff.layer.differ import changes, diff
+    from ocidiff.layer.layer import (
+        ApplySummary,
+        Cancellation,
+        Change,
+        ChangeKind,
+        Compression,
+        Layer,
+        Profile,
+        Progress,
+    )
+    from ocidiff.oci.descriptor import Descriptor
+    from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
+
+    __version__: str
+
+__all__ = [
+    "AlreadyExistsError",
+    "ApplySummary",
+    "Cancellation",
+    "Cancelled",
+    "ChainID",
+    "Change",
+    "ChangeKind",
+    "Compression",
+    "Descriptor",
+    "DiffID",
+    "Digest",
+    "DigestMismatchError",
+    "DocumentError",
+    "Image",
+    "ImageRecord",
+    "Layer",
+    "LayerError",
+    "LimitExceededError",
+    "MalformedLayerError",
+    "NotFoundError",
+    "OcidiffError",
+    "Profile",
+    "Progress",
+    "SourceChangedError",
+    "Store",
+    "UnsafeLayerError",
+    "UnsupportedError",
+    "UsageError",
+    "__version__",
+    "apply",
+    "chain_id",
+    "changes",
+    "diff",
+]
+
+_HOMES: Final = {
+    "errors": (
+        "AlreadyExistsError Cancelled DigestMismatchError DocumentError LayerError LimitExceededError MalformedLayerError "
+        "NotFoundError OcidiffError SourceChangedError UnsafeLayerError UnsupportedError UsageError"
+    ),
+    "image.image": "Image ImageRecord",
+    "image.store": "Store",
+    "layer.applier": "apply",
+    "layer.differ": "changes diff",
+    "layer.layer": "ApplySummary Cancellation Change ChangeKind Compression Layer Profile Progress",
+    "oci.descriptor": "Descriptor",
+    "oci.digest": "ChainID DiffID Digest chain_id",
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        value: object = _version()
+    elif name in _HOME_OF:
+        value = getattr(importlib.import_module(f"ocidiff.{_HOME_OF[name]}"), name)
+    else:
+        raise AttributeError(f"module 'ocidiff' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _version() -> str:
+    """The version of the installed package; `unknown` for a source tree that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ocidiff")
+    except PackageNotFoundError:
+        return "unknown"

@@ -173,12 +173,12 @@ class Layout:
         self._update_index(change)
 
     @contextlib.contextmanager
-    def temporary_directory(self) -> Iterator[int]:
-        """A private directory beside the blobs, as a descriptor; removed at the end, whatever happens."""
+    def temporary_directory(self) -> Iterator[str]:
+        """The path of a private directory beside the blobs; removed at the end, whatever happens."""
         waiting = self._directory(_INGEST, create=True)
         try:
-            with workspace.directory(waiting) as directory:
-                yield directory
+            with workspace.directory(waiting) as name:
+                yield os.path.join(self._path, _INGEST, name)
         finally:
             os.close(waiting)
 

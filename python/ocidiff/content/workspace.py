@@ -29,8 +29,8 @@ def create_file(parent: int) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def directory(parent: int) -> Iterator[int]:
-    """A new private directory in the directory `parent`, as a descriptor; removed with all it holds at the end."""
+def directory(parent: int) -> Iterator[str]:
+    """The name of a new private directory in the directory `parent`; removed with all it holds at the end."""
     while True:
         name = secrets.token_hex(16)
         os.mkdir(name, _SEARCHABLE, dir_fd=parent)
@@ -42,7 +42,7 @@ def directory(parent: int) -> Iterator[int]:
             break
         os.close(descriptor)
     try:
-        yield descriptor
+        yield name
     finally:
         try:
             _remove(parent, name, descriptor)

@@ -1,0 +1,1 @@
+"""Many layers: commit, unpack, and the store of named images."""

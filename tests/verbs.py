@@ -1,0 +1,43 @@
+"""The verbs of an engine, with bytes and plain values instead of descriptors and files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ocidiff.layer.engine import Engine
+from ocidiff.layer.layer import ApplyOptions, ApplySummary, Compression, LayerOptions, LayerSummary, Monitor, Profile
+
+Place = bytes | str | Path
+
+
+def diff(engine: Engine, lower: Place | None, upper: Place, **options: Any) -> tuple[LayerSummary, bytes]:
+    """The layer that turns `lower` into `upper`, and its blob; uncompressed unless the options say else."""
+    options.setdefault("compression", Compression.NONE)
+    with tempfile.TemporaryFile() as sink:
+        summary = engine.write_layer(
+            None if lower is None else os.fsencode(lower),
+            os.fsencode(upper),
+            sink.fileno(),
+            LayerOptions(**options),
+            Monitor(),
+        )
+        sink.seek(0)
+        return summary, sink.read()
+
+
+def changes(engine: Engine, lower: Place | None, upper: Place, profile: Profile) -> list[tuple[str, bytes]]:
+    """Kind and relative path of each change, in order."""
+    below = None if lower is None else os.fsencode(lower)
+    found = engine.changes(below, os.fsencode(upper), LayerOptions(profile=profile))
+    return [(str(change.kind), os.fsencode(change.path)[1:]) for change in found]
+
+
+def apply(engine: Engine, blob: bytes, target: Place, **options: Any) -> ApplySummary:
+    """Apply a layer onto a directory."""
+    with tempfile.TemporaryFile() as source:
+        source.write(blob)
+        source.seek(0)
+        return engine.apply_layer(source.fileno(), os.fsencode(target), ApplyOptions(**options), Monitor())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 
 from ocidiff.layer.layer import Layer
 from ocidiff.oci import media_type
@@ -48,7 +49,7 @@ def extend_manifest(base: Manifest | None, config: Descriptor, layer: Layer | No
         media_type=media_type.MANIFEST,
         config=config,
         layers=start.layers if layer is None else (*start.layers, layer.descriptor),
-        extra={name: value for name, value in start.extra.items() if name != "subject"},
+        extra=MappingProxyType({name: value for name, value in start.extra.items() if name != "subject"}),
     )
 
 

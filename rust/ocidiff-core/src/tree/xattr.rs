@@ -152,3 +152,31 @@ fn list_by_handle(directory: &Directory, name: &CStr, buffer: &mut [u8]) -> rust
 fn length_or_errno(answer: libc::c_long) -> rustix::io::Result<usize> {
     usize::try_from(answer).map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn both_ways_to_the_attributes_agree() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), "").unwrap();
+        let file = dir.path().join("f");
+        let set = |key: &str, value: &[u8]| rustix::fs::lsetxattr(&file, key, value, rustix::fs::XattrFlags::empty());
+        if set("user.b", b"2") == Err(Errno::OPNOTSUPP) {
+            assert_ne!(std::env::var("OCIDIFF_REQUIRE").as_deref(), Ok("all"), "the file system has no attributes");
+            return;
+        }
+        set("user.a", b"1").unwrap();
+        set("user.empty", b"").unwrap();
+        set("user.overlay.origin", b"3").unwrap();
+        let root = Directory::open_root(dir.path()).unwrap();
+        let mut reader = XattrReader::new(XattrPolicy::Portable, &root);
+        let expected = vec![(c"user.a".to_owned(), b"1"[..].into()), (c"user.b".to_owned(), b"2"[..].into())];
+        assert_eq!(reader.read(&root, c"f").unwrap(), expected);
+        reader.by_handle = false;
+        assert_eq!(reader.read(&root, c"f").unwrap(), expected);
+        assert_eq!(XattrReader::new(XattrPolicy::Capability, &root).read(&root, c"f").unwrap(), []);
+    }
+}

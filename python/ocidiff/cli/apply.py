@@ -1,0 +1,74 @@
+"""`ocidiff apply`: write a layer onto a directory."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import suppress
+
+import click
+
+import ocidiff
+from ocidiff.cli.failure import complain, warn_of_skipped
+from ocidiff.cli.options import Settings, common, engine_option, pass_settings
+from ocidiff.cli.progress import shown
+from ocidiff.cli.render import applied_document, as_json, emit, size
+
+
+@click.command("apply", epilog="Example: ocidiff apply layer.tar.gz rootfs")
+@click.argument("layer", type=click.Path(allow_dash=True))
+@click.argument("target", type=click.Path())
+@click.option("--diff-id", metavar="DIGEST", help="What the uncompressed layer must hash to.")
+@click.option(
+    "--same-owner/--no-same-owner",
+    default=None,
+    help="Give every entry its recorded owner, or leave out what may not be set.  [default: same owner for root]",
+)
+@click.option("--max-bytes", type=int, metavar="N", help="Largest uncompressed size.")
+@click.option("--max-entries", type=int, metavar="N", help="Largest number of entries.")
+@engine_option
+@common("json", "quiet", "progress", "verbose")
+@pass_settings
+def command(
+    settings: Settings,
+    /,
+    *,
+    layer: str,
+    target: str,
+    diff_id: str | None,
+    same_owner: bool | None,
+    max_bytes: int | None,
+    max_entries: int | None,
+    engine: str | None,
+) -> None:
+    """Write LAYER onto the directory TARGET.
+
+    LAYER is a file, or - for stdin; its compression is detected. An error may leave TARGET half written. Prints the
+    layer's diff ID.
+    """
+    with shown(settings, "apply", _size_of(layer)) as progress:
+        summary = ocidiff.apply(
+            sys.stdin.buffer if layer == "-" else layer,
+            target,
+            diff_id=diff_id,
+            same_owner=same_owner,
+            max_bytes=max_bytes,
+            max_entries=max_entries,
+            engine=engine,
+            progress=progress,
+        )
+    if not settings.quiet:
+        warn_of_skipped("apply", summary.skipped)
+    if settings.verbose:
+        complain(f"apply: {summary.entries} entries, {summary.whiteouts} whiteouts, {size(summary.uncompressed_size)} tar")
+    emit(as_json(applied_document(summary)) if settings.json else summary.diff_id)
+
+
+def _size_of(layer: str) -> int | None:
+    """Bytes to read, where that is known before."""
+    with suppress(OSError):
+        info = os.fstat(sys.stdin.fileno()) if layer == "-" else os.stat(layer)
+        if stat.S_ISREG(info.st_mode):
+            return info.st_size
+    return None

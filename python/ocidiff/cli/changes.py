@@ -1,0 +1,51 @@
+"""`ocidiff changes`: list what differs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+import ocidiff
+from ocidiff.cli.options import Settings, common, comparison_options, pass_settings
+from ocidiff.cli.render import as_json, emit, printable
+from ocidiff.layer.layer import ChangeKind
+
+# As `docker diff` has it.
+_LETTERS: Final = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "C", ChangeKind.DELETE: "D"}
+
+
+@click.command("changes", epilog="Example: ocidiff changes lower upper")
+@click.argument("lower", type=click.Path())
+@click.argument("upper", type=click.Path())
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when the trees differ.")
+@comparison_options
+@common("json")
+@pass_settings
+@click.pass_context
+def command(
+    context: click.Context,
+    settings: Settings,
+    /,
+    *,
+    lower: str,
+    upper: str,
+    exit_code: bool,
+    profile: str,
+    threads: int,
+    engine: str | None,
+) -> None:
+    """List what turns LOWER into UPPER.
+
+    Both are directories. LOWER may be the word scratch, to which all of UPPER is an addition (./scratch is a directory).
+    Prints a line each, in layer order: A /added, C /changed, D /deleted.
+    """
+    differ = False
+    for change in ocidiff.changes(lower, upper, profile=profile, threads=threads, engine=engine):
+        differ = True
+        if settings.json:
+            emit(as_json({"kind": change.kind, "path": change.path}))
+        else:
+            emit(f"{_LETTERS[change.kind]} {printable(change.path)}")
+    if differ and exit_code:
+        context.exit(1)

@@ -1,0 +1,75 @@
+"""`ocidiff commit`: a directory becomes an image."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from typing import Unpack
+
+import click
+
+import ocidiff
+from ocidiff.cli.failure import complain, warn_of_skipped
+from ocidiff.cli.options import LayerArguments, Settings, common, layer_options, pass_settings
+from ocidiff.cli.progress import shown
+from ocidiff.cli.render import as_json, emit, image_document, layer_line
+from ocidiff.errors import NotFoundError
+from ocidiff.layer.output import open_output
+
+
+@click.command("commit", epilog="Example: ocidiff commit ./rootfs app:v2 --base app:v1 -m 'Set up the app'")
+@click.argument("source", type=click.Path())
+@click.argument("name", metavar="NAME[:TAG]")
+@click.option("--base", metavar="IMAGE", help="The image that SOURCE has grown from; scratch for none.  [default: scratch]")
+@click.option("--lower", metavar="DIR", type=click.Path(), help="The tree of the base.  [default: the base, unpacked]")
+@click.option("-a", "--author", help="Who made the change.")
+@click.option("-m", "--message", help="What the change is.")
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on.  [default: the base's, else this machine's]")
+@click.option("--iidfile", metavar="FILE", type=click.Path(), help="Write the manifest digest to this file.")
+@layer_options
+@common("store", "json", "quiet", "progress", "verbose")
+@pass_settings
+def command(
+    settings: Settings,
+    /,
+    *,
+    source: str,
+    name: str,
+    base: str | None,
+    lower: str | None,
+    author: str | None,
+    message: str | None,
+    platform: str | None,
+    iidfile: str | None,
+    **options: Unpack[LayerArguments],
+) -> None:
+    """Make the directory SOURCE an image.
+
+    SOURCE is a path, so it has a slash or is a dot: ./rootfs. Prints the digest of the image's manifest.
+    """
+    if "/" not in source and source not in {".", ".."}:
+        raise NotFoundError(f"{source}: no working container of that name (a path has a slash)")
+    # Opened first, so that an image is not made whose name cannot be told.
+    with (
+        nullcontext() if iidfile is None else open_output(iidfile) as iid,
+        ocidiff.Store.open(settings.store_path()) as store,
+    ):
+        with shown(settings, "commit") as progress:
+            image = store.commit(
+                source,
+                name,
+                base=base,
+                lower=lower,
+                author=author,
+                message=message,
+                platform=platform,
+                progress=progress,
+                **options,
+            )
+        if iid is not None:
+            os.write(iid, image.descriptor.digest.encode())
+    if image.layer is not None and not settings.quiet:
+        warn_of_skipped("commit", image.layer.skipped)
+    if settings.verbose:
+        complain(f"commit: {layer_line(image.layer) if image.layer else 'no change, no layer'}")
+    emit(as_json(image_document(image)) if settings.json else image.descriptor.digest)

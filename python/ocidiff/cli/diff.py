@@ -1,0 +1,56 @@
+"""`ocidiff diff`: write the layer that turns LOWER into UPPER."""
+
+from __future__ import annotations
+
+import sys
+from typing import Unpack
+
+import click
+
+import ocidiff
+from ocidiff.cli.failure import complain, warn_of_skipped
+from ocidiff.cli.options import LayerArguments, Settings, common, layer_options, pass_settings
+from ocidiff.cli.progress import shown
+from ocidiff.cli.render import as_json, emit, layer_document, layer_line
+
+
+@click.command("diff", epilog="Example: ocidiff diff lower upper -o layer.tar.gz")
+@click.argument("lower", type=click.Path())
+@click.argument("upper", type=click.Path())
+@click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(), help="The layer; - for stdout.")
+@layer_options
+@common("json", "quiet", "progress", "verbose")
+@pass_settings
+def command(
+    settings: Settings,
+    /,
+    *,
+    lower: str,
+    upper: str,
+    output: str,
+    **options: Unpack[LayerArguments],
+) -> None:
+    """Write the layer that turns LOWER into UPPER.
+
+    Both are directories. LOWER may be the word scratch, for a layer that holds all of UPPER (./scratch is a directory).
+    Prints the digest of the layer.
+    """
+    to_stdout = output == "-"
+    if to_stdout and settings.json:
+        raise click.UsageError("--json and -o - both want stdout")
+    if to_stdout and sys.stdout.isatty():
+        raise click.UsageError("-o -: a layer is not written to a terminal")
+    with shown(settings, "diff") as progress:
+        layer = ocidiff.diff(
+            lower,
+            upper,
+            sys.stdout.buffer if to_stdout else output,
+            progress=progress,
+            **options,
+        )
+    if not settings.quiet:
+        warn_of_skipped("diff", layer.skipped)
+    if settings.verbose:
+        complain(f"diff: {layer_line(layer)}")
+    if not to_stdout:
+        emit(as_json(layer_document(layer)) if settings.json else layer.descriptor.digest)

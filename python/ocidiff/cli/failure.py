@@ -1,0 +1,33 @@
+"""What is said on stderr: errors and warnings, one line each, with nothing in it that a terminal would obey."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from ocidiff.cli.render import printable
+from ocidiff.errors import OcidiffError
+
+
+def complain(text: str) -> None:
+    """Write one line to stderr."""
+    print(printable(f"ocidiff: {text}"), file=sys.stderr)
+
+
+def warn_of_skipped(what: str, skipped: Mapping[str, int]) -> None:
+    """Say on stderr what the result does not hold."""
+    for reason_, count in skipped.items():
+        complain(f"warning: {what}: {count} {reason_} left out")
+
+
+def reason(error: Exception) -> str:
+    """Where an error is, and its cause."""
+    if isinstance(error, OSError) and error.strerror:
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        return ": ".join(filter(None, (" to ".join(names), error.strerror)))
+    if isinstance(error, OcidiffError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return f"internal error: {type(error).__name__}: {error}"

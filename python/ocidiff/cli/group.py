@@ -1,0 +1,80 @@
+"""The command `ocidiff`: its subcommands, each imported when it is needed, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib import import_module
+from typing import Final
+
+import click
+
+import ocidiff
+from ocidiff.cli.failure import complain, reason
+from ocidiff.cli.options import Settings, common
+from ocidiff.errors import UsageError
+
+_COMMANDS: Final = ("diff", "changes", "apply", "commit", "unpack", "images", "inspect")
+_FAILED: Final = 1
+_WRONG_USAGE: Final = 2
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"ocidiff.cli.{cmd_name}").command
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Example: ocidiff diff lower upper -o layer.tar.gz",
+)
+@common("store", "json", "quiet", "progress", "verbose")
+@click.version_option(ocidiff.__version__, message="ocidiff %(version)s")
+def group() -> None:
+    """Turn a changed file system into an OCI image.
+
+    Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+
+
+class _Warnings(logging.Handler):
+    """Shows what the package logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        context = click.get_current_context(silent=True)
+        settings = context and context.find_object(Settings)
+        if not (settings and settings.quiet):
+            complain(f"warning: {record.getMessage()}")
+
+
+def run(words: list[str]) -> int:
+    """The exit status of `ocidiff` with these arguments, once it is done or has said why not."""
+    if "_OCIDIFF_COMPLETE" in os.environ:
+        group.main(words, prog_name="ocidiff", complete_var="_OCIDIFF_COMPLETE")
+    logging.getLogger("ocidiff").addHandler(_Warnings(logging.WARNING))
+    try:
+        with group.make_context("ocidiff", words) as context:
+            return _invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+
+
+def _invoke(context: click.Context) -> int:
+    try:
+        group.invoke(context)
+    except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the boundary: users get one line, never a traceback
+        complain(f"{context.invoked_subcommand}: {reason(error)}")
+        return _WRONG_USAGE if isinstance(error, UsageError) else _FAILED
+    return 0

@@ -1,0 +1,45 @@
+"""`ocidiff images`: what is in the store."""
+
+from __future__ import annotations
+
+import click
+
+import ocidiff
+from ocidiff.cli.options import Settings, common, pass_settings
+from ocidiff.cli.render import as_json, columns, emit, size
+from ocidiff.image.image import ImageRecord
+
+
+@click.command("images", epilog="Example: ocidiff images --json")
+@common("store", "json")
+@pass_settings
+def command(settings: Settings) -> None:
+    """List the images in the store."""
+    with ocidiff.Store.open(settings.store_path()) as store:
+        images = store.images()
+    if settings.json:
+        for image in images:
+            emit(as_json(_document(image)))
+    else:
+        for line in columns(("NAME", "DIGEST", "CREATED", "SIZE", "PLATFORM"), map(_row, images)):
+            emit(line)
+
+
+def _document(image: ImageRecord) -> dict[str, object]:
+    return {
+        "name": image.name,
+        "digest": image.digest,
+        "created": image.created,
+        "size": image.size,
+        "platform": image.platform and str(image.platform),
+    }
+
+
+def _row(image: ImageRecord) -> tuple[str, ...]:
+    return (
+        image.name or "-",
+        image.digest,
+        image.created or "-",
+        "-" if image.size is None else size(image.size),
+        "-" if image.platform is None else str(image.platform),
+    )

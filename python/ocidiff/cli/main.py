@@ -1,0 +1,72 @@
+"""`ocidiff`: the entry point, and the boundary where an error becomes one line and an exit status.
+
+    0    done
+    1    failed: one line on stderr says what, where and why (also: `changes --exit-code` found changes)
+    2    wrong usage
+    130  interrupted (any other signal that ends it: 128 and its number)
+
+Law: nothing is imported here that `ocidiff --version` can do without.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Final
+
+import ocidiff
+
+_FAILED: Final = 1
+_ENDED_BY_SIGNAL: Final = 128
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status of `ocidiff` with these arguments; without any, those of the process."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        _unwind_on_signals()
+        status = _run(words)
+        # Here rather than at exit, where a full disk would be a traceback.
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("ocidiff: interrupted", file=sys.stderr)
+        return _ENDED_BY_SIGNAL + signal.SIGINT
+    except BrokenPipeError:
+        # Our reader has enough, as in `ocidiff changes … | head`.
+        _forget_output()
+        return _ENDED_BY_SIGNAL + signal.SIGPIPE
+    except OSError as error:
+        _forget_output()
+        print(f"ocidiff: write: stdout: {error.strerror}", file=sys.stderr)
+        return _FAILED
+    return status
+
+
+def _run(words: list[str]) -> int:
+    if words == ["--version"]:
+        print(f"ocidiff {ocidiff.__version__}")
+        return 0
+    from ocidiff.cli.group import run
+
+    return run(words)
+
+
+def _unwind_on_signals() -> None:
+    """Let a polite kill and a lost terminal end the process as an interrupt does, so that nothing is left behind."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _unwind)
+
+
+def _unwind(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(_ENDED_BY_SIGNAL + number)
+
+
+def _forget_output() -> None:
+    """Give stdout's buffer somewhere to go, so that flushing it at exit cannot fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -1,0 +1,137 @@
+"""The options that several commands share, declared once."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypedDict, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_Decorator = Callable[[_Command], _Command]
+
+PROGRESS: Final = ("auto", "tty", "plain", "json", "none")
+
+
+@dataclass(slots=True)
+class Settings:
+    """What holds for every command; given before it or after it.
+
+    Attributes:
+        store: Directory of the local store, as given.
+        json: Whether the result is written as JSON.
+        quiet: Whether stderr is for errors only.
+        progress: How progress is shown: one of `PROGRESS`.
+        verbose: Whether a summary goes to stderr.
+    """
+
+    store: str | None = None
+    json: bool = False
+    quiet: bool = False
+    progress: str = "auto"
+    verbose: bool = False
+
+    def store_path(self) -> str:
+        """The directory of the local store. Spec: XDG base directories, "a relative path is to be ignored"."""
+        chosen = self.store or os.environ.get("OCIDIFF_STORE")
+        if chosen:
+            return chosen
+        data = os.environ.get("XDG_DATA_HOME", "")
+        return os.path.join(data if os.path.isabs(data) else os.path.expanduser("~/.local/share"), "ocidiff")
+
+
+pass_settings = click.make_pass_decorator(Settings, ensure=True)
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    # A default must not undo what was given before the command.
+    if value:
+        setattr(context.ensure_object(Settings), parameter.name or "", value)
+
+
+_COMMON: Final[dict[str, Callable[..., _Decorator[Any]]]] = {
+    "store": functools.partial(
+        click.option,
+        "--store",
+        metavar="DIR",
+        type=click.Path(),
+        help="The local store: an OCI image layout.  [default: $OCIDIFF_STORE, else $XDG_DATA_HOME/ocidiff]",
+    ),
+    "json": functools.partial(click.option, "--json", is_flag=True, help="Write the result as JSON."),
+    "quiet": functools.partial(click.option, "-q", "--quiet", is_flag=True, help="No progress and no warnings."),
+    "progress": functools.partial(
+        click.option,
+        "--progress",
+        type=click.Choice(PROGRESS),
+        help="How progress is shown on stderr.  [default: auto, a bar on a terminal and none elsewhere]",
+    ),
+    "verbose": functools.partial(click.option, "-v", "--verbose", is_flag=True, help="Say on stderr what was done."),
+}
+
+
+def common(*shown: str) -> Callable[[_Command], _Command]:
+    """The options that every command takes; those which mean nothing to it are taken, but not `shown` in its help."""
+    options = [option(expose_value=False, callback=_keep, hidden=name not in shown) for name, option in _COMMON.items()]
+    return lambda command: _with(command, *options)
+
+
+class LayerArguments(TypedDict):
+    """What `layer_options` gives to a command, and the verbs take."""
+
+    compression: str
+    level: int | None
+    threads: int
+    profile: str
+    source_date_epoch: int | None
+    engine: str | None
+
+
+_COMPARISON: Final = (
+    click.option(
+        "--profile",
+        type=click.Choice(("oci", "containerd")),
+        default="oci",
+        show_default=True,
+        help="Rules: all that OCI can say, or containerd's bytes.",
+    ),
+    click.option("--threads", type=int, default=0, metavar="N", help="Threads; 0 for as many as there are cores."),
+)
+_BLOB: Final = (
+    click.option(
+        "--compression",
+        type=click.Choice(("gzip", "zstd", "none")),
+        default="gzip",
+        show_default=True,
+        help="How the layer is compressed.",
+    ),
+    click.option("--level", type=int, metavar="N", help="Compression level.  [default: 6 for gzip, 3 for zstd]"),
+    click.option(
+        "--source-date-epoch",
+        type=int,
+        metavar="SECONDS",
+        help="Bound of modification times.  [default: $SOURCE_DATE_EPOCH, else none]",
+    ),
+)
+engine_option: Final = click.option(
+    "--engine",
+    type=click.Choice(("rust", "pure")),
+    help="Who does the work.  [default: $OCIDIFF_ENGINE, else the fastest there is]",
+)
+
+
+def comparison_options(command: _Command) -> _Command:
+    """By which rules two trees are compared, and by whom."""
+    return _with(command, *_COMPARISON, engine_option)
+
+
+def layer_options(command: _Command) -> _Command:
+    """All that decides what a layer holds, and how its bytes are made: see `LayerArguments`."""
+    return _with(command, *_BLOB, *_COMPARISON, engine_option)
+
+
+def _with(command: _Command, *options: _Decorator[Any]) -> _Command:
+    # Help lists first what was added last.
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)

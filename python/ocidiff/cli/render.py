@@ -1,0 +1,100 @@
+"""How results are written: JSON for programs, lines and columns for people. Pure but for `emit`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from ocidiff.image.image import Image
+from ocidiff.layer.layer import ApplySummary, Layer
+
+_SURROGATES = range(0xDC80, 0xDD00)
+
+
+def emit(text: str) -> None:
+    """Write a line of the result to stdout."""
+    print(text)
+
+
+def as_json(document: object) -> str:
+    """One line of JSON, in ASCII, so that a name that is not UTF-8 survives any encoding of stdout."""
+    return json.dumps(document)
+
+
+def printable(text: str) -> str:
+    """The text with every character escaped that would break the line or steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    if ord(char) in _SURROGATES:
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def size(count: int) -> str:
+    """A number of bytes for people, in powers of 1000."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.95 or unit == "TB":
+            break
+        value /= 1000
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def columns(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines with the cells below their heads."""
+    table = [tuple(heads), *(tuple(map(printable, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def layer_document(layer: Layer) -> Mapping[str, object]:
+    """The JSON object that stands for a layer."""
+    return {
+        "mediaType": layer.descriptor.media_type,
+        "digest": layer.descriptor.digest,
+        "size": layer.descriptor.size,
+        "diffID": layer.diff_id,
+        "uncompressedSize": layer.uncompressed_size,
+        "empty": layer.empty,
+        "changes": {"added": layer.added, "modified": layer.modified, "deleted": layer.deleted},
+        "skipped": dict(layer.skipped),
+        "seconds": round(layer.seconds, 6),
+    }
+
+
+def layer_line(layer: Layer) -> str:
+    """What a layer is, in a line for people."""
+    return (
+        f"{layer.added} added, {layer.modified} modified, {layer.deleted} deleted; "
+        f"{size(layer.uncompressed_size)} tar, {size(layer.descriptor.size)} blob; {layer.seconds:.2f} s"
+    )
+
+
+def image_document(image: Image) -> Mapping[str, object]:
+    """The JSON object that stands for an image, and for the layer that the call added to it."""
+    return {
+        "name": image.name,
+        "mediaType": image.descriptor.media_type,
+        "digest": image.descriptor.digest,
+        "size": image.descriptor.size,
+        "configDigest": image.config_digest,
+        "layer": image.layer and layer_document(image.layer),
+        "seconds": round(image.seconds, 6),
+    }
+
+
+def applied_document(summary: ApplySummary) -> Mapping[str, object]:
+    """The JSON object that stands for what was applied."""
+    return {
+        "digest": summary.digest,
+        "size": summary.size,
+        "diffID": summary.diff_id,
+        "uncompressedSize": summary.uncompressed_size,
+        "entries": summary.entries,
+        "whiteouts": summary.whiteouts,
+        "skipped": dict(summary.skipped),
+    }

@@ -1,0 +1,34 @@
+"""`ocidiff unpack`: an image becomes a directory."""
+
+from __future__ import annotations
+
+import click
+
+import ocidiff
+from ocidiff.cli.failure import complain
+from ocidiff.cli.options import Settings, common, engine_option, pass_settings
+from ocidiff.cli.progress import shown
+from ocidiff.cli.render import as_json, emit, image_document
+
+
+@click.command("unpack", epilog="Example: ocidiff unpack app:v2 ./rootfs")
+@click.argument("image", metavar="IMAGE")
+@click.argument("directory", metavar="DIR", type=click.Path())
+@click.option(
+    "--same-owner/--no-same-owner",
+    default=None,
+    help="Give every entry its recorded owner, or leave out what may not be set.  [default: same owner for root]",
+)
+@engine_option
+@common("store", "json", "quiet", "progress", "verbose")
+@pass_settings
+def command(settings: Settings, image: str, directory: str, same_owner: bool | None, engine: str | None) -> None:
+    """Write the root file system of IMAGE to DIR.
+
+    DIR is missing or empty, and stays so when this fails. Prints the digest of the image's manifest.
+    """
+    with ocidiff.Store.open(settings.store_path()) as store, shown(settings, "unpack") as progress:
+        unpacked = store.unpack(image, directory, same_owner=same_owner, engine=engine, progress=progress)
+    if settings.verbose:
+        complain(f"unpack: {len(unpacked.manifest.layers)} layers; {unpacked.seconds:.2f} s")
+    emit(as_json(image_document(unpacked)) if settings.json else unpacked.descriptor.digest)

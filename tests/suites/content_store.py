@@ -1,0 +1,155 @@
+"""What every content store promises. A subclass gives the store and says how to look at and damage what it keeps."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ocidiff.content.store import ContentStore
+from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import Digest
+from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
+
+KIND = "application/octet-stream"
+DATA = b"some bytes"
+DESCRIPTOR = Descriptor(KIND, Digest.of(DATA), len(DATA))
+
+
+class ContentStoreSuite:
+    """The promises, as tests."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> ContentStore:
+        raise NotImplementedError
+
+    def blob_path(self, store: ContentStore, digest: Digest) -> Path:
+        """The file of a blob."""
+        raise NotImplementedError
+
+    def unfinished(self, store: ContentStore) -> list[str]:
+        """What is on its way into the store."""
+        raise NotImplementedError
+
+    def test_a_written_blob_is_read_back(self, store: ContentStore) -> None:
+        assert store.write(DATA, KIND) == DESCRIPTOR
+        assert store.contains(DESCRIPTOR.digest)
+        assert store.read(DESCRIPTOR) == DATA
+        with store.open_blob(DESCRIPTOR) as blob:
+            assert blob.read() == DATA
+        assert self.unfinished(store) == []
+
+    def test_an_empty_blob_is_a_blob(self, store: ContentStore) -> None:
+        assert store.read(store.write(b"", KIND)) == b""
+
+    def test_a_blob_is_invisible_until_it_is_committed(self, store: ContentStore) -> None:
+        with store.ingest() as ingest:
+            ingest.write(DATA)
+            assert not store.contains(DESCRIPTOR.digest)
+            assert len(self.unfinished(store)) == 1
+            ingest.commit(DESCRIPTOR.size, DESCRIPTOR.digest)
+            assert store.contains(DESCRIPTOR.digest)
+        assert self.unfinished(store) == []
+
+    def test_bytes_may_go_straight_to_the_file_descriptor(self, store: ContentStore) -> None:
+        with store.ingest() as ingest:
+            os.write(ingest.fileno(), DATA)
+            ingest.commit(DESCRIPTOR.size, DESCRIPTOR.digest)
+        assert store.read(DESCRIPTOR) == DATA
+
+    def test_an_ingest_that_is_left_is_dropped(self, store: ContentStore) -> None:
+        with store.ingest() as ingest:
+            ingest.write(DATA)
+        assert self.unfinished(store) == []
+        assert not store.contains(DESCRIPTOR.digest)
+
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+    def test_an_exception_drops_the_ingest(self, store: ContentStore, error: type[BaseException]) -> None:
+        with pytest.raises(error), store.ingest() as ingest:
+            ingest.write(DATA)
+            raise error
+        assert self.unfinished(store) == []
+
+    def test_a_wrong_size_is_refused(self, store: ContentStore) -> None:
+        with pytest.raises(DigestMismatchError, match="10 bytes written, expected 11"), store.ingest() as ingest:
+            ingest.write(DATA)
+            ingest.commit(11, DESCRIPTOR.digest)
+        assert self.unfinished(store) == []
+        assert not store.contains(DESCRIPTOR.digest)
+
+    def test_a_wrong_digest_is_refused(self, store: ContentStore) -> None:
+        other = Digest.of(b"other")
+        with pytest.raises(DigestMismatchError, match=f"{other}: {DESCRIPTOR.digest} written"), store.ingest() as ingest:
+            ingest.write(DATA)
+            ingest.commit(len(DATA), other)
+        assert self.unfinished(store) == []
+        assert not store.contains(other)
+
+    def test_a_blob_that_is_there_already_is_a_success(self, store: ContentStore) -> None:
+        store.write(DATA, KIND)
+        before = self.blob_path(store, DESCRIPTOR.digest).stat().st_ino
+        assert store.write(DATA, KIND) == DESCRIPTOR
+        assert self.blob_path(store, DESCRIPTOR.digest).stat().st_ino == before
+        assert self.unfinished(store) == []
+
+    def test_a_blob_cut_short_by_a_power_failure_is_replaced(self, store: ContentStore) -> None:
+        store.write(DATA, KIND)
+        path = self.blob_path(store, DESCRIPTOR.digest)
+        path.chmod(0o644)
+        path.write_bytes(b"")
+        store.write(DATA, KIND)
+        assert store.read(DESCRIPTOR) == DATA
+
+    def test_writers_of_one_blob_all_succeed(self, store: ContentStore) -> None:
+        results: list[Descriptor] = []
+        threads = [threading.Thread(target=lambda: results.append(store.write(DATA, KIND))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [DESCRIPTOR] * 8
+        assert self.unfinished(store) == []
+
+    def test_a_missing_blob_is_not_found(self, store: ContentStore) -> None:
+        assert not store.contains(DESCRIPTOR.digest)
+        with pytest.raises(NotFoundError, match=DESCRIPTOR.digest):
+            store.read(DESCRIPTOR)
+        with pytest.raises(NotFoundError, match=DESCRIPTOR.digest):
+            store.open_blob(DESCRIPTOR)
+
+    @pytest.mark.parametrize("damaged", [b"some bytez", b"some byte", b"some bytes and more"])
+    def test_a_damaged_blob_is_never_read_as_the_one_named(self, store: ContentStore, damaged: bytes) -> None:
+        store.write(DATA, KIND)
+        path = self.blob_path(store, DESCRIPTOR.digest)
+        path.chmod(0o644)
+        path.write_bytes(damaged)
+        with pytest.raises(DigestMismatchError, match=DESCRIPTOR.digest):
+            store.read(DESCRIPTOR)
+
+    def test_a_blob_of_another_size_than_described_is_refused(self, store: ContentStore) -> None:
+        store.write(DATA, KIND)
+        with pytest.raises(DigestMismatchError, match="has 10 bytes, expected 9"):
+            store.open_blob(replace(DESCRIPTOR, size=9))
+
+    def test_a_blob_too_large_for_a_document_is_not_read_whole(self, store: ContentStore) -> None:
+        with pytest.raises(DocumentError, match="limit"):
+            store.read(replace(DESCRIPTOR, size=MAX_DOCUMENT_BYTES + 1))
+
+    @pytest.mark.parametrize("kind", ["symlink", "directory", "fifo"])
+    def test_what_is_no_file_is_no_blob(self, store: ContentStore, kind: str, tmp_path: Path) -> None:
+        store.write(DATA, KIND)
+        path = self.blob_path(store, DESCRIPTOR.digest)
+        aside = tmp_path / "aside"
+        path.rename(aside)
+        if kind == "symlink":
+            path.symlink_to(aside)
+        elif kind == "directory":
+            path.mkdir()
+        else:
+            os.mkfifo(path)
+        with pytest.raises(OSError, match=str(path)):
+            store.read(DESCRIPTOR)

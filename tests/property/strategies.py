@@ -44,7 +44,7 @@ ODD_NAMES = (
     ),
     *(b"x" * 99, b"y" * 100, b"z" * 101, b"v" * 155, b"w" * 156, b"u" * 255, b"\xc3\xa9" * 60),
 )
-IDS = (0, 1, 1000, 65534, 2097151, 2097152, 4294967294)
+IDS = (0, 0, 0, 0, 1, 1000, 1000, 65534, 2097151, 2097152, 4294967294)  # the last two take a PAX header
 SECONDS = (0, 1, 1, 1_600_000_000, 1_600_000_000, 1_700_000_000, (1 << 31) - 1)
 NANOSECONDS = (0, 0, 0, 1, 500_000_000, 999_999_999)
 DEVICES = ((1, 3), (5, 1), (8, 0), (4095, (1 << 20) - 1))
@@ -132,10 +132,10 @@ def build(pair: Pair) -> Iterator[tuple[bytes, bytes, Callable[[], bytes]]]:
 def pairs(draw: st.DrawFn, *, sockets: bool = False) -> Pair:
     """Lower and upper; neither holds what the rules of sameness miss (new content under the same sub-second time)."""
     lower = Model()
-    for _ in range(draw(st.integers(0, 12))):
+    for _ in range(draw(st.integers(0, 16))):
         _create(draw, lower, sockets=sockets)
     upper = copy.deepcopy(lower)
-    for _ in range(draw(st.integers(0, 8))):
+    for _ in range(draw(st.integers(0, 12))):
         step = draw(st.sampled_from(STEPS))
         if step is _create:
             _create(draw, upper, sockets=sockets)

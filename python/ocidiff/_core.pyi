@@ -20,6 +20,7 @@ def write_layer(
     level: int | None,
     threads: int,
     profile: str,
+    lower_from_layers: bool,
     source_date_epoch: int | None,
     poll: _Poll | None,
 ) -> tuple[str, int, str, int, int, int, int, int, dict[str, int]]:
@@ -40,7 +41,9 @@ def apply_layer(
 class ChangeStream:
     """Batches of (kind, path) in layer order; dropping it stops the walk."""
 
-    def __new__(cls, lower: bytes | None, upper: bytes, *, threads: int, profile: str) -> ChangeStream: ...
+    def __new__(
+        cls, lower: bytes | None, upper: bytes, *, threads: int, profile: str, lower_from_layers: bool
+    ) -> ChangeStream: ...
     def __iter__(self) -> ChangeStream: ...
     def __next__(self) -> list[tuple[str, bytes]]: ...
     def close(self) -> None: ...

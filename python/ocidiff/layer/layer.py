@@ -121,6 +121,8 @@ class LayerOptions:
         threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
         profile: Which rules decide.
         source_date_epoch: Later modification times are set to this (seconds since 1970); None for no bound.
+        lower_from_layers: The lower tree was unpacked from layers, which keep whole seconds. A time that lost its fraction
+            then says nothing, and contents decide; otherwise only two times without fractions say nothing.
 
     Raises:
         UsageError: A value is outside its range.
@@ -131,6 +133,7 @@ class LayerOptions:
     threads: int = 0
     profile: Profile = Profile.OCI
     source_date_epoch: int | None = None
+    lower_from_layers: bool = False
 
     def __post_init__(self) -> None:
         levels = LEVELS[self.compression]

@@ -25,6 +25,7 @@ class RustEngine:
             level=options.level,
             threads=options.threads,
             profile=options.profile,
+            lower_from_layers=options.lower_from_layers,
             source_date_epoch=options.source_date_epoch,
             poll=monitor.poll,
         )
@@ -32,7 +33,13 @@ class RustEngine:
 
     def changes(self, lower: bytes | None, upper: bytes, options: LayerOptions) -> Iterator[Change]:
         """See `Engine.changes`."""
-        stream = _core.ChangeStream(lower, upper, threads=options.threads, profile=options.profile)
+        stream = _core.ChangeStream(
+            lower,
+            upper,
+            threads=options.threads,
+            profile=options.profile,
+            lower_from_layers=options.lower_from_layers,
+        )
         try:
             for batch in stream:
                 for kind, path in batch:

@@ -19,7 +19,7 @@ type Summary = (String, u64, String, u64, u64, u64, u64, u64, BTreeMap<&'static 
 
 /// Writes the layer that turns `lower` into `upper` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (lower, upper, sink, *, compression, level, threads, profile, source_date_epoch, poll))]
+#[pyo3(signature = (lower, upper, sink, *, compression, level, threads, profile, lower_from_layers, source_date_epoch, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_layer(
     py: Python<'_>,
@@ -30,11 +30,12 @@ pub fn write_layer(
     level: Option<i32>,
     threads: usize,
     profile: &str,
+    lower_from_layers: bool,
     source_date_epoch: Option<i64>,
     poll: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Summary> {
     let options = DiffOptions {
-        rules: rules(profile).map_err(to_python)?,
+        rules: rules(profile, lower_from_layers).map_err(to_python)?,
         compression: compression_of(compression, level).map_err(to_python)?,
         threads: thread_count(threads),
         source_date_epoch,
@@ -66,10 +67,10 @@ pub fn path(bytes: &[u8]) -> &Path {
 }
 
 /// The rules of a profile.
-pub fn rules(profile: &str) -> Result<Rules> {
+pub fn rules(profile: &str, lower_from_layers: bool) -> Result<Rules> {
     match profile {
-        "oci" => Ok(Rules::OCI),
-        "containerd" => Ok(Rules::CONTAINERD),
+        "oci" => Ok(Rules { lower_from_layers, ..Rules::OCI }),
+        "containerd" => Ok(Rules { lower_from_layers, ..Rules::CONTAINERD }),
         _ => Err(Error::Usage(format!("profile {profile:?}: there are oci and containerd"))),
     }
 }

@@ -33,7 +33,7 @@ class Event:
     node: Node | None
 
 
-def events(lower: Tree | None, upper: Tree, pace: Pace) -> Iterator[Event]:
+def events(lower: Tree | None, upper: Tree, pace: Pace, *, lower_from_layers: bool = False) -> Iterator[Event]:
     """What happened from `lower` to `upper`, in walk order.
 
     Below a directory that is gone or is no directory any more nothing is reported: its own event says it all.
@@ -51,7 +51,7 @@ def events(lower: Tree | None, upper: Tree, pace: Pace) -> Iterator[Event]:
             continue
         if old is None or lower is None:
             yield Event(ChangeKind.ADD, new.path, new)
-        elif not same(lower, old, upper, new):
+        elif not same(lower, old, upper, new, lower_from_layers=lower_from_layers):
             yield Event(ChangeKind.MODIFY, new.path, new)
         elif not new.is_dir and new.stat.st_nlink > 1:
             yield Event(None, new.path, new)
@@ -73,7 +73,7 @@ def _pairs(
         )
 
 
-def same(lower: Tree, old: Node, upper: Tree, new: Node) -> bool:
+def same(lower: Tree, old: Node, upper: Tree, new: Node, *, lower_from_layers: bool = False) -> bool:
     """Whether an entry present in both trees is unchanged; the first test that decides wins. Spec: layer-semantics 2."""
     a, b = old.stat, new.stat
     if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino):
@@ -86,9 +86,9 @@ def same(lower: Tree, old: Node, upper: Tree, new: Node) -> bool:
         return True
     if a.st_size != b.st_size or a.st_mtime_ns // _NANOSECONDS != b.st_mtime_ns // _NANOSECONDS:
         return False
-    if a.st_mtime_ns % _NANOSECONDS or b.st_mtime_ns % _NANOSECONDS:
+    if a.st_mtime_ns % _NANOSECONDS or (b.st_mtime_ns % _NANOSECONDS and not lower_from_layers):
         return a.st_mtime_ns == b.st_mtime_ns
-    # Both times are whole seconds, as after unpacking a layer, so they prove nothing: the content decides.
+    # Whole seconds, as after unpacking a layer, prove nothing: the content decides.
     if stat.S_ISLNK(b.st_mode):
         return lower.target(old) == upper.target(new)
     if not stat.S_ISREG(b.st_mode):

@@ -39,14 +39,22 @@ pub struct Rules {
     pub device_in_links: bool,
     /// Whether a real name that begins with `.wh.` is refused instead of becoming a deletion.
     pub refuse_whiteout_names: bool,
+    /// Whether the lower tree was unpacked from layers, which keep whole seconds: then a time that lost its fraction says
+    /// nothing, and contents decide. Otherwise only two times without fractions say nothing.
+    pub lower_from_layers: bool,
 }
 
 impl Rules {
     /// Byte for byte what containerd's walking differ writes.
-    pub const CONTAINERD: Self =
-        Self { xattrs: XattrPolicy::Capability, device_in_links: false, refuse_whiteout_names: false };
+    pub const CONTAINERD: Self = Self {
+        xattrs: XattrPolicy::Capability,
+        device_in_links: false,
+        refuse_whiteout_names: false,
+        lower_from_layers: false,
+    };
     /// The same bytes for ordinary trees, and nothing lost or forged for the others.
-    pub const OCI: Self = Self { xattrs: XattrPolicy::Portable, device_in_links: true, refuse_whiteout_names: true };
+    pub const OCI: Self =
+        Self { xattrs: XattrPolicy::Portable, device_in_links: true, refuse_whiteout_names: true, lower_from_layers: false };
 }
 
 /// What the upper tree has under a name.

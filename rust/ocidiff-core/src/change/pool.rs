@@ -134,7 +134,7 @@ impl Pool {
     pub fn serve(&self, probe: &Directory) {
         let _guard = CloseOnPanic(self);
         let mut worker =
-            Worker { pool: self, comparer: Comparer::new(), xattrs: XattrReader::new(self.rules.xattrs, probe) };
+            Worker { pool: self, comparer: Comparer::new(self.rules), xattrs: XattrReader::new(self.rules.xattrs, probe) };
         while let Some((position, task)) = self.next_task() {
             let result = self.control.check().and_then(|()| worker.run(&position, task.work));
             let mut queue = self.lock();

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, retry_on_intr};
 
+use super::Rules;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, Metadata};
@@ -15,6 +16,7 @@ const BUFFER_BYTES: usize = 128 << 10;
 
 /// Compares entries; one for each thread, because it owns buffers.
 pub struct Comparer {
+    lower_from_layers: bool,
     buffers: [Vec<u8>; 2],
 }
 
@@ -31,8 +33,8 @@ pub struct Side<'a> {
 
 impl Comparer {
     /// A comparer with its own buffers.
-    pub fn new() -> Self {
-        Self { buffers: [vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]] }
+    pub fn new(rules: Rules) -> Self {
+        Self { lower_from_layers: rules.lower_from_layers, buffers: [vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]] }
     }
 
     /// Whether both sides are the same, and the upper side's attributes where they were read on the way.
@@ -51,13 +53,13 @@ impl Comparer {
         }
         let facts = |m: &Metadata| (m.file_type, m.mode, m.uid, m.gid, m.device);
         let kept = facts(a) == facts(b) && (a.is_directory() || (a.size, a.mtime) == (b.size, b.mtime));
-        let whole_seconds = a.mtime_ns == 0 && b.mtime_ns == 0;
-        if !kept || !a.is_directory() && a.mtime_ns != b.mtime_ns {
+        let fraction_lost = a.mtime_ns == 0 && (b.mtime_ns == 0 || self.lower_from_layers);
+        if !kept || !a.is_directory() && a.mtime_ns != b.mtime_ns && !fraction_lost {
             return Ok((false, None));
         }
         let found = xattrs.read(upper.directory, upper.name)?;
         let same = xattrs.read(lower.directory, lower.name)? == found
-            && (!whole_seconds || self.same_content(lower, upper, control)?);
+            && (!fraction_lost || self.same_content(lower, upper, control)?);
         Ok((same, Some(found)))
     }
 

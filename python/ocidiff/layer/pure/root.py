@@ -15,6 +15,7 @@ from typing import Final, Self
 from ocidiff.layer.pure.directories import Directories, join, split
 
 _MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
+_MAX_RESOLVED: Final = 1024  # paths that are remembered
 _OWNER_ALL: Final = 0o700
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -28,6 +29,7 @@ class Root:
 
     def __init__(self, path: bytes) -> None:
         self._directories = Directories(path)
+        self._resolved: dict[bytes, bytes] = {b"": b""}  # paths of directories; none leads through what was removed
 
     def __enter__(self) -> Self:
         return self
@@ -49,8 +51,11 @@ class Root:
         Raises:
             OSError: A component is missing or no directory, or there are too many links.
         """
-        todo = path.split(b"/")[::-1]
-        real: list[bytes] = []
+        known = path
+        while known not in self._resolved:
+            known = split(known)[0]
+        real = [name for name in self._resolved[known].split(b"/") if name]
+        todo = path[len(known) :].split(b"/")[::-1]
         links = 0
         while todo:
             name = todo.pop()
@@ -77,7 +82,10 @@ class Root:
             elif not stat.S_ISDIR(facts.st_mode):
                 raise self.error(OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), here)
             real.append(name)
-        return b"/".join(real)
+        if len(self._resolved) > _MAX_RESOLVED:
+            self._resolved = {b"": b""}
+        self._resolved[path] = b"/".join(real)
+        return self._resolved[path]
 
     def lstat(self, path: bytes) -> os.stat_result | None:
         """The lstat of `path`; None when nothing is there."""
@@ -106,7 +114,7 @@ class Root:
                 todo.append((here, True))
                 todo += [(child, False) for child in self.children(here)]
             elif here not in keep:
-                self._unlink(here, is_dir=is_dir)
+                self._unlink(here, facts.st_mode)
 
     def children(self, path: bytes) -> list[bytes]:
         """The paths of what is in the directory `path`."""
@@ -236,12 +244,14 @@ class Root:
         except OSError as error:
             raise self.error(error, path) from error
 
-    def _unlink(self, path: bytes, *, is_dir: bool) -> None:
+    def _unlink(self, path: bytes, mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            self._resolved = {b"": b""}
         self._directories.forget(path)
         parent, name = split(path)
         above = self._directories.at(parent)
         try:
-            if is_dir:
+            if stat.S_ISDIR(mode):
                 os.rmdir(name, dir_fd=above)
             else:
                 os.unlink(name, dir_fd=above)

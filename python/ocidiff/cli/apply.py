@@ -10,10 +10,10 @@ from contextlib import suppress
 import click
 
 import ocidiff
-from ocidiff.cli.failure import complain, warn_of_skipped
 from ocidiff.cli.options import Settings, common, engine_option, pass_settings
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import applied_document, as_json, emit, size
+from ocidiff.cli.render import applied_document, as_json, size
+from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
 
 
 @click.command("apply", epilog="Example: ocidiff apply layer.tar.gz rootfs")
@@ -25,8 +25,8 @@ from ocidiff.cli.render import applied_document, as_json, emit, size
     default=None,
     help="Give every entry its recorded owner, or leave out what may not be set.  [default: same owner for root]",
 )
-@click.option("--max-bytes", type=int, metavar="N", help="Largest uncompressed size.")
-@click.option("--max-entries", type=int, metavar="N", help="Largest number of entries.")
+@click.option("--max-bytes", type=click.IntRange(min=0), metavar="N", help="Largest uncompressed size.")
+@click.option("--max-entries", type=click.IntRange(min=0), metavar="N", help="Largest number of entries.")
 @engine_option
 @common("json", "quiet", "progress", "verbose")
 @pass_settings
@@ -47,7 +47,7 @@ def command(
     LAYER is a file, or - for stdin; its compression is detected. An error may leave TARGET half written. Prints the
     layer's diff ID.
     """
-    with shown(settings, "apply", _size_of(layer)) as progress:
+    with writing_to(target), shown(settings, "apply", _size_of(layer)) as progress:
         summary = ocidiff.apply(
             sys.stdin.buffer if layer == "-" else layer,
             target,

@@ -8,7 +8,8 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import Settings, common, comparison_options, pass_settings
-from ocidiff.cli.render import as_json, emit, printable
+from ocidiff.cli.render import as_json, printable
+from ocidiff.cli.streams import emit
 from ocidiff.layer.layer import ChangeKind
 
 # As `docker diff` has it.

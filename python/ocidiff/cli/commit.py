@@ -9,10 +9,10 @@ from typing import Unpack
 import click
 
 import ocidiff
-from ocidiff.cli.failure import complain, warn_of_skipped
 from ocidiff.cli.options import LayerArguments, Settings, common, layer_options, pass_settings
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, emit, image_document, layer_line
+from ocidiff.cli.render import as_json, image_document, layer_line
+from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
 from ocidiff.errors import NotFoundError
 from ocidiff.layer.output import open_output
 
@@ -49,10 +49,12 @@ def command(
     """
     if "/" not in source and source not in {".", ".."}:
         raise NotFoundError(f"{source}: no working container of that name (a path has a slash)")
-    # Opened first, so that an image is not made whose name cannot be told.
+    place = settings.store_path()
+    # The file first, so that no image is made whose digest cannot be told.
     with (
+        writing_to(place),
         nullcontext() if iidfile is None else open_output(iidfile) as iid,
-        ocidiff.Store.open(settings.store_path()) as store,
+        ocidiff.Store.open(place) as store,
     ):
         with shown(settings, "commit") as progress:
             image = store.commit(

@@ -8,10 +8,10 @@ from typing import Unpack
 import click
 
 import ocidiff
-from ocidiff.cli.failure import complain, warn_of_skipped
 from ocidiff.cli.options import LayerArguments, Settings, common, layer_options, pass_settings
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, emit, layer_document, layer_line
+from ocidiff.cli.render import as_json, layer_document, layer_line
+from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
 
 
 @click.command("diff", epilog="Example: ocidiff diff lower upper -o layer.tar.gz")
@@ -40,7 +40,7 @@ def command(
         raise click.UsageError("--json and -o - both want stdout")
     if to_stdout and sys.stdout.isatty():
         raise click.UsageError("-o -: a layer is not written to a terminal")
-    with shown(settings, "diff") as progress:
+    with writing_to("stdout" if to_stdout else output), shown(settings, "diff") as progress:
         layer = ocidiff.diff(
             lower,
             upper,

@@ -10,8 +10,8 @@ from typing import Final
 import click
 
 import ocidiff
-from ocidiff.cli.failure import complain, reason
 from ocidiff.cli.options import Settings, common
+from ocidiff.cli.streams import complain, reason
 from ocidiff.errors import UsageError
 
 _COMMANDS: Final = ("diff", "changes", "apply", "commit", "unpack", "images", "inspect")

@@ -6,7 +6,8 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.render import as_json, columns, emit, size
+from ocidiff.cli.render import as_json, columns, size
+from ocidiff.cli.streams import emit
 from ocidiff.image.image import ImageRecord
 
 

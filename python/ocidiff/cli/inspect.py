@@ -8,7 +8,8 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.render import as_json, emit
+from ocidiff.cli.render import as_json
+from ocidiff.cli.streams import emit
 
 
 @click.command("inspect", epilog="Example: ocidiff inspect app:v2")

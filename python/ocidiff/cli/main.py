@@ -10,6 +10,7 @@ Law: nothing is imported here that `ocidiff --version` can do without.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -28,9 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         _unwind_on_signals()
+        _write_any_name()
         status = _run(words)
-        # Here rather than at exit, where a full disk would be a traceback.
-        sys.stdout.flush()
+        # Here rather than at exit, where a full disk would be a traceback. A closed stdout is None.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("ocidiff: interrupted", file=sys.stderr)
         return _ENDED_BY_SIGNAL + signal.SIGINT
@@ -40,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _ENDED_BY_SIGNAL + signal.SIGPIPE
     except OSError as error:
         _forget_output()
-        print(f"ocidiff: write: stdout: {error.strerror}", file=sys.stderr)
+        print(f"ocidiff: stdout: {error.strerror}", file=sys.stderr)
         return _FAILED
     return status
 
@@ -63,6 +66,12 @@ def _unwind_on_signals() -> None:
 
 def _unwind(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(_ENDED_BY_SIGNAL + number)
+
+
+def _write_any_name() -> None:
+    """Let no encoding of stdout be too small for a name."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _forget_output() -> None:

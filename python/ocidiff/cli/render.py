@@ -1,4 +1,4 @@
-"""How results are written: JSON for programs, lines and columns for people. Pure but for `emit`."""
+"""How results are written: JSON for programs, lines and columns for people. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from ocidiff.image.image import Image
 from ocidiff.layer.layer import ApplySummary, Layer
 
 _SURROGATES = range(0xDC80, 0xDD00)
-
-
-def emit(text: str) -> None:
-    """Write a line of the result to stdout."""
-    print(text)
 
 
 def as_json(document: object) -> str:

@@ -1,13 +1,20 @@
-"""What is said on stderr: errors and warnings, one line each, with nothing in it that a terminal would obey."""
+"""What goes where: results to stdout, and to stderr complaints, one line each with nothing in it that a terminal obeys."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from ocidiff.cli.render import printable
 from ocidiff.errors import OcidiffError
+
+
+def emit(text: str) -> None:
+    """Write a line of the result to stdout."""
+    with writing_to("stdout"):
+        print(text)
 
 
 def complain(text: str) -> None:
@@ -19,6 +26,17 @@ def warn_of_skipped(what: str, skipped: Mapping[str, int]) -> None:
     """Say on stderr what the result does not hold."""
     for reason_, count in skipped.items():
         complain(f"warning: {what}: {count} {reason_} left out")
+
+
+@contextmanager
+def writing_to(place: str) -> Iterator[None]:
+    """Name `place` in a failure of the system that comes without a name, as one of writing to an open file does."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = place
+        raise
 
 
 def reason(error: Exception) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 import ocidiff
-from ocidiff.cli.failure import complain
 from ocidiff.cli.options import Settings, common, engine_option, pass_settings
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, emit, image_document
+from ocidiff.cli.render import as_json, image_document
+from ocidiff.cli.streams import complain, emit, writing_to
 
 
 @click.command("unpack", epilog="Example: ocidiff unpack app:v2 ./rootfs")
@@ -27,7 +27,11 @@ def command(settings: Settings, image: str, directory: str, same_owner: bool | N
 
     DIR is missing or empty, and stays so when this fails. Prints the digest of the image's manifest.
     """
-    with ocidiff.Store.open(settings.store_path()) as store, shown(settings, "unpack") as progress:
+    with (
+        writing_to(directory),
+        ocidiff.Store.open(settings.store_path()) as store,
+        shown(settings, "unpack") as progress,
+    ):
         unpacked = store.unpack(image, directory, same_owner=same_owner, engine=engine, progress=progress)
     if settings.verbose:
         complain(f"unpack: {len(unpacked.manifest.layers)} layers; {unpacked.seconds:.2f} s")

@@ -1,0 +1,73 @@
+# Every habit is a target; `make help` explains itself. Nothing outside this directory is changed.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+CORE := python/ocidiff/_core.abi3.so
+RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
+PYTHON_CODE := python tests benches examples
+
+# Which Python: the first that is new enough and can make environments. Looked for only when an environment is made.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$python && break; done)
+RUST_WANTED := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+RUST_FOUND = $(shell cargo --version 2>/dev/null | cut -d ' ' -f 2)
+RUST_IS_OLD = $(shell printf '%s\n' $(RUST_WANTED) $(RUST_FOUND) | sort -VC || echo old)
+C_COMPILER = $(shell command -v cc 2>/dev/null)
+
+export PYO3_PYTHON := $(abspath $(BIN)/python)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test dev check bench interop clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(CORE) ## Set up everything, then commit a changed file system of 200 MB and check the image
+	@$(BIN)/python examples/demo.py
+
+test: $(CORE) ## Set up everything, then run all tests
+	cargo test --locked --package ocidiff-core
+	$(BIN)/python -m pytest
+
+dev: $(CORE) ## Set up everything: .venv with the tools, and the extension built into the source tree
+	@echo "ready: $(BIN)/ocidiff"
+
+check: $(CORE) ## Lint, types, formats and architecture: what a change must pass
+	$(BIN)/ruff check $(PYTHON_CODE)
+	$(BIN)/ruff format --check $(PYTHON_CODE)
+	$(BIN)/mypy
+	MYPYPATH=python:tests:benches $(BIN)/mypy --explicit-package-bases tests benches examples
+	$(BIN)/python -m mypy.stubtest ocidiff._core
+	cargo fmt --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(BIN)/python -m pytest -q tests/architecture
+
+bench: $(CORE) ## Measure the verbs on this machine
+	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only
+
+interop: $(CORE) ## Run the tests against foreign tools; a missing tool is a failure
+	OCIDIFF_REQUIRE=all $(BIN)/python -m pytest -m interop
+
+clean: ## Remove all that the other targets made
+	rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks $(CORE)
+	find $(wildcard $(PYTHON_CODE)) -name __pycache__ -prune -exec rm -rf {} +
+
+define need_tools
+	$(if $(C_COMPILER),,$(error no C compiler: install one (on Debian: apt-get install gcc libc6-dev)))
+	$(if $(RUST_FOUND),,$(error no Rust toolchain: install Rust $(RUST_WANTED) or newer from https://rustup.rs))
+	$(if $(RUST_IS_OLD),$(error Rust $(RUST_FOUND) is too old: install Rust $(RUST_WANTED) or newer from https://rustup.rs))
+endef
+
+$(INSTALLED): pyproject.toml
+	$(need_tools)
+	$(if $(PYTHON),,$(error no Python: install Python 3.11 or newer with venv (on Debian: apt-get install python3 python3-venv)))
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(CORE): $(INSTALLED) $(RUST)
+	$(need_tools)
+	@env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet
+	@touch $@

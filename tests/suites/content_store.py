@@ -20,6 +20,12 @@ DATA = b"some bytes"
 DESCRIPTOR = Descriptor(KIND, Digest.of(DATA), len(DATA))
 
 
+def _ingest(store: ContentStore, size: int, digest: Digest) -> None:
+    with store.ingest() as ingest:
+        ingest.write(DATA)
+        ingest.commit(size, digest)
+
+
 class ContentStoreSuite:
     """The promises, as tests."""
 
@@ -69,23 +75,25 @@ class ContentStoreSuite:
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
     def test_an_exception_drops_the_ingest(self, store: ContentStore, error: type[BaseException]) -> None:
-        with pytest.raises(error), store.ingest() as ingest:
-            ingest.write(DATA)
-            raise error
+        def fail() -> None:
+            with store.ingest() as ingest:
+                ingest.write(DATA)
+                raise error
+
+        with pytest.raises(error):
+            fail()
         assert self.unfinished(store) == []
 
     def test_a_wrong_size_is_refused(self, store: ContentStore) -> None:
-        with pytest.raises(DigestMismatchError, match="10 bytes written, expected 11"), store.ingest() as ingest:
-            ingest.write(DATA)
-            ingest.commit(11, DESCRIPTOR.digest)
+        with pytest.raises(DigestMismatchError, match="10 bytes written, expected 11"):
+            _ingest(store, 11, DESCRIPTOR.digest)
         assert self.unfinished(store) == []
         assert not store.contains(DESCRIPTOR.digest)
 
     def test_a_wrong_digest_is_refused(self, store: ContentStore) -> None:
         other = Digest.of(b"other")
-        with pytest.raises(DigestMismatchError, match=f"{other}: {DESCRIPTOR.digest} written"), store.ingest() as ingest:
-            ingest.write(DATA)
-            ingest.commit(len(DATA), other)
+        with pytest.raises(DigestMismatchError, match=f"{other}: {DESCRIPTOR.digest} written"):
+            _ingest(store, len(DATA), other)
         assert self.unfinished(store) == []
         assert not store.contains(other)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from typing import Final
 
 from ocidiff.errors import Cancelled
@@ -49,13 +48,11 @@ def adopt_fractions(unpacked: bytes, changed: bytes, monitor: Monitor) -> None:
                 continue
 
 
-def _names(directory: bytes) -> Iterator[bytes]:
+def _names(directory: bytes) -> list[bytes]:
     try:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                yield entry.name
+        return os.listdir(directory)
     except OSError:
-        return
+        return []
 
 
 def _differ_in_fraction_only(own: os.stat_result, other: os.stat_result) -> bool:

@@ -52,9 +52,13 @@ def test_special_files_and_odd_names_are_removed(parent: int, tmp_path: Path) ->
 
 
 def test_an_interrupt_removes_the_directory(parent: int, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), workspace.directory(parent) as name:
-        (tmp_path / name / "file").touch()
-        raise KeyboardInterrupt
+    def interrupt() -> None:
+        with workspace.directory(parent) as name:
+            (tmp_path / name / "file").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
     assert os.listdir(tmp_path) == []
 
 

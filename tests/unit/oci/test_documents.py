@@ -195,8 +195,19 @@ def test_a_malformed_configuration_is_refused(data: bytes, problem: str) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["", "sha256:", "sha256:" + "A" * 64, "sha256:" + "a" * 63, "sha256:" + "a" * 65, "md5:" + "a" * 32, "a" * 64]
-    + ["sha256:../../../etc/passwd", "sha256:" + "a" * 64 + "\n", "sha256:sha256:" + "a" * 64, "x" * (1 << 20)],
+    [
+        "",
+        "sha256:",
+        "sha256:" + "A" * 64,
+        "sha256:" + "a" * 63,
+        "sha256:" + "a" * 65,
+        "md5:" + "a" * 32,
+        "a" * 64,
+        "sha256:../../../etc/passwd",
+        "sha256:" + "a" * 64 + "\n",
+        "sha256:sha256:" + "a" * 64,
+        "x" * (1 << 20),
+    ],
 )
 def test_what_is_no_digest_never_becomes_one(text: str) -> None:
     with pytest.raises(DocumentError) as caught:

@@ -113,5 +113,5 @@ def test_a_member_that_go_would_take_for_a_known_one_is_refused() -> None:
     ],
 )
 def test_a_member_of_another_type_is_refused(value: object, take: object) -> None:
-    with pytest.raises(DocumentError, match="^it: m "):
+    with pytest.raises(DocumentError, match=r"^it: m "):
         take(Members({"m": value}, "it"), "m")  # type: ignore[operator]

@@ -1,0 +1,148 @@
+"""The store: names, listings, documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from layouts import Handmade
+from ocidiff.errors import DocumentError, NotFoundError, UsageError
+from ocidiff.image.store import Store
+from ocidiff.oci import media_type
+
+
+def test_images_are_found_by_every_form_of_reference(handmade: Handmade) -> None:
+    first, second = handmade.image({"f": "1"}), handmade.image({"f": "2"})
+    handmade.name("app:latest", first)
+    handmade.name("app:v2", second)
+    with Store.open(handmade.path) as store:
+        for text in ("app", "app:latest", f"app@{first['digest']}", f"app:latest@{first['digest']}", first["digest"]):
+            assert store.resolve(text).digest == first["digest"]
+        for text in ("app:v2", f"app@{second['digest']}", second["digest"]):
+            assert store.resolve(text).digest == second["digest"]
+
+
+@pytest.mark.parametrize("text", ["other", "app:v3", "APP", "app@sha256:" + "0" * 64, "sha256:" + "0" * 64])
+def test_what_is_not_there_is_not_found(handmade: Handmade, text: str) -> None:
+    handmade.name("app:latest", handmade.image({"f": "1"}))
+    with Store.open(handmade.path) as store, pytest.raises(NotFoundError):
+        store.resolve(text)
+
+
+def test_a_digest_under_another_name_is_not_found(handmade: Handmade) -> None:
+    image = handmade.image({"f": "1"})
+    handmade.name("app:v1", image)
+    with Store.open(handmade.path) as store:
+        for text in ("other", "app:v2"):
+            with pytest.raises(NotFoundError, match="of digest"):
+                store.resolve(f"{text}@{image['digest']}")
+
+
+@pytest.mark.parametrize("name", ["v1", "plain", "Weird__name", "a b", "x/y"])
+def test_names_of_other_tools_are_taken_as_they_are(handmade: Handmade, name: str) -> None:
+    image = handmade.image({"f": "1"})
+    handmade.name(name, image)
+    with Store.open(handmade.path) as store:
+        assert store.resolve(name).digest == image["digest"]
+        assert store.images()[0].name == name
+
+
+def test_our_own_name_goes_before_that_of_another_tool(handmade: Handmade) -> None:
+    plain, tagged = handmade.image({"f": "1"}), handmade.image({"f": "2"})
+    handmade.name("app", plain)
+    handmade.name("app:latest", tagged)
+    with Store.open(handmade.path) as store:
+        assert store.resolve("app").digest == tagged["digest"]
+
+
+def test_text_that_can_be_no_name_is_wrong_usage(store: Store) -> None:
+    with pytest.raises(UsageError):
+        store.resolve("../../etc")
+
+
+def test_a_name_of_several_images_is_ambiguous(handmade: Handmade) -> None:
+    for content in ("1", "2"):
+        handmade.name("app:v1", handmade.image({"f": content}))
+    with Store.open(handmade.path) as store, pytest.raises(DocumentError, match="2 images are named"):
+        store.resolve("app:v1")
+
+
+def test_an_image_that_lost_its_name_is_found_by_its_digest(store: Store, rootfs: Path) -> None:
+    lost = store.commit(rootfs, "app", engine="pure")
+    (rootfs / "new").touch()
+    store.commit(rootfs, "app", engine="pure")
+    assert store.resolve(lost.descriptor.digest) == lost.descriptor
+    assert store.commit(rootfs, "app:v2", base=lost.descriptor.digest, engine="pure").layer is not None
+    assert lost.layer is not None
+    for digest in (lost.layer.descriptor.digest, lost.config_digest):
+        with pytest.raises(NotFoundError, match="is no image"):
+            store.resolve(digest)
+
+
+def test_a_listing_says_what_is_there(handmade: Handmade) -> None:
+    handmade.name("app:v1", handmade.image({"f": "1"}, created="2020-01-01T00:00:00Z", variant="v1"))
+    handmade.entries.append(handmade.image({"f": "2"}))
+    handmade.name("broken", {**handmade.image({"f": "3"}), "digest": "sha256:" + "0" * 64})
+    handmade.name("other", handmade.blob(b"text", "text/plain"))
+    with Store.open(handmade.path) as store:
+        named, unnamed, broken, other = store.images()
+    assert (named.name, named.created, str(named.platform)) == ("app:v1", "2020-01-01T00:00:00Z", "linux/amd64/v1")
+    assert named.size is not None
+    assert named.size == sum(handmade.entries[0]["size"] for _ in "m") + sum(
+        part["size"] for part in _parts(handmade, handmade.entries[0]["digest"])
+    )
+    assert (unnamed.name, unnamed.created) == (None, None)
+    for record in (broken, other):
+        assert (record.created, record.size, record.platform) == (None, None, None)
+
+
+def _parts(handmade: Handmade, digest: str) -> list[dict[str, int]]:
+    manifest = json.loads((handmade.path / "blobs" / "sha256" / digest[7:]).read_text())
+    return [manifest["config"], *manifest["layers"]]
+
+
+def test_an_inspection_shows_the_documents(handmade: Handmade) -> None:
+    image = handmade.image({"f": "1"}, config={"Cmd": ["sh"]})
+    handmade.name("app:v1", image)
+    with Store.open(handmade.path) as store:
+        document = store.inspect("app:v1")
+    assert list(document) == ["name", "descriptor", "manifest", "config"]
+    assert document["name"] == "app:v1"
+    assert document["descriptor"] == image
+    assert document["manifest"] == json.loads((handmade.path / "blobs" / "sha256" / image["digest"][7:]).read_text())
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_an_index_in_an_index_leads_to_its_images(handmade: Handmade) -> None:
+    image = handmade.image({"f": "1"}, architecture="s390x")
+    inner = handmade.index([image])
+    handmade.name(
+        "app", handmade.index([{**handmade.image({"f": "2"}), "platform": {"os": "a", "architecture": "b"}}, inner])
+    )
+    with Store.open(handmade.path) as store:
+        assert store.inspect("app", platform="linux/s390x")["descriptor"] == image
+
+
+def test_indexes_that_nest_without_end_are_refused(handmade: Handmade) -> None:
+    index = handmade.index([])
+    for _ in range(10):
+        index = handmade.index([index])
+    handmade.name("app", index)
+    with Store.open(handmade.path) as store, pytest.raises(DocumentError, match="nest more than 4 deep"):
+        store.inspect("app")
+
+
+def test_a_manifest_under_a_false_media_type_is_refused(handmade: Handmade) -> None:
+    handmade.name("app", {**handmade.image({"f": "1"}), "mediaType": media_type.DOCKER_MANIFEST})
+    with Store.open(handmade.path) as store, pytest.raises(DocumentError, match="mediaType is"):
+        store.inspect("app")
+
+
+def test_an_image_for_another_platform_than_asked_for_is_not_found(handmade: Handmade) -> None:
+    handmade.name("app", handmade.image({"f": "1"}))
+    with Store.open(handmade.path) as store:
+        with pytest.raises(NotFoundError, match="is for linux/amd64, not for linux/arm64"):
+            store.inspect("app", platform="linux/arm64")
+        store.inspect("app", platform="linux/amd64")

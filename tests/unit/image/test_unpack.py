@@ -1,0 +1,141 @@
+"""Unpack: the whole verified tree, or the directory as it was."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+import trees
+from layouts import Handmade
+from ocidiff.errors import (
+    AlreadyExistsError,
+    DigestMismatchError,
+    LimitExceededError,
+    MalformedLayerError,
+    NotFoundError,
+    UnsupportedError,
+)
+from ocidiff.image.store import Store
+from ocidiff.layer.layer import Progress
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_the_tree_that_was_committed_comes_back(
+    store: Store, rootfs: Path, tmp_path: Path, exists: bool, engine_name: str
+) -> None:
+    image = store.commit(rootfs, "app", engine=engine_name)
+    if exists:
+        (tmp_path / "out").mkdir()
+    unpacked = store.unpack("app", tmp_path / "out", engine=engine_name)
+    trees.assert_same_tree(tmp_path / "out", rootfs, directory_times=True)
+    assert unpacked.descriptor == image.descriptor
+
+
+def test_later_layers_lie_over_earlier_ones(handmade: Handmade, tmp_path: Path, engine_name: str) -> None:
+    first, second = handmade.layer({"a": "1", "b": "1", "c": "1"}), handmade.layer({"b": "2", ".wh.c": ""})
+    config = handmade.config([first[1], second[1]])
+    handmade.name("app", handmade.manifest(config, [first[0], second[0]]))
+    with Store.open(handmade.path) as store:
+        store.unpack("app", tmp_path / "out", engine=engine_name)
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"a": "1", "b": "2"}
+
+
+def test_progress_counts_over_all_layers(handmade: Handmade, tmp_path: Path) -> None:
+    layers = [handmade.layer({f"{number}-{file}": "x" * 1000 for file in range(300)}) for number in range(3)]
+    config = handmade.config([diff_id for _, diff_id in layers])
+    handmade.name("app", handmade.manifest(config, [layer for layer, _ in layers]))
+    seen: list[Progress] = []
+    with Store.open(handmade.path) as store:
+        store.unpack("app", tmp_path / "out", engine="pure", progress=seen.append)
+    assert [p.entries for p in seen] == sorted(p.entries for p in seen)
+    assert [p.bytes_plain for p in seen] == sorted(p.bytes_plain for p in seen)
+    assert seen[-1].entries == 900
+    assert seen[-1].bytes_blob == sum(layer["size"] for layer, _ in layers)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_directory_that_is_not_empty_is_left_alone(handmade: Handmade, tmp_path: Path, made: bool) -> None:
+    handmade.name("app", handmade.image({"f": "x"}))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with Store.open(handmade.path) as store:
+        with pytest.raises(AlreadyExistsError, match="not empty"):
+            store.unpack("app", tmp_path / "out", engine="pure")
+        with pytest.raises(NotADirectoryError):
+            store.unpack("app", tmp_path / "out" / "mine", engine="pure")
+        with pytest.raises(FileNotFoundError):
+            store.unpack("app", tmp_path / "missing" / "out", engine="pure")
+    assert os.listdir(tmp_path / "out") == ["mine"]
+
+
+def _broken(handmade: Handmade, fault: str) -> type[Exception]:
+    """Name an image `app` whose second layer has a fault; the error that it gives."""
+    good, good_id = handmade.layer({"dir/f": "x"})
+    bad, bad_id = handmade.layer({"g": "y" * 1000})
+    kind: type[Exception] = DigestMismatchError
+    path = handmade.path / "blobs" / "sha256" / bad["digest"][7:]
+    if fault == "diff_id":
+        bad_id = "sha256:" + "0" * 64
+    elif fault == "digest":
+        data = bytearray(path.read_bytes())
+        data[9] ^= 1  # the byte of the gzip header that names the operating system
+        path.write_bytes(data)
+    elif fault == "size":
+        bad["size"] += 1
+    elif fault == "media type":
+        bad["mediaType"], kind = "application/vnd.in-toto+json", UnsupportedError
+    elif fault == "missing":
+        path.unlink()
+        kind = NotFoundError
+    else:
+        bad, kind = handmade.blob(b"no layer at all", bad["mediaType"]), MalformedLayerError
+    handmade.name("app", handmade.manifest(handmade.config([good_id, bad_id]), [good, bad]))
+    return kind
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("fault", ["diff_id", "digest", "size", "media type", "missing", "malformed"])
+def test_a_fault_in_any_layer_leaves_nothing(
+    handmade: Handmade, tmp_path: Path, fault: str, exists: bool, engine_name: str
+) -> None:
+    kind = _broken(handmade, fault)
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir(0o750)
+    with Store.open(handmade.path) as store, pytest.raises(kind):
+        store.unpack("app", out, engine=engine_name)
+    assert out.exists() == exists
+    if exists:
+        assert os.listdir(out) == []
+        assert stat.S_IMODE(out.stat().st_mode) == 0o750
+
+
+def test_an_interrupt_leaves_nothing(store: Store, rootfs: Path, tmp_path: Path, engine_name: str) -> None:
+    for number in range(3000):
+        (rootfs / f"file{number}").write_bytes(os.urandom(4096))
+    store.commit(rootfs, "app", engine=engine_name)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.entries:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.unpack("app", tmp_path / "out", engine=engine_name, progress=interrupt)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("limit", [{"max_entries": 3}, {"max_bytes": 10_000}])
+def test_limits_are_for_all_layers_together(
+    handmade: Handmade, tmp_path: Path, limit: dict[str, int], engine_name: str
+) -> None:
+    first, second = handmade.layer({"a": "1", "b": "1"}), handmade.layer({"c": "2", "d": "2"})
+    config = handmade.config([first[1], second[1]])
+    handmade.name("app", handmade.manifest(config, [first[0], second[0]]))
+    with Store.open(handmade.path) as store:
+        with pytest.raises(LimitExceededError):
+            store.unpack("app", tmp_path / "out", engine=engine_name, **limit)  # type: ignore[arg-type]
+        assert not (tmp_path / "out").exists()
+        store.unpack("app", tmp_path / "out", engine=engine_name, max_entries=4, max_bytes=100_000)

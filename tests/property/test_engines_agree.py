@@ -17,19 +17,30 @@ from ocidiff.layer.layer import Profile
     profile=st.sampled_from(Profile),
     epoch=st.sampled_from([None, None, 0, 1_600_000_000]),
     from_scratch=st.booleans(),
+    lower_from_layers=st.booleans(),
 )
 def test_both_engines_write_the_same_tar(
-    rust: Engine, pure: Engine, *, pair: strategies.Pair, profile: Profile, epoch: int | None, from_scratch: bool
+    rust: Engine,
+    pure: Engine,
+    *,
+    pair: strategies.Pair,
+    profile: Profile,
+    epoch: int | None,
+    from_scratch: bool,
+    lower_from_layers: bool,
 ) -> None:
     strategies.RAN["diff: rust = pure"] += 1
+    options = {"profile": profile, "source_date_epoch": epoch, "lower_from_layers": lower_from_layers}
     with strategies.build(pair) as (lower, upper, _):
         below = None if from_scratch else lower
-        one, tar = verbs.diff(rust, below, upper, profile=profile, source_date_epoch=epoch)
-        other, same_tar = verbs.diff(pure, below, upper, profile=profile, source_date_epoch=epoch)
+        one, tar = verbs.diff(rust, below, upper, **options)
+        other, same_tar = verbs.diff(pure, below, upper, **options)
         assert trees.read_layer(tar) == trees.read_layer(same_tar)
         assert tar == same_tar
         assert one == other
-        assert verbs.changes(rust, below, upper, profile) == verbs.changes(pure, below, upper, profile)
+        listed = verbs.changes(rust, below, upper, profile, lower_from_layers=lower_from_layers)
+        assert listed == verbs.changes(pure, below, upper, profile, lower_from_layers=lower_from_layers)
+        assert len(listed) == one.added + one.modified + one.deleted
 
 
 @given(pair=strategies.pairs(), profile=st.sampled_from(Profile))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,3 +25,13 @@ def test_equal_trees_have_no_diff(engine: Engine, pair: strategies.Pair, profile
             assert (summary.entries, summary.added, summary.modified, summary.deleted) == (0, 0, 0, 0)
             assert not summary.skipped
             assert verbs.changes(engine, lower, upper, profile) == []
+
+
+@given(pair=strategies.pairs(), profile=st.sampled_from(Profile))
+def test_a_tree_does_not_differ_from_what_its_layers_give(engine: Engine, pair: strategies.Pair, profile: Profile) -> None:
+    strategies.RAN[f"diff(layers of a, a) is empty, {type(engine).__name__}"] += 1
+    with strategies.build(pair) as (lower, upper, _), tempfile.TemporaryDirectory() as unpacked:
+        verbs.apply(engine, verbs.diff(engine, None, lower, profile=profile)[1], unpacked)
+        verbs.apply(engine, verbs.diff(engine, lower, upper, profile=profile)[1], unpacked)
+        summary, _ = verbs.diff(engine, unpacked, upper, profile=profile, lower_from_layers=True)
+        assert summary.diff_id == EMPTY_TAR

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Final
 
 from ocidiff.cli.options import Settings
@@ -71,19 +71,19 @@ class _Lines:
         self._what = what
         self._form = form
         self._every = every_seconds
-        self._started = self._written = time.monotonic()
+        self._started = self._written = monotonic()
         self._unwritten: Progress | None = None
 
     def __call__(self, progress: Progress) -> None:
         self._unwritten = progress
-        if time.monotonic() - self._written >= self._every:
+        if monotonic() - self._written >= self._every:
             self.finish()
 
     def finish(self) -> None:
         """Write what has not been written."""
         if self._unwritten is None:
             return
-        self._written = time.monotonic()
+        self._written = monotonic()
         print(self._form(self._what, self._unwritten, self._written - self._started), file=sys.stderr, flush=True)
         self._unwritten = None
 

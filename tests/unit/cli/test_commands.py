@@ -1,0 +1,248 @@
+"""The commands, run in process on real trees: what goes to stdout, what to stderr, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import ocidiff
+from ocidiff.cli.main import main
+from ocidiff.errors import OcidiffError, UsageError
+
+Output = pytest.CaptureFixture[str]
+
+COMMANDS = ("diff", "changes", "apply", "commit", "unpack", "images", "inspect")
+
+
+@pytest.fixture(autouse=True)
+def _room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trees, `lower` and `upper`, and no settings from outside."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("OCIDIFF_ENGINE", "SOURCE_DATE_EPOCH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OCIDIFF_STORE", str(tmp_path / "store"))
+    for tree in ("lower", "upper"):
+        Path(tree, "etc").mkdir(parents=True)
+        Path(tree, "etc/hosts").write_text(f"{tree}\n")
+    Path("lower/etc/old").write_text("old\n")
+    Path("upper/etc/new").write_text("new\n")
+    os.utime("lower/etc/hosts", (1, 1))
+
+
+def test_diff_prints_the_digest_of_the_file_it_wrote(capsys: Output) -> None:
+    assert main(["diff", "lower", "upper", "-o", "layer"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ocidiff.Digest.of(Path("layer").read_bytes()) + "\n"
+    assert err == ""
+
+
+def test_diff_json_is_one_object_with_the_names_of_the_contract(capsys: Output) -> None:
+    assert main(["diff", "lower", "upper", "-o", "layer", "--json", "--compression", "none"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    blob = Path("layer").read_bytes()
+    assert document.pop("seconds") > 0
+    assert document == {
+        "mediaType": "application/vnd.oci.image.layer.v1.tar",
+        "digest": ocidiff.Digest.of(blob),
+        "size": len(blob),
+        "diffID": ocidiff.Digest.of(blob),
+        "uncompressedSize": len(blob),
+        "empty": False,
+        "changes": {"added": 1, "modified": 1, "deleted": 1},
+        "skipped": {},
+    }
+
+
+def test_changes_prints_a_letter_and_a_path_in_layer_order(capsys: Output) -> None:
+    assert main(["changes", "lower", "upper"]) == 0
+    assert capsys.readouterr().out == "C /etc/hosts\nA /etc/new\nD /etc/old\n"
+
+
+def test_changes_json_is_a_line_each(capsys: Output) -> None:
+    assert main(["changes", "lower", "upper", "--json"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"kind": "modify", "path": "/etc/hosts"},
+        {"kind": "add", "path": "/etc/new"},
+        {"kind": "delete", "path": "/etc/old"},
+    ]
+
+
+@pytest.mark.parametrize(("upper", "status"), [("upper", 1), ("lower", 0)])
+def test_changes_exit_code_tells_whether_the_trees_differ(upper: str, status: int) -> None:
+    assert main(["changes", "lower", upper, "--exit-code"]) == status
+
+
+def test_names_that_would_steer_a_terminal_are_escaped_for_people_and_kept_in_json(capsys: Output) -> None:
+    names = [b"\x1b[2J", b"a\nA forged", b"\xff", "Grüße".encode(), "\u202egpj".encode()]
+    for name in names:
+        with open(b"upper/etc/" + name, "w"):
+            pass
+    assert main(["changes", "lower", "upper"]) == 0
+    shown = {line[7:] for line in capsys.readouterr().out.splitlines()}
+    assert shown >= {"\\x1b[2J", "a\\nA forged", "\\xff", "Grüße", "\\u202egpj"}
+    assert main(["changes", "lower", "upper", "--json"]) == 0
+    paths = {os.fsencode(json.loads(line)["path"]) for line in capsys.readouterr().out.splitlines()}
+    assert paths >= {b"/etc/" + name for name in names}
+
+
+def test_apply_prints_the_diff_id_and_gives_the_upper_tree(capsys: Output) -> None:
+    assert main(["diff", "scratch", "upper", "-o", "layer", "--json"]) == 0
+    diff_id = json.loads(capsys.readouterr().out)["diffID"]
+    Path("target").mkdir()
+    assert main(["apply", "layer", "target", "--diff-id", diff_id, "-v"]) == 0
+    out, err = capsys.readouterr()
+    assert out == diff_id + "\n"
+    assert err.startswith("ocidiff: apply: 3 entries, 0 whiteouts, ")
+    assert Path("target/etc/hosts").read_text() == "upper\n"
+
+
+def test_apply_refuses_a_layer_of_another_diff_id(capsys: Output) -> None:
+    assert main(["diff", "scratch", "upper", "-o", "layer"]) == 0
+    Path("target").mkdir()
+    capsys.readouterr()
+    assert main(["apply", "layer", "target", "--diff-id", "sha256:" + "0" * 64]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("ocidiff: apply: layer sha256:")
+    assert err.count("\n") == 1
+
+
+def test_an_image_is_committed_listed_inspected_and_unpacked(capsys: Output) -> None:
+    assert main(["commit", "./lower", "app:v1", "--iidfile", "id"]) == 0
+    first = capsys.readouterr().out.strip()
+    assert Path("id").read_text() == first
+    assert main(["commit", "./upper", "app:v2", "--base", "app:v1", "-a", "me", "-m", "more", "--json"]) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert second["name"] == "app:v2"
+    assert second["layer"]["changes"] == {"added": 1, "modified": 1, "deleted": 1}
+
+    assert main(["images", "--json"]) == 0
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(image["name"], image["digest"]) for image in listed] == [("app:v1", first), ("app:v2", second["digest"])]
+    assert main(["images"]) == 0
+    heads, *rows = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["NAME", "DIGEST", "CREATED", "SIZE", "PLATFORM"]
+    assert [row.split()[:2] for row in rows] == [["app:v1", first], ["app:v2", second["digest"]]]
+
+    assert main(["inspect", "app:v2"]) == 0
+    inspected = json.loads(capsys.readouterr().out)
+    assert inspected["config"]["author"] == "me"
+    assert inspected["config"]["history"][-1]["comment"] == "more"
+    assert inspected["manifest"]["layers"][-1]["digest"] == second["layer"]["digest"]
+
+    assert main(["unpack", "app:v2", "unpacked"]) == 0
+    assert capsys.readouterr().out.strip() == second["digest"]
+    assert sorted(os.listdir("unpacked/etc")) == ["hosts", "new"]
+
+
+def test_a_commit_that_fails_writes_no_iidfile(capsys: Output) -> None:
+    assert main(["commit", "./lower", "app", "--base", "none", "--iidfile", "id"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not Path("id").exists()
+
+
+def test_a_source_without_a_slash_is_no_path(capsys: Output) -> None:
+    assert main(["commit", "lower", "app"]) == 1
+    assert capsys.readouterr().err == "ocidiff: commit: lower: no working container of that name (a path has a slash)\n"
+
+
+def test_sockets_are_told_of_on_stderr_unless_quiet(capsys: Output) -> None:
+    os.mknod("upper/socket", 0o140600)
+    assert main(["diff", "lower", "upper", "-o", "layer"]) == 0
+    assert capsys.readouterr().err == "ocidiff: warning: diff: 1 sockets left out\n"
+    assert main(["diff", "lower", "upper", "-o", "layer", "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_common_options_hold_before_and_after_the_command(place: str, capsys: Output) -> None:
+    options = ["--store", "elsewhere", "--json"]
+    words = [*options, "commit", "./lower", "app"] if place == "before" else ["commit", "./lower", "app", *options]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "app:latest"
+    assert Path("elsewhere/index.json").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_the_common_options_and_has_an_example(command: str, capsys: Output) -> None:
+    words = ["--store", "s", "--json", "-q", "--progress", "none", "-v"]
+    assert main([command, *words, "--help"]) == 0
+    assert f"Example: ocidiff {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--store", "--progress"])
+def test_options_that_mean_nothing_to_a_command_are_not_in_its_help(option: str, capsys: Output) -> None:
+    assert main(["changes", "--help"]) == 0
+    assert option not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["diff", "nowhere", "upper", "-o", "layer"], "diff: nowhere: No such file or directory"),
+        (["diff", "lower/etc/old", "upper", "-o", "layer"], "diff: lower/etc/old: Not a directory"),
+        (["diff", "lower", "upper", "-o", "/nowhere/layer"], "diff: /nowhere: No such file or directory"),
+        (["diff", "lower", "upper", "-o", "/dev/full"], "diff: /dev/full: No space left on device"),
+        (["diff", "lower", "upper", "-o", "upper"], "diff: upper: Is a directory"),
+        (["changes", "a\nb", "upper"], "changes: a\\nb: No such file or directory"),
+        (["apply", "nowhere", "upper"], "apply: nowhere: No such file or directory"),
+        (["unpack", "app:v1", "lower"], "unpack: {store}: no image 'app:v1'"),
+        (["inspect", "app:v1"], "inspect: {store}: no image 'app:v1'"),
+    ],
+)
+def test_a_failure_is_one_line_and_status_1(words: list[str], line: str, tmp_path: Path, capsys: Output) -> None:
+    before = sorted(os.listdir())
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"ocidiff: {line.format(store=tmp_path / 'store')}\n"
+    assert sorted(set(os.listdir()) - {"store"}) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nothing"],
+        ["diff", "lower", "upper"],
+        ["diff", "lower", "upper", "-o", "layer", "--compression", "lzma"],
+        ["diff", "lower", "upper", "-o", "layer", "--level", "77"],
+        ["diff", "lower", "upper", "-o", "layer", "--source-date-epoch", "-1"],
+        ["diff", "lower", "upper", "-o", "layer", "--threads", "-1"],
+        ["diff", "lower", "upper", "-o", "-", "--json"],
+        ["apply", "layer", "upper", "--diff-id", "sha256:1"],
+        ["commit", "./lower", "app", "--platform", "vax"],
+    ],
+)
+def test_wrong_usage_is_status_2_and_does_nothing(words: list[str], capsys: Output) -> None:
+    before = sorted(os.listdir())
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err
+    assert sorted(set(os.listdir()) - {"store"}) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (OcidiffError("tree: odd"), 1, "tree: odd"),
+        (UsageError("level: high"), 2, "level: high"),
+        (PermissionError(13, "Permission denied", "/a\x1b"), 1, "/a\\x1b: Permission denied"),
+        (OSError(18, "Invalid cross-device link", "a", None, "b"), 1, "a to b: Invalid cross-device link"),
+        (MemoryError(), 1, "out of memory"),
+        (ZeroDivisionError("division\nby zero"), 1, "internal error: ZeroDivisionError: division\\nby zero"),
+    ],
+)
+def test_every_exception_is_one_line(
+    error: Exception, status: int, line: str, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changes(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ocidiff, "changes", changes)
+    assert main(["changes", "lower", "upper"]) == status
+    assert capsys.readouterr().err == f"ocidiff: changes: {line}\n"

@@ -1,0 +1,156 @@
+"""The command as a process: start-up, interrupts, pipes, terminals and full disks."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+OCIDIFF = [sys.executable, "-m", "ocidiff"]
+
+# Says which modules were imported, whatever the exit status.
+SPY = "import sys; from ocidiff.cli.main import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+
+
+@pytest.fixture
+def endless_tree(tmp_path: Path) -> Path:
+    """A tree that takes no space, but any engine many seconds."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    with (tree / "sparse").open("wb") as file:
+        file.truncate(100 << 30)
+    return tree
+
+
+def test_version_imports_neither_engine_nor_rooms_nor_rich() -> None:
+    done = subprocess.run([sys.executable, "-c", SPY, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ocidiff ")
+    imported = set(done.stderr.split())
+    assert {name for name in imported if name.startswith("ocidiff")} == {"ocidiff", "ocidiff.cli", "ocidiff.cli.main"}
+    assert not imported & {"rich", "click"}
+
+
+def test_a_command_without_a_terminal_does_not_import_rich(tmp_path: Path) -> None:
+    words = ["diff", "scratch", str(tmp_path), "-o", str(tmp_path / "layer")]
+    done = subprocess.run([sys.executable, "-c", SPY, *words], capture_output=True, text=True, check=True)
+    assert "ocidiff.layer.differ" in done.stderr.split()
+    assert "rich" not in done.stderr.split()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("engine", ["rust", "pure"])
+def test_a_signal_ends_a_diff_at_once_and_leaves_nothing(
+    engine: str, number: signal.Signals, status: int, endless_tree: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    layer = output / "layer"
+    words = ["diff", "scratch", str(endless_tree), "-o", str(layer), "--progress", "json", "--engine", engine]
+    options = ["--compression", "gzip", "--level", "9"]
+    with subprocess.Popen(
+        [*OCIDIFF, *words, *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        # The first line of progress says that the engine is at work.
+        assert '"command": "diff"' in process.stderr.readline()
+        process.send_signal(number)
+        sent = time.monotonic()
+        assert process.wait(timeout=20) == status
+        # A tenth of a second is for the engine; the rest is for the interpreter's end on a busy machine.
+        assert time.monotonic() - sent < 2
+        rest = [line for line in process.stderr if '"command"' not in line]
+        assert rest == (["ocidiff: interrupted\n"] if number == signal.SIGINT else [])
+        assert process.stdout.read() == ""
+    assert os.listdir(output) == []
+
+
+def test_a_reader_that_leaves_ends_a_listing_quietly(tmp_path: Path) -> None:
+    for number in range(5000):
+        (tmp_path / f"a-name-of-some-length-{number}").touch()
+    with subprocess.Popen(
+        [*OCIDIFF, "changes", "scratch", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"A /a-name")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("words", [["changes"], ["diff", "-o", "-"]])
+def test_a_full_disk_behind_stdout_is_a_failure(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*OCIDIFF, *words, "scratch", str(tmp_path)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == f"ocidiff: {words[0]}: stdout: No space left on device\n"
+
+
+def test_a_closed_stdout_is_no_reason_for_a_traceback(tmp_path: Path) -> None:
+    command = f'exec "{sys.executable}" -m ocidiff changes scratch "{tmp_path}" >&-'
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_names_survive_an_encoding_that_lacks_them(tmp_path: Path) -> None:
+    (tmp_path / "Grüße").touch()
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*OCIDIFF, "changes", "scratch", str(tmp_path)], env=environment, capture_output=True, check=True)
+    assert done.stdout == b"A /Gr\\xfc\\xdfe\n"
+
+
+def test_a_layer_goes_through_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper/file").write_text("content")
+    (tmp_path / "target").mkdir()
+    command = f'"{sys.executable}" -m ocidiff'
+    pipe = f"{command} diff scratch '{tmp_path}/upper' -o - | {command} apply - '{tmp_path}/target'"
+    done = subprocess.run(["sh", "-c", pipe], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("sha256:")
+    assert done.stderr == ""
+    assert (tmp_path / "target/file").read_text() == "content"
+
+
+def on_terminal(*words: str) -> tuple[int, str]:
+    """Exit status of a command whose stdout and stderr are a terminal, and what it wrote there."""
+    controller, terminal = pty.openpty()
+    with subprocess.Popen([*OCIDIFF, *words], stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        try:
+            while chunk := os.read(controller, 65536):
+                shown += chunk
+        except OSError:
+            pass  # a terminal whose other end is closed answers EIO
+    os.close(controller)
+    return process.returncode, shown.decode()
+
+
+def test_a_layer_is_not_written_to_a_terminal(tmp_path: Path) -> None:
+    status, shown = on_terminal("diff", "scratch", str(tmp_path), "-o", "-")
+    assert status == 2
+    assert "a layer is not written to a terminal" in shown
+
+
+def test_a_terminal_gets_a_bar_and_then_the_digest(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    status, shown = on_terminal("diff", "scratch", str(tmp_path / "tree"), "-o", str(tmp_path / "layer"))
+    assert status == 0
+    assert "entries" in shown
+    assert shown.rstrip().splitlines()[-1].rpartition("sha256:")[2].isalnum()
+
+
+def test_completion_comes_from_click() -> None:
+    environment = os.environ | {"_OCIDIFF_COMPLETE": "bash_complete", "COMP_WORDS": "ocidiff c", "COMP_CWORD": "1"}
+    done = subprocess.run(OCIDIFF, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["plain,changes", "plain,commit"]

@@ -1,0 +1,89 @@
+"""What people and programs are shown of numbers, names and progress."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ocidiff.cli import progress
+from ocidiff.cli.options import Settings
+from ocidiff.cli.render import columns, printable, size
+from ocidiff.layer.layer import Progress
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (1_500_000_000, "1.5 GB"),
+        (10**16, "10000.0 TB"),
+    ],
+)
+def test_sizes_have_a_fitting_unit(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_columns_are_as_wide_as_their_widest_cell_and_end_without_blanks() -> None:
+    assert columns(("A", "B"), [("long", "x"), ("y", "a\nb")]) == ["A     B", "long  x", "y     a\\nb"]
+
+
+def test_backslashes_are_kept_as_docker_diff_keeps_them() -> None:
+    assert printable("system-\\x2d.slice") == "system-\\x2d.slice"
+
+
+def run(settings: Settings, *steps: Progress) -> None:
+    with progress.shown(settings, "diff") as show:
+        for step in steps:
+            assert show is not None
+            show(step)
+
+
+def test_json_progress_ends_with_the_last_state(capsys: Output) -> None:
+    run(Settings(progress="json"), Progress(1, 10, 5), Progress(2, 20, 9))
+    *_, last = map(json.loads, capsys.readouterr().err.splitlines())
+    assert last.pop("seconds") >= 0
+    assert last == {"command": "diff", "entries": 2, "bytesPlain": 20, "bytesBlob": 9}
+
+
+def test_plain_progress_writes_a_line_when_it_is_time(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 1.0, 2.5, 2.5, 3.0, 3.5])
+    monkeypatch.setattr(progress, "monotonic", lambda: next(times))
+    run(Settings(progress="plain"), Progress(1, 1000, 5), Progress(2000, 2000, 9), Progress(3000, 3000, 10))
+    assert capsys.readouterr().err.splitlines() == [
+        "diff: 2,000 entries, 2.0 kB tar, 9 B blob, 2.5 s",
+        "diff: 3,000 entries, 3.0 kB tar, 10 B blob, 3.5 s",
+    ]
+
+
+@pytest.mark.parametrize("settings", [Settings(quiet=True, progress="json"), Settings(progress="none"), Settings()])
+def test_progress_is_silent_when_quiet_off_or_without_a_terminal(settings: Settings, capsys: Output) -> None:
+    with progress.shown(settings, "diff") as show:
+        assert show is None
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "environment", "path"),
+    [
+        ("given", {"OCIDIFF_STORE": "e", "XDG_DATA_HOME": "/x"}, "given"),
+        (None, {"OCIDIFF_STORE": "e", "XDG_DATA_HOME": "/x"}, "e"),
+        (None, {"XDG_DATA_HOME": "/x"}, "/x/ocidiff"),
+        (None, {"XDG_DATA_HOME": "relative"}, "/home/me/.local/share/ocidiff"),
+        (None, {}, "/home/me/.local/share/ocidiff"),
+    ],
+)
+def test_the_store_is_the_one_given_or_of_the_environment(
+    option: str | None, environment: dict[str, str], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OCIDIFF_STORE", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/me", **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert Settings(store=option).store_path() == path

@@ -60,7 +60,7 @@ def test_type_checkers_see_the_same_names_from_the_same_homes() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == ocidiff._HOME_OF  # type: ignore[attr-defined]
+    assert seen == ocidiff._HOME_OF
     assert {*seen, "__version__"} == set(ocidiff.__all__)
 
 

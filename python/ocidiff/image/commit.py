@@ -13,7 +13,6 @@ from typing import Final
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import ContentStore
 from ocidiff.image import mutate
-from ocidiff.image.fraction import adopt_fractions
 from ocidiff.image.image import Image
 from ocidiff.image.unpack import apply_layers, check_layers
 from ocidiff.layer.differ import write_layer
@@ -93,15 +92,14 @@ def commit(
 
 
 @contextmanager
-def unpacked(store: Layout, base: Image, upper: bytes, engine: Engine, monitor: Monitor) -> Iterator[bytes]:
-    """The path of the tree of an image, to compare `upper` with; removed at the end, whatever happens."""
+def unpacked(store: Layout, base: Image, engine: Engine, monitor: Monitor) -> Iterator[bytes]:
+    """The path of the tree of an image, private to this process; removed at the end, whatever happens."""
     check_layers(store, base)
     with store.temporary_directory() as private:
         # A layer may open up the mode of the directory it is applied onto, not of the one around it.
         tree = os.path.join(private, "tree")
         os.mkdir(tree)
         apply_layers(store, base, tree, engine=engine, options=ApplyOptions(), monitor=monitor)
-        adopt_fractions(os.fsencode(tree), upper, monitor)
         yield os.fsencode(tree)
 
 

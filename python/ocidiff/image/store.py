@@ -131,7 +131,8 @@ class Store:
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         upper = tree_path(source)
         parent = None if base in (None, SCRATCH) else self._image(str(base), wanted)
-        with self._lower_tree(parent, lower, upper, engine=selected, monitor=monitor) as lower_tree:
+        options = replace(options, lower_from_layers=parent is not None and lower is None)
+        with self._lower_tree(parent, lower, selected, monitor) as lower_tree:
             image = commit_tree.commit(
                 self._layout,
                 reference.stored_name,
@@ -276,7 +277,7 @@ class Store:
 
     @contextmanager
     def _lower_tree(
-        self, base: Image | None, lower: Tree | None, upper: bytes, *, engine: Engine, monitor: Monitor
+        self, base: Image | None, lower: Tree | None, engine: Engine, monitor: Monitor
     ) -> Iterator[bytes | None]:
         if lower is not None:
             path = lower_path(lower)
@@ -286,5 +287,5 @@ class Store:
         elif base is None:
             yield None
         else:
-            with commit_tree.unpacked(self._layout, base, upper, engine, monitor) as tree:
+            with commit_tree.unpacked(self._layout, base, engine, monitor) as tree:
                 yield tree

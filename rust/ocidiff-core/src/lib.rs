@@ -3,7 +3,7 @@
 //! Laws: `apply(diff(a, b), a) = b`; the same trees give the same bytes on any machine and any number of threads; gzip, zstd
 //! and plain blobs of one diff share one diffID; nothing outside the target of an apply changes, ever.
 
-// apply
+pub mod apply;
 pub mod change;
 pub mod compress;
 pub mod control;

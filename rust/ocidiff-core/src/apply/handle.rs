@@ -1,0 +1,124 @@
+//! A directory as a descriptor. Everything that is done to an object below the root is done by such a handle and one name.
+
+use std::cell::OnceCell;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, RawMode, chmod, fremovexattr, fstat, getxattr, mkdirat, openat};
+use rustix::io::{Errno, Result};
+use rustix::process::geteuid;
+
+use crate::metadata::InodeKey;
+
+/// A handle that needs no right to read.
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// A descriptor that takes every call on directories.
+const READABLE: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// What the owner must be allowed to do with a directory that is written into.
+pub(super) const OWNER_ALL: RawMode = 0o700;
+
+pub(super) const ACCESS_ACL: &str = "system.posix_acl_access";
+pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
+
+/// An open directory that is written into.
+#[derive(Debug)]
+pub(super) struct Directory {
+    fd: OwnedFd,
+    key: InodeKey,
+    mode: RawMode,
+    owned: bool,
+    default_acl: OnceCell<bool>,
+}
+
+impl Directory {
+    /// Takes an open directory.
+    pub fn new(fd: OwnedFd) -> Result<Self> {
+        let stat = fstat(&fd)?;
+        Ok(Self {
+            fd,
+            key: (stat.st_dev, stat.st_ino),
+            mode: stat.st_mode & 0o7777,
+            owned: stat.st_uid == geteuid().as_raw(),
+            default_acl: OnceCell::new(),
+        })
+    }
+
+    /// Device and inode number.
+    pub fn key(&self) -> InodeKey {
+        self.key
+    }
+
+    /// A handle on the directory `name`; ENOTDIR or ELOOP when it is something else, a link included.
+    pub fn enter(&self, name: &[u8]) -> Result<Self> {
+        Self::new(openat(&self.fd, name, HANDLE, Mode::empty())?)
+    }
+
+    /// The same as a readable descriptor, in which everything can be removed.
+    pub fn open(&self, name: &[u8]) -> Result<Self> {
+        let opened = match openat(&self.fd, name, READABLE, Mode::empty()) {
+            Err(Errno::ACCESS) => {
+                self.enter(name)?.grant()?;
+                openat(&self.fd, name, READABLE, Mode::empty())?
+            }
+            other => other?,
+        };
+        let directory = Self::new(opened)?;
+        directory.grant()?;
+        Ok(directory)
+    }
+
+    /// Makes the directory `name`, for its owner alone, and without the ACLs that it would inherit.
+    pub fn make(&self, name: &[u8]) -> Result<Self> {
+        mkdirat(&self.fd, name, Mode::from_raw_mode(OWNER_ALL))?;
+        let made = self.open(name)?;
+        if self.has_default_acl() {
+            remove_acl(&made.fd, ACCESS_ACL)?;
+            remove_acl(&made.fd, DEFAULT_ACL)?;
+        }
+        Ok(made)
+    }
+
+    /// Gives the owner, when that is us, the right to work in this directory, and tells the mode it had if that was new.
+    pub fn grant(&self) -> Result<Option<RawMode>> {
+        if !self.owned || self.mode & OWNER_ALL == OWNER_ALL {
+            return Ok(None);
+        }
+        self.set_mode(self.mode | OWNER_ALL)?;
+        Ok(Some(self.mode))
+    }
+
+    /// Changes the mode.
+    pub fn set_mode(&self, mode: RawMode) -> Result<()> {
+        chmod(proc_path(self.fd.as_fd()), Mode::from_raw_mode(mode))
+    }
+
+    /// Whether what is made here inherits ACLs, which its entry knows nothing of.
+    pub fn has_default_acl(&self) -> bool {
+        *self.default_acl.get_or_init(|| getxattr(proc_path(self.fd.as_fd()), DEFAULT_ACL, &mut [0u8; 0]).is_ok())
+    }
+
+    /// A path of `name` for calls that take no descriptor; nothing but `name` is looked up anew.
+    pub fn proc_path_of(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = proc_path(self.fd.as_fd());
+        path.push(b'/');
+        path.extend_from_slice(name);
+        path
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A path that leads to the inode behind a descriptor, for calls that O_PATH descriptors are refused.
+pub(super) fn proc_path(fd: BorrowedFd<'_>) -> Vec<u8> {
+    format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes()
+}
+
+fn remove_acl(fd: &OwnedFd, name: &str) -> Result<()> {
+    match fremovexattr(fd, name) {
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,112 @@
+//! The verb apply: a layer becomes a change of a directory.
+//!
+//! Laws: nothing outside the target changes, whatever the layer says; whiteouts touch what was there before, never what the
+//! same layer wrote, wherever they stand in it; after an error the target is not to be used.
+
+mod attributes;
+mod directories;
+mod entry;
+mod handle;
+mod limits;
+mod path;
+mod removal;
+mod root;
+mod written;
+
+use std::io::Read;
+use std::path::Path;
+
+pub use limits::Limits;
+
+use crate::compress::decompress::{Decompressed, Digests};
+use crate::control::Control;
+use crate::error::Result;
+use crate::tar::read::Reader;
+use entry::Applier;
+use root::Root;
+
+/// How a layer is written onto a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ApplyOptions {
+    /// Give every entry its recorded owner and treat each failure as an error. Else owners are not touched, set-id bits of
+    /// others' files are dropped, and devices and `security.*` attributes that may not be made are left out and counted.
+    pub same_owner: bool,
+    /// What the layer may not pass.
+    pub limits: Limits,
+}
+
+/// What could not be kept, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Skipped {
+    /// Entries whose owner is another than theirs.
+    pub owners: u64,
+    /// Devices that were not made, and hard links to them.
+    pub devices: u64,
+    /// Attributes that belong to the host, or that the file system or the system refused.
+    pub xattrs: u64,
+    /// Bookkeeping of AUFS.
+    pub aufs: u64,
+}
+
+/// What was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApplySummary {
+    /// sha256 of the blob, all of it.
+    pub digest: crate::digest::Digest,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// sha256 of the uncompressed tar, with whatever follows its end mark.
+    pub diff_id: crate::digest::Digest,
+    /// Bytes of the uncompressed tar.
+    pub uncompressed_size: u64,
+    /// Entries handled.
+    pub entries: u64,
+    /// How many of them were whiteouts.
+    pub whiteouts: u64,
+    /// What could not be kept.
+    pub skipped: Skipped,
+}
+
+/// Writes the layer in `source` onto the directory `target`. Its compression is detected; no bytes are an empty layer.
+///
+/// A failure also cancels `control`, which belongs to this one call: a source that sleeps must not hold it up.
+///
+/// # Errors
+/// [`Error::MalformedLayer`](crate::Error::MalformedLayer) and [`Error::UnsafeEntry`](crate::Error::UnsafeEntry) for what the
+/// layer says, [`Error::LimitExceeded`](crate::Error::LimitExceeded),
+/// [`Error::Unsupported`](crate::Error::Unsupported) for sparse files, [`Error::Io`](crate::Error::Io) for what the system
+/// refuses, and [`Error::Cancelled`](crate::Error::Cancelled).
+///
+/// Spec: image-spec layer.md, "Applying Changesets".
+pub fn apply_layer(
+    source: impl Read + Send,
+    target: &Path,
+    options: &ApplyOptions,
+    control: &Control,
+) -> Result<ApplySummary> {
+    let root = Root::open(target)?;
+    let mut applier = Applier::new(root, options, control);
+    let digests = std::thread::scope(|scope| {
+        let tar = Decompressed::start(scope, source, options.limits.max_bytes, control)?;
+        write(tar, &mut applier, options).inspect_err(|_| control.cancel())
+    })?;
+    Ok(ApplySummary {
+        digest: digests.digest,
+        size: digests.size,
+        diff_id: digests.diff_id,
+        uncompressed_size: digests.uncompressed_size,
+        entries: applier.entries,
+        whiteouts: applier.whiteouts,
+        skipped: applier.skipped,
+    })
+}
+
+fn write(tar: Decompressed<'_>, applier: &mut Applier<'_>, options: &ApplyOptions) -> Result<Digests> {
+    let mut reader = Reader::new(tar, options.limits.max_header_bytes);
+    while let Some(entry) = reader.next_entry()? {
+        applier.apply(&entry, &mut reader)?;
+    }
+    reader.drain()?;
+    applier.finish()?;
+    reader.into_inner().finish()
+}

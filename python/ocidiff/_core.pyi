@@ -5,9 +5,9 @@ cancels, an exception cancels and is raised again. No thread outlives a call.
 """
 
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
-_Poll = Callable[[int, int, int], bool]
+_Poll: TypeAlias = Callable[[int, int, int], bool]
 
 __version__: Final[str]
 

@@ -1,5 +1,6 @@
 //! The binding `ocidiff._core`: it converts, runs, and converts back. What a layer means is decided in `ocidiff-core`.
 
+mod apply;
 mod changes;
 mod diff;
 mod error;
@@ -10,6 +11,8 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
+    #[pymodule_export]
+    use super::apply::apply_layer;
     #[pymodule_export]
     use super::changes::ChangeStream;
     #[pymodule_export]

@@ -11,7 +11,6 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    #[pymodule_export]
     use super::apply::apply_layer;
     #[pymodule_export]
     use super::changes::ChangeStream;

@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_last_record_of_a_key_counts_and_an_empty_one_takes_it_back() {
-        let records = parse(b"9 path=a\n9 path=b\n9 size=7\n9 size=3\n8 size=\n25 SCHILY.xattr.user.a=v\n\n").unwrap();
+        let records = parse(b"9 path=a\n9 path=b\n9 size=7\n9 size=3\n8 size=\n26 SCHILY.xattr.user.a=v\n\n").unwrap();
         assert_eq!(records.path.as_deref(), Some(&b"b"[..]));
         assert_eq!(records.size, None);
         assert_eq!(records.xattrs, BTreeMap::from([(b"user.a".to_vec(), b"v\n".to_vec())]));
@@ -102,21 +102,21 @@ mod tests {
             b"0 path=a\n",
             b"9path=a\n",
             b"8 path=a\n",
-            b"10 path=a\n",
+            b"11 path=a\n",
             b"99999999999999999999 path=a\n",
             b"-9 path=a\n",
             b"+9 path=a\n",
             b" 9 path=a\n",
             b"9 path=a ",
-            b"7 patha\n",
+            b"8 patha\n",
             b"4 =\n",
             b"5 =a\n",
             b"1 ",
             b"9 path=\0\n",
-            b"13 linkpath=\0\n",
-            b"10 pat\0h=a\n",
+            b"14 linkpath=\0\n",
+            b"11 pat\0h=a\n",
             b"9 size=x\n",
-            b"11 mtime=1x\n",
+            b"12 mtime=1x\n",
         ];
         for case in cases {
             assert!(parse(case).is_err(), "{}", case.escape_ascii());

@@ -14,7 +14,7 @@ import pytest
 import probes
 import verbs
 from archives import Member, directory, file, hard_link, member, symlink, tar, whiteout
-from ocidiff.errors import LayerError, LimitExceededError, MalformedLayerError
+from ocidiff.errors import LayerError, LimitExceededError, MalformedLayerError, UnsafeLayerError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Compression
 from ocidiff.layer.pure import tar as format_
@@ -72,7 +72,7 @@ def test_every_prefix_fails_cleanly_or_is_whole(engine: Engine, tmp_path: Path) 
         b"garbage" * 100,
         patched(100, b"x"),
         patched(100, b"00008"),
-        patched(124, b"\xff" * 12),
+        patched(124, b"\xff" * 12, tar(file(b"f"))),
         patched(156, b"S"),
         patched(156, b"V"),
         bytes(512) + SAMPLE,
@@ -112,16 +112,19 @@ def test_a_header_that_describes_no_entry_is_malformed(engine: Engine, target: P
     "entry",
     [
         file(b"f", uid=(1 << 32) - 1),
+        file(b"f", uid=-1),
         file(b"f", gid=1 << 32),
         member(b"c", tarfile.CHRTYPE, devmajor=1 << 20, devminor=0),
         member(b"c", tarfile.BLKTYPE, devmajor=0, devminor=1 << 20),
+        member(b"c", tarfile.CHRTYPE, devmajor=0, devminor=0),
+        file(b"f", pax_headers={"SCHILY.xattr.user." + "x" * 300: "x"}),
+        file(b".."),
     ],
-    ids=["uid", "gid", "major", "minor"],
+    ids=["uid", "uid-minus-1", "gid", "major", "minor", "whiteout-of-overlayfs", "xattr-name", "root"],
 )
-def test_numbers_that_the_system_would_take_for_others_are_refused(engine: Engine, target: Path, entry: Member) -> None:
-    with pytest.raises(LayerError):
+def test_what_is_never_done_is_refused(engine: Engine, target: Path, entry: Member) -> None:
+    with pytest.raises(UnsafeLayerError):
         verbs.apply(engine, tar(entry), target)
-    assert list(target.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
@@ -217,6 +220,16 @@ class TestLimits:
     def test_a_bomb_behind_the_end_is_refused(self, engine: Engine, target: Path) -> None:
         with pytest.raises(LimitExceededError, match="max_bytes"):
             verbs.apply(engine, gzip.compress(SAMPLE + bytes(50_000_000)), target, max_bytes=1_000_000)
+
+    def test_a_header_of_more_than_a_mebibyte_is_refused(self, engine: Engine, target: Path) -> None:
+        entry = file(b"f", pax_headers={"comment": "x" * (1 << 20)})
+        with pytest.raises(LimitExceededError, match="max_header_bytes"):
+            verbs.apply(engine, tar(entry), target)
+
+    def test_an_entry_too_deep_is_refused(self, engine: Engine, target: Path) -> None:
+        verbs.apply(engine, tar(file(b"../" * 3000 + b"f")), target)
+        with pytest.raises(LimitExceededError, match="max_depth"):
+            verbs.apply(engine, tar(file(b"d/" * 2048 + b"f")), target)
 
     def test_more_entries_than_allowed_are_refused(self, engine: Engine, target: Path) -> None:
         verbs.apply(engine, SAMPLE, target, max_entries=6)

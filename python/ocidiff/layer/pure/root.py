@@ -9,19 +9,22 @@ import errno
 import os
 import stat
 from collections.abc import Container
-from contextlib import suppress
 from typing import Final, Self
 
-from ocidiff.layer.pure.directories import Directories, join, split
+from ocidiff.errors import UnsafeLayerError
+from ocidiff.layer.pure.directories import Directories, join, show, split
 
 _MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
 _MAX_RESOLVED: Final = 1024  # paths that are remembered
-_OWNER_ALL: Final = 0o700
+OWNER_ALL: Final = 0o700
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Root:
     """The directory that a layer is written onto.
+
+    Attributes:
+        granted: Modes of directories that were closed to us and had to be opened, by inode and with their paths.
 
     Raises:
         OSError: It is missing or no directory.
@@ -29,6 +32,7 @@ class Root:
 
     def __init__(self, path: bytes) -> None:
         self._directories = Directories(path)
+        self.granted: dict[tuple[int, int], tuple[bytes, int]] = {}
         self._resolved: dict[bytes, bytes] = {b"": b""}  # paths of directories; none leads through what was removed
 
     def __enter__(self) -> Self:
@@ -46,10 +50,11 @@ class Root:
 
         Args:
             path: Relative to the root, clean.
-            create: Whether missing directories are made, with mode 0755.
+            create: Whether directories are made, with mode 0755, where there are none.
 
         Raises:
-            OSError: A component is missing or no directory, or there are too many links.
+            FileNotFoundError, NotADirectoryError: There is none, and none is made.
+            UnsafeLayerError: There are too many links.
         """
         known = path
         while known not in self._resolved:
@@ -66,20 +71,25 @@ class Root:
                 continue
             here = b"/".join([*real, name])
             facts = self.lstat(here)
-            if facts is None and create:
-                self.make_directory(here)
-            elif facts is None:
+            if facts is None and not create:
                 raise self.error(OSError(errno.ENOENT, os.strerror(errno.ENOENT)), here)
+            if facts is None:
+                self.make_directory(here)
             elif stat.S_ISLNK(facts.st_mode):
                 links += 1
                 if links > _MAX_LINKS:
-                    raise self.error(OSError(errno.ELOOP, os.strerror(errno.ELOOP)), path)
+                    raise UnsafeLayerError(f"{show(path)}: too many symbolic links")
                 target = self._target(here)
                 if target.startswith(b"/"):
                     real.clear()
                 todo += target.split(b"/")[::-1]
                 continue
-            elif not stat.S_ISDIR(facts.st_mode):
+            elif stat.S_ISDIR(facts.st_mode):
+                self._grant(here, facts)
+            elif create:
+                self._unlink(here, facts.st_mode)
+                self.make_directory(here)
+            else:
                 raise self.error(OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), here)
             real.append(name)
         if len(self._resolved) > _MAX_RESOLVED:
@@ -108,9 +118,7 @@ class Root:
                 continue
             is_dir = stat.S_ISDIR(facts.st_mode)
             if is_dir and not emptied:
-                if facts.st_mode & _OWNER_ALL != _OWNER_ALL:
-                    with suppress(PermissionError):  # it may be readable all the same; if not, the next step says so
-                        self.set_mode(here, stat.S_IMODE(facts.st_mode) | _OWNER_ALL)
+                self._grant(here, facts)
                 todo.append((here, True))
                 todo += [(child, False) for child in self.children(here)]
             elif here not in keep:
@@ -230,6 +238,12 @@ class Root:
             os.removexattr(self._leaf(path), key, follow_symlinks=False)
         except OSError as error:
             raise self.error(error, path) from error
+
+    def _grant(self, path: bytes, facts: os.stat_result) -> None:
+        """Make sure that we can work in a directory of ours."""
+        if facts.st_uid == os.geteuid() and facts.st_mode & OWNER_ALL != OWNER_ALL:
+            self.granted.setdefault((facts.st_dev, facts.st_ino), (path, stat.S_IMODE(facts.st_mode)))
+            self.set_mode(path, stat.S_IMODE(facts.st_mode) | OWNER_ALL)
 
     def _leaf(self, path: bytes) -> bytes:
         """A path of `path` for calls that take no directory descriptor; only the last name is looked up anew."""

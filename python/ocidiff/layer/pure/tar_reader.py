@@ -23,7 +23,8 @@ _GNU_LONG_LINK: Final = b"K"
 _WITHOUT_DATA: Final = (tar.HARD_LINK, tar.SYMLINK, tar.CHARACTER, tar.BLOCK, tar.DIRECTORY, tar.FIFO)
 _KNOWN: Final = (tar.REGULAR, *_WITHOUT_DATA)
 _SPARSE_PREFIX: Final = b"GNU.sparse."
-_MAX_SIZE: Final = 1 << 63
+_TEXTS: Final = (b"path", b"linkpath", b"uname", b"gname")
+_MAX_DIGITS: Final = 20  # with the sign, of what fits into 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,6 @@ class TarReader:
     def __init__(self, blob: BlobReader) -> None:
         self._blob = blob
         self._left = 0  # of the current entry's data
-        self._padding = 0
         self.count = 0
 
     def entries(self, max_entries: int | None) -> Iterator[Entry]:
@@ -78,11 +78,12 @@ class TarReader:
             self.count += 1
             if max_entries is not None and self.count > max_entries:
                 raise LimitExceededError(f"limit max_entries exceeded at {show(entry.name)}: {self.count}")
-            self._left, self._padding = entry.size, -entry.size % tar.BLOCK_BYTES
+            self._left = entry.size
             yield entry
             for _ in self.data():
                 pass
-            self._exactly(self._padding)
+            if not self._skip(-entry.size % tar.BLOCK_BYTES):
+                return
 
     def data(self) -> Iterator[bytes]:
         """The data of the current entry, in blocks."""
@@ -143,16 +144,16 @@ class TarReader:
             name = prefix + b"/" + name
         if any(key.startswith(_SPARSE_PREFIX) for key in pax):
             raise UnsupportedError(f"{show(pax.get(b'path', name))}: sparse files in a layer are not supported")
-        name = pax.get(b"path") or long_name or name
-        linkname = pax.get(b"linkpath") or long_link or linkname
+        name = long_name or pax.get(b"path") or name
+        linkname = long_link or pax.get(b"linkpath") or linkname
         kind = block[156:157]
         if kind == _OLD_REGULAR:
             kind = tar.DIRECTORY if name.endswith(b"/") else tar.REGULAR
         if kind not in _KNOWN:
             raise self._malformed(f"{show(name)}: unknown entry type {show(kind)}")
-        size = self._decimal(pax, b"size", self._number(block[124:136], "size"))
+        size = 0 if kind in _WITHOUT_DATA else self._decimal(pax, b"size", self._number(block[124:136], "size"))
         mtime_ns = self._time(pax, b"mtime", self._number(block[136:148], "mtime") * _NANOSECONDS)
-        if not 0 <= size < _MAX_SIZE:
+        if size < 0:
             raise self._malformed(f"{show(name)}: size {size}")
         return Entry(
             name,
@@ -160,7 +161,7 @@ class TarReader:
             self._number(block[100:108], "mode") & 0o7777,
             self._decimal(pax, b"uid", self._number(block[108:116], "uid")),
             self._decimal(pax, b"gid", self._number(block[116:124], "gid")),
-            0 if kind in _WITHOUT_DATA else size,
+            size,
             mtime_ns,
             max(mtime_ns, self._time(pax, b"atime", mtime_ns)),
             linkname,
@@ -171,8 +172,10 @@ class TarReader:
     def _special(self, block: bytes) -> bytes:
         """The content of a header that describes another one."""
         size = self._number(block[124:136], "size")
-        if not 0 <= size <= tar.MAX_PAX_BYTES:
+        if size < 0:
             raise self._malformed(f"an extended header of {size} bytes")
+        if size > tar.MAX_PAX_BYTES:
+            raise LimitExceededError(f"limit max_header_bytes exceeded: {size}")
         content = self._exactly(size)
         self._exactly(-size % tar.BLOCK_BYTES)
         return content
@@ -188,10 +191,9 @@ class TarReader:
             key, equals, value = record[:-1].partition(b"=")
             if record[-1:] != b"\n" or not equals or not key:
                 raise self._malformed("a PAX record that is not key=value")
-            is_xattr = key.startswith(tar.XATTR_PREFIX)
-            if b"\0" in key or (b"\0" in value and not is_xattr):
+            if b"\0" in key or (b"\0" in value and key in _TEXTS):
                 raise self._malformed(f"NUL in the PAX record {show(key)}")
-            if value or is_xattr:
+            if value or key.startswith(tar.XATTR_PREFIX):
                 records[key] = value
             else:
                 records.pop(key, None)
@@ -203,9 +205,7 @@ class TarReader:
             value = int.from_bytes(bytes([digits[0] & 0x7F]) + digits[1:])
             if digits[0] & 0x40:
                 value -= 1 << (8 * len(digits) - 1)
-            if not -_MAX_SIZE <= value < _MAX_SIZE:
-                raise self._malformed(f"the number {what} is too large")
-            return value
+            return self._bounded(value, what)
         text = digits.strip(b" \0").split(b"\0")[0]
         if not all(byte in b"01234567" for byte in text):
             raise self._malformed(f"{what} is no octal number")
@@ -215,19 +215,35 @@ class TarReader:
         text = pax.get(key)
         if text is None:
             return default
-        if not text.removeprefix(b"-").isdigit() or len(text) > 20:
+        if not text.removeprefix(b"-").isdigit() or len(text) > _MAX_DIGITS:
             raise self._malformed(f"{show(key)} is no decimal number")
-        return int(text)
+        return self._bounded(int(text), show(key))
 
     def _time(self, pax: Mapping[bytes, bytes], key: bytes, default: int) -> int:
         text = pax.get(key)
         if text is None:
             return default
         seconds, _, fraction = text.partition(b".")
-        if not seconds.removeprefix(b"-").isdigit() or len(seconds) > 20 or not (fraction + b"0").isdigit():
+        whole = self._decimal({key: seconds}, key, 0)
+        if not (fraction + b"0").isdigit():
             raise self._malformed(f"{show(key)} is no time")
         nanoseconds = int(fraction[:9].ljust(9, b"0"))
-        return int(seconds) * _NANOSECONDS + (-nanoseconds if seconds.startswith(b"-") else nanoseconds)
+        return whole * _NANOSECONDS + (-nanoseconds if seconds.startswith(b"-") else nanoseconds)
+
+    def _bounded(self, value: int, what: str) -> int:
+        """A number that fits into 64 bits."""
+        if not -(1 << 63) <= value < 1 << 63:
+            raise self._malformed(f"the number {what} is too large")
+        return value
+
+    def _skip(self, size: int) -> bool:
+        """Skip bytes; false when the stream ends before."""
+        while size:
+            part = self._blob.read(size)
+            if not part:
+                return False
+            size -= len(part)
+        return True
 
     def _exactly(self, size: int, *, end_allowed: bool = False) -> bytes:
         """The next `size` bytes; none when the stream ends here and may."""

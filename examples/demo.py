@@ -1,6 +1,6 @@
 """The main job, end to end: a file system becomes an image, changes, becomes an image on top, and comes back the same.
 
-Needs no root and no network. Works in `demo/` beside this file's room and removes it, unless the environment says KEEP=1.
+Needs no root and no network. Works in a directory of its own in `demo/`, and removes it unless the environment says KEEP=1.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def say(text: str) -> None:
 
 def ocidiff_command(*arguments: str) -> None:
     print("$ ocidiff", *(f"'{word}'" if " " in word else word for word in arguments), flush=True)
-    subprocess.run([sys.executable, "-m", "ocidiff", *arguments], check=True)
+    status = subprocess.run([sys.executable, "-m", "ocidiff", *arguments], check=False).returncode
+    if status:
+        sys.exit(f"demo: the command ended with status {status}")
 
 
 # ---------------------------------------------------------------- making a tree

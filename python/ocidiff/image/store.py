@@ -145,6 +145,7 @@ class Store:
                 options=options,
                 monitor=monitor,
             )
+        monitor.check()
         self._layout.set_name(reference.stored_name, image.descriptor)
         return replace(image, seconds=time.monotonic() - started)
 

@@ -59,6 +59,7 @@ def apply_layers(
     """Apply the layers of an image, base first, each verified; arguments and errors as in `unpack`."""
     done = _Done()
     for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
+        monitor.check()
         with content.open_blob(descriptor) as blob:
             summary = engine.apply_layer(
                 blob.fileno(), os.fsencode(directory), done.remaining(options), done.continued(monitor)

@@ -62,8 +62,10 @@ def apply(
     options = ApplyOptions(same_owner, max_bytes, max_entries)
     selected = select_engine(engine)
     directory = tree_path(target)
+    monitor = Monitor(progress, cancel)
+    monitor.check()
     with _open_input(layer) as source:
-        summary = selected.apply_layer(source, directory, options, Monitor(progress, cancel))
+        summary = selected.apply_layer(source, directory, options, monitor)
     verify(summary, expected_digest, expected_diff_id)
     return summary
 

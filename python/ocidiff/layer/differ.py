@@ -94,6 +94,7 @@ def write_layer(
     engine: Engine, lower: bytes | None, upper: bytes, sink: int, *, options: LayerOptions, monitor: Monitor
 ) -> Layer:
     """Write a layer to a file descriptor in one pass, and describe it."""
+    monitor.check()
     started = time.monotonic()
     summary = engine.write_layer(lower, upper, sink, options, monitor)
     return Layer(

@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from ocidiff.errors import UsageError
+from ocidiff.errors import Cancelled, UsageError
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID, Digest
 
@@ -104,6 +104,15 @@ class Monitor:
         if self.progress is not None:
             self.progress(Progress(entries, bytes_plain, bytes_blob))
         return self.cancel is None or not self.cancel.cancelled
+
+    def check(self) -> None:
+        """Let a call that was cancelled already do nothing: an engine may be done before it asks for the first time.
+
+        Raises:
+            Cancelled: The call shall stop.
+        """
+        if self.cancel is not None and self.cancel.cancelled:
+            raise Cancelled("cancelled")
 
 
 LEVELS: Final[Mapping[Compression, range]] = MappingProxyType(

@@ -17,7 +17,7 @@ class RustEngine:
         self, lower: bytes | None, upper: bytes, sink: int, options: LayerOptions, monitor: Monitor
     ) -> LayerSummary:
         """See `Engine.write_layer`."""
-        digest, size, diff_id, *counts = _core.write_layer(
+        digest, size, diff_id, plain, added, modified, deleted, entries, skipped = _core.write_layer(
             lower,
             upper,
             sink,
@@ -29,7 +29,7 @@ class RustEngine:
             source_date_epoch=options.source_date_epoch,
             poll=monitor.poll,
         )
-        return LayerSummary(Digest(digest), size, DiffID(diff_id), *counts)
+        return LayerSummary(Digest(digest), size, DiffID(diff_id), plain, added, modified, deleted, entries, skipped)
 
     def changes(self, lower: bytes | None, upper: bytes, options: LayerOptions) -> Iterator[Change]:
         """See `Engine.changes`."""
@@ -50,7 +50,7 @@ class RustEngine:
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""
         same_owner = options.same_owner if options.same_owner is not None else os.geteuid() == 0
-        digest, size, diff_id, *counts = _core.apply_layer(
+        digest, size, diff_id, plain, entries, whiteouts, skipped = _core.apply_layer(
             source,
             target,
             same_owner=same_owner,
@@ -58,4 +58,4 @@ class RustEngine:
             max_entries=options.max_entries,
             poll=monitor.poll,
         )
-        return ApplySummary(Digest(digest), size, DiffID(diff_id), *counts)
+        return ApplySummary(Digest(digest), size, DiffID(diff_id), plain, entries, whiteouts, skipped)

@@ -62,6 +62,7 @@ endef
 $(INSTALLED): pyproject.toml
 	$(need_tools)
 	$(if $(PYTHON),,$(error no Python: install Python 3.11 or newer with venv (on Debian: apt-get install python3 python3-venv)))
+	@echo "setting up $(VENV) with $(PYTHON)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet --group dev
@@ -69,5 +70,6 @@ $(INSTALLED): pyproject.toml
 
 $(CORE): $(INSTALLED) $(RUST)
 	$(need_tools)
-	@env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet
+	@echo "building the extension, which takes a minute or two the first time"
+	@env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet >/dev/null
 	@touch $@

@@ -1,18 +1,18 @@
 """Every exception that ocidiff raises on its own account; failures of the system stay `OSError`.
 
-    OcidiffError
-    ├── UsageError (also ValueError)      the call contradicts itself or the format
-    ├── LayerError
-    │   ├── MalformedLayerError           the layer is not what its format says
-    │   ├── UnsafeLayerError              the layer asks for something that is never done
-    │   ├── LimitExceededError            a limit of the caller was passed
-    │   └── SourceChangedError            a file changed while it was read
-    ├── UnsupportedError                  a tree or document holds what the format cannot say
-    ├── DigestMismatchError               bytes are not those that were named
-    ├── DocumentError                     a manifest, config or index is malformed
-    ├── NotFoundError                     no image, blob or reference of that name
-    ├── AlreadyExistsError                a name or blob is taken
-    └── Cancelled                         the caller cancelled
+OcidiffError
+├── UsageError (also ValueError)      the call contradicts itself or the format
+├── LayerError
+│   ├── MalformedLayerError           the layer is not what its format says
+│   ├── UnsafeLayerError              the layer asks for something that is never done
+│   ├── LimitExceededError            a limit of the caller was passed
+│   └── SourceChangedError            a file changed while it was read
+├── UnsupportedError                  a tree or document holds what the format cannot say
+├── DigestMismatchError               bytes are not those that were named
+├── DocumentError                     a manifest, config or index is malformed
+├── NotFoundError                     no image, blob or reference of that name
+├── AlreadyExistsError                a name or blob is taken
+└── Cancelled                         the caller cancelled
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ check: $(CORE) ## Lint, types, formats and architecture: what a change must pass
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 	$(BIN)/mypy
-	MYPYPATH=python:tests:benches $(BIN)/mypy --explicit-package-bases tests benches examples
+	MYPYPATH=python:tests $(BIN)/mypy --explicit-package-bases tests
+	MYPYPATH=python:benches $(BIN)/mypy --explicit-package-bases benches examples
 	$(BIN)/python -m mypy.stubtest ocidiff._core
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -71,5 +72,5 @@ $(INSTALLED): pyproject.toml
 $(CORE): $(INSTALLED) $(RUST)
 	$(need_tools)
 	@echo "building the extension, which takes a minute or two the first time"
-	@env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet >/dev/null
+	@env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet
 	@touch $@

@@ -37,7 +37,8 @@ check: $(CORE) ## Lint, types, formats and architecture: what a change must pass
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 	$(BIN)/mypy
-	MYPYPATH=python:tests $(BIN)/mypy --explicit-package-bases tests
+	MYPYPATH=python:tests $(BIN)/mypy --explicit-package-bases --exclude ^tests/property/ tests
+	MYPYPATH=python:tests:tests/property $(BIN)/mypy --explicit-package-bases tests/property
 	MYPYPATH=python:benches $(BIN)/mypy --explicit-package-bases benches examples
 	$(BIN)/python -m mypy.stubtest ocidiff._core
 	cargo fmt --check

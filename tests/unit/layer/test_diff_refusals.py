@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,15 +35,10 @@ def _nothing_stays_open() -> Iterator[None]:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def write(engine: Engine, lower: Path | None, upper: Path, monitor: Monitor, **options: object) -> None:
+def write(engine: Engine, lower: Path | None, upper: Path, monitor: Monitor, **options: Any) -> None:
+    below = None if lower is None else os.fsencode(lower)
     with tempfile.TemporaryFile() as sink:
-        engine.write_layer(
-            lower and os.fsencode(lower),
-            os.fsencode(upper),
-            sink.fileno(),
-            LayerOptions(**options),
-            monitor,  # type: ignore[arg-type]
-        )
+        engine.write_layer(below, os.fsencode(upper), sink.fileno(), LayerOptions(**options), monitor)
 
 
 class TestMissing:
@@ -197,7 +193,7 @@ class TestSourceChanges:
         with victim.open("wb") as file:
             file.truncate(400 << 20)
         victim.chmod(0o644)
-        done = []
+        done: list[object] = []
 
         def progress(now: Progress) -> None:
             if now.bytes_plain > 1 << 20 and not done:

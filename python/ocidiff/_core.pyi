@@ -7,6 +7,8 @@ cancels, an exception cancels and is raised again. No thread outlives a call.
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
+__all__ = ["ChangeStream", "__version__", "apply_layer", "write_layer"]
+
 _Poll: TypeAlias = Callable[[int, int, int], bool]
 
 __version__: Final[str]

@@ -227,22 +227,26 @@ impl Sandbox {
         result
     }
 
-    /// The paths below the root, in order, each with what `ls -F` puts behind it.
-    pub fn listing(&self) -> Vec<String> {
+    /// The paths below the root, in order, relative to it.
+    pub fn paths(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         walk(&self.root(), &mut |path| {
-            let kind = fs::symlink_metadata(path).unwrap().file_type();
-            let mark = match () {
-                () if kind.is_dir() => "/",
-                () if kind.is_symlink() => "@",
-                () if kind.is_fifo() => "|",
-                () => "",
-            };
-            let path = path.strip_prefix(self.root()).unwrap();
-            found.push(format!("{}{mark}", path.as_os_str().as_bytes().escape_ascii()));
+            found.push(path.strip_prefix(self.root()).unwrap().to_owned());
             true
         });
         found
+    }
+
+    /// The same as text, each with what `ls -F` puts behind it.
+    pub fn listing(&self) -> Vec<String> {
+        let mark = |path: &Path| match fs::symlink_metadata(self.root().join(path)).unwrap().file_type() {
+            kind if kind.is_dir() => "/",
+            kind if kind.is_symlink() => "@",
+            kind if kind.is_fifo() => "|",
+            _ => "",
+        };
+        let show = |path: PathBuf| format!("{}{}", path.as_os_str().as_bytes().escape_ascii(), mark(&path));
+        self.paths().into_iter().map(show).collect()
     }
 
     fn facts_outside(home: &Path) -> BTreeMap<PathBuf, String> {

@@ -295,3 +295,13 @@ def test_devices_and_fifos_are_made(engine: Engine, target: Path) -> None:
     assert (target / "c").stat().st_rdev == os.makedev(4095, (1 << 20) - 1)
     assert stat.S_ISBLK((target / "b").stat().st_mode)
     assert stat.S_ISFIFO((target / "p").stat().st_mode)
+
+
+def test_the_old_mode_of_a_removed_directory_reaches_nothing_else(engine: Engine, tmp_path: Path) -> None:
+    for count in range(8):  # a file system may give the number of the removed inode to the next one
+        target = tmp_path / str(count)
+        (target / "d" / "e").mkdir(parents=True)
+        (target / "d" / "e").chmod(0o500)
+        (target / "d").chmod(0o400)
+        verbs.apply(engine, tar(file(b"d/e/f"), file(b"d", mode=0o640)), target)
+        assert stat.S_IMODE((target / "d").stat().st_mode) == 0o640

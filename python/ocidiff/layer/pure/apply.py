@@ -87,7 +87,7 @@ class Applier:
                 facts = self._root.lstat(path)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if facts is None or (facts.st_dev, facts.st_ino) != inode:
+            if facts is None or not stat.S_ISDIR(facts.st_mode) or (facts.st_dev, facts.st_ino) != inode:
                 continue  # it was replaced later in the same layer
             if mode & OWNER_ALL != OWNER_ALL:
                 self._root.set_mode(path, mode)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ocidiff.layer.layer import ChangeKind
+from ocidiff.layer.layer import ChangeKind, LayerOptions
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.tree import Node, Tree
 
@@ -33,7 +33,7 @@ class Event:
     node: Node | None
 
 
-def events(lower: Tree | None, upper: Tree, pace: Pace, *, lower_from_layers: bool = False) -> Iterator[Event]:
+def events(lower: Tree | None, upper: Tree, pace: Pace, options: LayerOptions) -> Iterator[Event]:
     """What happened from `lower` to `upper`, in walk order.
 
     Below a directory that is gone or is no directory any more nothing is reported: its own event says it all.
@@ -51,7 +51,7 @@ def events(lower: Tree | None, upper: Tree, pace: Pace, *, lower_from_layers: bo
             continue
         if old is None or lower is None:
             yield Event(ChangeKind.ADD, new.path, new)
-        elif not same(lower, old, upper, new, lower_from_layers=lower_from_layers):
+        elif not same(lower, old, upper, new, options):
             yield Event(ChangeKind.MODIFY, new.path, new)
         elif not new.is_dir and new.stat.st_nlink > 1:
             yield Event(None, new.path, new)
@@ -73,7 +73,7 @@ def _pairs(
         )
 
 
-def same(lower: Tree, old: Node, upper: Tree, new: Node, *, lower_from_layers: bool = False) -> bool:
+def same(lower: Tree, old: Node, upper: Tree, new: Node, options: LayerOptions) -> bool:
     """Whether an entry present in both trees is unchanged; the first test that decides wins. Spec: layer-semantics 2."""
     a, b = old.stat, new.stat
     if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino):

@@ -32,7 +32,7 @@ class PureEngine:
             blob = BlobWriter(sink, options.compression, options.level, pace)
             recorder = Recorder(above, blob, options.profile, options.source_date_epoch)
             counts: Counter[str] = Counter()
-            for event in events(below, above, pace, lower_from_layers=options.lower_from_layers):
+            for event in events(below, above, pace, options):
                 counts[event.kind or "unmodified"] += 1
                 recorder.record(event)
             recorder.finish()
@@ -56,7 +56,7 @@ class PureEngine:
         with ExitStack() as stack:
             below = stack.enter_context(Tree(lower, options.profile, pace)) if lower is not None else None
             above = stack.enter_context(Tree(upper, options.profile, pace))
-            for event in events(below, above, pace, lower_from_layers=options.lower_from_layers):
+            for event in events(below, above, pace, options):
                 if event.kind is not None:
                     yield Change(event.kind, "/" + os.fsdecode(event.path))
 

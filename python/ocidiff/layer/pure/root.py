@@ -87,7 +87,7 @@ class Root:
             elif stat.S_ISDIR(facts.st_mode):
                 self._grant(here, facts)
             elif create:
-                self._unlink(here, facts.st_mode)
+                self._unlink(here, facts)
                 self.make_directory(here)
             else:
                 raise self.error(OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), here)
@@ -122,7 +122,7 @@ class Root:
                 todo.append((here, True))
                 todo += [(child, False) for child in self.children(here)]
             elif here not in keep:
-                self._unlink(here, facts.st_mode)
+                self._unlink(here, facts)
 
     def children(self, path: bytes) -> list[bytes]:
         """The paths of what is in the directory `path`."""
@@ -258,14 +258,17 @@ class Root:
         except OSError as error:
             raise self.error(error, path) from error
 
-    def _unlink(self, path: bytes, mode: int) -> None:
-        if not stat.S_ISREG(mode):
+    def _unlink(self, path: bytes, facts: os.stat_result) -> None:
+        is_dir = stat.S_ISDIR(facts.st_mode)
+        if is_dir:
+            self.granted.pop((facts.st_dev, facts.st_ino), None)  # the next inode may get its number
+        if not stat.S_ISREG(facts.st_mode):
             self._resolved = {b"": b""}
         self._directories.forget(path)
         parent, name = split(path)
         above = self._directories.at(parent)
         try:
-            if stat.S_ISDIR(mode):
+            if is_dir:
                 os.rmdir(name, dir_fd=above)
             else:
                 os.unlink(name, dir_fd=above)

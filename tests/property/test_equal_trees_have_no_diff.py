@@ -27,11 +27,16 @@ def test_equal_trees_have_no_diff(engine: Engine, pair: strategies.Pair, profile
             assert verbs.changes(engine, lower, upper, profile) == []
 
 
-@given(pair=strategies.pairs(), profile=st.sampled_from(Profile))
-def test_a_tree_does_not_differ_from_what_its_layers_give(engine: Engine, pair: strategies.Pair, profile: Profile) -> None:
+@given(pair=strategies.pairs(), profile=st.sampled_from(Profile), epoch=st.none() | st.just(1_600_000_500))
+def test_a_tree_does_not_differ_from_what_its_layers_give(
+    engine: Engine, pair: strategies.Pair, profile: Profile, epoch: int | None
+) -> None:
     strategies.RAN[f"diff(layers of a, a) is empty, {type(engine).__name__}"] += 1
     with strategies.build(pair) as (lower, upper, _), tempfile.TemporaryDirectory() as unpacked:
-        verbs.apply(engine, verbs.diff(engine, None, lower, profile=profile)[1], unpacked)
-        verbs.apply(engine, verbs.diff(engine, lower, upper, profile=profile)[1], unpacked)
-        summary, _ = verbs.diff(engine, unpacked, upper, profile=profile, lower_from_layers=True)
+        for before, after in ((None, lower), (lower, upper)):
+            _, layer = verbs.diff(engine, before, after, profile=profile, source_date_epoch=epoch)
+            verbs.apply(engine, layer, unpacked)
+        summary, _ = verbs.diff(
+            engine, unpacked, upper, profile=profile, source_date_epoch=epoch, lower_from_layers=True
+        )
         assert summary.diff_id == EMPTY_TAR

@@ -31,7 +31,7 @@ class Engine(Protocol):
         ...
 
     def changes(self, lower: bytes | None, upper: bytes, options: LayerOptions) -> Iterator[Change]:
-        """The changes from `lower` to `upper`, lazily, in layer order."""
+        """The changes from `lower` to `upper`, lazily, in layer order; of `options` only profile and threads count."""
         ...
 
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:

@@ -131,7 +131,8 @@ class LayerOptions:
         profile: Which rules decide.
         source_date_epoch: Later modification times are set to this (seconds since 1970); None for no bound.
         lower_from_layers: The lower tree was unpacked from layers, which keep whole seconds. A time that lost its fraction
-            then says nothing, and contents decide; otherwise only two times without fractions say nothing.
+            then says nothing, and contents decide; otherwise only two times without fractions say nothing. Times of the
+            upper tree are bounded by `source_date_epoch` before they are compared, as those of the layers were.
 
     Raises:
         UsageError: A value is outside its range.

@@ -33,13 +33,7 @@ class RustEngine:
 
     def changes(self, lower: bytes | None, upper: bytes, options: LayerOptions) -> Iterator[Change]:
         """See `Engine.changes`."""
-        stream = _core.ChangeStream(
-            lower,
-            upper,
-            threads=options.threads,
-            profile=options.profile,
-            lower_from_layers=options.lower_from_layers,
-        )
+        stream = _core.ChangeStream(lower, upper, threads=options.threads, profile=options.profile)
         try:
             for batch in stream:
                 for kind, path in batch:

@@ -34,9 +34,9 @@ pub struct ChangeStream {
 #[pymethods]
 impl ChangeStream {
     #[new]
-    #[pyo3(signature = (lower, upper, *, threads, profile, lower_from_layers))]
-    fn new(lower: Option<&[u8]>, upper: &[u8], threads: usize, profile: &str, lower_from_layers: bool) -> PyResult<Self> {
-        let rules = rules(profile, lower_from_layers).map_err(to_python)?;
+    #[pyo3(signature = (lower, upper, *, threads, profile))]
+    fn new(lower: Option<&[u8]>, upper: &[u8], threads: usize, profile: &str) -> PyResult<Self> {
+        let rules = rules(profile).map_err(to_python)?;
         let (lower, upper) = (lower.map(|lower| path(lower).to_owned()), path(upper).to_owned());
         let threads = thread_count(threads);
         let control = Arc::new(Control::default());

@@ -35,10 +35,9 @@ pub fn write_layer(
     poll: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Summary> {
     let options = DiffOptions {
-        rules: rules(profile, lower_from_layers).map_err(to_python)?,
+        rules: Rules { lower_from_layers, source_date_epoch, ..rules(profile).map_err(to_python)? },
         compression: compression_of(compression, level).map_err(to_python)?,
         threads: thread_count(threads),
-        source_date_epoch,
     };
     let sink = own_descriptor(sink)?;
     let (lower, upper) = (lower.map(path), path(upper));
@@ -67,10 +66,10 @@ pub fn path(bytes: &[u8]) -> &Path {
 }
 
 /// The rules of a profile.
-pub fn rules(profile: &str, lower_from_layers: bool) -> Result<Rules> {
+pub fn rules(profile: &str) -> Result<Rules> {
     match profile {
-        "oci" => Ok(Rules { lower_from_layers, ..Rules::OCI }),
-        "containerd" => Ok(Rules { lower_from_layers, ..Rules::CONTAINERD }),
+        "oci" => Ok(Rules::OCI),
+        "containerd" => Ok(Rules::CONTAINERD),
         _ => Err(Error::Usage(format!("profile {profile:?}: there are oci and containerd"))),
     }
 }

@@ -84,9 +84,12 @@ def same(lower: Tree, old: Node, upper: Tree, new: Node, options: LayerOptions) 
         return False
     if new.is_dir:
         return True
-    if a.st_size != b.st_size or a.st_mtime_ns // _NANOSECONDS != b.st_mtime_ns // _NANOSECONDS:
+    seconds = b.st_mtime_ns // _NANOSECONDS
+    if options.lower_from_layers and options.source_date_epoch is not None:
+        seconds = min(seconds, options.source_date_epoch)
+    if a.st_size != b.st_size or a.st_mtime_ns // _NANOSECONDS != seconds:
         return False
-    if a.st_mtime_ns % _NANOSECONDS or (b.st_mtime_ns % _NANOSECONDS and not lower_from_layers):
+    if a.st_mtime_ns % _NANOSECONDS or (b.st_mtime_ns % _NANOSECONDS and not options.lower_from_layers):
         return a.st_mtime_ns == b.st_mtime_ns
     # Whole seconds, as after unpacking a layer, prove nothing: the content decides.
     if stat.S_ISLNK(b.st_mode):

@@ -56,7 +56,7 @@ class PureEngine:
         with ExitStack() as stack:
             below = stack.enter_context(Tree(lower, options.profile, pace)) if lower is not None else None
             above = stack.enter_context(Tree(upper, options.profile, pace))
-            for event in events(below, above, pace, options):
+            for event in events(below, above, pace, LayerOptions(profile=options.profile)):
                 if event.kind is not None:
                     yield Change(event.kind, "/" + os.fsdecode(event.path))
 

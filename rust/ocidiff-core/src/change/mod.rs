@@ -40,8 +40,11 @@ pub struct Rules {
     /// Whether a real name that begins with `.wh.` is refused instead of becoming a deletion.
     pub refuse_whiteout_names: bool,
     /// Whether the lower tree was unpacked from layers, which keep whole seconds: then a time that lost its fraction says
-    /// nothing, and contents decide. Otherwise only two times without fractions say nothing.
+    /// nothing, and contents decide. Otherwise only two times without fractions say nothing. Times of the upper tree are
+    /// bounded before they are compared, as those of the layers were.
     pub lower_from_layers: bool,
+    /// Later modification times are stored as this (seconds since 1970).
+    pub source_date_epoch: Option<i64>,
 }
 
 impl Rules {
@@ -51,10 +54,21 @@ impl Rules {
         device_in_links: false,
         refuse_whiteout_names: false,
         lower_from_layers: false,
+        source_date_epoch: None,
     };
     /// The same bytes for ordinary trees, and nothing lost or forged for the others.
-    pub const OCI: Self =
-        Self { xattrs: XattrPolicy::Portable, device_in_links: true, refuse_whiteout_names: true, lower_from_layers: false };
+    pub const OCI: Self = Self {
+        xattrs: XattrPolicy::Portable,
+        device_in_links: true,
+        refuse_whiteout_names: true,
+        lower_from_layers: false,
+        source_date_epoch: None,
+    };
+
+    /// The modification time that a layer gives an entry of upper, in seconds since 1970.
+    pub fn stored_mtime(&self, upper: &Metadata) -> i64 {
+        self.source_date_epoch.map_or(upper.mtime, |bound| upper.mtime.min(bound))
+    }
 }
 
 /// What the upper tree has under a name.

@@ -16,7 +16,7 @@ const BUFFER_BYTES: usize = 128 << 10;
 
 /// Compares entries; one for each thread, because it owns buffers.
 pub struct Comparer {
-    lower_from_layers: bool,
+    rules: Rules,
     buffers: [Vec<u8>; 2],
 }
 
@@ -34,7 +34,7 @@ pub struct Side<'a> {
 impl Comparer {
     /// A comparer with its own buffers.
     pub fn new(rules: Rules) -> Self {
-        Self { lower_from_layers: rules.lower_from_layers, buffers: [vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]] }
+        Self { rules, buffers: [vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]] }
     }
 
     /// Whether both sides are the same, and the upper side's attributes where they were read on the way.
@@ -52,8 +52,10 @@ impl Comparer {
             return Ok((true, None));
         }
         let facts = |m: &Metadata| (m.file_type, m.mode, m.uid, m.gid, m.device);
-        let kept = facts(a) == facts(b) && (a.is_directory() || (a.size, a.mtime) == (b.size, b.mtime));
-        let fraction_lost = a.mtime_ns == 0 && (b.mtime_ns == 0 || self.lower_from_layers);
+        let from_layers = self.rules.lower_from_layers;
+        let mtime = if from_layers { self.rules.stored_mtime(b) } else { b.mtime };
+        let kept = facts(a) == facts(b) && (a.is_directory() || (a.size, a.mtime) == (b.size, mtime));
+        let fraction_lost = a.mtime_ns == 0 && (b.mtime_ns == 0 || from_layers);
         if !kept || !a.is_directory() && a.mtime_ns != b.mtime_ns && !fraction_lost {
             return Ok((false, None));
         }

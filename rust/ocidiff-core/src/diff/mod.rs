@@ -8,7 +8,6 @@
 //!     rules: Rules::OCI,
 //!     compression: Compression::Gzip { level: 6 },
 //!     threads: 2,
-//!     source_date_epoch: None,
 //! };
 //! let sink = File::create("layer.tar.gz")?.into();
 //! let summary = diff::write_diff(Some(Path::new("lower")), Path::new("upper"), sink, &options, &Arc::new(Control::default()))?;
@@ -40,8 +39,6 @@ pub struct DiffOptions {
     pub compression: Compression,
     /// Threads that walk and threads that compress, each; the bytes do not depend on it.
     pub threads: usize,
-    /// Later modification times become this (seconds since 1970).
-    pub source_date_epoch: Option<i64>,
 }
 
 /// What is known once a layer is written.
@@ -77,7 +74,7 @@ pub fn write_diff(
     let changes = changes(lower, upper, options.rules, options.threads, control)?;
     let stream = Stream::new(sink, control.clone())?;
     let blob = BlobWriter::start(stream, options.compression, options.threads, control.clone())?;
-    let mut recorder = Recorder::new(blob, options.rules, options.source_date_epoch);
+    let mut recorder = Recorder::new(blob, options.rules);
     let (mut added, mut modified, mut deleted) = (0, 0, 0);
     for change in changes {
         let change = change?;

@@ -31,7 +31,6 @@ struct Group {
 pub struct Recorder {
     blob: BlobWriter,
     rules: Rules,
-    source_date_epoch: Option<i64>,
     groups: HashMap<InodeKey, Group>,
     header: Vec<u8>,
     entries: u64,
@@ -40,8 +39,8 @@ pub struct Recorder {
 
 impl Recorder {
     /// A recorder that writes to `blob`.
-    pub fn new(blob: BlobWriter, rules: Rules, source_date_epoch: Option<i64>) -> Self {
-        Self { blob, rules, source_date_epoch, groups: HashMap::new(), header: Vec::new(), entries: 0, sockets: 0 }
+    pub fn new(blob: BlobWriter, rules: Rules) -> Self {
+        Self { blob, rules, groups: HashMap::new(), header: Vec::new(), entries: 0, sockets: 0 }
     }
 
     /// Entries so far.
@@ -176,7 +175,7 @@ impl Recorder {
             uid: metadata.uid,
             gid: metadata.gid,
             size: if entry_type == EntryType::File { metadata.size } else { 0 },
-            mtime: self.source_date_epoch.map_or(metadata.mtime, |bound| metadata.mtime.min(bound)),
+            mtime: self.rules.stored_mtime(metadata),
             link_name: link_name.map_or(b"", |target| target.to_bytes()),
             device: match metadata.file_type {
                 FileType::CharDevice | FileType::BlockDevice => metadata.device,

@@ -57,8 +57,8 @@ clean: ## Remove all that the other targets made
 
 define need_tools
 	$(if $(C_COMPILER),,$(error no C compiler: install one (on Debian: apt-get install gcc libc6-dev)))
-	$(if $(RUST_FOUND),,$(error no Rust toolchain: install Rust $(RUST_WANTED) or newer from https://rustup.rs))
-	$(if $(RUST_IS_OLD),$(error Rust $(RUST_FOUND) is too old: install Rust $(RUST_WANTED) or newer from https://rustup.rs))
+	$(if $(RUST_FOUND),,$(error no Rust toolchain: install Rust $(RUST_WANTED) or newer, with rustup or from your distribution))
+	$(if $(RUST_IS_OLD),$(error Rust $(RUST_FOUND) is too old: install Rust $(RUST_WANTED) or newer, with rustup or from your distribution))
 endef
 
 $(INSTALLED): pyproject.toml

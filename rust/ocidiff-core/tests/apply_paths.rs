@@ -207,3 +207,41 @@ fn directories_that_a_later_link_hides_keep_the_times_of_what_it_leads_to() {
     assert_ne!(fs::metadata(sandbox.at("other")).unwrap().mtime(), 7);
     assert_eq!(fs::metadata(sandbox.at("other/e")).unwrap().mtime(), 9);
 }
+
+#[test]
+fn no_sequence_of_entries_reaches_outside() {
+    // A multiplicative generator: the same layers in every run.
+    let mut state = 1u64;
+    let mut pick = |count: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % count
+    };
+    let parts = ["a", "b", "l", "..", ".", "", "etc", "passwd", "outside", ".wh.a", ".wh.passwd", ".wh..wh..opq"];
+    let (mut applied, mut refused) = (0, 0);
+    for _ in 0..100 {
+        let sandbox = Sandbox::default();
+        let absolute = sandbox.outside().into_os_string().into_string().unwrap();
+        make_symlink(&absolute, sandbox.at("l")).unwrap();
+        for _ in 0..20 {
+            let name = |pick: &mut dyn FnMut(usize) -> usize| {
+                let start = ["", "/", "../", "l/", "a/"][pick(5)];
+                let rest: Vec<&str> = (0..=pick(3)).map(|_| parts[pick(parts.len())]).collect();
+                format!("{start}{}", rest.join("/"))
+            };
+            let path = name(&mut pick);
+            let target = if pick(4) == 0 { absolute.clone() } else { name(&mut pick) };
+            let entry = match pick(6) {
+                0 => dir(&path),
+                1 => symlink(&path, &target),
+                2 => link(&path, &target),
+                3 => item(b'6', &path),
+                _ => file(&path, "layer"),
+            };
+            match sandbox.apply(&[entry.mode(0o777).mtime(1)]) {
+                Ok(_) => applied += 1,
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(applied > 1000 && refused > 100, "{applied} {refused}");
+}

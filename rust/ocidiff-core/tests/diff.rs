@@ -1,5 +1,5 @@
 //! The verb diff on real directories.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};

@@ -13,8 +13,10 @@ use pyo3::prelude::*;
 
 use crate::error::to_python;
 
-/// Short beside the tenth of a second within which an interrupt must end a call.
-const TICK: Duration = Duration::from_millis(40);
+/// How often signals are looked at: short beside the tenth of a second within which an interrupt must end a call.
+const TICK: Duration = Duration::from_millis(10);
+/// Ticks between two calls of `poll`, which is Python code.
+const TICKS_PER_POLL: u32 = 5;
 
 /// Runs `work` to its end, or until a signal handler raises, or until `poll` answers false or raises.
 ///
@@ -34,7 +36,10 @@ pub fn run<T: Send>(
                 // The receiver lives until this has been joined.
                 let _ = done.send(work(&worker_control));
             })?;
+            let mut ticks = 0_u32;
             loop {
+                ticks = ticks.wrapping_add(1);
+                let due = poll.as_ref().filter(|_| ticks.is_multiple_of(TICKS_PER_POLL));
                 match news.recv_timeout(TICK) {
                     Ok(result) => {
                         // The final counters, so that a progress display ends at the end.
@@ -45,7 +50,7 @@ pub fn run<T: Send>(
                         let _ = worker.join();
                         return Err(PyRuntimeError::new_err("internal error: the worker panicked"));
                     }
-                    Err(RecvTimeoutError::Timeout) => match tick(poll.as_ref(), &control) {
+                    Err(RecvTimeoutError::Timeout) => match tick(due, &control) {
                         Ok(true) => {}
                         Ok(false) => control.cancel(),
                         Err(raised) => {

@@ -162,8 +162,8 @@ impl BlobWriter {
                 blob.outlet = Some(Outlet::Parallel { jobs, promises });
                 blob.writer = Some(spawn("write", move || write_gzip(sink, &pieces))?);
                 for _ in 0..threads {
-                    let inbox = inbox.clone();
-                    blob.compressors.push(spawn("deflate", move || compress(&inbox, level))?);
+                    let (inbox, control) = (inbox.clone(), blob.control.clone());
+                    blob.compressors.push(spawn("deflate", move || compress(&inbox, level, &control))?);
                 }
             }
         }
@@ -264,9 +264,9 @@ fn resume<T>(joined: std::thread::Result<T>) -> T {
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn compress(inbox: &Receiver<Job>, level: i32) {
+fn compress(inbox: &Receiver<Job>, level: i32, control: &Control) {
     let mut compressor = BlockCompressor::new(level);
-    for job in inbox {
+    for job in inbox.iter().take_while(|_| !control.is_cancelled()) {
         // A writer that has failed no longer wants the piece, and has said why.
         let _ = job.reply.send(compressor.compress(&job.block));
     }

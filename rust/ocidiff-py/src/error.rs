@@ -22,7 +22,7 @@ pub fn to_python(error: Error) -> PyErr {
         Error::Io { path, source, .. } => match source.raw_os_error() {
             // With an error number Python itself picks the subclass, and with a file name it is shown.
             Some(errno) if path.as_os_str().is_empty() => PyOSError::new_err((errno, strerror(&source))),
-            Some(errno) => PyOSError::new_err((errno, strerror(&source), path)),
+            Some(errno) => PyOSError::new_err((errno, strerror(&source), path.into_os_string())),
             None => PyOSError::new_err(message),
         },
         Error::MalformedLayer { .. } => MalformedLayerError::new_err(message),

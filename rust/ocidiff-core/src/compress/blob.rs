@@ -265,10 +265,10 @@ fn resume<T>(joined: std::thread::Result<T>) -> T {
 }
 
 fn compress(inbox: &Receiver<Job>, level: i32, control: &Control) {
-    let mut compressor = BlockCompressor::new(level);
-    for job in inbox.iter().take_while(|_| !control.is_cancelled()) {
+    let compressor = BlockCompressor::new(level);
+    for job in inbox {
         // A writer that has failed no longer wants the piece, and has said why.
-        let _ = job.reply.send(compressor.compress(&job.block));
+        let _ = job.reply.send(compressor.compress(&job.block, control));
     }
 }
 

@@ -46,6 +46,8 @@ fn plant(root: &Path) {
     fs::write(root.join("large"), large).unwrap();
     fs::hard_link(root.join("large"), root.join("wide/linked")).unwrap();
     symlink("nowhere", root.join("link")).unwrap();
+    // Real machine code: made-up content is too even to show what a compressor remembers of the block before.
+    fs::copy(std::env::current_exe().unwrap(), root.join("program")).unwrap();
 }
 
 #[test]

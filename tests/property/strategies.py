@@ -208,7 +208,7 @@ def _edit(draw: st.DrawFn, model: Model) -> None:
     number = model.names[draw(st.sampled_from(list(model.names)))]
     old = model.inodes[number]
     other = draw(inodes(kind=old.type))
-    match draw(st.sampled_from(["mode", "owner", "mtime", "seconds", "xattrs", "content"])):
+    match draw(st.sampled_from(["mode", "owner", "mtime", "seconds", "xattrs", "content", "content", "content"])):
         case "mode":
             new = replace(old, mode=other.mode)
         case "owner":

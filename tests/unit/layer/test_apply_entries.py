@@ -297,6 +297,24 @@ def test_devices_and_fifos_are_made(engine: Engine, target: Path) -> None:
     assert stat.S_ISFIFO((target / "p").stat().st_mode)
 
 
+def test_a_parent_that_changes_within_a_layer_is_found_anew(engine: Engine, target: Path) -> None:
+    (target / "e").mkdir()
+    members = [symlink(b"l", b"d"), file(b"l/one"), symlink(b"l", b"e"), file(b"l/two"), directory(b"l"), file(b"l/three")]
+    verbs.apply(engine, tar(*members), target)
+    assert [names_below(target / name) & {"one", "two", "three"} for name in "del"] == [{"one"}, {"two"}, {"three"}]
+    verbs.apply(engine, tar(directory(b"n"), file(b"n/one"), file(b"n"), directory(b"n"), file(b"n/two")), target)
+    assert names_below(target / "n") == {"two"}
+
+
+def test_an_implied_directory_has_nothing_of_the_one_that_was_there(engine: Engine, tmp_path: Path) -> None:
+    for count in range(8):  # a file system may give the number of the removed inode to the next one
+        target = tmp_path / str(count)
+        (target / "d").mkdir(parents=True)
+        (target / "d").chmod(0o500)
+        verbs.apply(engine, tar(whiteout(b"d"), file(b"d/f")), target)
+        assert stat.S_IMODE((target / "d").stat().st_mode) == 0o755
+
+
 def test_the_old_mode_of_a_removed_directory_reaches_nothing_else(engine: Engine, tmp_path: Path) -> None:
     for count in range(8):  # a file system may give the number of the removed inode to the next one
         target = tmp_path / str(count)

@@ -78,11 +78,6 @@ class Directories:
         except OSError as error:
             raise self.error(error, path) from error
 
-    def forget(self, path: bytes) -> None:
-        """Let go of the directory `path` and all below it, because it is removed."""
-        if self._path == path or self._path.startswith(path + b"/"):
-            self._shorten(path.count(b"/"))
-
     def _enter(self, name: bytes) -> None:
         path = join(self._path, name)
         above = self._open[-1] if self._open else self._root

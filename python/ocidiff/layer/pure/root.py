@@ -264,7 +264,6 @@ class Root:
             self.granted.pop((facts.st_dev, facts.st_ino), None)  # the next inode may get its number
         if not stat.S_ISREG(facts.st_mode):
             self._resolved = {b"": b""}
-        self._directories.forget(path)
         parent, name = split(path)
         above = self._directories.at(parent)
         try:

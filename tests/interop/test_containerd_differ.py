@@ -73,7 +73,7 @@ def test_the_sample_with_one_of_everything_gives_what_containerd_writes(
 
 
 @settings(
-    max_examples=300,
+    max_examples=200,
     derandomize=True,
     database=None,
     deadline=None,

@@ -16,14 +16,24 @@ from ocidiff.image.image import ImageRecord
 @pass_settings
 def command(settings: Settings) -> None:
     """List the images in the store."""
-    with ocidiff.Store.open(settings.store_path()) as store:
-        images = store.images()
+    images = _images(settings)
     if settings.json:
         for image in images:
             emit(as_json(_document(image)))
     else:
         for line in columns(("NAME", "DIGEST", "CREATED", "SIZE", "PLATFORM"), map(_row, images)):
             emit(line)
+
+
+def _images(settings: Settings) -> list[ImageRecord]:
+    try:
+        with ocidiff.Store.open(settings.store_path(), create=False) as store:
+            return store.images()
+    except FileNotFoundError:
+        # Before the first commit there is no default store, and so nothing in it. One that was named should be there.
+        if settings.chosen_store():
+            raise
+        return []
 
 
 def _document(image: ImageRecord) -> dict[str, object]:

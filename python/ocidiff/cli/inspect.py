@@ -21,6 +21,6 @@ def command(settings: Settings, image: str) -> None:
 
     Prints one JSON object, with --json on one line.
     """
-    with ocidiff.Store.open(settings.store_path()) as store:
+    with ocidiff.Store.open(settings.store_path(), create=False) as store:
         document = store.inspect(image)
     emit(as_json(document) if settings.json else json.dumps(document, indent=2))

@@ -34,10 +34,13 @@ class Settings:
     progress: str = "auto"
     verbose: bool = False
 
+    def chosen_store(self) -> str | None:
+        """The directory that an option or the environment names; None for the default one."""
+        return self.store or os.environ.get("OCIDIFF_STORE") or None
+
     def store_path(self) -> str:
         """The directory of the local store. Spec: XDG base directories, "a relative path is to be ignored"."""
-        chosen = self.store or os.environ.get("OCIDIFF_STORE")
-        if chosen:
+        if chosen := self.chosen_store():
             return chosen
         data = os.environ.get("XDG_DATA_HOME", "")
         return os.path.join(data if os.path.isabs(data) else os.path.expanduser("~/.local/share"), "ocidiff")

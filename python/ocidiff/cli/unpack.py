@@ -29,7 +29,7 @@ def command(settings: Settings, image: str, directory: str, same_owner: bool | N
     """
     with (
         writing_to(directory),
-        ocidiff.Store.open(settings.store_path()) as store,
+        ocidiff.Store.open(settings.store_path(), create=False) as store,
         shown(settings, "unpack") as progress,
     ):
         unpacked = store.unpack(image, directory, same_owner=same_owner, engine=engine, progress=progress)

@@ -189,8 +189,9 @@ def test_options_that_mean_nothing_to_a_command_are_not_in_its_help(option: str,
         (["diff", "lower", "upper", "-o", "upper"], "diff: upper: Is a directory"),
         (["changes", "a\nb", "upper"], "changes: a\\nb: No such file or directory"),
         (["apply", "nowhere", "upper"], "apply: nowhere: No such file or directory"),
-        (["unpack", "app:v1", "lower"], "unpack: {store}: no image 'app:v1'"),
-        (["inspect", "app:v1"], "inspect: {store}: no image 'app:v1'"),
+        (["unpack", "app:v1", "lower"], "unpack: {store}: No such file or directory"),
+        (["inspect", "app:v1"], "inspect: {store}: No such file or directory"),
+        (["images"], "images: {store}: No such file or directory"),
     ],
 )
 def test_a_failure_is_one_line_and_status_1(words: list[str], line: str, tmp_path: Path, capsys: Output) -> None:
@@ -199,7 +200,17 @@ def test_a_failure_is_one_line_and_status_1(words: list[str], line: str, tmp_pat
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"ocidiff: {line.format(store=tmp_path / 'store')}\n"
-    assert sorted(set(os.listdir()) - {"store"}) == before
+    assert sorted(os.listdir()) == before
+
+
+def test_before_the_first_commit_the_default_store_is_empty_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.delenv("OCIDIFF_STORE", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert main(["images", "--json"]) == 0
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(

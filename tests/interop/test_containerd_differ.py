@@ -38,8 +38,7 @@ class Refdiff(Tool):
 def refdiff(tmp_path_factory: pytest.TempPathFactory) -> Refdiff:
     """The program in refdiff/, built from the modules that its go.sum pins."""
     place = tmp_path_factory.mktemp("refdiff")
-    # Go's own caches are in the user's home.
-    go = Tool("go", Path.home())
+    go = Tool("go", home=None)  # its caches and its proxy are the user's
     listed = go.attempt("list", "-C", SOURCE, "-deps")
     if listed.returncode:
         probes.missing(f"go cannot fetch the modules of refdiff: {listed.stderr[-1000:]}")

@@ -11,14 +11,18 @@ import probes
 
 
 class Tool:
-    """A program, run with a home of its own."""
+    """A program, run with `home` as its home and none of the user's settings; with all of them when that is None."""
 
-    def __init__(self, name: str, home: Path) -> None:
+    def __init__(self, name: str, home: Path | None) -> None:
         found = shutil.which(name)
         if found is None:
             probes.missing(f"needs {name}")
         self._path = found
-        self._home = home
+        self._environment = dict(os.environ)
+        if home is not None:
+            home.mkdir(exist_ok=True)
+            place = str(home)
+            self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": place, "XDG_RUNTIME_DIR": place}
 
     def run(self, *arguments: str | Path) -> str:
         """What it writes to stdout, which may hold names of files; a failure tells what it wrote to stderr."""
@@ -28,14 +32,12 @@ class Tool:
 
     def attempt(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run it, whatever comes of it."""
-        self._home.mkdir(exist_ok=True)
-        home = str(self._home)
         return subprocess.run(
             [self._path, *map(str, arguments)],
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": home, "XDG_RUNTIME_DIR": home},
+            env=self._environment,
             capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",
-            timeout=120,
+            timeout=250,
             check=False,
         )

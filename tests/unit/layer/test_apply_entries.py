@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
+import tempfile
 from itertools import permutations
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 import probes
 import verbs
 from archives import MTIME, Member, directory, file, hard_link, member, symlink, tar, whiteout
-from ocidiff.errors import MalformedLayerError, UnsafeLayerError
+from ocidiff.errors import Cancelled, MalformedLayerError, UnsafeLayerError
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.layer import ApplyOptions, Cancellation, Monitor, Progress
 
 
 def names_below(root: Path) -> set[str]:
@@ -295,6 +297,25 @@ def test_devices_and_fifos_are_made(engine: Engine, target: Path) -> None:
     assert (target / "c").stat().st_rdev == os.makedev(4095, (1 << 20) - 1)
     assert stat.S_ISBLK((target / "b").stat().st_mode)
     assert stat.S_ISFIFO((target / "p").stat().st_mode)
+
+
+def test_a_large_removal_can_be_cancelled(pure: Engine, target: Path) -> None:
+    for number in range(20_000):
+        (target / "d" / str(number)).touch()
+    cancel = Cancellation()
+    calls = []
+
+    def progress(now: Progress) -> None:
+        calls.append(now)
+        if now.entries:
+            cancel.cancel()
+
+    with tempfile.TemporaryFile() as source:
+        source.write(tar(whiteout(b"d")))
+        source.seek(0)
+        with pytest.raises(Cancelled):
+            pure.apply_layer(source.fileno(), os.fsencode(target), ApplyOptions(), Monitor(progress, cancel))
+    assert names_below(target / "d"), f"cancelled too late: {len(calls)} calls"
 
 
 def test_a_parent_that_changes_within_a_layer_is_found_anew(engine: Engine, target: Path) -> None:

@@ -65,7 +65,7 @@ class PureEngine:
         pace = Pace(monitor)
         blob = BlobReader(source, options.max_bytes, pace)
         same_owner = options.same_owner if options.same_owner is not None else os.geteuid() == 0
-        with Root(target) as root:
+        with Root(target, pace) as root:
             applier = Applier(root, same_owner=same_owner)
             archive = TarReader(blob)
             for entry in archive.entries(options.max_entries):

@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from ocidiff.errors import UnsafeLayerError
 from ocidiff.layer.pure.directories import Directories, join, show, split
+from ocidiff.layer.pure.pace import Pace
 
 _MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
 _MAX_RESOLVED: Final = 1024  # paths that are remembered
@@ -30,8 +31,9 @@ class Root:
         OSError: It is missing or no directory.
     """
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, pace: Pace) -> None:
         self._directories = Directories(path)
+        self._pace = pace
         self.granted: dict[tuple[int, int], tuple[bytes, int]] = {}
         self._resolved: dict[bytes, bytes] = {b"": b""}  # paths of directories; none leads through what was removed
 
@@ -98,7 +100,8 @@ class Root:
         return self._resolved[path]
 
     def lstat(self, path: bytes) -> os.stat_result | None:
-        """The lstat of `path`; None when nothing is there."""
+        """The lstat of `path`; None when nothing is there. Every loop over many names passes here and can be stopped."""
+        self._pace.check()
         parent, name = split(path)
         above = self._directories.at(parent)
         try:

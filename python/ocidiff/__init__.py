@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ocidiff.errors import (
         AlreadyExistsError,
+        BusyError,
         Cancelled,
         DigestMismatchError,
         DocumentError,
+        InUseError,
         LayerError,
         LimitExceededError,
         MalformedLayerError,
@@ -54,6 +56,7 @@ __version__: Final = "0.1.0"
 __all__ = [
     "AlreadyExistsError",
     "ApplySummary",
+    "BusyError",
     "Cancellation",
     "Cancelled",
     "ChainID",
@@ -67,6 +70,7 @@ __all__ = [
     "DocumentError",
     "Image",
     "ImageRecord",
+    "InUseError",
     "Layer",
     "LayerError",
     "LimitExceededError",
@@ -89,8 +93,8 @@ __all__ = [
 
 _HOMES: Final = {
     "errors": (
-        "AlreadyExistsError Cancelled DigestMismatchError DocumentError LayerError LimitExceededError MalformedLayerError "
-        "NotFoundError OcidiffError SourceChangedError UnsafeLayerError UnsupportedError UsageError"
+        "AlreadyExistsError BusyError Cancelled DigestMismatchError DocumentError InUseError LayerError LimitExceededError "
+        "MalformedLayerError NotFoundError OcidiffError SourceChangedError UnsafeLayerError UnsupportedError UsageError"
     ),
     "image.image": "Image ImageRecord",
     "image.store": "Store",

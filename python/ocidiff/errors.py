@@ -12,6 +12,8 @@ OcidiffError
 ├── DocumentError                     a manifest, config or index is malformed
 ├── NotFoundError                     no image, blob or reference of that name
 ├── AlreadyExistsError                a name or blob is taken
+├── InUseError                        something else still needs what should go
+├── BusyError                         another process holds what is needed
 └── Cancelled                         the caller cancelled
 """
 
@@ -64,6 +66,14 @@ class NotFoundError(OcidiffError):
 
 class AlreadyExistsError(OcidiffError):
     """A name or blob is taken."""
+
+
+class InUseError(OcidiffError):
+    """Something else still needs what should go."""
+
+
+class BusyError(OcidiffError):
+    """Another process holds what is needed."""
 
 
 class Cancelled(OcidiffError):

@@ -3,7 +3,8 @@
     oci-layout      version of the layout
     index.json      descriptors of the images, named by an annotation; replaced whole, under the lock of `index.lock`
     blobs/sha256/   the blobs
-    ingest/         blobs and trees on their way, swept when their process is dead
+    ingest/         blobs and trees on their way in or out, swept when their process is dead
+    ocidiff.db      what the files cannot say: see `metadata`
 
 Spec: image-spec image-layout.md.
 """
@@ -11,44 +12,58 @@ Spec: image-spec image-layout.md.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
+import json
 import os
-import stat
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
-from ocidiff.content import workspace
+from ocidiff.content import ingest as ingests
+from ocidiff.content import records, workspace
+from ocidiff.content.files import DIRECTORY_MODE, OPEN_DIRECTORY, open_directory, open_regular
 from ocidiff.content.ingest import FileIngest
+from ocidiff.content.store import Info, Status
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError
+from ocidiff.lease import CONTENT, protect
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, Members, compact, parse_object
 from ocidiff.oci.manifest import Index
 
+if TYPE_CHECKING:
+    from ocidiff.metadata import Database
+
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 
 _VERSION: Final = "1.0.0"
 _MARKER, _INDEX, _LOCK, _INGEST, _BLOBS = "oci-layout", "index.json", "index.lock", "ingest", "blobs"
+_DATABASE: Final = "ocidiff.db"
 _OWN: Final = frozenset({_INDEX, _LOCK, _INGEST, _BLOBS})
 _ALGORITHM: Final = "sha256"
-# Other tools and users read the layout.
-_DIRECTORY_MODE: Final = 0o755
+# Other users read the layout.
 _FILE_MODE: Final = 0o644
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK: a FIFO in place of a file is an error, not a wait.
-_OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class _Shared:
+    """What all views of one layout have in common: the database, which is opened when it is first needed."""
+
+    def __init__(self) -> None:
+        self.mutex = threading.Lock()
+        self.database: Database | None = None
 
 
 class Layout:
     """A `ContentStore` in a directory, and the names of its images. Made by `Layout.open`; safe from several threads."""
 
-    def __init__(self, path: str, root: int) -> None:
+    def __init__(self, path: str, root: int, shared: _Shared, lease_id: str | None = None) -> None:
         self._path = path
         self._root = root
+        self._shared = shared
+        self._lease_id = lease_id
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, create: bool) -> Self:
@@ -64,8 +79,8 @@ class Layout:
         """
         text = os.fspath(path)
         if create:
-            os.makedirs(text, _DIRECTORY_MODE, exist_ok=True)
-        layout = cls(text, os.open(text, _OPEN_DIRECTORY))
+            os.makedirs(text, DIRECTORY_MODE, exist_ok=True)
+        layout = cls(text, os.open(text, OPEN_DIRECTORY), _Shared())
         try:
             layout._begin(create)
         except BaseException:
@@ -74,7 +89,11 @@ class Layout:
         return layout
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Let go of the directory and of the database."""
+        with self._shared.mutex:
+            if self._shared.database is not None:
+                self._shared.database.close()
+                self._shared.database = None
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
@@ -92,7 +111,7 @@ class Layout:
 
     # Blobs.
 
-    def ingest(self) -> FileIngest:
+    def ingest(self, ref: str | None = None) -> FileIngest:
         """See `ContentStore.ingest`."""
         waiting = self._directory(_INGEST, create=True)
         try:
@@ -100,14 +119,26 @@ class Layout:
         except BaseException:
             os.close(waiting)
             raise
-        return FileIngest(waiting, blobs)
+        if ref is None:
+            return ingests.new_ingest(waiting, blobs, self._record)
+        return ingests.resumable_ingest(waiting, blobs, self._record, ref)
 
-    def write(self, data: bytes, media_type: str) -> Descriptor:
+    def statuses(self) -> list[Status]:
+        """See `ContentStore.statuses`."""
+        with self.waiting() as waiting:
+            return ingests.statuses(waiting)
+
+    def abort(self, ref: str) -> None:
+        """See `ContentStore.abort`."""
+        with self.waiting() as waiting:
+            ingests.abort(waiting, ref)
+
+    def write(self, data: bytes, media_type: str, labels: Mapping[str, str] | None = None) -> Descriptor:
         """See `ContentStore.write`."""
         descriptor = Descriptor(media_type, Digest.of(data), len(data))
         with self.ingest() as ingest:
             ingest.write(data)
-            ingest.commit(descriptor.size, descriptor.digest)
+            ingest.commit(descriptor.size, descriptor.digest, labels)
         return descriptor
 
     def contains(self, digest: Digest) -> bool:
@@ -142,6 +173,100 @@ class Layout:
         with self._open_blob(digest) as blob:
             return Descriptor(media_type, digest, os.fstat(blob.fileno()).st_size)
 
+    def info(self, digest: Digest) -> Info:
+        """See `ContentStore.info`."""
+        with self._open_blob(digest) as blob:
+            found = os.fstat(blob.fileno())
+        created, labels = None, dict[str, str]()
+        if self.has_database():
+            with self.database().reading() as connection:
+                created, labels = records.created_ns(connection, digest), records.labels_of(connection, digest)
+        return Info(digest, found.st_size, found.st_mtime_ns if created is None else created, labels)
+
+    def update_labels(self, digest: Digest, labels: Mapping[str, str]) -> None:
+        """See `ContentStore.update_labels`."""
+        with self._open_blob(digest) as blob:
+            self._record(digest, os.fstat(blob.fileno()).st_size, labels)
+
+    def walk(self) -> Iterator[Digest]:
+        """See `ContentStore.walk`."""
+        try:
+            blobs = self._directory(_BLOBS, _ALGORITHM, create=False)
+        except FileNotFoundError:
+            return
+        try:
+            names = os.listdir(blobs)
+        finally:
+            os.close(blobs)
+        for name in names:
+            # What has another name is no blob of ours.
+            with contextlib.suppress(DocumentError):
+                yield Digest(f"{_ALGORITHM}:{name}")
+
+    def delete(self, digest: Digest) -> None:
+        """See `ContentStore.delete`."""
+        with self.set_aside() as set_aside, self.database().transaction() as connection:
+            records.forget(connection, digest)
+            if not set_aside(digest):
+                raise NotFoundError(f"{self._path}: no blob {digest}")
+
+    @contextlib.contextmanager
+    def set_aside(self) -> Iterator[Callable[[Digest], bool]]:
+        """What moves blobs out of sight at once, and removes them when the block ends; it answers whether there was one."""
+        blobs = self._directory(_BLOBS, _ALGORITHM, create=True)
+        try:
+            with self.waiting() as waiting:
+                aside: list[str] = []
+
+                def move(digest: Digest) -> bool:
+                    name = workspace.adopt(waiting, blobs, digest.hex)
+                    if name is not None:
+                        aside.append(name)
+                    return name is not None
+
+                try:
+                    yield move
+                finally:
+                    for name in aside:
+                        workspace.discard(waiting, name)
+        finally:
+            os.close(blobs)
+
+    # What the files cannot say.
+
+    def database(self) -> Database:
+        """The database beside the files, made when it is missing."""
+        with self._shared.mutex:
+            if self._shared.database is None:
+                from ocidiff.metadata import Database
+
+                self._shared.database = Database.open(os.path.join(os.path.abspath(self._path), _DATABASE))
+            return self._shared.database
+
+    def has_database(self) -> bool:
+        """Whether there is a database already."""
+        return self._shared.database is not None or os.path.exists(os.path.join(self._path, _DATABASE))
+
+    def under(self, lease_id: str) -> Self:
+        """The same layout, for work under a lease: what is written through it stays until the lease ends."""
+        return type(self)(self._path, self._root, self._shared, lease_id)
+
+    @property
+    def lease_id(self) -> str | None:
+        """The lease that this layout works under."""
+        return self._lease_id
+
+    @property
+    def waiting_path(self) -> str:
+        """Absolute path of the directory `ingest/`."""
+        return os.path.join(os.path.abspath(self._path), _INGEST)
+
+    def protect(self, digest: Digest) -> None:
+        """Keep a blob, and what it refers to, for as long as the lease of this layout lasts."""
+        if self._lease_id is not None:
+            with self.database().transaction() as connection:
+                protect(connection, self._lease_id, CONTENT, digest)
+
     # Names.
 
     def index(self) -> Index:
@@ -175,10 +300,15 @@ class Layout:
     @contextlib.contextmanager
     def temporary_directory(self) -> Iterator[str]:
         """The path of a private directory beside the blobs; removed at the end, whatever happens."""
+        with self.waiting() as waiting, workspace.directory(waiting) as name:
+            yield os.path.join(self._path, _INGEST, name)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[int]:
+        """Descriptor of the directory `ingest/`, for what is on its way in or out."""
         waiting = self._directory(_INGEST, create=True)
         try:
-            with workspace.directory(waiting) as name:
-                yield os.path.join(self._path, _INGEST, name)
+            yield waiting
         finally:
             os.close(waiting)
 
@@ -197,7 +327,7 @@ class Layout:
         except FileNotFoundError:
             return
         try:
-            workspace.sweep(waiting)
+            workspace.sweep(waiting, keep=ingests.is_resumable)
         finally:
             os.close(waiting)
 
@@ -224,7 +354,19 @@ class Layout:
             before = self.index()
             after = change(before)
             if after != before:
+                self._mirror(after)
                 self._replace(_INDEX, after.encode())
+
+    def _mirror(self, index: Index) -> None:
+        """Keep the entries of the index in the database too, from which a damaged index can be made again."""
+        rows = [
+            (position, entry.annotations.get(REF_NAME), json.dumps(entry.document()))
+            for position, entry in enumerate(index.manifests)
+        ]
+        with self.database().transaction() as connection:
+            if connection.execute("SELECT * FROM image ORDER BY position").fetchall() != rows:
+                connection.execute("DELETE FROM image")
+                connection.executemany("INSERT INTO image VALUES (?, ?, ?)", rows)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -238,8 +380,7 @@ class Layout:
 
     def _replace(self, name: str, data: bytes) -> None:
         """Replace a file of the layout whole: readers see the old or the new one, also after a power failure."""
-        waiting = self._directory(_INGEST, create=True)
-        try:
+        with self.waiting() as waiting:
             temporary, file = workspace.create_file(waiting)
             try:
                 with os.fdopen(file, "wb", closefd=False) as stream:
@@ -253,12 +394,10 @@ class Layout:
                 raise
             finally:
                 os.close(file)
-        finally:
-            os.close(waiting)
         os.fsync(self._root)
 
     def _read(self, name: str) -> bytes:
-        with self._open_regular(name, self._root, f"{self._path}/{name}") as file:
+        with open_regular(name, self._root, f"{self._path}/{name}") as file:
             # One byte more than allowed, for the parser to refuse.
             return file.read(MAX_DOCUMENT_BYTES + 1)
 
@@ -266,34 +405,15 @@ class Layout:
         try:
             blobs = self._directory(_BLOBS, _ALGORITHM, create=False)
             try:
-                return self._open_regular(digest.hex, blobs, f"{self._path}/{_BLOBS}/{_ALGORITHM}/{digest.hex}")
+                return open_regular(digest.hex, blobs, f"{self._path}/{_BLOBS}/{_ALGORITHM}/{digest.hex}")
             finally:
                 os.close(blobs)
         except FileNotFoundError:
             raise NotFoundError(f"{self._path}: no blob {digest}") from None
 
-    def _open_regular(self, name: str, parent: int, path: str) -> BinaryIO:
-        try:
-            file = os.open(name, _OPEN_FILE, dir_fd=parent)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            os.close(file)
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        return os.fdopen(file, "rb")
+    def _record(self, digest: Digest, size: int, labels: Mapping[str, str] | None) -> None:
+        with self.database().transaction() as connection:
+            records.record(connection, digest, size, labels, self._lease_id)
 
     def _directory(self, *names: str, create: bool) -> int:
-        """A directory of the layout, as a descriptor; a symlink in its place is an error."""
-        current = os.dup(self._root)
-        for name in names:
-            parent = current
-            try:
-                if create:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(name, _DIRECTORY_MODE, dir_fd=parent)
-                current = os.open(name, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, "/".join((self._path, *names))) from None
-            finally:
-                os.close(parent)
-        return current
+        return open_directory(self._root, self._path, *names, create=create)

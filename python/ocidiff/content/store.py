@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Final, Protocol, Self
 
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 
+# What labels say, as containerd has it: of a layer, what it is uncompressed; of any blob, what it needs.
+LABEL_UNCOMPRESSED: Final = "containerd.io/uncompressed"
+LABEL_REFERS_CONTENT: Final = "containerd.io/gc.ref.content"
+LABEL_REFERS_SNAPSHOT: Final = "containerd.io/gc.ref.snapshot"
+LABEL_ROOT: Final = "containerd.io/gc.root"
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a store knows of a blob without reading it.
+
+    Attributes:
+        digest: Its name.
+        size: Its length in bytes.
+        created_ns: When it became visible, nanoseconds since 1970.
+        labels: What was said of it.
+    """
+
+    digest: Digest
+    size: int
+    created_ns: int
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """An ingest that can be resumed.
+
+    Attributes:
+        ref: What its writer calls it.
+        offset: Bytes it has.
+        started_ns, updated_ns: When it was begun and last written to, nanoseconds since 1970.
+    """
+
+    ref: str
+    offset: int
+    started_ns: int
+    updated_ns: int
+
 
 class Ingest(Protocol):
-    """A blob that is being written. Leaving its `with` block without `commit` drops it."""
+    """A blob that is being written.
+
+    Leaving its `with` block without `commit` drops it. One with a ref is kept instead, also when its writer dies, for
+    whoever asks for that ref next.
+    """
+
+    @property
+    def offset(self) -> int:
+        """Bytes it has: what comes next belongs there."""
+        ...
 
     def fileno(self) -> int:
         """File descriptor that takes the bytes, for writers which hash and count themselves."""
@@ -20,12 +70,13 @@ class Ingest(Protocol):
         """Append all of `data`."""
         ...
 
-    def commit(self, size: int, digest: Digest) -> None:
-        """Make the blob visible, once it is on disk. A blob that is there already is a success.
+    def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:
+        """Make the blob visible, once it is on disk. A blob that is there already is a success, and gets the labels too.
 
         Args:
             size: Its length in bytes.
             digest: Its digest.
+            labels: What is said of it, in addition to what was said before.
 
         Raises:
             DigestMismatchError: Another number of bytes, or (where they came through `write`) other bytes were written.
@@ -42,11 +93,28 @@ class Ingest(Protocol):
 class ContentStore(Protocol):
     """Where blobs live."""
 
-    def ingest(self) -> Ingest:
-        """A new blob to be written."""
+    def ingest(self, ref: str | None = None) -> Ingest:
+        """A new blob to be written, or the one that was begun under `ref`.
+
+        Raises:
+            BusyError: Somebody is writing to that ref.
+        """
         ...
 
-    def write(self, data: bytes, media_type: str) -> Descriptor:
+    def statuses(self) -> list[Status]:
+        """The ingests with a ref."""
+        ...
+
+    def abort(self, ref: str) -> None:
+        """Drop what was begun under `ref`.
+
+        Raises:
+            NotFoundError: Nothing was.
+            BusyError: Somebody is writing to it.
+        """
+        ...
+
+    def write(self, data: bytes, media_type: str, labels: Mapping[str, str] | None = None) -> Descriptor:
         """Store a small blob, and describe it."""
         ...
 
@@ -70,5 +138,34 @@ class ContentStore(Protocol):
             NotFoundError: There is no such blob.
             DigestMismatchError: It has another length or other bytes.
             DocumentError: It is too large to be a document.
+        """
+        ...
+
+    def info(self, digest: Digest) -> Info:
+        """What is known of a blob.
+
+        Raises:
+            NotFoundError: There is no such blob.
+        """
+        ...
+
+    def update_labels(self, digest: Digest, labels: Mapping[str, str]) -> None:
+        """Say more of a blob; an empty value takes a label away.
+
+        Raises:
+            NotFoundError: There is no such blob.
+            UsageError: A label is longer than 4096 bytes.
+        """
+        ...
+
+    def walk(self) -> Iterator[Digest]:
+        """The digests of all blobs, in no order."""
+        ...
+
+    def delete(self, digest: Digest) -> None:
+        """Remove a blob, whatever may need it: collecting garbage is the safe way.
+
+        Raises:
+            NotFoundError: There is no such blob.
         """
         ...

@@ -10,7 +10,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,9 +28,8 @@ def create_file(parent: int) -> tuple[str, int]:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def directory(parent: int) -> Iterator[str]:
-    """The name of a new private directory in the directory `parent`; removed with all it holds at the end."""
+def create_directory(parent: int) -> tuple[str, int]:
+    """The name and the locked descriptor of a new private directory in the directory `parent`."""
     while True:
         name = secrets.token_hex(16)
         os.mkdir(name, _SEARCHABLE, dir_fd=parent)
@@ -39,23 +38,49 @@ def directory(parent: int) -> Iterator[str]:
         except FileNotFoundError:
             continue
         if _lock_new(descriptor):
-            break
+            return name, descriptor
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def directory(parent: int) -> Iterator[str]:
+    """The name of a new private directory in the directory `parent`; removed with all it holds at the end."""
+    name, descriptor = create_directory(parent)
     try:
         yield name
     finally:
         try:
-            _remove(parent, name, descriptor)
+            remove(parent, name, descriptor)
         finally:
             os.close(descriptor)
 
 
-def sweep(parent: int) -> None:
-    """Remove what dead processes left in the directory `parent`."""
+def adopt(parent: int, source: int, name: str) -> str | None:
+    """Move a file or directory out of sight, into the directory `parent`, where `sweep` finds it; its name there.
+
+    None when it is gone already. Nothing is removed yet, so that this is quick however much it holds.
+    """
+    aside = secrets.token_hex(16)
+    try:
+        os.rename(name, aside, src_dir_fd=source, dst_dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    return aside
+
+
+def discard(parent: int, name: str) -> None:
+    """Remove what `adopt` has moved into the directory `parent`; a sweep may have been faster."""
+    with contextlib.suppress(FileNotFoundError):
+        _sweep_one(parent, name)
+
+
+def sweep(parent: int, keep: Callable[[str], bool] = lambda _: False) -> None:
+    """Remove what dead processes left in the directory `parent`, but for the names to `keep`."""
     for name in os.listdir(parent):
         # Gone in the meantime, or of another user.
         with contextlib.suppress(FileNotFoundError, PermissionError):
-            _sweep_one(parent, name)
+            if not keep(name):
+                _sweep_one(parent, name)
 
 
 def clear(directory: int) -> None:
@@ -74,7 +99,8 @@ def clear(directory: int) -> None:
                 _flatten(directory, name)
 
 
-def _remove(parent: int, name: str, directory: int) -> None:
+def remove(parent: int, name: str, directory: int) -> None:
+    """Remove a private directory, given by name and descriptor, with all it holds."""
     # What was written into it may have changed its mode.
     os.fchmod(directory, _SEARCHABLE)
     clear(directory)
@@ -117,7 +143,7 @@ def _sweep_one(parent: int, name: str) -> None:
         except BlockingIOError:
             return
         if stat.S_ISDIR(info.st_mode):
-            _remove(parent, name, descriptor)
+            remove(parent, name, descriptor)
         else:
             os.unlink(name, dir_fd=parent)
     finally:

@@ -256,6 +256,7 @@ def test_a_failing_system_leaves_the_store_as_it_was(layout: Layout, step: str, 
 
 
 def test_bytes_are_on_disk_before_they_have_a_name(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout.database()
     steps: list[str] = []
 
     def record(name: str) -> None:

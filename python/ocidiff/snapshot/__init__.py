@@ -1,0 +1,1 @@
+"""Where trees live: what a snapshotter promises, and the two that keep them in a store."""

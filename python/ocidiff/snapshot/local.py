@@ -1,0 +1,293 @@
+"""The snapshotter of a store: rows in its database, a numbered directory each, and a driver that says what is in them.
+
+    snapshots/ID/fs      the tree, or what was changed
+    snapshots/ID/work    what overlayfs needs beside it
+
+Law: a directory without a row is rubbish and is swept; a row without its directory is a fault. Therefore a new directory is
+complete before its row is, and a row is gone before its directory is.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ocidiff.content import workspace
+from ocidiff.content.files import OPEN_DIRECTORY
+from ocidiff.content.layout import Layout
+from ocidiff.errors import AlreadyExistsError, InUseError, UsageError
+from ocidiff.lease import boot_id, protect, snapshots_of
+from ocidiff.snapshot import rows
+from ocidiff.snapshot.mount import Mount, sync_file_system
+from ocidiff.snapshot.rows import Row
+from ocidiff.snapshot.snapshotter import Kind, Snapshot, Usage
+
+if TYPE_CHECKING:
+    import sqlite3
+
+# Snapshots of a call begin so; they end with its lease.
+TEMPORARY: Final = ("extract-", "view-")
+
+# Within the directory of a snapshot.
+TREE: Final = "fs"
+
+_TREES: Final = "snapshots"
+# Programs in there may have any rights: only who may use them all may reach them.
+_MODE: Final = 0o700
+
+
+class Driver(Protocol):
+    """What is in the directory of a snapshot."""
+
+    @property
+    def name(self) -> str:
+        """What the snapshots of this driver are filed under."""
+        ...
+
+    def fill(self, directory: str, parents: Sequence[str], kind: Kind) -> None:
+        """Make what a new snapshot has.
+
+        Args:
+            directory: Its directory, which is empty.
+            parents: The trees of its parents, the nearest first.
+            kind: Active or view.
+        """
+        ...
+
+    def mounts(self, directory: str, parents: Sequence[str], kind: Kind) -> tuple[Mount, ...]:
+        """How to mount a snapshot; a committed one is mounted as a view of it would be."""
+        ...
+
+    def settle(self, directory: str) -> None:
+        """Remove what only an active snapshot needs."""
+        ...
+
+
+class LocalSnapshotter:
+    """A `Snapshotter` in a store.
+
+    Args:
+        layout: The store; under a lease, where new snapshots shall be kept by it.
+        driver: What is in the directories.
+    """
+
+    def __init__(self, layout: Layout, driver: Driver) -> None:
+        self._layout = layout
+        self._driver = driver
+        self._root = os.path.join(os.path.abspath(layout.path), _TREES)
+
+    @property
+    def name(self) -> str:
+        """See `Snapshotter.name`."""
+        return self._driver.name
+
+    def prepare(self, key: str, parent: str | None, labels: Mapping[str, str] | None = None) -> tuple[Mount, ...]:
+        """See `Snapshotter.prepare`."""
+        return self._make(key, parent, Kind.ACTIVE, labels)
+
+    def view(self, key: str, parent: str | None, labels: Mapping[str, str] | None = None) -> tuple[Mount, ...]:
+        """See `Snapshotter.view`."""
+        return self._make(key, parent, Kind.VIEW, labels)
+
+    def commit(self, name: str, key: str, labels: Mapping[str, str] | None = None) -> None:
+        """See `Snapshotter.commit`."""
+        _check_key(name)
+        active = self._row(key)
+        if active.kind is not Kind.ACTIVE:
+            raise UsageError(f"snapshot {key}: is {active.kind}, and only an active one is committed")
+        self._driver.settle(self._directory(active.id))
+        with self._layout.database().transaction() as connection:
+            row = rows.require(connection, self.name, key)
+            if rows.find(connection, self.name, name) is not None:
+                raise AlreadyExistsError(f"snapshot {name}: is there already")
+            if rows.container_of(connection, row.id) is not None:
+                raise InUseError(f"snapshot {key}: a working container uses it")
+            rows.commit(connection, row.id, name, boot_id())
+            rows.set_labels(connection, row.id, labels)
+            self._protect(connection, name)
+
+    def mounts(self, key: str) -> tuple[Mount, ...]:
+        """See `Snapshotter.mounts`."""
+        with self._layout.database().reading() as connection:
+            row = rows.require(connection, self.name, key)
+            if row.kind is Kind.COMMITTED:
+                raise UsageError(f"snapshot {key}: is committed; a view of it can be mounted")
+            return self._mounts(connection, row)
+
+    def committed_mounts(self, name: str) -> tuple[Mount, ...]:
+        """How to read a committed snapshot, for who keeps it in place meanwhile."""
+        with self._layout.database().reading() as connection:
+            return self._mounts(connection, rows.require(connection, self.name, name))
+
+    def stat(self, key: str) -> Snapshot:
+        """See `Snapshotter.stat`."""
+        with self._layout.database().reading() as connection:
+            return rows.snapshot(connection, rows.require(connection, self.name, key))
+
+    def usage(self, key: str) -> Usage:
+        """See `Snapshotter.usage`."""
+        return disk_usage(self.tree(key))
+
+    def walk(self) -> Iterator[Snapshot]:
+        """See `Snapshotter.walk`."""
+        with self._layout.database().reading() as connection:
+            found = [rows.snapshot(connection, row) for row in rows.walk(connection, self.name)]
+        yield from found
+
+    def remove(self, key: str) -> None:
+        """See `Snapshotter.remove`."""
+        with self._layout.database().transaction() as connection:
+            row = rows.require(connection, self.name, key)
+            rows.delete(connection, row)
+        self.discard([row.id])
+
+    def update_labels(self, key: str, labels: Mapping[str, str]) -> None:
+        """Say more of a snapshot; an empty value takes a label away."""
+        with self._layout.database().transaction() as connection:
+            rows.set_labels(connection, rows.require(connection, self.name, key).id, labels)
+
+    def tree(self, key: str) -> str:
+        """Path of what a snapshot itself holds: its tree, or what it changes."""
+        return os.path.join(self._directory(self._row(key).id), TREE)
+
+    def lineage(self, key: str) -> list[str]:
+        """Paths of what the snapshot and its parents hold, the nearest first."""
+        with self._layout.database().reading() as connection:
+            row = rows.require(connection, self.name, key)
+            return [os.path.join(self._directory(row.id), TREE), *self._parents(connection, row)]
+
+    def make_durable(self, name: str) -> None:
+        """Have a committed snapshot and its parents on disk, before something is built on them that cannot be made again."""
+        with self._layout.database().reading() as connection:
+            unsynced = [row.id for row in rows.ancestry(connection, self.name, name) if row.unsynced_boot_id is not None]
+        if unsynced:
+            sync_file_system(self._root)
+            with self._layout.database().transaction(durable=True) as connection:
+                rows.mark_synced(connection, unsynced)
+
+    def discard(self, ids: Sequence[int]) -> None:
+        """Remove the directories of rows that are gone."""
+        with _open_trees(self._layout) as trees, self._layout.waiting() as waiting:
+            aside = [workspace.adopt(waiting, trees, str(number)) for number in ids]
+            for name in filter(None, aside):
+                workspace.discard(waiting, name)
+
+    def _make(self, key: str, parent: str | None, kind: Kind, labels: Mapping[str, str] | None) -> tuple[Mount, ...]:
+        _check_key(key)
+        if parent is not None and not key.startswith(TEMPORARY):
+            self.make_durable(parent)
+        with self._layout.database().reading() as connection:
+            if rows.find(connection, self.name, key) is not None:
+                raise AlreadyExistsError(f"snapshot {key}: is there already")
+            above = [] if parent is None else self._committed(connection, parent)
+        with _open_trees(self._layout) as trees, self._layout.waiting() as waiting:
+            name, directory = workspace.create_directory(waiting)
+            try:
+                self._driver.fill(os.path.join(self._layout.waiting_path, name), above, kind)
+                with self._layout.database().transaction() as connection:
+                    if rows.find(connection, self.name, key) is not None:
+                        raise AlreadyExistsError(f"snapshot {key}: is there already")
+                    parent_row = None if parent is None else rows.require(connection, self.name, parent)
+                    now = time.time_ns()
+                    number = rows.insert(connection, self.name, key, kind, parent_row, now)
+                    rows.set_labels(connection, number, labels)
+                    self._protect(connection, key)
+                    # Left by a process that died before its row was there.
+                    workspace.adopt(waiting, trees, str(number))
+                    os.rename(name, str(number), src_dir_fd=waiting, dst_dir_fd=trees)
+                    row = rows.require(connection, self.name, key)
+                    mounts = self._mounts(connection, row)
+            except BaseException:
+                self._undo(waiting, name, directory)
+                raise
+            finally:
+                os.close(directory)
+        return mounts
+
+    def _undo(self, waiting: int, name: str, directory: int) -> None:
+        try:
+            os.stat(name, dir_fd=waiting)
+        except FileNotFoundError:
+            # It has its place already, and goes from there unless the row was kept nevertheless.
+            sweep(self._layout)
+        else:
+            workspace.remove(waiting, name, directory)
+
+    def _protect(self, connection: sqlite3.Connection, key: str) -> None:
+        if self._layout.lease_id is not None:
+            protect(connection, self._layout.lease_id, snapshots_of(self.name), key)
+
+    def _row(self, key: str) -> Row:
+        with self._layout.database().reading() as connection:
+            return rows.require(connection, self.name, key)
+
+    def _committed(self, connection: sqlite3.Connection, name: str) -> list[str]:
+        """The trees of a parent and of its parents, the nearest first."""
+        row = rows.require(connection, self.name, name)
+        if row.kind is not Kind.COMMITTED:
+            raise UsageError(f"snapshot {name}: is {row.kind}, and only a committed one is a parent")
+        return [os.path.join(self._directory(row.id), TREE), *self._parents(connection, row)]
+
+    def _parents(self, connection: sqlite3.Connection, row: Row) -> list[str]:
+        return [os.path.join(self._directory(number), TREE) for number in rows.parents(connection, row.id)]
+
+    def _mounts(self, connection: sqlite3.Connection, row: Row) -> tuple[Mount, ...]:
+        return self._driver.mounts(self._directory(row.id), self._parents(connection, row), row.kind)
+
+    def _directory(self, number: int) -> str:
+        return os.path.join(self._root, str(number))
+
+
+def sweep(layout: Layout) -> None:
+    """Remove the directories that have no row: what processes left that died between the two."""
+    with _open_trees(layout) as trees, layout.waiting() as waiting:
+        # Nobody makes a directory visible meanwhile.
+        with layout.database().transaction() as connection:
+            known = {row.id for row in rows.walk(connection)}
+            orphans = [name for name in os.listdir(trees) if not (name.isdigit() and int(name) in known)]
+            aside = [workspace.adopt(waiting, trees, name) for name in orphans]
+        for name in filter(None, aside):
+            workspace.discard(waiting, name)
+
+
+def present_ids(layout: Layout) -> set[int]:
+    """The numbers of all directories that are there."""
+    with _open_trees(layout) as trees:
+        return {int(name) for name in os.listdir(trees) if name.isdigit()}
+
+
+def disk_usage(path: str) -> Usage:
+    """What a tree takes on disk."""
+    sizes: dict[tuple[int, int], int] = {}
+    waiting = [path]
+    info = os.lstat(path)
+    sizes[info.st_dev, info.st_ino] = info.st_blocks
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                info = entry.stat(follow_symlinks=False)
+                sizes[info.st_dev, info.st_ino] = info.st_blocks
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+    # In units of 512 bytes, whatever the file system's own are.
+    return Usage(sum(sizes.values()) * 512, len(sizes))
+
+
+@contextmanager
+def _open_trees(layout: Layout) -> Iterator[int]:
+    path = os.path.join(layout.path, _TREES)
+    with suppress(FileExistsError):
+        os.mkdir(path, _MODE)
+    descriptor = os.open(path, OPEN_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_key(key: str) -> None:
+    if not 0 < len(key) <= 1024 or not key.isprintable():
+        raise UsageError(f"snapshot {key[:100]!r}: takes 1 to 1024 printable characters")

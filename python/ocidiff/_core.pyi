@@ -7,7 +7,7 @@ cancels, an exception cancels and is raised again. No thread outlives a call.
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
-__all__ = ["ChangeStream", "__version__", "apply_layer", "write_layer"]
+__all__ = ["ChangeStream", "__version__", "apply_layer", "measure_layer", "write_layer"]
 
 _Poll: TypeAlias = Callable[[int, int, int], bool]
 
@@ -38,6 +38,9 @@ def apply_layer(
     poll: _Poll | None,
 ) -> tuple[str, int, str, int, int, int, dict[str, int]]:
     """(digest, size, diff_id, uncompressed_size, entries, whiteouts, skipped)."""
+
+def measure_layer(source: int, *, poll: _Poll | None) -> tuple[str, int, str, int]:
+    """(digest, size, diff_id, uncompressed_size)."""
 
 @final
 class ChangeStream:

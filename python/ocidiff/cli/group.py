@@ -14,7 +14,12 @@ from ocidiff.cli.options import Settings, common
 from ocidiff.cli.streams import complain, reason
 from ocidiff.errors import UsageError
 
-_COMMANDS: Final = ("diff", "changes", "apply", "commit", "unpack", "images", "inspect")
+_COMMANDS: Final = (
+    *("diff", "changes", "apply"),
+    *("commit", "create", "mount", "umount", "ps", "rm"),
+    *("unpack", "images", "inspect", "history", "tag", "rmi"),
+    *("gc", "verify"),
+)
 _FAILED: Final = 1
 _WRONG_USAGE: Final = 2
 

@@ -124,6 +124,16 @@ engine_option: Final = click.option(
     help="Who does the work.  [default: $OCIDIFF_ENGINE, else the fastest there is]",
 )
 
+lease_option: Final = click.option(
+    "--lease",
+    "lease_seconds",
+    type=click.FloatRange(min=1),
+    default=3600,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long others keep what this call writes, should it die unseen; renewed while it lives.",
+)
+
 
 def comparison_options(command: _Command) -> _Command:
     """By which rules two trees are compared, and by whom."""

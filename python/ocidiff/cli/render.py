@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from ocidiff.image.container import Container
 from ocidiff.image.image import Image
 from ocidiff.layer.layer import ApplySummary, Layer
+from ocidiff.oci.timestamp import timestamp
 
 _SURROGATES = range(0xDC80, 0xDD00)
 
@@ -79,6 +81,19 @@ def image_document(image: Image) -> Mapping[str, object]:
         "configDigest": image.config_digest,
         "layer": image.layer and layer_document(image.layer),
         "seconds": round(image.seconds, 6),
+    }
+
+
+def container_document(container: Container) -> Mapping[str, object]:
+    """The JSON object that stands for a working container."""
+    return {
+        "name": container.name,
+        "image": container.image,
+        "manifestDigest": container.manifest.digest,
+        "created": timestamp(container.created_ns),
+        "driver": container.driver,
+        "snapshot": container.snapshot,
+        "mountPoint": container.mount_point,
     }
 
 

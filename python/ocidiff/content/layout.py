@@ -4,6 +4,7 @@
     index.json      descriptors of the images, named by an annotation; replaced whole, under the lock of `index.lock`
     blobs/sha256/   the blobs
     ingest/         blobs and trees on their way in or out, swept when their process is dead
+    damaged/        what `verify` took out of the way
     ocidiff.db      what the files cannot say: see `metadata`
 
 Spec: image-spec image-layout.md.
@@ -16,6 +17,7 @@ import fcntl
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -42,6 +44,7 @@ REF_NAME: Final = "org.opencontainers.image.ref.name"
 _VERSION: Final = "1.0.0"
 _MARKER, _INDEX, _LOCK, _INGEST, _BLOBS = "oci-layout", "index.json", "index.lock", "ingest", "blobs"
 _DATABASE: Final = "ocidiff.db"
+_DAMAGED: Final = "damaged"
 _OWN: Final = frozenset({_INDEX, _LOCK, _INGEST, _BLOBS})
 _ALGORITHM: Final = "sha256"
 # Other users read the layout.
@@ -232,6 +235,23 @@ class Layout:
         finally:
             os.close(blobs)
 
+    def move_to_damaged(self, digest: Digest) -> None:
+        """Take a blob that is not what its name says out of the way, into `damaged/`."""
+        with self._damaged() as damaged:
+            blobs = self._directory(_BLOBS, _ALGORITHM, create=False)
+            try:
+                os.rename(digest.hex, digest.hex, src_dir_fd=blobs, dst_dir_fd=damaged)
+                os.fsync(blobs)
+            finally:
+                os.close(blobs)
+
+    def forget_missing(self) -> None:
+        """Drop the records of blobs that never came, or that another tool removed."""
+        with self.database().transaction() as connection:
+            for digest in records.unprotected(connection):
+                if not self.contains(digest):
+                    records.forget(connection, digest)
+
     # What the files cannot say.
 
     def database(self) -> Database:
@@ -296,6 +316,32 @@ class Layout:
             return replace(index, manifests=(*others, named))
 
         self._update_index(change)
+
+    def drop_entry(self, descriptor: Descriptor) -> None:
+        """Remove the entries of the index that are this descriptor, name and all. On disk when this returns."""
+        self._update_index(
+            lambda index: replace(index, manifests=tuple(entry for entry in index.manifests if entry != descriptor))
+        )
+
+    def mirror_index(self) -> None:
+        """Note in the database what other tools have written into the index.
+
+        Raises:
+            DocumentError, FileNotFoundError: The index is damaged or missing.
+        """
+        with self._locked():
+            self._mirror(self.index())
+
+    def restore_index(self) -> None:
+        """Make the index anew from what the database has of it; a damaged one is kept in `damaged/`."""
+        with self._locked():
+            with self.database().reading() as connection:
+                rows = connection.execute("SELECT descriptor FROM image ORDER BY position").fetchall()
+            where = f"{self._path}/{_DATABASE}"
+            entries = tuple(Descriptor.parse(parse_object(str(row[0]).encode(), where), where) for row in rows)
+            with self._damaged() as damaged, contextlib.suppress(FileNotFoundError):
+                os.link(_INDEX, f"{_INDEX}.{time.time_ns()}", src_dir_fd=self._root, dst_dir_fd=damaged)
+            self._replace(_INDEX, Index(entries).encode())
 
     @contextlib.contextmanager
     def temporary_directory(self) -> Iterator[str]:
@@ -414,6 +460,14 @@ class Layout:
     def _record(self, digest: Digest, size: int, labels: Mapping[str, str] | None) -> None:
         with self.database().transaction() as connection:
             records.record(connection, digest, size, labels, self._lease_id)
+
+    @contextlib.contextmanager
+    def _damaged(self) -> Iterator[int]:
+        damaged = self._directory(_DAMAGED, create=True)
+        try:
+            yield damaged
+        finally:
+            os.close(damaged)
 
     def _directory(self, *names: str, create: bool) -> int:
         return open_directory(self._root, self._path, *names, create=create)

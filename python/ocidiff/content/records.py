@@ -56,6 +56,16 @@ def created_ns(connection: sqlite3.Connection, digest: Digest) -> int | None:
     return None if row is None else int(row[0])
 
 
+def unprotected(connection: sqlite3.Connection) -> list[Digest]:
+    """The recorded blobs that no lease holds: no writer is about to bring them."""
+    query = """
+        SELECT digest FROM content WHERE NOT EXISTS (
+            SELECT 1 FROM lease_resource WHERE type = ? AND key = digest
+        )
+    """
+    return [Digest(found[0]) for found in connection.execute(query, (CONTENT,))]
+
+
 def forget(connection: sqlite3.Connection, digest: Digest) -> None:
     """Drop the record of a blob and its labels."""
     connection.execute("DELETE FROM content WHERE digest = ?", (digest,))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.content.layout import Layout
-from ocidiff.content.store import ContentStore
+from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_UNCOMPRESSED, ContentStore
 from ocidiff.image import mutate
 from ocidiff.image.image import Image
 from ocidiff.image.unpack import apply_layers, check_layers
@@ -20,6 +20,7 @@ from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import ApplyOptions, Layer, LayerOptions, Monitor
 from ocidiff.oci import media_type
 from ocidiff.oci.config import History, ImageConfig
+from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import timestamp
 
@@ -87,7 +88,7 @@ def commit(
         config = mutate.without_history(config)
     config_descriptor = content.write(config.encode(), media_type.CONFIG)
     manifest = mutate.extend_manifest(None if base is None else base.manifest, config_descriptor, layer)
-    descriptor = content.write(manifest.encode(), media_type.MANIFEST)
+    descriptor = content.write(manifest.encode(), media_type.MANIFEST, _references(manifest))
     return Image(name, descriptor, manifest, config, layer, time.monotonic() - started)
 
 
@@ -117,8 +118,14 @@ def _store_layer(
         layer = write_layer(engine, lower, upper, ingest.fileno(), options=options, monitor=monitor)
         if layer.empty:
             return None
-        ingest.commit(layer.descriptor.size, layer.descriptor.digest)
+        ingest.commit(layer.descriptor.size, layer.descriptor.digest, {LABEL_UNCOMPRESSED: layer.diff_id})
         return layer
+
+
+def _references(manifest: Manifest) -> dict[str, str]:
+    """What a manifest needs, as labels, for collectors that read no documents. Spec: commit-semantics section 7."""
+    layers = {f"{LABEL_REFERS_CONTENT}.l.{number}": layer.digest for number, layer in enumerate(manifest.layers)}
+    return {f"{LABEL_REFERS_CONTENT}.config": manifest.config.digest, **layers}
 
 
 def _entry(step: Step, base: ImageConfig, source_date_epoch: int | None) -> History:

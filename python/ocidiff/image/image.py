@@ -93,6 +93,30 @@ def read_image(content: ContentStore, name: str, descriptor: Descriptor, platfor
     return _read_single(content, name, candidates[best][1])
 
 
+def images_of(content: ContentStore, name: str, descriptor: Descriptor) -> Iterator[Image]:
+    """All images that a descriptor leads to, also those that no platform is said of; errors as in `read_image`.
+
+    Members of an index that are not there are passed over: an image may be kept for some platforms only.
+    """
+    yield from _images_of(content, name, descriptor, {descriptor.digest})
+
+
+def _images_of(
+    content: ContentStore, name: str, descriptor: Descriptor, seen: set[Digest], depth: int = 1
+) -> Iterator[Image]:
+    if descriptor.media_type not in media_type.INDEXES:
+        yield _read_single(content, name, descriptor)
+        return
+    if depth > _MAX_INDEX_DEPTH:
+        raise DocumentError(f"{name}: indexes nest more than {_MAX_INDEX_DEPTH} deep")
+    where = f"index {descriptor.digest}"
+    for entry in Index.parse(content.read(descriptor), descriptor.media_type, where).manifests:
+        known = entry.media_type in media_type.INDEXES or entry.media_type in media_type.MANIFESTS
+        if known and entry.digest not in seen and content.contains(entry.digest):
+            seen.add(entry.digest)
+            yield from _images_of(content, name, entry, seen, depth + 1)
+
+
 def _read_single(content: ContentStore, name: str, descriptor: Descriptor) -> Image:
     if descriptor.media_type not in media_type.MANIFESTS:
         raise UnsupportedError(f"{name}: media type {descriptor.media_type!r} is no image")

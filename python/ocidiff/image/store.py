@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
@@ -14,25 +15,29 @@ from ocidiff.content.layout import REF_NAME, Layout
 from ocidiff.errors import (
     DigestMismatchError,
     DocumentError,
+    InUseError,
     NotFoundError,
     UnsupportedError,
     UsageError,
 )
+from ocidiff.gc import Collected, collect, sweep_leftovers
 from ocidiff.image import commit as commit_tree
+from ocidiff.image import lookup
 from ocidiff.image import unpack as unpack_tree
+from ocidiff.image.container import Container, Containers
 from ocidiff.image.image import Image, ImageRecord, read_image
 from ocidiff.image.reference import Reference
+from ocidiff.image.verify import Verified, verify
 from ocidiff.layer.differ import SCRATCH, Tree, layer_options, lower_path, tree_path
 from ocidiff.layer.engine import Engine, select_engine
 from ocidiff.layer.layer import ApplyOptions, Cancellation, Compression, Monitor, Profile, ProgressCallback
-from ocidiff.oci import media_type
+from ocidiff.lease import DEFAULT_LEASE_SECONDS, Leases
+from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.digest import Digest
-from ocidiff.oci.encoding import parse_object
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import is_timestamp
 
-_KINDS: Final = media_type.MANIFESTS | media_type.INDEXES
+_NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class Store:
@@ -40,6 +45,7 @@ class Store:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._containers = Containers(layout)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, create: bool = True) -> Self:
@@ -67,7 +73,7 @@ class Store:
 
     def commit(
         self,
-        source: Tree,
+        source: Tree | Container,
         name: str,
         *,
         base: str | None = None,
@@ -83,16 +89,17 @@ class Store:
         profile: str = Profile.OCI,
         source_date_epoch: int | None = None,
         platform: str | None = None,
+        lease_seconds: float = DEFAULT_LEASE_SECONDS,
         engine: str | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
     ) -> Image:
-        """Store a directory as an image, and name it. A commit that fails leaves every name as it was.
+        """Store a directory or a working container as an image, and name it. A failure leaves every name as it was.
 
         Args:
-            source: The directory.
+            source: The directory, or the container.
             name: `NAME` or `NAME:TAG`; an image of that name loses it.
-            base: Image of this store to build on; None or `scratch` for none.
+            base: Image of this store to build on; None or `scratch` for none. A container has its own.
             lower: Directory that holds the tree of the base; None to unpack the base here for the time of the call.
             author: Who did it; None for the author of the base.
             message: Comment in the history.
@@ -106,6 +113,7 @@ class Store:
             source_date_epoch: Bound of modification times, and time of the commit.
             platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
                 on; None for this machine.
+            lease_seconds: How long what is written is kept should this process stop being seen; renewed while it lives.
             engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
             progress: Called with the counters a few times a second, first of unpacking the base, then of the diff.
             cancel: Stops the call.
@@ -129,12 +137,17 @@ class Store:
         wanted = None if platform is None else Platform.of_text(platform)
         step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
-        upper = tree_path(source)
-        parent = None if base in (None, SCRATCH) else self._image(str(base), wanted)
-        options = replace(options, lower_from_layers=parent is not None and lower is None)
-        with self._lower_tree(parent, lower, selected, monitor) as lower_tree:
+        upper = _checked_source(source, base, lower)
+        with self._working(lease_seconds) as layout, ExitStack() as trees:
+            if isinstance(source, Container):
+                container, lower_tree, upper = trees.enter_context(self._containers.trees(source.name))
+                layout.protect(container.manifest.digest)
+                parent: Image | None = read_image(layout, container.image, container.manifest, wanted)
+            else:
+                parent = None if base in (None, SCRATCH) else lookup.find_image(layout, str(base), wanted)
+                lower_tree = trees.enter_context(_lower_tree(layout, parent, lower, selected, monitor))
             image = commit_tree.commit(
-                self._layout,
+                layout,
                 reference.stored_name,
                 lower_tree,
                 upper,
@@ -142,11 +155,11 @@ class Store:
                 platform=wanted or Platform.of_machine(),
                 step=step,
                 engine=selected,
-                options=options,
+                options=replace(options, lower_from_layers=parent is not None and lower is None),
                 monitor=monitor,
             )
-        monitor.check()
-        self._layout.set_name(reference.stored_name, image.descriptor)
+            monitor.check()
+            layout.set_name(reference.stored_name, image.descriptor)
         return replace(image, seconds=time.monotonic() - started)
 
     def unpack(
@@ -182,15 +195,16 @@ class Store:
         """
         started = time.monotonic()
         selected = select_engine(engine)
-        image = self._image(name, None if platform is None else Platform.of_text(platform))
-        unpack_tree.unpack(
-            self._layout,
-            image,
-            os.fspath(directory),
-            engine=selected,
-            options=ApplyOptions(same_owner, max_bytes, max_entries),
-            monitor=Monitor(progress, cancel),
-        )
+        with self._reading() as layout:
+            image = lookup.find_image(layout, name, None if platform is None else Platform.of_text(platform))
+            unpack_tree.unpack(
+                layout,
+                image,
+                os.fspath(directory),
+                engine=selected,
+                options=ApplyOptions(same_owner, max_bytes, max_entries),
+                monitor=Monitor(progress, cancel),
+            )
         return replace(image, seconds=time.monotonic() - started)
 
     def images(self) -> list[ImageRecord]:
@@ -204,13 +218,138 @@ class Store:
             name: See `resolve`.
             platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
         """
-        image = self._image(name, None if platform is None else Platform.of_text(platform))
+        image = lookup.find_image(self._layout, name, None if platform is None else Platform.of_text(platform))
         return {
             "name": image.name,
             "descriptor": image.descriptor.document(),
             "manifest": image.manifest.document(),
             "config": image.config.document(),
         }
+
+    def history(self, name: str, *, platform: str | None = None) -> list[tuple[History, Descriptor | None]]:
+        """The steps of an image, the first one first, each with the layer that it added, if it added one.
+
+        Layers that no step accounts for come last, with a blank step each. Arguments as in `inspect`.
+        """
+        image = lookup.find_image(self._layout, name, None if platform is None else Platform.of_text(platform))
+        layers = iter(image.manifest.layers)
+        steps = [(step, None if step.empty_layer else next(layers, None)) for step in image.config.history]
+        return [*steps, *((History(), layer) for layer in layers)]
+
+    def tag(self, name: str, new_name: str) -> Descriptor:
+        """Give an image one name more; an image that has it loses it.
+
+        Args:
+            name: See `resolve`.
+            new_name: `NAME` or `NAME:TAG`.
+
+        Returns:
+            The descriptor of its manifest or index.
+
+        Raises:
+            NotFoundError: There is no such image.
+            UsageError: The new name cannot be one.
+        """
+        reference = Reference.parse(new_name)
+        if reference.digest is not None:
+            raise UsageError(f"image {new_name!r}: a digest cannot be given as a name")
+        with self._working(DEFAULT_LEASE_SECONDS) as layout:
+            descriptor = lookup.resolve(layout, name)
+            layout.protect(descriptor.digest)
+            if not layout.contains(descriptor.digest):
+                raise NotFoundError(f"{layout.path}: no blob {descriptor.digest}")
+            layout.set_name(reference.stored_name, descriptor)
+        return descriptor
+
+    def untag(self, name: str) -> Descriptor:
+        """Take a name away. What only it needed goes with the next `collect`.
+
+        Args:
+            name: See `resolve`; a digest alone means the one name that leads there.
+
+        Returns:
+            The descriptor that the name stood for.
+
+        Raises:
+            NotFoundError: There is no such image.
+            InUseError: Several names lead to the digest.
+        """
+        descriptor = lookup.resolve(self._layout, name)
+        names = [entry.annotations.get(REF_NAME) for entry in self._layout.index().manifests if entry == descriptor]
+        same = [entry for entry in self._layout.index().manifests if entry.digest == descriptor.digest]
+        if name == descriptor.digest and len(same) > 1:
+            raise InUseError(f"image {name}: has {len(same)} names: {', '.join(sorted(map(_shown_name, same)))}")
+        if not names:
+            raise NotFoundError(f"{self._layout.path}: no name leads to {descriptor.digest}")
+        self._layout.drop_entry(descriptor)
+        return descriptor
+
+    @property
+    def containers(self) -> Containers:
+        """The working containers."""
+        return self._containers
+
+    def create(
+        self,
+        image: str,
+        name: str | None = None,
+        *,
+        driver: str | None = None,
+        platform: str | None = None,
+        lease_seconds: float = DEFAULT_LEASE_SECONDS,
+        engine: str | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Container:
+        """Make a working container over an image, which is unpacked when this is the first one.
+
+        Args:
+            image: See `resolve`.
+            name: 1 to 128 letters, digits, `_`, `.` and `-`; None for one that is made of the image's.
+            driver: `overlay` or `directory`; None for overlay where it works.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            lease_seconds: See `commit`.
+            engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+            progress: Called with the counters of unpacking a few times a second.
+            cancel: Stops the call.
+
+        Raises:
+            NotFoundError: There is no such image, or a part of it is missing.
+            AlreadyExistsError: The name is taken.
+            UsageError: The name or the driver cannot be one.
+        """
+        selected, monitor = select_engine(engine), Monitor(progress, cancel)
+        with self._working(lease_seconds) as layout:
+            found = lookup.find_image(layout, image, None if platform is None else Platform.of_text(platform))
+            return self._containers.create(layout, found, name, driver, engine=selected, monitor=monitor)
+
+    def collect(self, *, dry_run: bool = False) -> Collected:
+        """Remove what nothing needs, and say how much it was; see `gc.collect`."""
+        sweep_leftovers(self._layout)
+        return collect(self._layout, dry_run=dry_run)
+
+    def verify(
+        self,
+        *,
+        repair: bool = False,
+        engine: str | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Verified:
+        """Read everything in the store again and compare it.
+
+        Args:
+            repair: Mend what can be mended.
+            engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+            progress: Called with the counters of each layer a few times a second.
+            cancel: Stops the call.
+
+        Returns:
+            What was looked at, and every fault. What nothing refers to is none.
+        """
+        selected, monitor = select_engine(engine), Monitor(progress, cancel)
+        with self._working(DEFAULT_LEASE_SECONDS) as layout:
+            return verify(layout, repair=repair, engine=selected, monitor=monitor)
 
     def resolve(self, name: str) -> Descriptor:
         """The descriptor that a name stands for: of a manifest, or of an index for several platforms.
@@ -224,49 +363,28 @@ class Store:
             DocumentError: Several images have that name.
             UsageError: The text cannot be the name of an image.
         """
-        try:
-            reference = Reference.parse(name)
-        except UsageError:
-            # Other tools may have other rules.
-            try:
-                return self._layout.named(name)
-            except NotFoundError:
-                pass
-            raise
-        if reference.digest is not None:
-            return self._by_digest(reference, reference.digest)
-        try:
-            return self._layout.named(reference.stored_name)
-        except NotFoundError:
-            if reference.tag:
-                raise
-        try:
-            return self._layout.named(name)
-        except NotFoundError:
-            raise NotFoundError(f"{self._layout.path}: no image {reference.stored_name!r}") from None
+        return lookup.resolve(self._layout, name)
 
-    def _by_digest(self, reference: Reference, digest: Digest) -> Descriptor:
-        for entry in self._layout.index().manifests:
-            if entry.digest == digest and (not reference.name or reference.covers(entry.annotations.get(REF_NAME, ""))):
-                return entry
-        if reference.name:
-            raise NotFoundError(f"{self._layout.path}: no image {reference.name!r} of digest {digest}")
-        return self._unlisted(digest)
+    @contextmanager
+    def _working(self, lease_seconds: float) -> Iterator[Layout]:
+        """The layout under a lease, which ends with the block; first what dead processes left is removed."""
+        sweep_leftovers(self._layout)
+        with Leases(self._layout.database()).hold(lease_seconds) as lease:
+            yield self._layout.under(lease.id)
 
-    def _unlisted(self, digest: Digest) -> Descriptor:
-        """A manifest or index that no name leads to: part of an index, or replaced under its name."""
-        untyped = self._layout.describe(digest, "")
-        try:
-            kind = parse_object(self._layout.read(untyped), f"blob {digest}").get("mediaType")
-        except DocumentError:
-            kind = None
-        if not isinstance(kind, str) or kind not in _KINDS:
-            raise NotFoundError(f"{self._layout.path}: blob {digest} is no image")
-        return replace(untyped, media_type=kind)
-
-    def _image(self, name: str, platform: Platform | None) -> Image:
-        descriptor = self.resolve(name)
-        return read_image(self._layout, descriptor.annotations.get(REF_NAME, name), descriptor, platform)
+    @contextmanager
+    def _reading(self) -> Iterator[Layout]:
+        """The layout under a lease where there is a database; before there is one, nothing was ever collected."""
+        with ExitStack() as stack:
+            layout = self._layout
+            if layout.has_database():
+                try:
+                    layout = stack.enter_context(self._working(DEFAULT_LEASE_SECONDS))
+                except OSError as error:
+                    # Who may not write may read.
+                    if error.errno not in _NOT_WRITABLE:
+                        raise
+            yield layout
 
     def _record(self, entry: Descriptor) -> ImageRecord:
         name = entry.annotations.get(REF_NAME)
@@ -276,17 +394,30 @@ class Store:
             return ImageRecord(name, entry.digest, None, None, None)
         return ImageRecord(name, entry.digest, image.config.created or None, image.size, image.config.platform)
 
-    @contextmanager
-    def _lower_tree(
-        self, base: Image | None, lower: Tree | None, engine: Engine, monitor: Monitor
-    ) -> Iterator[bytes | None]:
-        if lower is not None:
-            path = lower_path(lower)
-            if base is None and path is not None:
-                raise UsageError(f"lower {os.fspath(lower)!r}: a lower tree needs the base that it is the tree of")
-            yield path
-        elif base is None:
-            yield None
-        else:
-            with commit_tree.unpacked(self._layout, base, engine, monitor) as tree:
-                yield tree
+
+def _checked_source(source: Tree | Container, base: str | None, lower: Tree | None) -> bytes:
+    """The tree to commit, which a container has only once it is locked; what contradicts itself is refused."""
+    if isinstance(source, Container):
+        if base is not None or lower is not None:
+            raise UsageError(f"container {source.name}: has a base of its own")
+        return b""
+    if lower is not None and base in (None, SCRATCH) and lower_path(lower) is not None:
+        raise UsageError(f"lower {os.fspath(lower)!r}: a lower tree needs the base that it is the tree of")
+    return tree_path(source)
+
+
+@contextmanager
+def _lower_tree(
+    layout: Layout, base: Image | None, lower: Tree | None, engine: Engine, monitor: Monitor
+) -> Iterator[bytes | None]:
+    if lower is not None:
+        yield lower_path(lower)
+    elif base is None:
+        yield None
+    else:
+        with commit_tree.unpacked(layout, base, engine, monitor) as tree:
+            yield tree
+
+
+def _shown_name(entry: Descriptor) -> str:
+    return entry.annotations.get(REF_NAME, "-")

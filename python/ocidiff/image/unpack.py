@@ -57,7 +57,7 @@ def apply_layers(
     content: ContentStore, image: Image, directory: str, *, engine: Engine, options: ApplyOptions, monitor: Monitor
 ) -> None:
     """Apply the layers of an image, base first, each verified; arguments and errors as in `unpack`."""
-    done = _Done()
+    done = Done()
     for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
         monitor.check()
         with content.open_blob(descriptor) as blob:
@@ -69,21 +69,23 @@ def apply_layers(
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
+class Done:
     """What the layers before have used up."""
 
     entries: int = 0
     bytes_plain: int = 0
     bytes_blob: int = 0
 
-    def plus(self, summary: ApplySummary) -> _Done:
-        return _Done(
+    def plus(self, summary: ApplySummary) -> Done:
+        """With one layer more."""
+        return Done(
             self.entries + summary.entries,
             self.bytes_plain + summary.uncompressed_size,
             self.bytes_blob + summary.size,
         )
 
     def remaining(self, options: ApplyOptions) -> ApplyOptions:
+        """The options with what is left of their limits."""
         return replace(
             options,
             max_bytes=None if options.max_bytes is None else options.max_bytes - self.bytes_plain,
@@ -91,6 +93,7 @@ class _Done:
         )
 
     def continued(self, monitor: Monitor) -> Monitor:
+        """The monitor, for which a layer continues those before."""
         report = monitor.progress
         if report is None:
             return monitor

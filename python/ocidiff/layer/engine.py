@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from ocidiff.errors import UsageError
-from ocidiff.layer.layer import ApplyOptions, ApplySummary, Change, LayerOptions, LayerSummary, Monitor
+from ocidiff.layer.layer import ApplyOptions, ApplySummary, Change, LayerMeasure, LayerOptions, LayerSummary, Monitor
 
 ENGINES = ("rust", "pure")
 
@@ -41,6 +41,15 @@ class Engine(Protocol):
             source: File descriptor to read the blob from; its compression is detected.
             target: Path of the directory, which exists.
             options: How it is written.
+            monitor: Sees progress, and stops the call.
+        """
+        ...
+
+    def measure_layer(self, source: int, monitor: Monitor) -> LayerMeasure:
+        """What a blob is, without writing it anywhere; what is in its tar is not looked at.
+
+        Args:
+            source: File descriptor to read the blob from; its compression is detected.
             monitor: Sees progress, and stops the call.
         """
         ...

@@ -198,6 +198,23 @@ class LayerSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerMeasure:
+    """What a blob is.
+
+    Attributes:
+        digest: sha256 of the blob.
+        size: Its length in bytes.
+        diff_id: sha256 of the uncompressed tar.
+        uncompressed_size: Its length in bytes.
+    """
+
+    digest: Digest
+    size: int
+    diff_id: DiffID
+    uncompressed_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """A finished layer.
 

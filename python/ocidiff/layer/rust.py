@@ -6,7 +6,16 @@ import os
 from collections.abc import Iterator
 
 from ocidiff import _core
-from ocidiff.layer.layer import ApplyOptions, ApplySummary, Change, ChangeKind, LayerOptions, LayerSummary, Monitor
+from ocidiff.layer.layer import (
+    ApplyOptions,
+    ApplySummary,
+    Change,
+    ChangeKind,
+    LayerMeasure,
+    LayerOptions,
+    LayerSummary,
+    Monitor,
+)
 from ocidiff.oci.digest import DiffID, Digest
 
 
@@ -53,3 +62,8 @@ class RustEngine:
             poll=monitor.poll,
         )
         return ApplySummary(Digest(digest), size, DiffID(diff_id), plain, entries, whiteouts, skipped)
+
+    def measure_layer(self, source: int, monitor: Monitor) -> LayerMeasure:
+        """See `Engine.measure_layer`."""
+        digest, size, diff_id, plain = _core.measure_layer(source, poll=monitor.poll)
+        return LayerMeasure(Digest(digest), size, DiffID(diff_id), plain)

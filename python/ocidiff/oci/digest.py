@@ -74,7 +74,12 @@ def chain_id(diff_ids: Sequence[DiffID]) -> ChainID:
     """
     if not diff_ids:
         raise ValueError("a chain ID needs at least one diff ID")
-    chain = ChainID(diff_ids[0])
-    for diff_id in diff_ids[1:]:
-        chain = ChainID.of(f"{chain} {diff_id}".encode())
+    return chain_ids(diff_ids)[-1]
+
+
+def chain_ids(diff_ids: Sequence[DiffID]) -> list[ChainID]:
+    """The names of the file systems that the first layer gives, the first two, and so on."""
+    chain: list[ChainID] = []
+    for diff_id in diff_ids:
+        chain.append(ChainID.of(f"{chain[-1]} {diff_id}".encode()) if chain else ChainID(diff_id))
     return chain

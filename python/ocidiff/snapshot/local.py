@@ -28,9 +28,6 @@ from ocidiff.snapshot.snapshotter import Kind, Snapshot, Usage
 if TYPE_CHECKING:
     import sqlite3
 
-# Snapshots of a call begin so; they end with its lease.
-TEMPORARY: Final = ("extract-", "view-")
-
 # Within the directory of a snapshot.
 TREE: Final = "fs"
 
@@ -77,7 +74,7 @@ class LocalSnapshotter:
     def __init__(self, layout: Layout, driver: Driver) -> None:
         self._layout = layout
         self._driver = driver
-        self._root = os.path.join(os.path.abspath(layout.path), _TREES)
+        self._root = _root(layout)
 
     @property
     def name(self) -> str:
@@ -137,21 +134,36 @@ class LocalSnapshotter:
             found = [rows.snapshot(connection, row) for row in rows.walk(connection, self.name)]
         yield from found
 
+    def keep(self, name: str) -> None:
+        """Put a snapshot that is there under the lease too.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        with self._layout.database().transaction() as connection:
+            rows.require(connection, self.name, name)
+            self._protect(connection, name)
+
     def remove(self, key: str) -> None:
         """See `Snapshotter.remove`."""
-        with self._layout.database().transaction() as connection:
+        # On disk before the directory goes: a row without one is a fault.
+        with self._layout.database().transaction(durable=True) as connection:
             row = rows.require(connection, self.name, key)
             rows.delete(connection, row)
-        self.discard([row.id])
+        discard(self._layout, [row.id])
 
     def update_labels(self, key: str, labels: Mapping[str, str]) -> None:
         """Say more of a snapshot; an empty value takes a label away."""
         with self._layout.database().transaction() as connection:
             rows.set_labels(connection, rows.require(connection, self.name, key).id, labels)
 
+    def directory(self, key: str) -> str:
+        """Path of the directory of a snapshot."""
+        return self._directory(self._row(key).id)
+
     def tree(self, key: str) -> str:
         """Path of what a snapshot itself holds: its tree, or what it changes."""
-        return os.path.join(self._directory(self._row(key).id), TREE)
+        return os.path.join(self.directory(key), TREE)
 
     def lineage(self, key: str) -> list[str]:
         """Paths of what the snapshot and its parents hold, the nearest first."""
@@ -168,22 +180,15 @@ class LocalSnapshotter:
             with self._layout.database().transaction(durable=True) as connection:
                 rows.mark_synced(connection, unsynced)
 
-    def discard(self, ids: Sequence[int]) -> None:
-        """Remove the directories of rows that are gone."""
-        with _open_trees(self._layout) as trees, self._layout.waiting() as waiting:
-            aside = [workspace.adopt(waiting, trees, str(number)) for number in ids]
-            for name in filter(None, aside):
-                workspace.discard(waiting, name)
-
     def _make(self, key: str, parent: str | None, kind: Kind, labels: Mapping[str, str] | None) -> tuple[Mount, ...]:
         _check_key(key)
-        if parent is not None and not key.startswith(TEMPORARY):
+        if parent is not None and not key.startswith(rows.TEMPORARY):
             self.make_durable(parent)
         with self._layout.database().reading() as connection:
             if rows.find(connection, self.name, key) is not None:
                 raise AlreadyExistsError(f"snapshot {key}: is there already")
             above = [] if parent is None else self._committed(connection, parent)
-        with _open_trees(self._layout) as trees, self._layout.waiting() as waiting:
+        with _open_trees(self._layout, create=True) as trees, self._layout.waiting() as waiting:
             name, directory = workspace.create_directory(waiting)
             try:
                 self._driver.fill(os.path.join(self._layout.waiting_path, name), above, kind)
@@ -197,7 +202,11 @@ class LocalSnapshotter:
                     self._protect(connection, key)
                     # Left by a process that died before its row was there.
                     workspace.adopt(waiting, trees, str(number))
+                    if not key.startswith(rows.TEMPORARY):
+                        os.fsync(directory)
                     os.rename(name, str(number), src_dir_fd=waiting, dst_dir_fd=trees)
+                    if not key.startswith(rows.TEMPORARY):
+                        os.fsync(trees)
                     row = rows.require(connection, self.name, key)
                     mounts = self._mounts(connection, row)
             except BaseException:
@@ -241,8 +250,20 @@ class LocalSnapshotter:
         return os.path.join(self._root, str(number))
 
 
+def discard(layout: Layout, numbers: Sequence[int]) -> None:
+    """Remove the directories of rows that are gone."""
+    if not numbers:
+        return
+    with _open_trees(layout) as trees, layout.waiting() as waiting:
+        aside = [workspace.adopt(waiting, trees, str(number)) for number in numbers]
+        for name in filter(None, aside):
+            workspace.discard(waiting, name)
+
+
 def sweep(layout: Layout) -> None:
     """Remove the directories that have no row: what processes left that died between the two."""
+    if not os.path.exists(_root(layout)):
+        return
     with _open_trees(layout) as trees, layout.waiting() as waiting:
         # Nobody makes a directory visible meanwhile.
         with layout.database().transaction() as connection:
@@ -253,8 +274,15 @@ def sweep(layout: Layout) -> None:
             workspace.discard(waiting, name)
 
 
+def tree_of(layout: Layout, number: int) -> str:
+    """Path of what the snapshot of that number itself holds."""
+    return os.path.join(_root(layout), str(number), TREE)
+
+
 def present_ids(layout: Layout) -> set[int]:
     """The numbers of all directories that are there."""
+    if not os.path.exists(_root(layout)):
+        return set()
     with _open_trees(layout) as trees:
         return {int(name) for name in os.listdir(trees) if name.isdigit()}
 
@@ -276,11 +304,16 @@ def disk_usage(path: str) -> Usage:
     return Usage(sum(sizes.values()) * 512, len(sizes))
 
 
+def _root(layout: Layout) -> str:
+    return os.path.join(os.path.abspath(layout.path), _TREES)
+
+
 @contextmanager
-def _open_trees(layout: Layout) -> Iterator[int]:
-    path = os.path.join(layout.path, _TREES)
-    with suppress(FileExistsError):
-        os.mkdir(path, _MODE)
+def _open_trees(layout: Layout, *, create: bool = False) -> Iterator[int]:
+    path = _root(layout)
+    if create:
+        with suppress(FileExistsError):
+            os.mkdir(path, _MODE)
     descriptor = os.open(path, OPEN_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield descriptor

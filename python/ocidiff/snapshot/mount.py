@@ -6,14 +6,15 @@ be used without a place: such a one ends with the process, whatever happens. Spe
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import ctypes
 
 # Numbers of system calls that are the same on all architectures.
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
@@ -172,6 +173,9 @@ def _by_options(mount: Mount) -> int:
 
 def _by_text(mount: Mount) -> int:
     """As `_by_options`, by mount(2): at a place for a moment, from where it is cloned to none."""
+    import ctypes
+    import tempfile
+
     held: list[int] = []
     try:
         options = _text(mount, held, _MAX_OPTIONS_BYTES)
@@ -236,6 +240,8 @@ def _kernel() -> tuple[int, int]:
 
 def _complaint(context: int) -> str:
     """What the kernel has to say on a failure, besides a number."""
+    import ctypes
+
     number = ctypes.get_errno()
     try:
         text = os.read(context, _MAX_LOG_BYTES).decode(errors="replace").strip()
@@ -264,12 +270,16 @@ _handle: ctypes.CDLL | None = None
 def _libc() -> ctypes.CDLL:
     global _handle  # noqa: PLW0603 - loaded once
     if _handle is None:
+        import ctypes
+
         _handle = ctypes.CDLL(None, use_errno=True)
         _handle.syscall.restype = ctypes.c_long
     return _handle
 
 
 def _raw(number: int, *arguments: int | bytes | None) -> int:
+    import ctypes
+
     words = [ctypes.c_long(word) if isinstance(word, int) else ctypes.c_char_p(word) for word in arguments]
     return int(_libc().syscall(ctypes.c_long(number), *words))
 
@@ -282,6 +292,8 @@ def _call(number: int, what: str, *arguments: int | bytes | None) -> int:
 
 
 def _fail(what: str, complaint: str = "") -> None:
+    import ctypes
+
     number = ctypes.get_errno()
     cause = f"{os.strerror(number)} ({complaint})" if complaint else os.strerror(number)
     raise OSError(number, cause, what)

@@ -13,6 +13,9 @@ from ocidiff.snapshot.snapshotter import Kind, Snapshot
 if TYPE_CHECKING:
     import sqlite3
 
+# Snapshots of a call begin so; they end with its lease.
+TEMPORARY: Final = ("extract-", "view-")
+
 # A row and its ancestors, the nearest first.
 _ANCESTRY: Final = """
     WITH RECURSIVE ancestor AS (
@@ -116,6 +119,26 @@ def delete(connection: sqlite3.Connection, row: Row) -> None:
     if container is not None:
         raise InUseError(f"snapshot {row.key}: working container {container} uses it")
     connection.execute("DELETE FROM snapshot WHERE id = ?", (row.id,))
+
+
+def delete_unused(connection: sqlite3.Connection, row: Row) -> bool:
+    """Drop a row, unless something needs it."""
+    try:
+        delete(connection, row)
+    except InUseError:
+        return False
+    return True
+
+
+def leftovers(connection: sqlite3.Connection, boot_id: str) -> list[Row]:
+    """The temporary snapshots that no lease holds, and committed ones that a power failure may have torn; children first."""
+    query = f"""
+        SELECT * FROM snapshot WHERE ({" OR ".join("key GLOB ?" for _ in TEMPORARY)}) AND NOT EXISTS (
+            SELECT 1 FROM lease_resource WHERE type = 'snapshots/' || driver AND lease_resource.key = snapshot.key
+        ) OR unsynced_boot_id <> ? ORDER BY id DESC
+    """  # noqa: S608 - as many question marks as there are prefixes
+    patterns = [prefix + "*" for prefix in TEMPORARY]
+    return [_row(found) for found in connection.execute(query, (*patterns, boot_id))]
 
 
 def container_of(connection: sqlite3.Connection, number: int) -> str | None:

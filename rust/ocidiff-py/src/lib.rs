@@ -4,6 +4,7 @@ mod apply;
 mod changes;
 mod diff;
 mod error;
+mod measure;
 mod run;
 
 use pyo3::prelude::*;
@@ -16,6 +17,8 @@ mod _core {
     use super::changes::ChangeStream;
     #[pymodule_export]
     use super::diff::write_layer;
+    #[pymodule_export]
+    use super::measure::measure_layer;
 
     use super::*;
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from ocidiff.layer.layer import ApplyOptions, ApplySummary, Change, LayerOptions, LayerSummary, Monitor
+from ocidiff.layer.layer import ApplyOptions, ApplySummary, Change, LayerMeasure, LayerOptions, LayerSummary, Monitor
 from ocidiff.layer.pure.apply import Applier
 from ocidiff.layer.pure.change import events
 from ocidiff.layer.pure.pace import Pace
@@ -83,3 +83,11 @@ class PureEngine:
             applier.whiteouts,
             {reason: count for reason, count in applier.skipped.items() if count},
         )
+
+    def measure_layer(self, source: int, monitor: Monitor) -> LayerMeasure:
+        """See `Engine.measure_layer`."""
+        pace = Pace(monitor)
+        blob = BlobReader(source, None, pace)
+        blob.drain()
+        pace.report()
+        return LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size)

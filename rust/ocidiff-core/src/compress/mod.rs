@@ -5,6 +5,7 @@
 pub mod blob;
 pub mod decompress;
 mod gzip;
+pub mod measure;
 mod zstd;
 
 /// How a blob is compressed.

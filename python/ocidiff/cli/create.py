@@ -1,0 +1,57 @@
+"""`ocidiff create`: a working container over an image."""
+
+from __future__ import annotations
+
+import click
+
+import ocidiff
+from ocidiff.cli.options import Settings, common, engine_option, lease_option, pass_settings
+from ocidiff.cli.progress import shown
+from ocidiff.cli.render import as_json, container_document
+from ocidiff.cli.streams import emit, writing_to
+
+
+@click.command("create", epilog="Example: ocidiff create app:v1 work && cd $(ocidiff mount work)")
+@click.argument("image", metavar="IMAGE")
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option(
+    "--driver",
+    type=click.Choice(("overlay", "directory")),
+    help="How its tree is kept.  [default: overlay where it works, else directory]",
+)
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which one of several.  [default: this machine's]")
+@lease_option
+@engine_option
+@common("store", "json", "quiet", "progress", "verbose")
+@pass_settings
+def command(
+    settings: Settings,
+    /,
+    *,
+    image: str,
+    name: str | None,
+    driver: str | None,
+    platform: str | None,
+    lease_seconds: float,
+    engine: str | None,
+) -> None:
+    """Make a working container over IMAGE.
+
+    The image is unpacked once, for all containers over it. Prints the container's name.
+    """
+    place = settings.store_path()
+    with (
+        writing_to(place),
+        ocidiff.Store.open(place, create=False) as store,
+        shown(settings, "create") as progress,
+    ):
+        container = store.create(
+            image,
+            name,
+            driver=driver,
+            platform=platform,
+            lease_seconds=lease_seconds,
+            engine=engine,
+            progress=progress,
+        )
+    emit(as_json(container_document(container)) if settings.json else container.name)

@@ -1,0 +1,52 @@
+"""`ocidiff gc`: remove what nothing needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+import ocidiff
+from ocidiff.cli.options import Settings, common, pass_settings
+from ocidiff.cli.render import as_json, size
+from ocidiff.cli.streams import complain, emit, writing_to
+from ocidiff.gc import Collected
+
+
+@click.command("gc", epilog="Example: ocidiff gc --dry-run")
+@click.option("--dry-run", is_flag=True, help="Remove nothing, only say what would go.")
+@common("store", "json", "quiet")
+@pass_settings
+def command(settings: Settings, *, dry_run: bool) -> None:
+    """Remove blobs and snapshots that no image, no working container and no running call needs.
+
+    Others may go on reading and writing. Blobs that another tool wrote within the last hour are left alone. Prints the
+    bytes that were freed.
+    """
+    place = settings.store_path()
+    with writing_to(place), ocidiff.Store.open(place, create=False) as store:
+        collected = store.collect(dry_run=dry_run)
+    if not settings.quiet:
+        complain(f"gc: {_line(collected)}")
+    freed = collected.blob_bytes + collected.snapshot_bytes + collected.ingest_bytes
+    emit(as_json(_document(collected, freed, dry_run=dry_run)) if settings.json else str(freed))
+
+
+def _line(collected: Collected) -> str:
+    kept = f"; {collected.young} young blobs of other tools kept" if collected.young else ""
+    return (
+        f"{collected.blobs} blobs ({size(collected.blob_bytes)}), {collected.snapshots} snapshots "
+        f"({size(collected.snapshot_bytes)}), {collected.ingests} ingests, {collected.leases} leases{kept}"
+    )
+
+
+def _document(collected: Collected, freed: int, *, dry_run: bool) -> Mapping[str, object]:
+    return {
+        "dryRun": dry_run,
+        "freedBytes": freed,
+        "blobs": {"count": collected.blobs, "bytes": collected.blob_bytes},
+        "snapshots": {"count": collected.snapshots, "bytes": collected.snapshot_bytes},
+        "ingests": {"count": collected.ingests, "bytes": collected.ingest_bytes},
+        "leases": collected.leases,
+        "youngBlobsKept": collected.young,
+    }

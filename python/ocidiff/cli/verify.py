@@ -1,0 +1,66 @@
+"""`ocidiff verify`: read the whole store again, and report every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+import ocidiff
+from ocidiff.cli.options import Settings, common, engine_option, pass_settings
+from ocidiff.cli.progress import shown
+from ocidiff.cli.render import as_json, printable, size
+from ocidiff.cli.streams import complain, emit, writing_to
+from ocidiff.image.verify import Verified
+
+_FAULTY = 1
+
+
+@click.command("verify", epilog="Example: ocidiff verify --repair")
+@click.option("--repair", is_flag=True, help="Mend what can be mended, and say what cannot.")
+@engine_option
+@common("store", "json", "quiet", "progress")
+@pass_settings
+@click.pass_context
+def command(context: click.Context, settings: Settings, /, *, repair: bool, engine: str | None) -> None:
+    """Read every blob, image, snapshot and working container in the store, and compare them.
+
+    Prints a line for each fault. Exits with 1 when there are faults that were not mended.
+    """
+    place = settings.store_path()
+    with (
+        writing_to(place),
+        ocidiff.Store.open(place, create=False) as store,
+        shown(settings, "verify") as progress,
+    ):
+        verified = store.verify(repair=repair, engine=engine, progress=progress)
+    if settings.json:
+        emit(as_json(_document(verified)))
+    else:
+        for fault in verified.faults:
+            state = " (mended)" if fault.repaired else ""
+            emit(printable(f"{fault.kind} {fault.where}: {fault.problem}{state}"))
+    if not settings.quiet:
+        complain(f"verify: {_line(verified)}")
+    if any(not fault.repaired for fault in verified.faults):
+        context.exit(_FAULTY)
+
+
+def _line(verified: Verified) -> str:
+    return (
+        f"{verified.blobs} blobs ({size(verified.blob_bytes)}), {verified.images} images, {verified.snapshots} snapshots, "
+        f"{verified.containers} containers; {len(verified.faults)} faults"
+    )
+
+
+def _document(verified: Verified) -> Mapping[str, object]:
+    return {
+        "blobs": {"count": verified.blobs, "bytes": verified.blob_bytes},
+        "images": verified.images,
+        "snapshots": verified.snapshots,
+        "containers": verified.containers,
+        "faults": [
+            {"kind": fault.kind, "where": fault.where, "problem": fault.problem, "repaired": fault.repaired}
+            for fault in verified.faults
+        ],
+    }

@@ -1,0 +1,249 @@
+"""Garbage collection: what nothing needs goes. Reachability, and nothing else.
+
+Needed is what image names, live leases, working containers and root labels lead to: through documents, through labels, and
+from a snapshot to its parents. Law: marking and moving aside happen in one transaction, which every new lease and every
+writer's record has to come before or after; who comes before is seen, who comes after finds what is gone missing, and writes
+it again. Documents never change under their digest, so that they are read before, and others wait a moment only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ocidiff.content import ingest as ingests
+from ocidiff.content import records
+from ocidiff.content.layout import Layout
+from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_REFERS_SNAPSHOT, LABEL_ROOT
+from ocidiff.errors import DocumentError, NotFoundError
+from ocidiff.lease import CONTENT, boot_id, end_leases, read_leases
+from ocidiff.oci.digest import Digest
+from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
+from ocidiff.snapshot import local, rows
+from ocidiff.snapshot.rows import Row
+
+if TYPE_CHECKING:
+    import sqlite3
+
+# What another tool writes is referred to by the index only once it is complete.
+YOUNG_SECONDS: Final = 3600.0
+# As containerd has it for ingests that no lease holds.
+STALE_SECONDS: Final = 24 * 3600.0
+
+_NS_PER_SECOND: Final = 10**9
+_SNAPSHOTS: Final = "snapshots/"
+_MEMBERS: Final = ("config", "subject")
+_LISTS: Final = ("manifests", "layers", "blobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was freed, or would be.
+
+    Attributes:
+        blobs, blob_bytes: Blobs that nothing needs.
+        snapshots, snapshot_bytes: Snapshots that nothing needs, with their size on disk.
+        ingests, ingest_bytes: Resumable ingests that nobody has written to for long.
+        leases: Leases whose time or owner has ended.
+        young: Blobs of other tools that nothing needs yet, kept because they are young.
+    """
+
+    blobs: int
+    blob_bytes: int
+    snapshots: int
+    snapshot_bytes: int
+    ingests: int
+    ingest_bytes: int
+    leases: int
+    young: int
+
+
+@dataclass(slots=True)
+class _Needed:
+    content: set[Digest] = field(default_factory=set)
+    snapshots: set[int] = field(default_factory=set)
+
+
+def collect(
+    layout: Layout, *, dry_run: bool = False, young_seconds: float = YOUNG_SECONDS, stale_seconds: float = STALE_SECONDS
+) -> Collected:
+    """Remove what nothing needs; readers and writers go on meanwhile.
+
+    Args:
+        layout: The store.
+        dry_run: Remove nothing, only say what would go.
+        young_seconds: How long blobs of other tools are left alone.
+        stale_seconds: How long resumable ingests are left alone.
+
+    Raises:
+        DocumentError, DigestMismatchError: The index or a document that is needed is damaged: what it needs is not known.
+    """
+    documents = _Documents(layout)
+    database = layout.database()
+    with database.reading() as connection:
+        _mark(layout, connection, documents)
+    with layout.waiting() as waiting, layout.set_aside() as set_aside:
+        ingest_count, ingest_bytes = ingests.drop_stale(waiting, _before(stale_seconds), dry_run=dry_run)
+        young = blobs = blob_bytes = 0
+        # On disk before anything goes: a row of a snapshot without its directory is a fault.
+        with database.reading() if dry_run else database.transaction(durable=True) as connection:
+            leases = sum(lease.is_over() for lease in read_leases(connection)) if dry_run else end_leases(connection)
+            needed = _mark(layout, connection, documents)
+            for digest in [digest for digest in layout.walk() if digest not in needed.content]:
+                info = layout.info(digest)
+                if records.created_ns(connection, digest) is None and info.created_ns > _before(young_seconds):
+                    young += 1
+                    continue
+                blobs += 1
+                blob_bytes += info.size
+                if not dry_run:
+                    records.forget(connection, digest)
+                    set_aside(digest)
+            unneeded = [row for row in rows.walk(connection) if row.id not in needed.snapshots]
+            if not dry_run:
+                for row in reversed(unneeded):
+                    rows.delete(connection, row)
+        snapshot_bytes = sum(_size(layout, row) for row in unneeded)
+        if not dry_run:
+            local.discard(layout, [row.id for row in unneeded])
+    return Collected(blobs, blob_bytes, len(unneeded), snapshot_bytes, ingest_count, ingest_bytes, leases, young)
+
+
+def sweep_leftovers(layout: Layout) -> None:
+    """Remove what processes left that died, and what a failure of power may have torn."""
+    if not layout.has_database():
+        return
+    database = layout.database()
+    with database.reading() as connection:
+        rubbish = any(lease.is_over() for lease in read_leases(connection)) or rows.leftovers(connection, boot_id())
+    if rubbish:
+        with database.transaction(durable=True) as connection:
+            end_leases(connection)
+            gone = [row for row in rows.leftovers(connection, boot_id()) if rows.delete_unused(connection, row)]
+        local.discard(layout, [row.id for row in gone])
+    local.sweep(layout)
+
+
+def _mark(layout: Layout, connection: sqlite3.Connection, documents: _Documents) -> _Needed:
+    """What the roots lead to."""
+    needed = _Needed()
+    by_key = {(row.driver, row.key): row for row in rows.walk(connection)}
+    by_id = {row.id: row for row in by_key.values()}
+    waiting: list[Digest | Row] = [entry.digest for entry in layout.index().manifests]
+    waiting += _roots(connection, by_key, by_id)
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Row):
+            if item.id in needed.snapshots:
+                continue
+            needed.snapshots.add(item.id)
+            labels = rows.labels(connection, item.id)
+            if item.parent_id is not None:
+                waiting.append(by_id[item.parent_id])
+        else:
+            if item in needed.content:
+                continue
+            needed.content.add(item)
+            labels = records.labels_of(connection, item)
+            waiting += documents.children(item)
+        for name, value in labels.items():
+            waiting += _labelled(name, value, by_key)
+    return needed
+
+
+def _roots(
+    connection: sqlite3.Connection, by_key: dict[tuple[str, str], Row], by_id: dict[int, Row]
+) -> Iterator[Digest | Row]:
+    live = {lease.id for lease in read_leases(connection) if not lease.is_over()}
+    for lease_id, kind, key in connection.execute("SELECT lease_id, type, key FROM lease_resource"):
+        if lease_id not in live:
+            continue
+        if kind == CONTENT:
+            yield Digest(key)
+        elif kind.startswith(_SNAPSHOTS) and (kind.removeprefix(_SNAPSHOTS), key) in by_key:
+            yield by_key[kind.removeprefix(_SNAPSHOTS), key]
+    for number, manifest in connection.execute("SELECT snapshot_id, manifest ->> 'digest' FROM container"):
+        yield by_id[number]
+        yield Digest(manifest)
+    for (digest,) in connection.execute("SELECT digest FROM content_label WHERE name = ?", (LABEL_ROOT,)):
+        yield Digest(digest)
+    for (number,) in connection.execute("SELECT snapshot_id FROM snapshot_label WHERE name = ?", (LABEL_ROOT,)):
+        yield by_id[number]
+
+
+def _labelled(name: str, value: str, by_key: dict[tuple[str, str], Row]) -> Iterator[Digest | Row]:
+    """What a label refers to."""
+    if _is_under(name, LABEL_REFERS_CONTENT):
+        try:
+            yield Digest(value)
+        except DocumentError:
+            return
+    for (driver, key), row in by_key.items() if name.startswith(LABEL_REFERS_SNAPSHOT) else ():
+        if key == value and _is_under(name, f"{LABEL_REFERS_SNAPSHOT}.{driver}"):
+            yield row
+
+
+def _is_under(name: str, prefix: str) -> bool:
+    """Whether a label is `prefix`, or that and a part of its own. Spec: containerd, docs/garbage-collection.md."""
+    return name.startswith(prefix) and name[len(prefix) :][:1] in {"", ".", "/"}
+
+
+class _Documents:
+    """What blobs refer to; each is read once."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._children: dict[Digest, list[Digest]] = {}
+
+    def children(self, digest: Digest) -> list[Digest]:
+        """What a blob refers to; nothing when it is no document, or is missing."""
+        if digest not in self._children:
+            try:
+                self._children[digest] = self._read(digest)
+            except NotFoundError:
+                # It may be there when it is looked for again.
+                return []
+        return self._children[digest]
+
+    def _read(self, digest: Digest) -> list[Digest]:
+        descriptor = self._layout.describe(digest, "")
+        if descriptor.size > MAX_DOCUMENT_BYTES:
+            return []
+        with self._layout.open_blob(descriptor) as blob:
+            # Layers are not read for this.
+            if blob.read(1) != b"{":
+                return []
+        return list(_references(self._layout.read(descriptor)))
+
+
+def _references(data: bytes) -> Iterator[Digest]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        # Some file of an artifact that begins like JSON.
+        return
+    descriptors: list[object] = [document.get(name) for name in _MEMBERS]
+    for name in _LISTS:
+        values = document.get(name)
+        descriptors += values if isinstance(values, list) else []
+    for descriptor in descriptors:
+        if isinstance(descriptor, dict) and isinstance(descriptor.get("digest"), str):
+            # One of another algorithm names a blob that is never collected.
+            with suppress(DocumentError):
+                yield Digest(descriptor["digest"])
+
+
+def _before(seconds: float) -> int:
+    return time.time_ns() - round(seconds * _NS_PER_SECOND)
+
+
+def _size(layout: Layout, row: Row) -> int:
+    try:
+        return local.disk_usage(os.path.dirname(local.tree_of(layout, row.id))).bytes
+    except FileNotFoundError:
+        return 0

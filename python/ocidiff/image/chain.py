@@ -1,0 +1,104 @@
+"""Chain: the tree of an image as committed snapshots, one a layer, each under the chain ID of the layers up to it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+
+from ocidiff.content.layout import Layout
+from ocidiff.content.store import LABEL_REFERS_SNAPSHOT, LABEL_UNCOMPRESSED
+from ocidiff.errors import AlreadyExistsError, NotFoundError
+from ocidiff.image.image import Image
+from ocidiff.image.unpack import Done, check_layers
+from ocidiff.layer.applier import verify
+from ocidiff.layer.engine import Engine
+from ocidiff.layer.layer import ApplyOptions, Monitor
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import ChainID, DiffID, chain_ids
+from ocidiff.snapshot.local import LocalSnapshotter
+from ocidiff.snapshot.mount import directory_of
+
+
+def unpack_chain(
+    layout: Layout, snapshots: LocalSnapshotter, image: Image, *, engine: Engine, monitor: Monitor
+) -> ChainID | None:
+    """Have the tree of an image as a committed snapshot; what is there already is left as it is.
+
+    Args:
+        layout: Where the layers are, under the lease that keeps the snapshots until something refers to them.
+        snapshots: Where the trees go, under the same lease.
+        image: What to unpack.
+        engine: What applies the layers.
+        monitor: Sees progress over the layers that are applied, and stops the call.
+
+    Returns:
+        Name of the snapshot; None for an image without layers.
+
+    Raises:
+        NotFoundError, UnsupportedError, DigestMismatchError: As in `unpack`.
+    """
+    diff_ids = image.config.rootfs.diff_ids
+    chain = chain_ids(diff_ids)
+    done = _present(snapshots, chain)
+    if done < len(chain):
+        check_layers(layout, image)
+    used = Done()
+    for position in range(done, len(chain)):
+        monitor.check()
+        parent = chain[position - 1] if position else None
+        descriptor, diff_id = image.manifest.layers[position], diff_ids[position]
+        used = _extract(layout, snapshots, (descriptor, diff_id), (parent, chain[position]), engine, monitor, used)
+    if not chain:
+        return None
+    refer_to_snapshot(layout, image.config_digest, snapshots.name, chain[-1])
+    return chain[-1]
+
+
+def refer_to_snapshot(layout: Layout, config: str, driver: str, name: str) -> None:
+    """Let a configuration keep the snapshot of its image."""
+    label = f"{LABEL_REFERS_SNAPSHOT}.{driver}"
+    digest = ChainID(config)
+    if layout.info(digest).labels.get(label) != name:
+        layout.update_labels(digest, {label: name})
+
+
+def _present(snapshots: LocalSnapshotter, chain: Sequence[ChainID]) -> int:
+    """How many of the snapshots are there; the last of them is kept, and so are its parents."""
+    for count in range(len(chain), 0, -1):
+        with suppress(NotFoundError):
+            snapshots.keep(chain[count - 1])
+            return count
+    return 0
+
+
+def _extract(
+    layout: Layout,
+    snapshots: LocalSnapshotter,
+    layer: tuple[Descriptor, DiffID],
+    place: tuple[ChainID | None, ChainID],
+    engine: Engine,
+    monitor: Monitor,
+    used: Done,
+) -> Done:
+    descriptor, diff_id = layer
+    parent, name = place
+    key = f"extract-{secrets.token_hex(16)} {name}"
+    mounts = snapshots.prepare(key, parent)
+    try:
+        with directory_of(mounts) as tree, layout.open_blob(descriptor) as blob:
+            summary = engine.apply_layer(blob.fileno(), os.fsencode(tree), ApplyOptions(), used.continued(monitor))
+        verify(summary, descriptor.digest, diff_id)
+        layout.update_labels(descriptor.digest, {LABEL_UNCOMPRESSED: diff_id})
+        try:
+            snapshots.commit(name, key)
+        except AlreadyExistsError:
+            # Somebody else was faster, with the same tree.
+            snapshots.keep(name)
+            snapshots.remove(key)
+    except BaseException:
+        with suppress(NotFoundError):
+            snapshots.remove(key)
+        raise
+    return used.plus(summary)

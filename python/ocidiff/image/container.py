@@ -1,0 +1,290 @@
+"""Working containers: an active snapshot over an image, by name, and the directory where it can be changed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ocidiff.content.files import OPEN_DIRECTORY
+from ocidiff.content.layout import Layout
+from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
+from ocidiff.image.chain import unpack_chain
+from ocidiff.image.image import Image
+from ocidiff.layer.engine import Engine
+from ocidiff.layer.layer import Monitor
+from ocidiff.lease import boot_id
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.snapshot import mount as mounting
+from ocidiff.snapshot import rows
+from ocidiff.snapshot.directory import DirectoryDriver
+from ocidiff.snapshot.local import LocalSnapshotter, discard, tree_of
+from ocidiff.snapshot.select import snapshotter
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_KEY: Final = "container-"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_MOUNTS: Final = "mounts"
+# As for the snapshots: who may not use all that is in there may not reach it.
+_MODE: Final = 0o700
+_COLUMNS: Final = """
+    SELECT container.name, image, manifest, container.created_ns, mounted_boot_id, driver, key, snapshot_id, parent_id
+    FROM container JOIN snapshot ON snapshot.id = snapshot_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A working container.
+
+    Attributes:
+        name: Its name.
+        image: Name of the image it was made from.
+        manifest: Descriptor of that image's manifest.
+        driver: Which snapshot driver holds its tree.
+        snapshot: Key of its snapshot.
+        snapshot_id: Number of the snapshot's directory.
+        created_ns: When it was made, nanoseconds since 1970.
+        in_place: Whether its tree is a plain directory, which needs no mount and is there always.
+        mount_point: Its root directory; None while it is not mounted.
+        maybe_mounted: Whether somebody may be writing to it, in this or in another mount namespace.
+    """
+
+    name: str
+    image: str
+    manifest: Descriptor
+    driver: str
+    snapshot: str
+    snapshot_id: int
+    created_ns: int
+    in_place: bool
+    mount_point: str | None
+    maybe_mounted: bool
+
+
+class Containers:
+    """The working containers of a store."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def create(
+        self, layout: Layout, image: Image, name: str | None, driver: str | None, *, engine: Engine, monitor: Monitor
+    ) -> Container:
+        """Make a working container; the image is unpacked when this is the first one over it.
+
+        Args:
+            layout: The store, under a lease.
+            image: What is in it.
+            name: Its name; None for one that is made of the image's.
+            driver: `overlay` or `directory`; None for the best that works here.
+            engine: What applies the layers.
+            monitor: Sees progress of unpacking, and stops the call.
+
+        Raises:
+            UsageError: The name cannot be one.
+            AlreadyExistsError: The name is taken.
+        """
+        name = _default_name(image.name) if name is None else name
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"container {name[:100]!r}: takes 1 to 128 letters, digits, '_', '.' and '-'")
+        with self._layout.database().reading() as connection:
+            _refuse_taken(connection, name)
+        snapshots = snapshotter(layout, driver)
+        parent = unpack_chain(layout, snapshots, image, engine=engine, monitor=monitor)
+        key = _KEY + secrets.token_hex(16)
+        snapshots.prepare(key, parent)
+        try:
+            with self._layout.database().transaction(durable=True) as connection:
+                _refuse_taken(connection, name)
+                row = rows.require(connection, snapshots.name, key)
+                manifest = json.dumps(image.descriptor.document())
+                connection.execute(
+                    "INSERT INTO container VALUES (?, ?, ?, ?, ?, NULL)",
+                    (name, row.id, image.name, manifest, time.time_ns()),
+                )
+        except BaseException:
+            with suppress(NotFoundError, InUseError):
+                snapshots.remove(key)
+            raise
+        return self.get(name)
+
+    def get(self, name: str) -> Container:
+        """The container of that name.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        row = None
+        if self._layout.has_database():
+            with self._layout.database().reading() as connection:
+                row = connection.execute(_COLUMNS + "WHERE container.name = ?", (name,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"{self._layout.path}: no working container {name!r}")
+        return self._container(row, mounting.mount_points())
+
+    def list(self) -> list[Container]:
+        """All of them, by name."""
+        if not self._layout.has_database():
+            return []
+        with self._layout.database().reading() as connection:
+            found = connection.execute(_COLUMNS + "ORDER BY container.name").fetchall()
+        points = mounting.mount_points()
+        return [self._container(row, points) for row in found]
+
+    def mount(self, name: str) -> str:
+        """The root directory of a container, mounted if it was not.
+
+        Raises:
+            NotFoundError: There is no such container.
+            OSError: The system refuses the mount.
+        """
+        with self.locked(name) as container:
+            if container.mount_point is not None:
+                return container.mount_point
+            mounts = self.snapshots(container).mounts(container.snapshot)
+            place = self._mount_point(name)
+            for directory in (os.path.dirname(place), place):
+                with suppress(FileExistsError):
+                    os.mkdir(directory, _MODE)
+            # Noted first: it may be mounted and not noted at no time.
+            self._note_mounted(container, boot_id())
+            try:
+                mounting.attach(mounts, place)
+            except BaseException:
+                self._note_mounted(container, None)
+                with suppress(OSError):
+                    os.rmdir(place)
+                raise
+            return place
+
+    def umount(self, name: str, *, lazily: bool = False) -> None:
+        """Take the mount of a container away; one that is not mounted is a success.
+
+        Args:
+            name: Of the container.
+            lazily: Also while files in it are open.
+
+        Raises:
+            NotFoundError: There is no such container.
+            OSError: Files in it are open.
+        """
+        with self.locked(name) as container:
+            self._umount(container, lazily=lazily)
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Remove a container with all that was changed in it.
+
+        Args:
+            name: Of the container.
+            force: Also while it is mounted.
+
+        Raises:
+            NotFoundError: There is no such container.
+            InUseError: It is mounted.
+        """
+        with self.locked(name) as container:
+            if container.mount_point is not None and not container.in_place and not force:
+                raise InUseError(f"container {name}: is mounted at {container.mount_point}")
+            self._umount(container, lazily=True)
+            with self._layout.database().transaction(durable=True) as connection:
+                connection.execute("DELETE FROM container WHERE name = ?", (name,))
+                rows.delete(connection, rows.require(connection, container.driver, container.snapshot))
+            discard(self._layout, [container.snapshot_id])
+
+    def snapshots(self, container: Container) -> LocalSnapshotter:
+        """The snapshotter that holds a container's tree."""
+        return snapshotter(self._layout, container.driver)
+
+    @contextmanager
+    def trees(self, name: str) -> Iterator[tuple[Container, bytes | None, bytes]]:
+        """A container that is neither mounted, unmounted nor removed meanwhile, the tree that it began with, and its own.
+
+        None for the former where the image has no layers.
+        """
+        with self.locked(name, shared=True) as container:
+            snapshots = self.snapshots(container)
+            parent = snapshots.stat(container.snapshot).parent
+            with ExitStack() as stack:
+                lower = None
+                if parent is not None:
+                    lower = stack.enter_context(mounting.directory_of(snapshots.committed_mounts(parent)))
+                upper = container.mount_point
+                if upper is None:
+                    upper = stack.enter_context(mounting.directory_of(snapshots.mounts(container.snapshot)))
+                yield container, None if lower is None else os.fsencode(lower), os.fsencode(upper)
+
+    @contextmanager
+    def locked(self, name: str, *, shared: bool = False) -> Iterator[Container]:
+        """The container of that name, which nobody else mounts, unmounts or removes meanwhile; errors as in `get`."""
+        while True:
+            container = self.get(name)
+            try:
+                descriptor = os.open(self.snapshots(container).directory(container.snapshot), OPEN_DIRECTORY)
+            except (FileNotFoundError, NotFoundError):
+                if self.get(name).snapshot_id != container.snapshot_id:
+                    continue
+                raise
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+                # What it was may have changed while this process waited.
+                now = self.get(name)
+                if now.snapshot_id == container.snapshot_id:
+                    yield now
+                    return
+            finally:
+                os.close(descriptor)
+
+    def _umount(self, container: Container, *, lazily: bool) -> None:
+        if container.in_place:
+            return
+        if container.mount_point is not None:
+            mounting.detach(container.mount_point, lazily=lazily)
+        with suppress(FileNotFoundError):
+            os.rmdir(self._mount_point(container.name))
+        self._note_mounted(container, None)
+
+    def _note_mounted(self, container: Container, boot: str | None) -> None:
+        with self._layout.database().transaction() as connection:
+            connection.execute("UPDATE container SET mounted_boot_id = ? WHERE name = ?", (boot, container.name))
+
+    def _mount_point(self, name: str) -> str:
+        return os.path.join(os.path.realpath(self._layout.path), _MOUNTS, name)
+
+    def _container(self, row: tuple[Any, ...], points: set[str]) -> Container:
+        name, image, manifest, created_ns, boot, driver, key, snapshot_id, parent_id = row
+        in_place = driver == DirectoryDriver.name or parent_id is None
+        place = self._mount_point(name)
+        point = place if place in points else None
+        return Container(
+            name,
+            image,
+            Descriptor.parse(json.loads(manifest), f"container {name}"),
+            driver,
+            key,
+            snapshot_id,
+            created_ns,
+            in_place,
+            tree_of(self._layout, snapshot_id) if in_place else point,
+            in_place or point is not None or boot == boot_id(),
+        )
+
+
+def _refuse_taken(connection: sqlite3.Connection, name: str) -> None:
+    if connection.execute("SELECT 1 FROM container WHERE name = ?", (name,)).fetchone() is not None:
+        raise AlreadyExistsError(f"container {name}: is there already")
+
+
+def _default_name(image: str) -> str:
+    """A name that says what is in it."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", image.partition("@")[0].rpartition("/")[2].partition(":")[0])[:64]
+    return f"{stem.strip('-_.') or 'container'}-{secrets.token_hex(4)}"

@@ -1,0 +1,71 @@
+"""Lookup: which image a name stands for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from ocidiff.content.layout import REF_NAME, Layout
+from ocidiff.errors import DocumentError, NotFoundError, UsageError
+from ocidiff.image.image import Image, read_image
+from ocidiff.image.reference import Reference
+from ocidiff.oci import media_type
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import Digest
+from ocidiff.oci.encoding import parse_object
+from ocidiff.oci.platform import Platform
+
+_KINDS: Final = media_type.MANIFESTS | media_type.INDEXES
+
+
+def resolve(layout: Layout, name: str) -> Descriptor:
+    """See `Store.resolve`."""
+    try:
+        reference = Reference.parse(name)
+    except UsageError:
+        # Other tools may have other rules.
+        try:
+            return layout.named(name)
+        except NotFoundError:
+            pass
+        raise
+    if reference.digest is not None:
+        return _by_digest(layout, reference, reference.digest)
+    try:
+        return layout.named(reference.stored_name)
+    except NotFoundError:
+        if reference.tag:
+            raise
+    try:
+        return layout.named(name)
+    except NotFoundError:
+        raise NotFoundError(f"{layout.path}: no image {reference.stored_name!r}") from None
+
+
+def find_image(layout: Layout, name: str, platform: Platform | None) -> Image:
+    """The image that a name stands for, kept by the lease that the layout is under; errors as in `read_image`."""
+    descriptor = resolve(layout, name)
+    # Before it is read, since the name may go at any time.
+    layout.protect(descriptor.digest)
+    return read_image(layout, descriptor.annotations.get(REF_NAME, name), descriptor, platform)
+
+
+def _by_digest(layout: Layout, reference: Reference, digest: Digest) -> Descriptor:
+    for entry in layout.index().manifests:
+        if entry.digest == digest and (not reference.name or reference.covers(entry.annotations.get(REF_NAME, ""))):
+            return entry
+    if reference.name:
+        raise NotFoundError(f"{layout.path}: no image {reference.name!r} of digest {digest}")
+    return _unlisted(layout, digest)
+
+
+def _unlisted(layout: Layout, digest: Digest) -> Descriptor:
+    """A manifest or index that no name leads to: part of an index, or replaced under its name."""
+    untyped = layout.describe(digest, "")
+    try:
+        kind = parse_object(layout.read(untyped), f"blob {digest}").get("mediaType")
+    except DocumentError:
+        kind = None
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise NotFoundError(f"{layout.path}: blob {digest} is no image")
+    return replace(untyped, media_type=kind)

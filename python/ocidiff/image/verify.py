@@ -1,0 +1,220 @@
+"""Verify: everything in a store, read again and compared. What can be mended is mended on request; nothing is thrown away.
+
+A blob with other bytes than its name says is moved to `damaged/`, so that the right one can take its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ocidiff.content.layout import REF_NAME, Layout
+from ocidiff.content.store import LABEL_UNCOMPRESSED
+from ocidiff.errors import DocumentError, NotFoundError, OcidiffError
+from ocidiff.image.container import Containers
+from ocidiff.image.image import Image, images_of
+from ocidiff.layer.engine import Engine
+from ocidiff.layer.layer import Monitor
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import DiffID, Digest
+from ocidiff.snapshot import local, rows
+from ocidiff.snapshot.snapshotter import Kind
+
+_BLOCK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is not as it should be.
+
+    Attributes:
+        kind: What it is about: `database`, `index`, `blob`, `image`, `snapshot` or `container`.
+        where: Which one.
+        problem: What is wrong with it, and what that means where it could not be mended.
+        repaired: Whether it was mended.
+    """
+
+    kind: str
+    where: str
+    problem: str
+    repaired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was looked at, and what was found.
+
+    Attributes:
+        blobs, blob_bytes: Blobs that were read.
+        images: Manifests that names lead to.
+        snapshots, containers: How many there are.
+        faults: What is wrong, empty when all is well.
+    """
+
+    blobs: int
+    blob_bytes: int
+    images: int
+    snapshots: int
+    containers: int
+    faults: tuple[Fault, ...]
+
+
+def verify(layout: Layout, *, repair: bool, engine: Engine, monitor: Monitor) -> Verified:
+    """Read everything and compare it; what nothing refers to is no fault.
+
+    Args:
+        layout: The store, under a lease.
+        repair: Mend what can be mended.
+        engine: What decompresses layers.
+        monitor: Sees progress, and stops the call.
+    """
+    return _Verification(layout, repair=repair, engine=engine, monitor=monitor).run()
+
+
+class _Verification:
+    def __init__(self, layout: Layout, *, repair: bool, engine: Engine, monitor: Monitor) -> None:
+        self._layout = layout
+        self._repair = repair
+        self._engine = engine
+        self._monitor = monitor
+        self._faults: list[Fault] = []
+        self._measured: dict[Digest, DiffID | None] = {}
+        self._blob_bytes = 0
+
+    def run(self) -> Verified:
+        for problem in self._layout.database().problems():
+            self._fault("database", self._layout.database().path, problem)
+        self._index()
+        blobs = self._blobs()
+        images = self._images()
+        snapshots = self._snapshots()
+        containers = self._containers()
+        return Verified(blobs, self._blob_bytes, images, snapshots, containers, tuple(self._faults))
+
+    def _fault(self, kind: str, where: str, problem: str, *, repaired: bool = False) -> None:
+        self._faults.append(Fault(kind, where, problem, repaired))
+
+    def _index(self) -> None:
+        """The index can be read; the database has the same names."""
+        try:
+            self._layout.mirror_index()
+        except (DocumentError, FileNotFoundError) as error:
+            if self._repair:
+                self._layout.restore_index()
+            self._fault("index", self._layout.path, str(error), repaired=self._repair)
+
+    def _blobs(self) -> int:
+        """Every blob has the bytes that its name says."""
+        self._layout.forget_missing()
+        digests = sorted(self._layout.walk())
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for digest, problem in zip(digests, pool.map(self._damage, digests), strict=True):
+                if problem is not None:
+                    if self._repair:
+                        self._layout.move_to_damaged(digest)
+                    moved = "; moved to damaged/" if self._repair else ""
+                    self._fault("blob", digest, problem + moved, repaired=self._repair)
+        return len(digests)
+
+    def _damage(self, digest: Digest) -> str | None:
+        """What is wrong with a blob."""
+        self._monitor.check()
+        try:
+            with self._layout.open_blob(self._layout.describe(digest, "")) as blob:
+                sha256 = hashlib.sha256()
+                while block := blob.read(_BLOCK_BYTES):
+                    self._monitor.check()
+                    sha256.update(block)
+                size = blob.tell()
+        except NotFoundError:
+            # Collected in the meantime.
+            return None
+        except OSError as error:
+            return error.strerror or str(error)
+        self._blob_bytes += size
+        return None if sha256.hexdigest() == digest.hex else f"holds sha256:{sha256.hexdigest()}"
+
+    def _images(self) -> int:
+        """Every name leads to a whole image, whose layers are those that its configuration names."""
+        seen: set[Digest] = set()
+        for entry in self._entries():
+            name = entry.annotations.get(REF_NAME, entry.digest)
+            self._layout.protect(entry.digest)
+            if entry not in self._entries():
+                # Its name went in the meantime.
+                continue
+            try:
+                for image in images_of(self._layout, name, entry):
+                    if image.descriptor.digest not in seen:
+                        seen.add(image.descriptor.digest)
+                        self._image(name, image)
+            except (OcidiffError, OSError) as error:
+                self._fault("image", name, str(error))
+        return len(seen)
+
+    def _entries(self) -> tuple[Descriptor, ...]:
+        try:
+            return self._layout.index().manifests
+        except (DocumentError, FileNotFoundError):
+            # Told already.
+            return ()
+
+    def _image(self, name: str, image: Image) -> None:
+        for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
+            self._monitor.check()
+            try:
+                actual = self._diff_id(descriptor)
+            except (OcidiffError, OSError) as error:
+                self._fault("image", name, f"layer {descriptor.digest}: {error}")
+                continue
+            if actual != diff_id:
+                self._fault("image", name, f"layer {descriptor.digest}: its tar is {actual}, expected {diff_id}")
+
+    def _diff_id(self, descriptor: Descriptor) -> DiffID:
+        found = self._measured.get(descriptor.digest)
+        if found is None:
+            with self._layout.open_blob(descriptor) as blob:
+                found = self._engine.measure_layer(blob.fileno(), self._monitor).diff_id
+            self._measured[descriptor.digest] = found
+            self._label(descriptor.digest, found)
+        return found
+
+    def _label(self, digest: Digest, diff_id: DiffID) -> None:
+        said = self._layout.info(digest).labels.get(LABEL_UNCOMPRESSED)
+        if said not in (None, diff_id):
+            if self._repair:
+                self._layout.update_labels(digest, {LABEL_UNCOMPRESSED: diff_id})
+            self._fault("database", digest, f"is labelled {said}, but its tar is {diff_id}", repaired=self._repair)
+
+    def _snapshots(self) -> int:
+        """Every snapshot has its directory, and a committed parent."""
+        local.sweep(self._layout)
+        with self._layout.database().transaction(durable=True) as connection:
+            present = local.present_ids(self._layout)
+            found = rows.walk(connection)
+            kinds = {row.id: row.kind for row in found}
+            # Children first, so that a broken pair can go.
+            for row in reversed(found):
+                if row.parent_id is not None and kinds[row.parent_id] is not Kind.COMMITTED:
+                    self._fault("snapshot", row.key, f"grows on one that is {kinds[row.parent_id]}")
+                if row.id in present:
+                    continue
+                gone = self._repair and rows.delete_unused(connection, row)
+                needed = "" if gone or not self._repair else "; something grows on it, and is lost"
+                self._fault("snapshot", row.key, f"its directory {row.id} is missing{needed}", repaired=gone)
+        return len(found)
+
+    def _containers(self) -> int:
+        """Every working container has the image that it was made from."""
+        containers = Containers(self._layout).list()
+        for container in containers:
+            try:
+                for _ in images_of(self._layout, container.image, container.manifest):
+                    pass
+            except (OcidiffError, OSError) as error:
+                # Unless it went in the meantime.
+                if container.name in {present.name for present in Containers(self._layout).list()}:
+                    self._fault("container", container.name, f"its image: {error}")
+        return len(containers)

@@ -6,6 +6,8 @@ import functools
 import importlib
 import importlib.util
 import os
+import shutil
+import subprocess
 import tempfile
 from typing import NoReturn
 
@@ -94,3 +96,18 @@ def abilities() -> dict[str, bool]:
         "times before 1970": can_store_time(-1),
         "times after 2242": can_store_time(1 << 33),
     }
+
+
+@functools.cache
+def can_mount_overlay() -> bool:
+    from ocidiff.snapshot.overlay import can_mount_overlay
+
+    with tempfile.TemporaryDirectory() as directory:
+        return can_mount_overlay(directory)
+
+
+@functools.cache
+def can_use_user_namespaces() -> bool:
+    """Whether a process without privileges may have overlay mounts of its own."""
+    words = ["unshare", "--user", "--map-root-user", "--mount", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(words, check=False, capture_output=True).returncode == 0

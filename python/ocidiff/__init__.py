@@ -33,8 +33,11 @@ if TYPE_CHECKING:
         UnsupportedError,
         UsageError,
     )
+    from ocidiff.gc import Collected
+    from ocidiff.image.container import Container
     from ocidiff.image.image import Image, ImageRecord
     from ocidiff.image.store import Store
+    from ocidiff.image.verify import Fault, Verified
     from ocidiff.layer.applier import apply
     from ocidiff.layer.differ import changes, diff
     from ocidiff.layer.layer import (
@@ -62,12 +65,15 @@ __all__ = [
     "ChainID",
     "Change",
     "ChangeKind",
+    "Collected",
     "Compression",
+    "Container",
     "Descriptor",
     "DiffID",
     "Digest",
     "DigestMismatchError",
     "DocumentError",
+    "Fault",
     "Image",
     "ImageRecord",
     "InUseError",
@@ -84,6 +90,7 @@ __all__ = [
     "UnsafeLayerError",
     "UnsupportedError",
     "UsageError",
+    "Verified",
     "__version__",
     "apply",
     "chain_id",
@@ -96,8 +103,11 @@ _HOMES: Final = {
         "AlreadyExistsError BusyError Cancelled DigestMismatchError DocumentError InUseError LayerError LimitExceededError "
         "MalformedLayerError NotFoundError OcidiffError SourceChangedError UnsafeLayerError UnsupportedError UsageError"
     ),
+    "gc": "Collected",
+    "image.container": "Container",
     "image.image": "Image ImageRecord",
     "image.store": "Store",
+    "image.verify": "Fault Verified",
     "layer.applier": "apply",
     "layer.differ": "changes diff",
     "layer.layer": "ApplySummary Cancellation Change ChangeKind Compression Layer Profile Progress",

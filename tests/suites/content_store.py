@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ocidiff.content.store import ContentStore
-from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError
+from ocidiff.errors import BusyError, DigestMismatchError, DocumentError, NotFoundError, UsageError
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
@@ -161,3 +162,88 @@ class ContentStoreSuite:
             os.mkfifo(path)
         with pytest.raises(OSError, match=str(path)):
             store.read(DESCRIPTOR)
+
+    def test_an_ingest_with_a_ref_is_resumed_where_it_stopped(self, store: ContentStore) -> None:
+        with store.ingest("layer 1") as ingest:
+            assert ingest.offset == 0
+            ingest.write(DATA[:4])
+        assert [(status.ref, status.offset) for status in store.statuses()] == [("layer 1", 4)]
+        assert not store.contains(DESCRIPTOR.digest)
+        with store.ingest("layer 1") as ingest:
+            assert ingest.offset == 4
+            ingest.write(DATA[4:])
+            ingest.commit(DESCRIPTOR.size, DESCRIPTOR.digest)
+        assert store.read(DESCRIPTOR) == DATA
+        assert store.statuses() == []
+        assert self.unfinished(store) == []
+
+    def test_what_was_resumed_is_hashed_from_its_beginning(self, store: ContentStore) -> None:
+        with store.ingest("r") as ingest:
+            ingest.write(b"other")
+        with store.ingest("r") as ingest:
+            ingest.write(DATA[5:])
+            with pytest.raises(DigestMismatchError, match="written"):
+                ingest.commit(DESCRIPTOR.size, DESCRIPTOR.digest)
+        assert not store.contains(DESCRIPTOR.digest)
+
+    def test_a_ref_has_one_writer(self, store: ContentStore) -> None:
+        with store.ingest("r"):
+            with pytest.raises(BusyError, match="'r'"):
+                store.ingest("r")
+            with pytest.raises(BusyError, match="'r'"):
+                store.abort("r")
+            with store.ingest("s"):
+                pass
+        with store.ingest("r"):
+            pass
+
+    def test_an_aborted_ref_begins_anew(self, store: ContentStore) -> None:
+        with store.ingest("r") as ingest:
+            ingest.write(DATA)
+        store.abort("r")
+        assert self.unfinished(store) == []
+        with pytest.raises(NotFoundError, match="'r'"):
+            store.abort("r")
+        with store.ingest("r") as ingest:
+            assert ingest.offset == 0
+
+    @pytest.mark.parametrize("ref", ["", "a\nb", "x" * 5000])
+    def test_a_ref_is_printable_and_not_too_long(self, store: ContentStore, ref: str) -> None:
+        with pytest.raises(UsageError):
+            store.ingest(ref)
+
+    def test_labels_are_kept_merged_and_taken_away(self, store: ContentStore) -> None:
+        before = time.time_ns()
+        with store.ingest() as ingest:
+            ingest.write(DATA)
+            ingest.commit(DESCRIPTOR.size, DESCRIPTOR.digest, {"a": "1", "b": "1"})
+        info = store.info(DESCRIPTOR.digest)
+        assert (info.digest, info.size, info.labels) == (DESCRIPTOR.digest, DESCRIPTOR.size, {"a": "1", "b": "1"})
+        assert before <= info.created_ns <= time.time_ns()
+        store.update_labels(DESCRIPTOR.digest, {"b": "2", "a": "", "c": "3"})
+        assert store.info(DESCRIPTOR.digest).labels == {"b": "2", "c": "3"}
+
+    def test_a_blob_that_is_there_already_gets_the_labels_too(self, store: ContentStore) -> None:
+        store.write(DATA, KIND, {"a": "1"})
+        store.write(DATA, KIND, {"b": "2"})
+        assert store.info(DESCRIPTOR.digest).labels == {"a": "1", "b": "2"}
+
+    def test_labels_of_a_missing_blob_and_labels_too_long_are_refused(self, store: ContentStore) -> None:
+        with pytest.raises(NotFoundError):
+            store.update_labels(DESCRIPTOR.digest, {"a": "1"})
+        with pytest.raises(NotFoundError):
+            store.info(DESCRIPTOR.digest)
+        store.write(DATA, KIND)
+        with pytest.raises(UsageError, match="4096"):
+            store.update_labels(DESCRIPTOR.digest, {"a": "x" * 4096})
+        assert store.info(DESCRIPTOR.digest).labels == {}
+
+    def test_a_deleted_blob_is_gone_with_its_labels(self, store: ContentStore) -> None:
+        store.write(DATA, KIND, {"a": "1"})
+        assert list(store.walk()) == [DESCRIPTOR.digest]
+        store.delete(DESCRIPTOR.digest)
+        assert list(store.walk()) == []
+        with pytest.raises(NotFoundError):
+            store.delete(DESCRIPTOR.digest)
+        store.write(DATA, KIND)
+        assert store.info(DESCRIPTOR.digest).labels == {}

@@ -9,10 +9,11 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 from ocidiff.content.layout import REF_NAME, Layout
 from ocidiff.content.store import LABEL_UNCOMPRESSED
-from ocidiff.errors import DocumentError, NotFoundError, OcidiffError
+from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, OcidiffError
 from ocidiff.image.container import Containers
 from ocidiff.image.image import Image, images_of
 from ocidiff.layer.engine import Engine
@@ -80,7 +81,8 @@ class _Verification:
         self._engine = engine
         self._monitor = monitor
         self._faults: list[Fault] = []
-        self._measured: dict[Digest, DiffID | None] = {}
+        self._measured: dict[Digest, DiffID] = {}
+        self._damaged: set[Digest] = set()
         self._blob_bytes = 0
 
     def run(self) -> Verified:
@@ -112,6 +114,7 @@ class _Verification:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for digest, problem in zip(digests, pool.map(self._damage, digests), strict=True):
                 if problem is not None:
+                    self._damaged.add(digest)
                     if self._repair:
                         self._layout.move_to_damaged(digest)
                     moved = "; moved to damaged/" if self._repair else ""
@@ -173,6 +176,8 @@ class _Verification:
                 self._fault("image", name, f"layer {descriptor.digest}: its tar is {actual}, expected {diff_id}")
 
     def _diff_id(self, descriptor: Descriptor) -> DiffID:
+        if descriptor.digest in self._damaged:
+            raise DigestMismatchError("is damaged")
         found = self._measured.get(descriptor.digest)
         if found is None:
             with self._layout.open_blob(descriptor) as blob:

@@ -162,7 +162,8 @@ def _by_options(mount: Mount) -> int:
             elif value is None:
                 _check(_raw(_FSCONFIG, context, _SET_FLAG, name.encode(), None, 0), context, f"overlay option {name}")
             else:
-                _configure(context, name, _short(value, held, _MAX_VALUE_BYTES), value)
+                # The kernel takes escapes away here, but not from one lower directory by itself.
+                _configure(context, name, _short(value, held, _MAX_VALUE_BYTES).replace(b"\\", b"\\\\"), value)
         _configure(context, "source", mount.source.encode(), mount.source)
         _check(_raw(_FSCONFIG, context, _CREATE, None, None, 0), context, "overlay")
         return _call(_FSMOUNT, "overlay", context, _FSMOUNT_CLOEXEC, _READ_ONLY if mount.read_only else 0)
@@ -199,11 +200,11 @@ def _text(mount: Mount, held: list[int], longest: int) -> bytes:
     for name, value in _settings(mount):
         if name == "lowerdir":
             lower = (os.fsdecode(_short(path, held, longest)) for path in lower_directories(mount))
-            parts.append("lowerdir=" + ":".join(map(_escaped, lower)).replace(",", "\\,"))
+            parts.append("lowerdir=" + ":".join(map(_escaped, lower)))
         elif value is None:
             parts.append(name)
         else:
-            parts.append(f"{name}=" + os.fsdecode(_short(value, held, longest)).replace(",", "\\,"))
+            parts.append(f"{name}=" + _escaped(os.fsdecode(_short(value, held, longest))))
     return os.fsencode(",".join(parts))
 
 
@@ -257,7 +258,7 @@ def _only(mounts: Sequence[Mount]) -> Mount:
 
 
 def _escaped(path: str) -> str:
-    return re.sub(r"([\\:])", r"\\\1", path)
+    return re.sub(r"([\\:,])", r"\\\1", path)
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:

@@ -16,7 +16,8 @@ _WORK: Final = "work"
 
 # Nothing that only one mount of one machine understands, so that an upper directory is a layer and nothing else.
 _OPTIONS: Final = ("index=off", "redirect_dir=off", "metacopy=off")
-_USER_OPTIONS: Final = (*_OPTIONS, "userxattr")
+# Which implies the same, and does not go with saying it.
+_USER_OPTIONS: Final = ("index=off", "userxattr")
 
 
 class OverlayDriver:

@@ -14,7 +14,10 @@ from ocidiff.errors import OcidiffError, UsageError
 
 Output = pytest.CaptureFixture[str]
 
-COMMANDS = ("diff", "changes", "apply", "commit", "unpack", "images", "inspect")
+COMMANDS = (
+    *("diff", "changes", "apply", "commit", "create", "mount", "umount", "ps", "rm"),
+    *("unpack", "images", "inspect", "history", "tag", "rmi", "gc", "verify"),
+)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,163 @@
+"""Verify finds every fault that is made here, mends what can be mended, and calls nothing else a fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layouts import Handmade
+from ocidiff.image.store import Store
+from ocidiff.image.verify import Fault
+from ocidiff.oci.digest import Digest
+
+
+@pytest.fixture
+def store(tmp_path: Path, rootfs: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store") as opened:
+        opened.commit(rootfs, "app:1")
+        opened.create("app:1", "work", driver="directory")
+        yield opened
+
+
+def _only(faults: tuple[Fault, ...]) -> Fault:
+    (fault,) = faults
+    return fault
+
+
+def _damage(tmp_path: Path, digest: str) -> Path:
+    path = tmp_path / "store" / "blobs" / "sha256" / digest[7:]
+    path.chmod(0o644)
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    return path
+
+
+def _layer(store: Store) -> str:
+    return str(store.inspect("app:1")["manifest"]["layers"][0]["digest"])  # type: ignore[index]
+
+
+def test_a_sound_store_has_no_fault(store: Store, engine_name: str) -> None:
+    store._layout.write(b"needed by nothing", "x/y")
+    verified = store.verify(engine=engine_name)
+    assert verified.faults == ()
+    assert (verified.blobs, verified.images, verified.snapshots, verified.containers) == (4, 1, 2, 1)
+    assert verified.blob_bytes > 0
+
+
+def test_a_damaged_blob_is_found_and_makes_room_for_the_right_one(store: Store, rootfs: Path, tmp_path: Path) -> None:
+    digest = _layer(store)
+    path = _damage(tmp_path, digest)
+    kinds = [fault.kind for fault in store.verify().faults]
+    assert kinds == ["blob", "image"]
+    assert path.exists()
+    faults = store.verify(repair=True).faults
+    assert [(fault.kind, fault.repaired) for fault in faults] == [("blob", True), ("image", False)]
+    assert not path.exists()
+    assert (tmp_path / "store" / "damaged" / path.name).exists()
+    store.commit(rootfs, "again")
+    assert store.verify().faults == ()
+
+
+def test_a_missing_blob_is_a_fault_of_its_image_and_container(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "store" / "blobs" / "sha256" / store.resolve("app:1").digest.hex).unlink()
+    faults = store.verify(repair=True).faults
+    assert [(fault.kind, fault.where, fault.repaired) for fault in faults] == [
+        ("image", "app:1", False),
+        ("container", "work", False),
+    ]
+
+
+def test_a_layer_of_another_tar_is_a_fault(tmp_path: Path, engine_name: str) -> None:
+    handmade = Handmade(tmp_path / "store")
+    layer, _ = handmade.layer({"f": "1"})
+    handmade.name("app:1", handmade.manifest(handmade.config([Digest.of(b"other")]), [layer]))
+    with Store.open(tmp_path / "store") as store:
+        fault = _only(store.verify(engine=engine_name).faults)
+    assert fault.kind == "image"
+    assert f"expected {Digest.of(b'other')}" in fault.problem
+
+
+def test_a_layer_that_does_not_decompress_is_a_fault(tmp_path: Path, engine_name: str) -> None:
+    handmade = Handmade(tmp_path / "store")
+    layer = handmade.blob(b"\x1f\x8b\x08 this is no gzip", "application/vnd.oci.image.layer.v1.tar+gzip")
+    handmade.name("app:1", handmade.manifest(handmade.config([Digest.of(b"x")]), [layer]))
+    with Store.open(tmp_path / "store") as store:
+        fault = _only(store.verify(engine=engine_name).faults)
+    assert layer["digest"] in fault.problem
+
+
+def test_a_damaged_index_is_made_again_from_the_database(store: Store, tmp_path: Path) -> None:
+    index = tmp_path / "store" / "index.json"
+    before = json.loads(index.read_text())
+    index.write_text("{")
+    fault = store.verify().faults[0]
+    assert (fault.kind, fault.repaired) == ("index", False)
+    assert index.read_text() == "{"
+    fault = _only(store.verify(repair=True).faults)
+    assert (fault.kind, fault.repaired) == ("index", True)
+    assert json.loads(index.read_text()) == before
+    assert [file.read_text() for file in (tmp_path / "store" / "damaged").iterdir()] == ["{"]
+    index.unlink()
+    store.verify(repair=True)
+    assert json.loads(index.read_text()) == before
+
+
+def test_names_that_another_tool_gave_or_took_are_no_fault_and_are_noted(store: Store, tmp_path: Path) -> None:
+    index = tmp_path / "store" / "index.json"
+    document = json.loads(index.read_text())
+    document["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"] = "theirs"
+    index.write_text(json.dumps(document))
+    assert store.verify().faults == ()
+    index.write_text("{")
+    store.verify(repair=True)
+    assert json.loads(index.read_text())["manifests"] == document["manifests"]
+
+
+def test_a_snapshot_without_its_directory_is_a_fault_and_is_made_again(store: Store, tmp_path: Path) -> None:
+    store.containers.remove("work")
+    shutil.rmtree(tmp_path / "store" / "snapshots" / "1")
+    fault = _only(store.verify().faults)
+    assert (fault.kind, fault.repaired) == ("snapshot", False)
+    assert _only(store.verify(repair=True).faults).repaired
+    assert store.verify().faults == ()
+    store.create("app:1", "again", driver="directory")
+
+
+def test_what_a_container_has_lost_cannot_be_mended(store: Store, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "store" / "snapshots" / "2")
+    fault = _only(store.verify(repair=True).faults)
+    assert (fault.kind, fault.repaired) == ("snapshot", False)
+    assert "is lost" in fault.problem
+
+
+def test_what_dead_processes_left_is_no_fault(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    os.makedirs(root / "snapshots" / "99" / "fs")
+    (root / "ingest" / "0123").write_text("half")
+    with store._layout.database().transaction() as connection:
+        connection.execute("INSERT INTO content VALUES (?, 1, 1)", (Digest.of(b"never came"),))
+    assert store.verify().faults == ()
+    assert not (root / "snapshots" / "99").exists()
+
+
+def test_a_wrong_label_is_mended(store: Store) -> None:
+    digest = Digest(_layer(store))
+    store._layout.update_labels(digest, {"containerd.io/uncompressed": Digest.of(b"wrong")})
+    fault = _only(store.verify().faults)
+    assert (fault.kind, fault.where) == ("database", digest)
+    assert _only(store.verify(repair=True).faults).repaired
+    assert store.verify().faults == ()
+
+
+def test_a_broken_reference_in_the_database_is_a_fault(store: Store, tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "store" / "ocidiff.db")
+    connection.execute("INSERT INTO snapshot_label VALUES (77, 'a', 'b')")
+    connection.commit()
+    connection.close()
+    fault = _only(store.verify().faults)
+    assert (fault.kind, fault.problem) == ("database", "snapshot_label row refers to a missing snapshot")

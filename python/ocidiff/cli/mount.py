@@ -10,7 +10,7 @@ from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import emit
 
 
-@click.command("mount", epilog="Example: cp ./app $(ocidiff mount work)/usr/bin/")
+@click.command("mount", epilog="Example: ocidiff mount work")
 @click.argument("name")
 @common("store", "json")
 @pass_settings

@@ -18,7 +18,7 @@ C_COMPILER = $(shell command -v cc 2>/dev/null)
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev check bench interop clean
+.PHONY: help demo test dev check bench interop overlay clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ bench: $(CORE) ## Measure the verbs on this machine
 
 interop: $(CORE) ## Run the tests against foreign tools; a missing tool is a failure
 	OCIDIFF_REQUIRE=all $(BIN)/python -m pytest -m interop
+
+overlay: $(CORE) ## Compare 500 random overlays with the walk of their mounts, and 100 in a user namespace; needs root
+	PYTHONPATH=tests $(BIN)/python tests/overlays.py 0 500
+	PYTHONPATH=tests unshare --user --map-root-user --mount $(BIN)/python tests/overlays.py 500 100 userxattr
 
 clean: ## Remove all that the other targets made
 	rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks $(CORE)

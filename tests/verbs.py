@@ -8,18 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import ApplyOptions, ApplySummary, Compression, LayerOptions, LayerSummary, Monitor, Profile
+from ocidiff.layer.layer import (
+    ApplyOptions,
+    ApplySummary,
+    Compression,
+    LayerOptions,
+    LayerSummary,
+    Monitor,
+    OverlayLayers,
+    Profile,
+)
 
 Place = bytes | str | Path
 
 
-def diff(engine: Engine, lower: Place | None, upper: Place, **options: Any) -> tuple[LayerSummary, bytes]:
+def diff(engine: Engine, lower: Place | None, upper: Place | OverlayLayers, **options: Any) -> tuple[LayerSummary, bytes]:
     """The layer that turns `lower` into `upper`, and its blob; uncompressed unless the options say else."""
     options.setdefault("compression", Compression.NONE)
     with tempfile.TemporaryFile() as sink:
         summary = engine.write_layer(
             None if lower is None else os.fsencode(lower),
-            os.fsencode(upper),
+            _upper(upper),
             sink.fileno(),
             LayerOptions(**options),
             Monitor(),
@@ -28,10 +37,10 @@ def diff(engine: Engine, lower: Place | None, upper: Place, **options: Any) -> t
         return summary, sink.read()
 
 
-def changes(engine: Engine, lower: Place | None, upper: Place, profile: Profile) -> list[tuple[str, bytes]]:
+def changes(engine: Engine, lower: Place | None, upper: Place | OverlayLayers, profile: Profile) -> list[tuple[str, bytes]]:
     """Kind and relative path of each change, in order."""
     below = None if lower is None else os.fsencode(lower)
-    found = engine.changes(below, os.fsencode(upper), LayerOptions(profile=profile))
+    found = engine.changes(below, _upper(upper), LayerOptions(profile=profile))
     return [(str(change.kind), os.fsencode(change.path)[1:]) for change in found]
 
 
@@ -41,3 +50,7 @@ def apply(engine: Engine, blob: bytes, target: Place, **options: Any) -> ApplySu
         source.write(blob)
         source.seek(0)
         return engine.apply_layer(source.fileno(), os.fsencode(target), ApplyOptions(**options), Monitor())
+
+
+def _upper(upper: Place | OverlayLayers) -> bytes | OverlayLayers:
+    return upper if isinstance(upper, OverlayLayers) else os.fsencode(upper)

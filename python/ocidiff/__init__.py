@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         MalformedLayerError,
         NotFoundError,
         OcidiffError,
+        OverlayError,
         SourceChangedError,
         UnsafeLayerError,
         UnsupportedError,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from ocidiff.image.store import Store
     from ocidiff.image.verify import Fault, Verified
     from ocidiff.layer.applier import apply
-    from ocidiff.layer.differ import changes, diff
+    from ocidiff.layer.differ import changes, diff, overlay_layers
     from ocidiff.layer.layer import (
         ApplySummary,
         Cancellation,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         ChangeKind,
         Compression,
         Layer,
+        OverlayLayers,
         Profile,
         Progress,
     )
@@ -83,6 +85,8 @@ __all__ = [
     "MalformedLayerError",
     "NotFoundError",
     "OcidiffError",
+    "OverlayError",
+    "OverlayLayers",
     "Profile",
     "Progress",
     "SourceChangedError",
@@ -96,12 +100,14 @@ __all__ = [
     "chain_id",
     "changes",
     "diff",
+    "overlay_layers",
 ]
 
 _HOMES: Final = {
     "errors": (
         "AlreadyExistsError BusyError Cancelled DigestMismatchError DocumentError InUseError LayerError LimitExceededError "
-        "MalformedLayerError NotFoundError OcidiffError SourceChangedError UnsafeLayerError UnsupportedError UsageError"
+        "MalformedLayerError NotFoundError OcidiffError OverlayError SourceChangedError UnsafeLayerError UnsupportedError "
+        "UsageError"
     ),
     "gc": "Collected",
     "image.container": "Container",
@@ -109,8 +115,8 @@ _HOMES: Final = {
     "image.store": "Store",
     "image.verify": "Fault Verified",
     "layer.applier": "apply",
-    "layer.differ": "changes diff",
-    "layer.layer": "ApplySummary Cancellation Change ChangeKind Compression Layer Profile Progress",
+    "layer.differ": "changes diff overlay_layers",
+    "layer.layer": "ApplySummary Cancellation Change ChangeKind Compression Layer OverlayLayers Profile Progress",
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",
 }

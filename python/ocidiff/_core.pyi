@@ -10,6 +10,8 @@ from typing import Final, TypeAlias, final
 __all__ = ["ChangeStream", "__version__", "apply_layer", "measure_layer", "write_layer"]
 
 _Poll: TypeAlias = Callable[[int, int, int], bool]
+# Lower directories and data directories, top first; whether userxattr is set, if known; whether redirects are followed.
+_Overlay: TypeAlias = tuple[list[bytes], list[bytes], bool | None, bool]
 
 __version__: Final[str]
 
@@ -18,6 +20,7 @@ def write_layer(
     upper: bytes,
     sink: int,
     *,
+    overlay: _Overlay | None,
     compression: str,
     level: int | None,
     threads: int,
@@ -46,7 +49,9 @@ def measure_layer(source: int, *, poll: _Poll | None) -> tuple[str, int, str, in
 class ChangeStream:
     """Batches of (kind, path) in layer order; dropping it stops the walk."""
 
-    def __new__(cls, lower: bytes | None, upper: bytes, *, threads: int, profile: str) -> ChangeStream: ...
+    def __new__(
+        cls, lower: bytes | None, upper: bytes, *, overlay: _Overlay | None, threads: int, profile: str
+    ) -> ChangeStream: ...
     def __iter__(self) -> ChangeStream: ...
     def __next__(self) -> list[tuple[str, bytes]]: ...
     def close(self) -> None: ...

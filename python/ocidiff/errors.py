@@ -7,6 +7,7 @@ OcidiffError
 │   ├── UnsafeLayerError              the layer asks for something that is never done
 │   ├── LimitExceededError            a limit of the caller was passed
 │   └── SourceChangedError            a file changed while it was read
+├── OverlayError                      the directories of an overlay cannot be read without mounting it
 ├── UnsupportedError                  a tree or document holds what the format cannot say
 ├── DigestMismatchError               bytes are not those that were named
 ├── DocumentError                     a manifest, config or index is malformed
@@ -46,6 +47,10 @@ class LimitExceededError(LayerError):
 
 class SourceChangedError(LayerError):
     """A file changed while it was read."""
+
+
+class OverlayError(OcidiffError):
+    """The directories of an overlay cannot be read without mounting it."""
 
 
 class UnsupportedError(OcidiffError):

@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, comparison_options, pass_settings
+from ocidiff.cli.options import Settings, common, compared_trees, comparison_options, pass_settings, trees_of
 from ocidiff.cli.render import as_json, printable
 from ocidiff.cli.streams import emit
 from ocidiff.layer.layer import ChangeKind
@@ -17,8 +17,7 @@ _LETTERS: Final = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "C", ChangeKind.DELET
 
 
 @click.command("changes", epilog="Example: ocidiff changes lower upper")
-@click.argument("lower", type=click.Path())
-@click.argument("upper", type=click.Path())
+@compared_trees
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when the trees differ.")
 @comparison_options
 @common("json")
@@ -29,10 +28,13 @@ def command(
     settings: Settings,
     /,
     *,
-    lower: str,
-    upper: str,
+    lower: str | None,
+    upper: str | None,
+    upperdir: str | None,
+    lowerdir: str | None,
     exit_code: bool,
     profile: str,
+    overlay: str,
     threads: int,
     engine: str | None,
 ) -> None:
@@ -42,7 +44,8 @@ def command(
     Prints a line each, in layer order: A /added, C /changed, D /deleted.
     """
     differ = False
-    for change in ocidiff.changes(lower, upper, profile=profile, threads=threads, engine=engine):
+    below, above = trees_of(lower, upper, upperdir, lowerdir)
+    for change in ocidiff.changes(below, above, overlay=overlay, profile=profile, threads=threads, engine=engine):
         differ = True
         if settings.json:
             emit(as_json({"kind": change.kind, "path": change.path}))

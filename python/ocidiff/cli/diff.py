@@ -8,15 +8,14 @@ from typing import Unpack
 import click
 
 import ocidiff
-from ocidiff.cli.options import LayerArguments, Settings, common, layer_options, pass_settings
+from ocidiff.cli.options import LayerArguments, Settings, common, compared_trees, layer_options, pass_settings, trees_of
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, layer_document, layer_line
 from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
 
 
 @click.command("diff", epilog="Example: ocidiff diff lower upper -o layer.tar.gz")
-@click.argument("lower", type=click.Path())
-@click.argument("upper", type=click.Path())
+@compared_trees
 @click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(), help="The layer; - for stdout.")
 @layer_options
 @common("json", "quiet", "progress", "verbose")
@@ -25,16 +24,19 @@ def command(
     settings: Settings,
     /,
     *,
-    lower: str,
-    upper: str,
+    lower: str | None,
+    upper: str | None,
+    upperdir: str | None,
+    lowerdir: str | None,
     output: str,
     **options: Unpack[LayerArguments],
 ) -> None:
     """Write the layer that turns LOWER into UPPER.
 
     Both are directories. LOWER may be the word scratch, for a layer that holds all of UPPER (./scratch is a directory).
-    Prints the digest of the layer.
+    Where UPPER is an overlay mount over LOWER, only its upperdir is read. Prints the digest of the layer.
     """
+    below, above = trees_of(lower, upper, upperdir, lowerdir)
     to_stdout = output == "-"
     if to_stdout and settings.json:
         raise click.UsageError("--json and -o - both want stdout")
@@ -42,8 +44,8 @@ def command(
         raise click.UsageError("-o -: a layer is not written to a terminal")
     with writing_to("stdout" if to_stdout else output), shown(settings, "diff") as progress:
         layer = ocidiff.diff(
-            lower,
-            upper,
+            below,
+            above,
             sys.stdout.buffer if to_stdout else output,
             progress=progress,
             **options,

@@ -10,6 +10,10 @@ from typing import Any, Final, TypedDict, TypeVar
 
 import click
 
+import ocidiff
+from ocidiff.layer.layer import OverlayLayers
+from ocidiff.layer.overlay import split_lowerdir
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
 
@@ -88,6 +92,7 @@ class LayerArguments(TypedDict):
     level: int | None
     threads: int
     profile: str
+    overlay: str
     source_date_epoch: int | None
     engine: str | None
 
@@ -99,6 +104,13 @@ _COMPARISON: Final = (
         default="oci",
         show_default=True,
         help="Rules: all that OCI can say, or containerd's bytes.",
+    ),
+    click.option(
+        "--overlay",
+        type=click.Choice(("auto", "never", "require")),
+        default="auto",
+        show_default=True,
+        help="Read the upperdir of an overlay mount in place of all it shows.",
     ),
     click.option("--threads", type=int, default=0, metavar="N", help="Threads; 0 for as many as there are cores."),
 )
@@ -117,6 +129,12 @@ _BLOB: Final = (
         metavar="SECONDS",
         help="Bound of modification times.  [default: $SOURCE_DATE_EPOCH, else none]",
     ),
+)
+_LAYERS: Final = (
+    click.option(
+        "--upperdir", metavar="DIR", type=click.Path(), help="In place of LOWER and UPPER: the changes of an overlay,"
+    ),
+    click.option("--lowerdir", metavar="DIR:…", help="and what it is over, top first, as the mount option has it."),
 )
 engine_option: Final = click.option(
     "--engine",
@@ -138,6 +156,33 @@ lease_option: Final = click.option(
 def comparison_options(command: _Command) -> _Command:
     """By which rules two trees are compared, and by whom."""
     return _with(command, *_COMPARISON, engine_option)
+
+
+def compared_trees(command: _Command) -> _Command:
+    """LOWER and UPPER, or the layers of an overlay: see `trees_of`."""
+    arguments = (
+        click.argument("lower", type=click.Path(), required=False),
+        click.argument("upper", type=click.Path(), required=False),
+    )
+    return _with(command, *arguments, *_LAYERS)
+
+
+def trees_of(
+    lower: str | None, upper: str | None, upperdir: str | None, lowerdir: str | None
+) -> tuple[str | None, str | OverlayLayers]:
+    """The two trees that a command line names.
+
+    Raises:
+        UsageError: It does not name two trees, or names them twice.
+    """
+    if upperdir is None and lowerdir is None:
+        if lower is None or upper is None:
+            raise click.UsageError("takes LOWER and UPPER, or --upperdir and --lowerdir")
+        return lower, upper
+    if upperdir is None or lowerdir is None or lower is not None:
+        raise click.UsageError("--upperdir and --lowerdir go together, and take the place of LOWER and UPPER")
+    below, data = split_lowerdir(os.fsencode(lowerdir))
+    return None, ocidiff.overlay_layers(upperdir, list(map(os.fsdecode, below)), datadirs=list(map(os.fsdecode, data)))
 
 
 def layer_options(command: _Command) -> _Command:

@@ -17,7 +17,7 @@ from ocidiff.image.image import Image
 from ocidiff.image.unpack import apply_layers, check_layers
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import ApplyOptions, Layer, LayerOptions, Monitor
+from ocidiff.layer.layer import ApplyOptions, Layer, LayerOptions, Monitor, OverlayMode
 from ocidiff.oci import media_type
 from ocidiff.oci.config import History, ImageConfig
 from ocidiff.oci.manifest import Manifest
@@ -61,6 +61,7 @@ def commit(
     engine: Engine,
     options: LayerOptions,
     monitor: Monitor,
+    overlay: OverlayMode,
 ) -> Image:
     """Store the image that has what turns `lower` into `upper` on top of `base`. It has no name in the store yet.
 
@@ -75,11 +76,12 @@ def commit(
         engine: What writes the layer.
         options: What the layer shall be.
         monitor: Sees progress, and stops the call.
+        overlay: Whether the upperdir of a mounted overlay is read in place of what it shows.
 
     Spec: commit-semantics sections 6 and 7.
     """
     started = time.monotonic()
-    layer = _store_layer(content, lower, upper, engine=engine, options=options, monitor=monitor)
+    layer = _store_layer(content, lower, upper, engine=engine, options=options, monitor=monitor, overlay=overlay)
     config = ImageConfig(platform) if base is None else base.config
     if mutate.recorded_layers(config) > len(config.rootfs.diff_ids):
         _log.warning("%s: the history of the base accounts for more layers than there are", name)
@@ -112,10 +114,12 @@ def _store_layer(
     engine: Engine,
     options: LayerOptions,
     monitor: Monitor,
+    overlay: OverlayMode,
 ) -> Layer | None:
     """The layer, stored while it is written; None when nothing changed, and then nothing is stored."""
     with content.ingest() as ingest:
-        layer = write_layer(engine, lower, upper, ingest.fileno(), options=options, monitor=monitor)
+        sink = ingest.fileno()
+        layer = write_layer(engine, lower, upper, sink, options=options, monitor=monitor, overlay=overlay)
         if layer.empty:
             return None
         ingest.commit(layer.descriptor.size, layer.descriptor.digest, {LABEL_UNCOMPRESSED: layer.diff_id})

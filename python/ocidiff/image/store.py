@@ -28,9 +28,9 @@ from ocidiff.image.container import Container, Containers
 from ocidiff.image.image import Image, ImageRecord, read_image
 from ocidiff.image.reference import Reference
 from ocidiff.image.verify import Verified, verify
-from ocidiff.layer.differ import SCRATCH, Tree, layer_options, lower_path, tree_path
+from ocidiff.layer.differ import SCRATCH, Tree, layer_options, lower_path, overlay_mode, tree_path
 from ocidiff.layer.engine import Engine, select_engine
-from ocidiff.layer.layer import ApplyOptions, Cancellation, Compression, Monitor, Profile, ProgressCallback
+from ocidiff.layer.layer import ApplyOptions, Cancellation, Compression, Monitor, OverlayMode, Profile, ProgressCallback
 from ocidiff.lease import DEFAULT_LEASE_SECONDS, Leases
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
@@ -87,6 +87,7 @@ class Store:
         level: int | None = None,
         threads: int = 0,
         profile: str = Profile.OCI,
+        overlay: str = OverlayMode.AUTO,
         source_date_epoch: int | None = None,
         platform: str | None = None,
         lease_seconds: float = DEFAULT_LEASE_SECONDS,
@@ -110,6 +111,7 @@ class Store:
             level: Of the compressor.
             threads: Worker threads.
             profile: Which rules decide.
+            overlay: Whether the upperdir of a mounted overlay is read in place of what it shows.
             source_date_epoch: Bound of modification times, and time of the commit.
             platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
                 on; None for this machine.
@@ -133,7 +135,7 @@ class Store:
             raise UsageError(f"image {name!r}: a digest cannot be given as a name")
         if created is not None and not is_timestamp(created):
             raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
-        options = layer_options(compression, level, threads, profile, source_date_epoch)
+        options, mode = layer_options(compression, level, threads, profile, source_date_epoch), overlay_mode(overlay)
         wanted = None if platform is None else Platform.of_text(platform)
         step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
@@ -157,6 +159,7 @@ class Store:
                 engine=selected,
                 options=replace(options, lower_from_layers=parent is not None and lower is None),
                 monitor=monitor,
+                overlay=mode,
             )
             monitor.check()
             layout.set_name(reference.stored_name, image.descriptor)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
-from ocidiff.errors import UsageError
+from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, select_engine
 from ocidiff.layer.layer import (
     Cancellation,
@@ -18,10 +19,13 @@ from ocidiff.layer.layer import (
     Layer,
     LayerOptions,
     Monitor,
+    OverlayLayers,
+    OverlayMode,
     Profile,
     ProgressCallback,
 )
 from ocidiff.layer.output import Output, open_output
+from ocidiff.layer.overlay import layers_behind
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 
@@ -35,14 +39,16 @@ _MEDIA_TYPES: Final = {
     Compression.NONE: media_type.LAYER,
 }
 
-_Choice = TypeVar("_Choice", Compression, Profile)
+_Choice = TypeVar("_Choice", Compression, OverlayMode, Profile)
+_log = logging.getLogger(__name__)
 
 
 def diff(
     lower: Tree | None,
-    upper: Tree,
+    upper: Tree | OverlayLayers,
     output: Output,
     *,
+    overlay: str = OverlayMode.AUTO,
     compression: str = Compression.GZIP,
     level: int | None = None,
     threads: int = 0,
@@ -56,8 +62,12 @@ def diff(
 
     Args:
         lower: Directory of the parent tree; None or the word `scratch` for no parent (`./scratch` is a directory).
-        upper: Directory of the changed tree.
+        upper: Directory of the changed tree; or the layers of an overlay (see `overlay_layers`), which need not be mounted.
+            Then the lowerdirs are the parent tree, and `lower` is None.
         output: Path of the layer, which appears whole or not at all; or an open file, written from its position on.
+        overlay: What to do where `upper` is a mounted overlay and `lower` what is below it: `auto` reads the upperdir in
+            place of both trees, which gives the same bytes, and compares the trees where it cannot; `never` compares them;
+            `require` fails where the upperdir cannot be read.
         compression: `gzip`, `zstd` or `none`.
         level: Level of the compressor (gzip 1-9, zstd 1-19); None for its default.
         threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
@@ -73,30 +83,74 @@ def diff(
         FileNotFoundError, NotADirectoryError: A tree is missing, or is no directory.
         UnsupportedError: The tree holds what the format cannot say.
         SourceChangedError: A file changed while it was read.
+        OverlayError: The upperdir has to be read, and cannot.
         Cancelled: `cancel` was used.
     """
     options = layer_options(compression, level, threads, profile, source_date_epoch)
-    selected = select_engine(engine)
-    lower_tree, upper_tree = lower_path(lower), tree_path(upper)
+    selected, mode = select_engine(engine), overlay_mode(overlay)
+    lower_tree, upper_tree = _trees(lower, upper)
     with open_output(output) as sink:
-        return write_layer(selected, lower_tree, upper_tree, sink, options=options, monitor=Monitor(progress, cancel))
+        return write_layer(
+            selected, lower_tree, upper_tree, sink, options=options, monitor=Monitor(progress, cancel), overlay=mode
+        )
 
 
 def changes(
-    lower: Tree | None, upper: Tree, *, profile: str = Profile.OCI, threads: int = 0, engine: str | None = None
+    lower: Tree | None,
+    upper: Tree | OverlayLayers,
+    *,
+    overlay: str = OverlayMode.AUTO,
+    profile: str = Profile.OCI,
+    threads: int = 0,
+    engine: str | None = None,
 ) -> Iterator[Change]:
     """The changes from `lower` to `upper`, lazily, in layer order; arguments and errors as in `diff`."""
     options = LayerOptions(profile=_choice(Profile, "profile", profile), threads=threads)
-    return select_engine(engine).changes(lower_path(lower), tree_path(upper), options)
+    selected, mode = select_engine(engine), overlay_mode(overlay)
+    lower_tree, upper_tree = _trees(lower, upper)
+    return _changes(selected, lower_tree, upper_tree, options, mode)
+
+
+def _changes(
+    engine: Engine, lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions, mode: OverlayMode
+) -> Iterator[Change]:
+    layers = _layers(lower, upper, mode)
+    if layers is not None:
+        told = 0
+        try:
+            for change in engine.changes(None, layers, options):
+                told += 1
+                yield change
+        except OverlayError as error:
+            if told:
+                raise
+            _walk_instead(upper, mode, error)
+        else:
+            return
+    yield from engine.changes(lower, upper, options)
 
 
 def write_layer(
-    engine: Engine, lower: bytes | None, upper: bytes, sink: int, *, options: LayerOptions, monitor: Monitor
+    engine: Engine,
+    lower: bytes | None,
+    upper: bytes | OverlayLayers,
+    sink: int,
+    *,
+    options: LayerOptions,
+    monitor: Monitor,
+    overlay: OverlayMode = OverlayMode.AUTO,
 ) -> Layer:
-    """Write a layer to a file descriptor in one pass, and describe it."""
+    """Write a layer to a file descriptor in one pass, and describe it; arguments and errors as in `diff`."""
     monitor.check()
     started = time.monotonic()
-    summary = engine.write_layer(lower, upper, sink, options, monitor)
+    summary, layers = None, _layers(lower, upper, overlay)
+    if layers is not None:
+        try:
+            summary = engine.write_layer(None, layers, sink, options, monitor)
+        except OverlayError as error:
+            _walk_instead(upper, overlay, error)
+    if summary is None:
+        summary = engine.write_layer(lower, upper, sink, options, monitor)
     return Layer(
         descriptor=Descriptor(_MEDIA_TYPES[options.compression], summary.digest, summary.size),
         diff_id=summary.diff_id,
@@ -108,6 +162,63 @@ def write_layer(
         skipped=summary.skipped,
         seconds=time.monotonic() - started,
     )
+
+
+def overlay_layers(
+    upperdir: Tree, lowerdirs: Sequence[Tree], *, datadirs: Sequence[Tree] = (), userxattr: bool | None = None
+) -> OverlayLayers:
+    """The directories of an overlay, to be diffed with nothing mounted.
+
+    Args:
+        upperdir: Directory that takes the changes.
+        lowerdirs: Directories below it, top first.
+        datadirs: Directories that only hold the content of files in the others, top first.
+        userxattr: Whether it is marked in `user.overlay.*`, as with the mount option of this name; None to find out.
+
+    Raises:
+        UsageError: There is no lowerdir.
+        FileNotFoundError, NotADirectoryError: A directory is missing, or is none.
+    """
+    if not lowerdirs:
+        raise UsageError("overlay: takes one lowerdir or more")
+    below, apart = tuple(map(tree_path, lowerdirs)), tuple(map(tree_path, datadirs))
+    return OverlayLayers(tree_path(upperdir), below, apart, userxattr)
+
+
+def _trees(lower: Tree | None, upper: Tree | OverlayLayers) -> tuple[bytes | None, bytes | OverlayLayers]:
+    if not isinstance(upper, OverlayLayers):
+        return lower_path(lower), tree_path(upper)
+    if lower is not None:
+        raise UsageError("lower: the parent tree of an overlay is its lowerdirs")
+    return None, upper
+
+
+def _layers(lower: bytes | None, upper: bytes | OverlayLayers, mode: OverlayMode) -> OverlayLayers | None:
+    """The layers to read instead of both trees; None where the trees are to be compared.
+
+    Raises:
+        OverlayError: The layers have to be read, and cannot.
+    """
+    if isinstance(upper, OverlayLayers):
+        return upper
+    if mode is OverlayMode.NEVER:
+        return None
+    layers = None
+    try:
+        layers = layers_behind(lower, upper) if lower is not None else None
+    except OverlayError as error:
+        _walk_instead(upper, mode, OverlayError(f"overlay {os.fsdecode(upper)}: {error}"))
+    else:
+        if layers is None and mode is OverlayMode.REQUIRE:
+            raise OverlayError(f"overlay {os.fsdecode(upper)}: UPPER is no overlay mount, or LOWER is no tree below it")
+    return layers
+
+
+def _walk_instead(upper: bytes | OverlayLayers, mode: OverlayMode, error: OverlayError) -> None:
+    """Say why the trees are compared after all, or fail where that cannot be."""
+    if mode is OverlayMode.REQUIRE or isinstance(upper, OverlayLayers):
+        raise error
+    _log.warning("%s; both trees are read", error)
 
 
 def layer_options(
@@ -125,6 +236,15 @@ def layer_options(
         profile=_choice(Profile, "profile", profile),
         source_date_epoch=_environment_epoch() if source_date_epoch is None else source_date_epoch,
     )
+
+
+def overlay_mode(overlay: str) -> OverlayMode:
+    """What to do with a mounted overlay.
+
+    Raises:
+        UsageError: There is no such thing to do.
+    """
+    return _choice(OverlayMode, "overlay", overlay)
 
 
 def lower_path(lower: Tree | None) -> bytes | None:

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from ocidiff.errors import UsageError
-from ocidiff.layer.layer import ApplyOptions, ApplySummary, Change, LayerMeasure, LayerOptions, LayerSummary, Monitor
+from ocidiff.layer.layer import (
+    ApplyOptions,
+    ApplySummary,
+    Change,
+    LayerMeasure,
+    LayerOptions,
+    LayerSummary,
+    Monitor,
+    OverlayLayers,
+)
 
 ENGINES = ("rust", "pure")
 
@@ -17,20 +26,23 @@ class Engine(Protocol):
     """What reads and writes the bytes and inodes of a layer. Both engines give the same bytes for every input."""
 
     def write_layer(
-        self, lower: bytes | None, upper: bytes, sink: int, options: LayerOptions, monitor: Monitor
+        self, lower: bytes | None, upper: bytes | OverlayLayers, sink: int, options: LayerOptions, monitor: Monitor
     ) -> LayerSummary:
         """Write the layer that turns `lower` into `upper`.
 
         Args:
             lower: Path of the parent tree; None for no parent, so that all is added.
-            upper: Path of the changed tree.
+            upper: Path of the changed tree; or an overlay, whose lowerdirs are then the parent tree, and `lower` is None.
             sink: File descriptor that takes the blob, from its current offset.
             options: What the layer shall be.
             monitor: Sees progress, and stops the call.
+
+        Raises:
+            OverlayError: The directories of the overlay cannot be read without mounting it; nothing was written.
         """
         ...
 
-    def changes(self, lower: bytes | None, upper: bytes, options: LayerOptions) -> Iterator[Change]:
+    def changes(self, lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions) -> Iterator[Change]:
         """The changes from `lower` to `upper`, lazily, in layer order; of `options` only profile and threads count."""
         ...
 

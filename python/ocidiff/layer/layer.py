@@ -35,6 +35,36 @@ class Profile(StrEnum):
     CONTAINERD = "containerd"
 
 
+class OverlayMode(StrEnum):
+    """Whether the layers of an overlay are read instead of what it shows.
+
+    `AUTO` does it where it is known to give the same bytes, and says why where it is not; `REQUIRE` fails there.
+    """
+
+    AUTO = "auto"
+    NEVER = "never"
+    REQUIRE = "require"
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayLayers:
+    """The directories of an overlay, to be read with nothing mounted.
+
+    Attributes:
+        upperdir: Path of the directory that takes the changes.
+        lowerdirs: Paths of the directories below it, top first, at least one.
+        datadirs: Paths of directories that only hold the content of files in the others, top first.
+        userxattr: Whether marks are in `user.overlay.*`, as the mount option of this name says; None to find out.
+        redirects: Whether redirects of directories are followed, as the mount option `redirect_dir` says.
+    """
+
+    upperdir: bytes
+    lowerdirs: tuple[bytes, ...]
+    datadirs: tuple[bytes, ...] = ()
+    userxattr: bool | None = None
+    redirects: bool = True
+
+
 class ChangeKind(StrEnum):
     """What happened to a path from lower to upper."""
 

@@ -15,21 +15,26 @@ from ocidiff.layer.layer import (
     LayerOptions,
     LayerSummary,
     Monitor,
+    OverlayLayers,
 )
 from ocidiff.oci.digest import DiffID, Digest
+
+_Upper = bytes | OverlayLayers
 
 
 class RustEngine:
     """Walks, compares, packs and unpacks on all cores."""
 
     def write_layer(
-        self, lower: bytes | None, upper: bytes, sink: int, options: LayerOptions, monitor: Monitor
+        self, lower: bytes | None, upper: _Upper, sink: int, options: LayerOptions, monitor: Monitor
     ) -> LayerSummary:
         """See `Engine.write_layer`."""
+        tree, overlay = _overlay(upper)
         digest, size, diff_id, plain, added, modified, deleted, entries, skipped = _core.write_layer(
             lower,
-            upper,
+            tree,
             sink,
+            overlay=overlay,
             compression=options.compression,
             level=options.level,
             threads=options.threads,
@@ -40,9 +45,10 @@ class RustEngine:
         )
         return LayerSummary(Digest(digest), size, DiffID(diff_id), plain, added, modified, deleted, entries, skipped)
 
-    def changes(self, lower: bytes | None, upper: bytes, options: LayerOptions) -> Iterator[Change]:
+    def changes(self, lower: bytes | None, upper: _Upper, options: LayerOptions) -> Iterator[Change]:
         """See `Engine.changes`."""
-        stream = _core.ChangeStream(lower, upper, threads=options.threads, profile=options.profile)
+        tree, overlay = _overlay(upper)
+        stream = _core.ChangeStream(lower, tree, overlay=overlay, threads=options.threads, profile=options.profile)
         try:
             for batch in stream:
                 for kind, path in batch:
@@ -67,3 +73,10 @@ class RustEngine:
         """See `Engine.measure_layer`."""
         digest, size, diff_id, plain = _core.measure_layer(source, poll=monitor.poll)
         return LayerMeasure(Digest(digest), size, DiffID(diff_id), plain)
+
+
+def _overlay(upper: _Upper) -> tuple[bytes, tuple[list[bytes], list[bytes], bool | None, bool] | None]:
+    """The path of upper, and what lies below it where it is an upperdir."""
+    if isinstance(upper, bytes):
+        return upper, None
+    return upper.upperdir, (list(upper.lowerdirs), list(upper.datadirs), upper.userxattr, upper.redirects)

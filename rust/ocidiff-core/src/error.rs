@@ -64,6 +64,14 @@ pub enum Error {
         /// What cannot be stored.
         what: String,
     },
+    /// The directories of an overlay cannot be read without mounting it; nothing was written yet.
+    #[error("overlay {}: {reason}", show(path))]
+    Overlay {
+        /// The directory or file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The caller's options contradict themselves or the format.
     #[error("{0}")]
     Usage(String),

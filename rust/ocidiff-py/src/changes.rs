@@ -5,14 +5,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use ocidiff_core::change::ChangeKind;
+use ocidiff_core::change::{ChangeKind, Changes};
 use ocidiff_core::control::Control;
-use ocidiff_core::{Error, Result, diff};
+use ocidiff_core::{Error, Result};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::diff::{path, rules};
+use crate::diff::{OverlayArguments, Source, rules};
 use crate::error::to_python;
 use crate::run::thread_count;
 
@@ -34,16 +34,24 @@ pub struct ChangeStream {
 #[pymethods]
 impl ChangeStream {
     #[new]
-    #[pyo3(signature = (lower, upper, *, threads, profile))]
-    fn new(lower: Option<&[u8]>, upper: &[u8], threads: usize, profile: &str) -> PyResult<Self> {
+    #[pyo3(signature = (lower, upper, *, overlay, threads, profile))]
+    fn new(
+        lower: Option<&[u8]>,
+        upper: &[u8],
+        overlay: Option<OverlayArguments>,
+        threads: usize,
+        profile: &str,
+    ) -> PyResult<Self> {
         let rules = rules(profile).map_err(to_python)?;
-        let (lower, upper) = (lower.map(|lower| path(lower).to_owned()), path(upper).to_owned());
+        let source = Source::new(lower, upper, overlay);
         let threads = thread_count(threads);
         let control = Arc::new(Control::default());
         let (sender, batches) = bounded(4);
         let walker_control = control.clone();
         let walker = std::thread::Builder::new().name("changes".into()).spawn(move || {
-            let told = diff::changes(lower.as_deref(), &upper, rules, threads, &walker_control)
+            let told = source
+                .open(&walker_control)
+                .and_then(|trees| Changes::start(trees, rules, threads, walker_control))
                 .and_then(|changes| send_all(changes, &sender));
             if let Err(error) = told {
                 // Nobody listens once the stream is closed, and then nobody wants the error.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use ocidiff_core::change::Rules;
+use ocidiff_core::change::{Rules, Trees};
 use ocidiff_core::compress::Compression;
-use ocidiff_core::diff::{DiffOptions, DiffSummary, write_diff};
+use ocidiff_core::control::Control;
+use ocidiff_core::diff::{DiffOptions, DiffSummary, write_layer as write_layer_of};
+use ocidiff_core::tree::overlay::{Format, OverlayPaths};
 use ocidiff_core::{Error, Result};
 use pyo3::prelude::*;
 
@@ -17,15 +19,51 @@ use crate::run::{own_descriptor, run, thread_count};
 
 type Summary = (String, u64, String, u64, u64, u64, u64, u64, BTreeMap<&'static str, u64>);
 
+/// Lower directories and data directories, top first; whether `userxattr` is set, if known; whether redirects are followed.
+pub type OverlayArguments = (Vec<Vec<u8>>, Vec<Vec<u8>>, Option<bool>, bool);
+
+/// What is compared, as paths.
+pub enum Source {
+    Plain(Option<PathBuf>, PathBuf),
+    Overlay(OverlayPaths),
+}
+
+impl Source {
+    /// With `overlay`, `upper` is the directory that takes its changes.
+    pub fn new(lower: Option<&[u8]>, upper: &[u8], overlay: Option<OverlayArguments>) -> Self {
+        let Some((lowers, data, userxattr, redirects)) = overlay else {
+            return Self::Plain(lower.map(|lower| path(lower).into()), path(upper).into());
+        };
+        let paths = |all: Vec<Vec<u8>>| all.iter().map(|one| path(one).into()).collect();
+        let format = userxattr.map(|set| if set { Format::User } else { Format::Trusted });
+        Self::Overlay(OverlayPaths {
+            upper: path(upper).into(),
+            lowers: paths(lowers),
+            data: paths(data),
+            format,
+            redirects,
+        })
+    }
+
+    /// Opens it.
+    pub fn open(&self, control: &Control) -> Result<Trees> {
+        match self {
+            Self::Plain(lower, upper) => Trees::open(lower.as_deref(), upper),
+            Self::Overlay(paths) => Trees::of_overlay(paths, control),
+        }
+    }
+}
+
 /// Writes the layer that turns `lower` into `upper` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (lower, upper, sink, *, compression, level, threads, profile, lower_from_layers, source_date_epoch, poll))]
+#[pyo3(signature = (lower, upper, sink, *, overlay, compression, level, threads, profile, lower_from_layers, source_date_epoch, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_layer(
     py: Python<'_>,
     lower: Option<&[u8]>,
     upper: &[u8],
     sink: RawFd,
+    overlay: Option<OverlayArguments>,
     compression: &str,
     level: Option<i32>,
     threads: usize,
@@ -40,8 +78,8 @@ pub fn write_layer(
         threads: thread_count(threads),
     };
     let sink = own_descriptor(sink)?;
-    let (lower, upper) = (lower.map(path), path(upper));
-    run(py, poll, |control| write_diff(lower, upper, sink, &options, control)).map(summary)
+    let source = Source::new(lower, upper, overlay);
+    run(py, poll, |control| write_layer_of(source.open(control)?, sink, &options, control)).map(summary)
 }
 
 fn summary(done: DiffSummary) -> Summary {

@@ -10,6 +10,7 @@ import_exception!(ocidiff.errors, DigestMismatchError);
 import_exception!(ocidiff.errors, LimitExceededError);
 import_exception!(ocidiff.errors, MalformedLayerError);
 import_exception!(ocidiff.errors, OcidiffError);
+import_exception!(ocidiff.errors, OverlayError);
 import_exception!(ocidiff.errors, SourceChangedError);
 import_exception!(ocidiff.errors, UnsafeLayerError);
 import_exception!(ocidiff.errors, UnsupportedError);
@@ -30,6 +31,7 @@ pub fn to_python(error: Error) -> PyErr {
         Error::LimitExceeded { .. } => LimitExceededError::new_err(message),
         Error::SourceChanged { .. } => SourceChangedError::new_err(message),
         Error::Unsupported { .. } => UnsupportedError::new_err(message),
+        Error::Overlay { .. } => OverlayError::new_err(message),
         Error::Usage(_) => UsageError::new_err(message),
         Error::DigestMismatch { .. } => DigestMismatchError::new_err(message),
         Error::Cancelled => Cancelled::new_err(message),

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.layer.layer import ChangeKind, LayerOptions
+from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.tree import Node, Tree
 
 _NANOSECONDS: Final = 10**9
+
+AnyTree = Tree | OverlayTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Event:
     node: Node | None
 
 
-def events(lower: Tree | None, upper: Tree, pace: Pace, options: LayerOptions) -> Iterator[Event]:
+def events(lower: AnyTree | None, upper: AnyTree, pace: Pace, options: LayerOptions) -> Iterator[Event]:
     """What happened from `lower` to `upper`, in walk order.
 
     Below a directory that is gone or is no directory any more nothing is reported: its own event says it all.
@@ -60,7 +63,7 @@ def events(lower: Tree | None, upper: Tree, pace: Pace, options: LayerOptions) -
 
 
 def _pairs(
-    lower: Tree | None, old: Node | None, upper: Tree, new: Node | None, pace: Pace
+    lower: AnyTree | None, old: Node | None, upper: AnyTree, new: Node | None, pace: Pace
 ) -> Iterator[tuple[Node | None, Node | None]]:
     """What two directories hold, name by name; `lower` is None where there is no old directory."""
     before = lower.children(old) if lower is not None else {}
@@ -73,7 +76,7 @@ def _pairs(
         )
 
 
-def same(lower: Tree, old: Node, upper: Tree, new: Node, options: LayerOptions) -> bool:
+def same(lower: AnyTree, old: Node, upper: AnyTree, new: Node, options: LayerOptions) -> bool:
     """Whether an entry present in both trees is unchanged; the first test that decides wins. Spec: layer-semantics 2."""
     a, b = old.stat, new.stat
     if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino):

@@ -7,9 +7,19 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from ocidiff.layer.layer import ApplyOptions, ApplySummary, Change, LayerMeasure, LayerOptions, LayerSummary, Monitor
+from ocidiff.layer.layer import (
+    ApplyOptions,
+    ApplySummary,
+    Change,
+    LayerMeasure,
+    LayerOptions,
+    LayerSummary,
+    Monitor,
+    OverlayLayers,
+)
 from ocidiff.layer.pure.apply import Applier
-from ocidiff.layer.pure.change import events
+from ocidiff.layer.pure.change import AnyTree, events
+from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.record import Recorder
 from ocidiff.layer.pure.root import Root
@@ -22,13 +32,12 @@ class PureEngine:
     """Walks, compares, packs and unpacks in one thread, with memory that does not grow with files or trees."""
 
     def write_layer(
-        self, lower: bytes | None, upper: bytes, sink: int, options: LayerOptions, monitor: Monitor
+        self, lower: bytes | None, upper: bytes | OverlayLayers, sink: int, options: LayerOptions, monitor: Monitor
     ) -> LayerSummary:
         """See `Engine.write_layer`."""
         pace = Pace(monitor)
         with ExitStack() as stack:
-            below = stack.enter_context(Tree(lower, options.profile, pace)) if lower is not None else None
-            above = stack.enter_context(Tree(upper, options.profile, pace))
+            below, above = _open(lower, upper, options, pace, stack)
             blob = BlobWriter(sink, options.compression, options.level, pace)
             recorder = Recorder(above, blob, options.profile, options.source_date_epoch)
             counts: Counter[str] = Counter()
@@ -50,12 +59,11 @@ class PureEngine:
             skipped,
         )
 
-    def changes(self, lower: bytes | None, upper: bytes, options: LayerOptions) -> Iterator[Change]:
+    def changes(self, lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions) -> Iterator[Change]:
         """See `Engine.changes`."""
         pace = Pace(Monitor())
         with ExitStack() as stack:
-            below = stack.enter_context(Tree(lower, options.profile, pace)) if lower is not None else None
-            above = stack.enter_context(Tree(upper, options.profile, pace))
+            below, above = _open(lower, upper, options, pace, stack)
             for event in events(below, above, pace, LayerOptions(profile=options.profile)):
                 if event.kind is not None:
                     yield Change(event.kind, "/" + os.fsdecode(event.path))
@@ -91,3 +99,14 @@ class PureEngine:
         blob.drain()
         pace.report()
         return LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size)
+
+
+def _open(
+    lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions, pace: Pace, stack: ExitStack
+) -> tuple[AnyTree | None, AnyTree]:
+    """The two trees to compare, closed with `stack`."""
+    if isinstance(upper, OverlayLayers):
+        below, above = (OverlayTree(upper, first, options.profile, pace) for first in (1, 0))
+        return stack.enter_context(below), stack.enter_context(above)
+    lower_tree = None if lower is None else stack.enter_context(Tree(lower, options.profile, pace))
+    return lower_tree, stack.enter_context(Tree(upper, options.profile, pace))

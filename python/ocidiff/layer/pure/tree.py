@@ -87,16 +87,37 @@ class Tree:
                 raise self._changed(path)
         return {name: join(path, name) for name in self._directories.names(path)}
 
+    def names(self, path: bytes) -> list[bytes]:
+        """The names in the directory `path`, in no order."""
+        return self._directories.names(path)
+
+    def keys(self, path: bytes) -> list[bytes]:
+        """The names of all xattrs of `path`, sorted."""
+        try:
+            return _keys(self._proc_path(path))
+        except OSError as error:
+            raise self._directories.error(error, path) from error
+
+    def xattr(self, path: bytes, key: bytes) -> bytes | None:
+        """The xattr `key` of `path` as it is; it may be empty."""
+        try:
+            return _value(self._proc_path(path), key)
+        except OSError as error:
+            raise self._directories.error(error, path) from error
+
     def xattrs(self, node: Node) -> Mapping[bytes, bytes]:
         """The xattrs that the profile compares and stores; empty values count as none."""
-        parent, name = split(node.path)
-        # There is no getxattrat: the path goes through the descriptor, so only the last component is looked up anew.
-        path = b"/proc/self/fd/%d/%s" % (self._directories.at(parent), name)
+        path = self._proc_path(node.path)
         try:
-            keys = [CAPABILITY] if self._profile is Profile.CONTAINERD else _keys(path)
+            keys = [CAPABILITY] if self._profile is Profile.CONTAINERD else filter(is_user_visible, _keys(path))
             return {key: value for key in keys if (value := _value(path, key))}
         except OSError as error:
             raise self._directories.error(error, node.path) from error
+
+    def _proc_path(self, path: bytes) -> bytes:
+        """A way to `path` through the descriptor of its parent: there is no getxattrat."""
+        parent, name = split(path)
+        return b"/proc/self/fd/%d/%s" % (self._directories.at(parent), name or b".")
 
     def target(self, node: Node) -> bytes:
         """What the symbolic link `node` points to, as it stands."""
@@ -165,17 +186,17 @@ class Tree:
 
 def _keys(path: bytes) -> list[bytes]:
     try:
-        return sorted(filter(is_user_visible, map(os.fsencode, os.listxattr(path, follow_symlinks=False))))
+        return sorted(map(os.fsencode, os.listxattr(path, follow_symlinks=False)))
     except OSError as error:
         if error.errno in _NO_XATTR:
             return []
         raise
 
 
-def _value(path: bytes, key: bytes) -> bytes:
+def _value(path: bytes, key: bytes) -> bytes | None:
     try:
         return os.getxattr(path, key, follow_symlinks=False)
     except OSError as error:
         if error.errno in _NO_XATTR:
-            return b""
+            return None
         raise

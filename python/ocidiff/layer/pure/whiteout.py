@@ -9,8 +9,8 @@ from ocidiff.errors import MalformedLayerError
 from ocidiff.layer.pure.directories import join, show, split
 
 PREFIX: Final = b".wh."
-_OPAQUE: Final = b".wh..wh..opq"
-_AUFS_PREFIX: Final = b".wh..wh."
+OPAQUE: Final = b".wh..wh..opq"
+META_PREFIX: Final = b".wh..wh."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ def read_whiteout(path: bytes) -> Removal | Opaque | Aufs | None:
         MalformedLayerError: A whiteout of nothing, of the directory itself or of its parent.
     """
     name = split(path)[1]
-    if any(part.startswith(_AUFS_PREFIX) and part != _OPAQUE for part in path.split(b"/")):
+    if any(part.startswith(META_PREFIX) and part != OPAQUE for part in path.split(b"/")):
         return Aufs()
-    if name == _OPAQUE:
+    if name == OPAQUE:
         return Opaque()
     if not name.startswith(PREFIX):
         return None

@@ -3,19 +3,56 @@
 //! Law: the sequence of changes depends on the two trees and the rules alone, never on the number of threads. Names in one
 //! directory come in the order of their raw bytes, a directory before its children (continuity fs/diff.go, fs/path.go).
 
+mod pair;
 mod pool;
 mod same;
 mod stream;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 pub use stream::Changes;
 
+use crate::control::Control;
+use crate::error::Result;
 use crate::metadata::Metadata;
+use crate::tree::overlay::{Overlay, OverlayPaths};
 use crate::tree::{Directory, Xattr, XattrPolicy};
+
+/// What is compared.
+pub enum Trees {
+    /// Two trees as they are; without the lower one, all is an addition.
+    Plain {
+        /// The parent tree.
+        lower: Option<Arc<Directory>>,
+        /// The changed tree.
+        upper: Arc<Directory>,
+    },
+    /// What an overlay shows, and what it would show without its top layer; only that layer is walked.
+    Overlay(Arc<Overlay>),
+}
+
+impl Trees {
+    /// Opens two plain trees.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] when a root is missing or no directory.
+    pub fn open(lower: Option<&Path>, upper: &Path) -> Result<Self> {
+        let lower = lower.map(Directory::open_root).transpose()?;
+        Ok(Self::Plain { lower, upper: Directory::open_root(upper)? })
+    }
+
+    /// Opens the directories of an overlay.
+    ///
+    /// # Errors
+    /// See [`Overlay::open`].
+    pub fn of_overlay(paths: &OverlayPaths, control: &Control) -> Result<Self> {
+        Ok(Self::Overlay(Arc::new(Overlay::open(paths, control)?)))
+    }
+}
 
 /// What happened to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,10 +143,12 @@ pub enum Subject {
     Leaf {
         /// What it is.
         entry: Entry,
-        /// The directory that holds it, open where it has content to read.
+        /// The directory that holds its content, open where there is some.
         directory: Option<Arc<Directory>>,
-        /// Its name there.
+        /// Its name there, or a path below.
         name: CString,
+        /// What lstat says of the file with its content, where that is not the one under its own name.
+        content: Option<Box<Metadata>>,
     },
 }
 

@@ -3,17 +3,18 @@
 //! A task is a directory, or a slice of a large one. Tasks carry their position in the order of the layer, and the first
 //! pending one is always taken first, so the workers stay close ahead of the consumer and little waits in memory.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::same::{Comparer, Side};
+use super::pair::{Met, OpenPair, Pair, Spot};
+use super::same::Comparer;
 use super::{ChangeKind, Entry, Rules};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::FileType;
-use crate::tree::{Directory, Names, XattrReader};
+use crate::tree::overlay::Content;
+use crate::tree::{Directory, XattrReader};
 
 /// Names of one directory that one task handles; a larger directory is shared by the workers.
 const SLICE_NAMES: usize = 1024;
@@ -36,8 +37,9 @@ pub struct Item {
 pub enum Outcome {
     /// Only lower has it.
     Gone,
-    /// Something that is no directory: added, modified, or the same with more names.
-    Leaf(ChangeKind, Entry),
+    /// Something that is no directory: added, modified, or the same with more names; and where its content is, unless in
+    /// the listed directory.
+    Leaf(ChangeKind, Entry, Option<Box<Content>>),
     /// A directory, what happened to it (`None`: it is the same), and the task that lists it.
     Directory(Option<ChangeKind>, Entry, TaskId),
 }
@@ -52,24 +54,9 @@ pub struct Listing {
     pub more: Vec<TaskId>,
 }
 
-/// A directory that both trees or only the upper one have, not opened yet.
-pub struct Unopened {
-    pub name: CString,
-    pub upper: Arc<Directory>,
-    pub lower: Option<Arc<Directory>>,
-}
-
-/// A directory with its sorted names.
-struct Opened {
-    upper: (Arc<Directory>, Names),
-    lower: Option<(Arc<Directory>, Names)>,
-    /// Index into the names of lower and upper for each name of either, in order.
-    pairs: Vec<(Option<u32>, Option<u32>)>,
-}
-
 enum Work {
-    Open(Unopened),
-    Slice(Arc<Opened>, usize),
+    Open(Pair),
+    Slice(Arc<OpenPair>, usize),
 }
 
 struct Task {
@@ -98,7 +85,7 @@ pub struct Pool {
 
 impl Pool {
     /// A pool whose first task, number 0, lists the two roots.
-    pub fn new(root: Unopened, rules: Rules, control: Arc<Control>) -> Self {
+    pub fn new(root: Pair, rules: Rules, control: Arc<Control>) -> Self {
         let pool = Self { queue: Mutex::default(), work: Condvar::new(), news: Condvar::new(), rules, control };
         pool.lock().push(vec![], Work::Open(root));
         pool
@@ -206,9 +193,9 @@ impl Worker<'_> {
     fn run(&mut self, position: &[u32], work: Work) -> Result<Listing> {
         match work {
             Work::Slice(opened, number) => self.list(position, &opened, number),
-            Work::Open(unopened) => {
-                let opened = Arc::new(Opened::read(unopened, &self.pool.control)?);
-                let slices = opened.pairs.len().div_ceil(SLICE_NAMES);
+            Work::Open(pair) => {
+                let opened = Arc::new(pair.open(&self.pool.control)?);
+                let slices = opened.len().div_ceil(SLICE_NAMES);
                 let rest = (1..slices).map(|number| (place(position, number), Work::Slice(opened.clone(), number)));
                 let more = self.pool.add_tasks(rest);
                 let first = self.list(&place(position, 0), &opened, 0)?;
@@ -217,32 +204,30 @@ impl Worker<'_> {
         }
     }
 
-    fn list(&mut self, position: &[u32], opened: &Opened, number: usize) -> Result<Listing> {
+    fn list(&mut self, position: &[u32], opened: &OpenPair, number: usize) -> Result<Listing> {
         let start = number * SLICE_NAMES;
-        let end = opened.pairs.len().min(start + SLICE_NAMES);
-        let upper = &opened.upper.0;
+        let end = opened.len().min(start + SLICE_NAMES);
         let mut items = Vec::new();
         let mut children = Vec::new();
         let mut has_content = false;
-        for &(in_lower, in_upper) in &opened.pairs[start..end] {
+        for index in start..end {
             self.pool.control.check()?;
-            let lower = opened.lower.as_ref().zip(in_lower);
-            let lower = lower.map(|((directory, names), index)| (directory, names.get(index as usize)));
-            let Some(index) = in_upper else {
-                items.extend(lower.map(|(_, name)| Item { name: name.to_owned(), outcome: Outcome::Gone }));
-                continue;
+            let (name, upper, lower) = match opened.meet(index, &mut self.xattrs)? {
+                Met::Nothing => continue,
+                Met::Gone(name) => {
+                    items.push(Item { name: name.to_owned(), outcome: Outcome::Gone });
+                    continue;
+                }
+                Met::There { name, upper, lower } => (name, upper, lower),
             };
-            let name = opened.upper.1.get(index as usize);
-            let Some(found) = self.look(upper, name, lower)? else { continue };
-            let metadata = &found.entry.metadata;
-            has_content |= metadata.file_type == FileType::File && metadata.size > 0;
-            let outcome = if metadata.is_directory() {
-                let unopened = Unopened { name: name.to_owned(), upper: upper.clone(), lower: found.lower };
-                children.push((place(position, items.len()), Work::Open(unopened)));
+            let Some((kind, entry)) = self.look(&upper, lower.as_ref())? else { continue };
+            let outcome = if entry.metadata.is_directory() {
+                children.push((place(position, items.len()), Work::Open(Pair::of(upper, lower))));
                 // The task's number is known once all children are handed over together.
-                Outcome::Directory(found.kind, found.entry, 0)
+                Outcome::Directory(kind, entry, 0)
             } else {
-                Outcome::Leaf(found.kind.unwrap_or(ChangeKind::Unmodified), found.entry)
+                has_content |= entry.metadata.file_type == FileType::File && entry.metadata.size > 0;
+                Outcome::Leaf(kind.unwrap_or(ChangeKind::Unmodified), entry, upper.content().cloned().map(Box::new))
             };
             items.push(Item { name: name.to_owned(), outcome });
         }
@@ -253,74 +238,30 @@ impl Worker<'_> {
             _ => None,
         });
         unnumbered.zip(ids).for_each(|(place, id)| *place = id);
-        Ok(Listing { items, directory: has_content.then(|| upper.clone()), more: Vec::new() })
+        Ok(Listing { items, directory: opened.directory().filter(|_| has_content).cloned(), more: Vec::new() })
     }
 
     /// Looks at a name that upper has; `None` when there is nothing to tell of it.
-    fn look(&mut self, upper: &Directory, name: &CStr, lower: Option<(&Arc<Directory>, &CStr)>) -> Result<Option<Found>> {
-        let metadata = upper.metadata(name)?;
-        let (mut kind, mut xattrs, mut lower_directory) = (Some(ChangeKind::Add), None, None);
-        if let Some((directory, lower_name)) = lower {
-            let lower_metadata = directory.metadata(lower_name)?;
-            let lower_side = Side { directory, name: lower_name, metadata: &lower_metadata };
-            let upper_side = Side { directory: upper, name, metadata: &metadata };
+    fn look(&mut self, upper: &Spot<'_>, lower: Option<&Spot<'_>>) -> Result<Option<(Option<ChangeKind>, Entry)>> {
+        let metadata = upper.metadata;
+        let side = upper.side();
+        let (mut kind, mut xattrs) = (Some(ChangeKind::Add), None);
+        if let Some(lower) = lower {
             let same;
-            (same, xattrs) = self.comparer.same(lower_side, upper_side, &mut self.xattrs, &self.pool.control)?;
+            (same, xattrs) = self.comparer.same(lower.side(), side, &mut self.xattrs, &self.pool.control)?;
             kind = (!same).then_some(ChangeKind::Modify);
-            lower_directory = lower_metadata.is_directory().then(|| directory.clone());
         }
         if kind.is_none() && !metadata.is_directory() && metadata.links == 1 {
             return Ok(None);
         }
         let xattrs = match xattrs {
             Some(read) => read,
-            None => self.xattrs.read(upper, name)?,
+            None => self.xattrs.read(side.directory, side.name)?,
         };
-        let target = (metadata.file_type == FileType::Symlink).then(|| upper.link_target(name)).transpose()?;
-        Ok(Some(Found { kind, entry: Entry { metadata, xattrs, target }, lower: lower_directory }))
+        let is_link = metadata.file_type == FileType::Symlink;
+        let target = is_link.then(|| side.directory.link_target(side.name)).transpose()?;
+        Ok(Some((kind, Entry { metadata, xattrs, target })))
     }
-}
-
-/// A name of upper that there is something to tell of.
-struct Found {
-    /// `None` when it is the same in both trees.
-    kind: Option<ChangeKind>,
-    entry: Entry,
-    /// The directory of lower that holds a directory of the same name.
-    lower: Option<Arc<Directory>>,
-}
-
-impl Opened {
-    fn read(unopened: Unopened, control: &Control) -> Result<Self> {
-        let open = |parent: Arc<Directory>| -> Result<_> {
-            let directory = if unopened.name.is_empty() { parent } else { parent.open_child(&unopened.name)? };
-            let names = Names::read(&directory, control)?;
-            Ok((directory, names))
-        };
-        let upper = open(unopened.upper)?;
-        let lower = unopened.lower.map(open).transpose()?;
-        let pairs = pair(lower.as_ref().map(|(_, names)| names), &upper.1);
-        Ok(Self { upper, lower, pairs })
-    }
-}
-
-/// Merges two sorted lists of names.
-fn pair(lower: Option<&Names>, upper: &Names) -> Vec<(Option<u32>, Option<u32>)> {
-    let lower_count = lower.map_or(0, Names::len);
-    let mut pairs = Vec::with_capacity(lower_count.max(upper.len()));
-    let (mut i, mut j) = (0, 0);
-    while i < lower_count || j < upper.len() {
-        let order = match lower {
-            Some(lower) if i < lower_count && j < upper.len() => lower.get(i).cmp(upper.get(j)),
-            _ if i < lower_count => Ordering::Less,
-            _ => Ordering::Greater,
-        };
-        let (in_lower, in_upper) = (order.is_le(), order.is_ge());
-        pairs.push((in_lower.then_some(i as u32), in_upper.then_some(j as u32)));
-        i += usize::from(in_lower);
-        j += usize::from(in_upper);
-    }
-    pairs
 }
 
 /// The position `number` below `position`.

@@ -29,6 +29,8 @@ pub struct Side<'a> {
     pub name: &'a CStr,
     /// What lstat says of it.
     pub metadata: &'a Metadata,
+    /// Where its content is: a directory, and the path below it.
+    pub content: (&'a Directory, &'a CStr),
 }
 
 impl Comparer {
@@ -75,7 +77,8 @@ impl Comparer {
     }
 
     fn same_bytes(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
-        let files = [lower.directory.open_file(lower.name)?, upper.directory.open_file(upper.name)?];
+        let open = |side: Side<'_>| side.content.0.open_file(side.content.1);
+        let files = [open(lower)?, open(upper)?];
         let [first, second] = &mut self.buffers;
         loop {
             control.check()?;

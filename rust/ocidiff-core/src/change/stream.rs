@@ -6,11 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::pool::{Item, Outcome, Pool, TaskId, Unopened};
-use super::{Ancestor, Change, ChangeKind, Entry, Rules, Subject, join};
+use super::pair::Pair;
+use super::pool::{Item, Outcome, Pool, TaskId};
+use super::{Ancestor, Change, ChangeKind, Entry, Rules, Subject, Trees, join};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::tree::Directory;
+use crate::tree::overlay::Content;
 
 /// The changes from a lower to an upper tree, in the order of a layer. Dropping it ends and joins its threads.
 pub struct Changes {
@@ -34,13 +36,18 @@ impl Changes {
     ///
     /// # Errors
     /// [`Error::Io`] when a thread cannot be started or the root cannot be read.
-    pub fn start(
-        lower: Option<Arc<Directory>>,
-        upper: Arc<Directory>,
-        rules: Rules,
-        threads: usize,
-        control: Arc<Control>,
-    ) -> Result<Self> {
+    pub fn start(trees: Trees, rules: Rules, threads: usize, control: Arc<Control>) -> Result<Self> {
+        let (upper, pair) = match trees {
+            Trees::Plain { lower, upper } => (upper.clone(), Pair::Plain { name: c"".to_owned(), upper, lower }),
+            Trees::Overlay(overlay) => {
+                if !rules.device_in_links && !overlay.on_one_device()? {
+                    let reason = "its layers are on several file systems, so that inode numbers tell no hard links".into();
+                    return Err(Error::Overlay { path: overlay.upper().path_of(c""), reason });
+                }
+                let (upper, lower) = overlay.roots()?;
+                (overlay.upper().clone(), Pair::Overlay { overlay, upper, lower: Some(lower) })
+            }
+        };
         let metadata = upper.metadata(c".")?;
         let root = Ancestor {
             parent: None,
@@ -48,8 +55,7 @@ impl Changes {
             entry: Entry { metadata, xattrs: Vec::new(), target: None },
             written: Cell::new(true),
         };
-        let unopened = Unopened { name: c"".to_owned(), upper: upper.clone(), lower };
-        let pool = Arc::new(Pool::new(unopened, rules, control));
+        let pool = Arc::new(Pool::new(pair, rules, control));
         let frame = Frame { node: Rc::new(root), items: Vec::new().into_iter(), directory: None, more: VecDeque::from([0]) };
         let mut changes = Self { pool, workers: Vec::new(), frames: vec![frame], failed: false };
         for number in 0..threads {
@@ -82,8 +88,15 @@ impl Changes {
             let (parent, path) = (frame.node.clone(), join(&frame.node.path, &item.name));
             match item.outcome {
                 Outcome::Gone => return Ok(Some(Change { kind: ChangeKind::Delete, path, parent, subject: Subject::Gone })),
-                Outcome::Leaf(kind, entry) => {
-                    let subject = Subject::Leaf { entry, directory: frame.directory.clone(), name: item.name };
+                Outcome::Leaf(kind, entry, None) => {
+                    let directory = frame.directory.clone();
+                    let subject = Subject::Leaf { entry, directory, name: item.name, content: None };
+                    return Ok(Some(Change { kind, path, parent, subject }));
+                }
+                Outcome::Leaf(kind, entry, Some(content)) => {
+                    let Content { directory, path: name, metadata } = *content;
+                    let subject =
+                        Subject::Leaf { entry, directory: Some(directory), name, content: Some(Box::new(metadata)) };
                     return Ok(Some(Change { kind, path, parent, subject }));
                 }
                 Outcome::Directory(kind, entry, id) => {

@@ -21,13 +21,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::change::{ChangeKind, Changes, Rules};
+use crate::change::{ChangeKind, Changes, Rules, Trees};
 use crate::compress::Compression;
 use crate::compress::blob::{BlobSummary, BlobWriter};
 use crate::control::Control;
 use crate::error::Result;
 use crate::stream::Stream;
-use crate::tree::Directory;
 use record::Recorder;
 
 /// What a layer shall be.
@@ -71,7 +70,15 @@ pub fn write_diff(
     options: &DiffOptions,
     control: &Arc<Control>,
 ) -> Result<DiffSummary> {
-    let changes = changes(lower, upper, options.rules, options.threads, control)?;
+    write_layer(Trees::open(lower, upper)?, sink, options, control)
+}
+
+/// Writes the layer that `trees` differ by; see [`write_diff`].
+///
+/// # Errors
+/// As [`write_diff`].
+pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: &Arc<Control>) -> Result<DiffSummary> {
+    let changes = Changes::start(trees, options.rules, options.threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
     let blob = BlobWriter::start(stream, options.compression, options.threads, control.clone())?;
     let mut recorder = Recorder::new(blob, options.rules);
@@ -95,6 +102,5 @@ pub fn write_diff(
 /// # Errors
 /// [`crate::Error::Io`] when a root is missing or no directory.
 pub fn changes(lower: Option<&Path>, upper: &Path, rules: Rules, threads: usize, control: &Arc<Control>) -> Result<Changes> {
-    let lower = lower.map(Directory::open_root).transpose()?;
-    Changes::start(lower, Directory::open_root(upper)?, rules, threads, control.clone())
+    Changes::start(Trees::open(lower, upper)?, rules, threads, control.clone())
 }

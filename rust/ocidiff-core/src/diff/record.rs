@@ -126,8 +126,8 @@ impl Recorder {
         self.parents(&change.parent)?;
         self.put(&self.header_of(&change.path, entry, entry_type))?;
         match &change.subject {
-            Subject::Leaf { directory: Some(directory), name, .. } if entry_type == EntryType::File => {
-                self.content(directory, name, &entry.metadata)
+            Subject::Leaf { directory: Some(directory), name, content, .. } if entry_type == EntryType::File => {
+                self.content(directory, name, content.as_deref().unwrap_or(&entry.metadata))
             }
             _ => Ok(()),
         }

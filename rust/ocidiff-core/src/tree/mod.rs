@@ -1,6 +1,7 @@
 //! Reading a tree: directory handles and names, never whole paths, nothing followed.
 
 mod names;
+pub mod overlay;
 mod xattr;
 
 use std::ffi::{CStr, CString, OsStr};
@@ -9,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, readlinkat, statx};
 use rustix::io::Errno;
 
 pub use names::Names;
@@ -45,11 +46,36 @@ impl Directory {
         Ok(Arc::new(Self { fd, path: self.path_of(name) }))
     }
 
-    /// Opens the regular file `name` for reading, without following, blocking, or touching its access time if allowed.
+    /// Opens the directory at `path` below this one, through directories alone.
+    pub fn open_below(&self, path: &CStr) -> Result<Self> {
+        let fd = self.open_through(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
+        Ok(Self { fd: fd.map_err(|errno| self.failed("open", path, errno))?, path: self.path_of(path) })
+    }
+
+    /// What lstat says of `path` below this one; `None` where there is nothing, or a link or file on the way.
+    pub fn find_below(&self, path: &CStr) -> Result<Option<Metadata>> {
+        match self.open_through(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(file) => self.open_metadata(&file, path).map(Some),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(self.failed("open", path, errno)),
+        }
+    }
+
+    /// Opens a path of several names, none of which may be a link or another file system.
+    fn open_through(&self, path: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+
+    /// Opens the regular file `name`, or a path through directories alone, for reading, without following, blocking, or touching its access time if allowed.
     pub fn open_file(&self, name: &CStr) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = match openat(&self.fd, name, flags | OFlags::NOATIME, Mode::empty()) {
-            Err(Errno::PERM) => openat(&self.fd, name, flags, Mode::empty()),
+        let open = |flags| match name.to_bytes().contains(&b'/') {
+            true => self.open_through(name, flags),
+            false => openat(&self.fd, name, flags, Mode::empty()),
+        };
+        let fd = match open(flags | OFlags::NOATIME) {
+            Err(Errno::PERM) => open(flags),
             other => other,
         };
         fd.map_err(|errno| self.failed("open", name, errno))
@@ -61,6 +87,14 @@ impl Directory {
         let found = statx(&self.fd, name, flags, WANTED).map_err(|errno| self.failed("stat", name, errno))?;
         Metadata::from_statx(&found)
             .ok_or_else(|| Error::Unsupported { path: self.path_of(name), what: "unknown kind of file".into() })
+    }
+
+    /// What lstat says of `name`; `None` where there is no such name.
+    pub fn find(&self, name: &CStr) -> Result<Option<Metadata>> {
+        match self.metadata(name) {
+            Err(Error::SourceChanged { .. }) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// What fstat says of an open file, for comparison with its lstat.

@@ -1,6 +1,6 @@
 //! The names of one directory, in the order of a layer.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 
 use rustix::fs::RawDir;
@@ -45,6 +45,19 @@ impl Names {
         let slice = |&(start, length): &(usize, u16)| &bytes[start..start + usize::from(length)];
         names.places.sort_unstable_by(|a, b| slice(a).cmp(slice(b)));
         Ok(names)
+    }
+
+    /// These names, each once.
+    pub fn collect(mut all: Vec<CString>) -> Self {
+        all.sort_unstable();
+        all.dedup();
+        let mut names = Self::default();
+        for name in all {
+            let name = name.as_bytes_with_nul();
+            names.places.push((names.bytes.len(), name.len() as u16));
+            names.bytes.extend_from_slice(name);
+        }
+        names
     }
 
     /// How many names there are.

@@ -63,21 +63,27 @@ impl XattrReader {
         }
     }
 
-    fn listed(&mut self, directory: &Directory, name: &CStr) -> Result<Vec<Xattr>> {
+    /// The names of all attributes of `name`, each with its NUL.
+    pub fn keys(&mut self, directory: &Directory, name: &CStr) -> Result<&[u8]> {
         let answer = if self.by_handle {
             list_by_handle(directory, name, &mut self.buffer)
         } else {
             llistxattr(proc_path(directory, name), &mut self.buffer[..])
         };
-        let length = match answer {
-            Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            Ok(length) => length,
-            Err(errno) => return Err(Error::io("list xattrs", directory.path_of(name), errno)),
-        };
-        let mut wanted: Vec<CString> = self.buffer[..length]
+        match answer {
+            Ok(length) => Ok(&self.buffer[..length]),
+            Err(Errno::OPNOTSUPP) => Ok(&[]),
+            Err(errno) => Err(Error::io("list xattrs", directory.path_of(name), errno)),
+        }
+    }
+
+    fn listed(&mut self, directory: &Directory, name: &CStr) -> Result<Vec<Xattr>> {
+        let policy = self.policy;
+        let mut wanted: Vec<CString> = self
+            .keys(directory, name)?
             .split_inclusive(|&byte| byte == 0)
             .filter_map(|key| CStr::from_bytes_with_nul(key).ok())
-            .filter(|key| self.policy.wants(key.to_bytes()))
+            .filter(|key| policy.wants(key.to_bytes()))
             .map(CStr::to_owned)
             .collect();
         wanted.sort_unstable();
@@ -85,14 +91,20 @@ impl XattrReader {
     }
 
     fn value(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<Xattr>> {
+        let value = self.raw(directory, name, key)?.filter(|value| !value.is_empty());
+        Ok(value.map(|value| (key.to_owned(), value.into())))
+    }
+
+    /// The attribute `key` of `name` as it is, whatever the policy; it may be empty.
+    pub fn raw(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<&[u8]>> {
         let answer = if self.by_handle {
             get_by_handle(directory, name, key, &mut self.buffer)
         } else {
             lgetxattr(proc_path(directory, name), key, &mut self.buffer[..])
         };
         match answer {
-            Ok(0) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
-            Ok(length) => Ok(Some((key.to_owned(), self.buffer[..length].into()))),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Ok(length) => Ok(Some(&self.buffer[..length])),
             Err(errno) => Err(Error::io("read xattr", directory.path_of(name), errno)),
         }
     }

@@ -1,0 +1,341 @@
+"""What overlayfs would show of its directories, resolved in plain Python: every name through every layer, nothing left out.
+
+Law: the same names, metadata and contents as in a mount of the same directories (Linux, fs/overlayfs/namei.c).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from ocidiff.errors import OverlayError, UnsupportedError
+from ocidiff.layer.layer import OverlayLayers, Profile
+from ocidiff.layer.pure import whiteout
+from ocidiff.layer.pure.directories import join, show, split
+from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.pure.tree import Node, Tree
+
+_TRUSTED: Final = b"trusted.overlay."
+_USER: Final = b"user.overlay."
+_NAMES: Final = b""  # fuse-overlayfs and AUFS: names that begin with .wh.
+_OPAQUE_KEYS: Final = (b"user.fuseoverlayfs.opaque", b"trusted.overlay.opaque", b"user.overlay.opaque")
+_INITIAL_USER_NAMESPACE: Final = 0xEFFFFFFD  # linux/proc_ns.h
+_CAP_SYS_ADMIN: Final = 21
+_REMEMBERED: Final = 4096  # directories whose layers are not looked up again
+
+_Part = tuple[int, bytes]  # number of a layer, path in it
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a name leads to: its own place, that of its content, and for a directory all that is merged."""
+
+    top: tuple[int, Node]
+    content: tuple[Tree, Node]
+    parts: tuple[_Part, ...]
+
+
+class OverlayTree:
+    """The tree that an overlay shows of its layers, from number `first` on (0 is the upperdir).
+
+    Raises:
+        OverlayError: How the layers are marked cannot be known.
+    """
+
+    def __init__(self, layers: OverlayLayers, first: int, profile: Profile, pace: Pace) -> None:
+        self._layers = layers
+        self._first = first
+        self._open = ExitStack()
+        with ExitStack() as stack:
+            trees = [stack.enter_context(Tree(root, profile, pace)) for root in (layers.upperdir, *layers.lowerdirs)]
+            self._data = [stack.enter_context(Tree(root, profile, pace)) for root in layers.datadirs]
+            self._trees = trees
+            self._prefix = _prefix_of(trees[0], layers)
+            devices = {os.stat(root).st_dev for root in (layers.upperdir, *layers.lowerdirs)}
+            if profile is Profile.CONTAINERD and len(devices) > 1:
+                reason = "its layers are on several file systems, so that inode numbers tell no hard links"
+                raise OverlayError(f"overlay {show(layers.upperdir)}: {reason}")
+            self._open = stack.pop_all()
+        self._stacks: dict[bytes, tuple[_Part, ...]] = {}
+        self._last: tuple[bytes, _Found] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def full(self, path: bytes) -> bytes:
+        """The path in the upperdir, for messages."""
+        return self._trees[self._first].full(path)
+
+    def node(self, path: bytes) -> Node:
+        """The name `path` as it is now."""
+        found = self._find(path)
+        if found is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(self.full(path)))
+        return replace(found.top[1], path=path)
+
+    def children(self, directory: Node | None) -> dict[bytes, bytes]:
+        """Paths by name of what is in `directory`, or in the root for None."""
+        path = directory.path if directory else b""
+        names = set[bytes]()
+        for layer, place in self._stack(path):
+            names.update(filter(None, map(self._real_name, self._trees[layer].names(place))))
+        paths = {name: join(path, name) for name in names}
+        return {name: child for name, child in paths.items() if self._find(child) is not None}
+
+    def xattrs(self, node: Node) -> Mapping[bytes, bytes]:
+        """See `Tree.xattrs`."""
+        layer, place = self._found(node).top
+        return self._trees[layer].xattrs(place)
+
+    def target(self, node: Node) -> bytes:
+        """See `Tree.target`."""
+        layer, place = self._found(node).top
+        return self._trees[layer].target(place)
+
+    def blocks(self, node: Node) -> Iterator[bytes]:
+        """See `Tree.blocks`."""
+        tree, place = self._found(node).content
+        return tree.blocks(place)
+
+    def _found(self, node: Node) -> _Found:
+        found = self._find(node.path)
+        if found is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(self.full(node.path)))
+        return found
+
+    def _find(self, path: bytes) -> _Found | None:
+        if self._last is None or self._last[0] != path:
+            parent, name = split(path)
+            found = self._lookup(self._stack(parent), name)
+            if found is None:
+                return None
+            self._last = (path, found)
+        return self._last[1]
+
+    def _stack(self, path: bytes) -> tuple[_Part, ...]:
+        """The directories that are merged at `path`, top first."""
+        if path not in self._stacks:
+            if path:
+                parent, name = split(path)
+                found = self._lookup(self._stack(parent), name)
+                parts = found.parts if found else ()
+            else:
+                parts = self._root()
+            if len(self._stacks) >= _REMEMBERED:
+                self._stacks.clear()
+            self._stacks[path] = parts
+        return self._stacks[path]
+
+    def _root(self) -> tuple[_Part, ...]:
+        parts = []
+        for layer in range(self._first, len(self._trees)):
+            parts.append((layer, b""))
+            if self._prefix == _NAMES and self._is_opaque(layer, b""):
+                break
+        return tuple(parts)
+
+    def _lookup(self, stack: tuple[_Part, ...], name: bytes) -> _Found | None:
+        """One name through its layers: whiteouts, masks, opaque directories, redirects, and files without their content."""
+        search, wanted, hits = _Search(), name, list[tuple[int, Node]]()
+        rest = list(stack)
+        while rest and not search.stop:
+            layer, parent = rest.pop(0)
+            was_absolute = wanted.startswith(b"/")
+            if was_absolute:
+                node, wanted = self._walk(layer, wanted, search)
+            else:
+                path = join(parent, wanted)
+                node = self._probe(layer, path, search)
+                redirect = self._redirect(layer, node) if node and search.goes_on(node) else None
+                wanted = redirect or wanted
+            if node is not None:
+                hits.append((layer, node))
+            if wanted.startswith(b"/") and not was_absolute:
+                rest = [(below, b"") for below in range(layer + 1, len(self._trees))]
+        if not hits:
+            return None
+        content = self._data_of(wanted, hits[0]) if search.metacopy else (self._trees[hits[-1][0]], hits[-1][1])
+        if stat.S_ISREG(hits[0][1].stat.st_mode) and content[1].stat.st_size != hits[0][1].stat.st_size:
+            raise self._refused(hits[0], "its size is not that of the file with its content")
+        return _Found(hits[0], content, tuple((layer, node.path) for layer, node in hits))
+
+    def _walk(self, layer: int, wanted: bytes, search: _Search) -> tuple[Node | None, bytes]:
+        """An absolute path in one layer, and what the path is for the layers below."""
+        names = wanted[1:].split(b"/")
+        for index, name in enumerate(names):
+            above = b"/".join(names[:index])
+            last = index + 1 == len(names)
+            on_the_way = search if last else _Search()
+            node = self._probe(layer, join(above, name), on_the_way)
+            if node is None or not (last or node.is_dir):
+                # Nothing there ends the look into this layer; anything that hides or masks ends all.
+                search.stop |= on_the_way.stop or node is not None
+                return None, wanted
+            search.stop |= on_the_way.stop
+            if on_the_way.goes_on(node) and (redirect := self._redirect(layer, node)):
+                after = b"".join(b"/" + rest for rest in names[index + 1 :])
+                if redirect.startswith(b"/"):
+                    wanted, search.stop = redirect + after, False
+                else:
+                    wanted = b"/" + join(above, redirect) + after
+            if last:
+                return node, wanted
+        return None, wanted
+
+    def _probe(self, layer: int, path: bytes, search: _Search) -> Node | None:
+        """What one layer adds to the answer at `path`; `search` learns how it goes on."""
+        parent, name = split(path)
+        if self._prefix == _NAMES and name.startswith(whiteout.PREFIX):
+            return None
+        node = self._exists(layer, path)
+        if node is None:
+            search.stop |= self._prefix == _NAMES and self._exists(layer, join(parent, whiteout.PREFIX + name)) is not None
+            return None
+        mode = node.stat.st_mode
+        is_regular, bottom = stat.S_ISREG(mode), layer + 1 == len(self._trees)
+        hidden = stat.S_ISCHR(mode) and node.stat.st_rdev == 0
+        if is_regular and self._prefix and node.stat.st_size == 0:
+            hidden = self._mark(layer, node, b"whiteout") is not None
+        if hidden or (search.metacopy and not is_regular) or (search.is_dir and not node.is_dir):
+            search.stop = True
+            return None
+        if node.is_dir:
+            search.is_dir = True
+            search.opaque = not bottom and self._is_opaque(layer, path)
+            search.bottom = bottom
+            search.stop |= search.opaque
+        else:
+            search.metacopy = bool(is_regular and self._prefix and self._mark(layer, node, b"metacopy") is not None)
+            search.stop |= not search.metacopy
+        return node
+
+    def _exists(self, layer: int, path: bytes) -> Node | None:
+        try:
+            return self._trees[layer].node(path)
+        except FileNotFoundError:
+            return None
+
+    def _is_opaque(self, layer: int, path: bytes) -> bool:
+        tree = self._trees[layer]
+        if self._prefix:
+            return tree.xattr(path, self._prefix + b"opaque") == b"y"
+        if self._exists(layer, join(path, whiteout.OPAQUE)) is not None:
+            return True
+        return any(tree.xattr(path, key) == b"y" for key in _OPAQUE_KEYS)
+
+    def _mark(self, layer: int, node: Node, what: bytes) -> bytes | None:
+        return self._trees[layer].xattr(node.path, self._prefix + what)
+
+    def _redirect(self, layer: int, node: Node) -> bytes | None:
+        value = self._mark(layer, node, b"redirect") if self._prefix else None
+        if value is None:
+            return None
+        if node.is_dir and not (self._layers.redirects and self._prefix == _TRUSTED):
+            raise self._refused((layer, node), "a redirect that the mount does not follow")
+        value = value.removesuffix(b"\0")
+        names = value.removeprefix(b"/").split(b"/")
+        if {b"", b".", b".."} & set(names) or b"\0" in value or (len(names) > 1 and not value.startswith(b"/")):
+            raise self._refused((layer, node), "an invalid redirect")
+        return value
+
+    def _data_of(self, wanted: bytes, top: tuple[int, Node]) -> tuple[Tree, Node]:
+        for tree in self._data if wanted.startswith(b"/") else ():
+            try:
+                node = tree.node(wanted[1:])
+            except OSError:
+                continue
+            if stat.S_ISREG(node.stat.st_mode):
+                return tree, node
+        raise UnsupportedError(f"{show(self._trees[top[0]].full(top[1].path))}: no layer of the overlay has its content")
+
+    def _refused(self, where: tuple[int, Node], what: str) -> UnsupportedError:
+        path = self._trees[where[0]].full(where[1].path)
+        return UnsupportedError(f"{show(path)}: {what} (attributes of overlayfs)")
+
+    def _real_name(self, name: bytes) -> bytes | None:
+        """The name that an entry of a layer speaks of."""
+        if self._prefix or not name.startswith(whiteout.PREFIX):
+            return name
+        hidden = name.removeprefix(whiteout.PREFIX)
+        return None if name.startswith(whiteout.META_PREFIX) or hidden in (b"", b".", b"..") else hidden
+
+
+@dataclass(slots=True)
+class _Search:
+    """The state of a lookup on its way down the layers."""
+
+    is_dir: bool = False
+    metacopy: bool = False
+    stop: bool = False
+    opaque: bool = False
+    bottom: bool = False
+
+    def goes_on(self, node: Node) -> bool:
+        """Whether a redirect of `node`, found last, counts."""
+        return not (self.opaque or self.bottom) if node.is_dir else self.metacopy
+
+
+def _prefix_of(upper: Tree, layers: OverlayLayers) -> bytes:
+    """What the names of the marks begin with, learned from the directories of upper."""
+
+    def refuse(reason: str) -> OverlayError:
+        return OverlayError(f"overlay {show(layers.upperdir)}: {reason}")
+
+    seen, names, directories, redirected, indexed = set[bytes](), False, 0, False, False
+    todo = [b""]
+    while todo:
+        path = todo.pop()
+        for key in upper.keys(path):
+            for prefix in (_TRUSTED, _USER):
+                mark = key.removeprefix(prefix)
+                if mark != key and not mark.startswith(b"overlay."):
+                    seen.add(prefix)
+                    redirected |= mark == b"redirect"
+                    indexed |= mark == b"origin" and not path
+            if key.startswith(b"user.fuseoverlayfs."):
+                seen.add(_NAMES)
+            if key.endswith(b".override_stat"):
+                seen.add(b"override")
+        for name in upper.names(path):
+            names |= name.startswith(whiteout.PREFIX)
+            if upper.node(join(path, name)).is_dir:
+                directories += 1
+                todo.append(join(path, name))
+    blind = directories > 0 and not _may_read_trusted()
+    if layers.userxattr is not None:
+        prefix = _USER if layers.userxattr else _TRUSTED
+    elif names and seen & {_TRUSTED, _USER}:
+        raise refuse("names that begin with .wh. stand beside marks of overlayfs: who wrote it cannot be known")
+    elif names or _NAMES in seen:
+        prefix = _NAMES
+    elif _TRUSTED in seen or _USER not in seen:
+        prefix = _TRUSTED
+    else:
+        prefix = _USER
+    if prefix == _TRUSTED and blind:
+        raise refuse("attributes trusted.* cannot be read here, and it may have some")
+    if prefix == _NAMES and b"override" in seen:
+        raise refuse("owners and modes are in attributes of fuse-overlayfs")
+    if prefix != _NAMES and indexed:
+        raise refuse("it was mounted with index=on, where names can change without being in it")
+    if redirected and prefix != _NAMES and not (layers.redirects and prefix == _TRUSTED):
+        raise refuse("it has redirects that the mount does not follow")
+    return prefix
+
+
+def _may_read_trusted() -> bool:
+    try:
+        with open("/proc/thread-self/status", encoding="ascii") as file:
+            effective = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), 0)
+        namespace = os.stat("/proc/thread-self/ns/user").st_ino
+    except OSError:
+        return False
+    return bool(effective >> _CAP_SYS_ADMIN & 1) and namespace == _INITIAL_USER_NAMESPACE

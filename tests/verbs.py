@@ -14,6 +14,7 @@ from ocidiff.layer.layer import (
     Compression,
     LayerOptions,
     LayerSummary,
+    Limits,
     Monitor,
     OverlayLayers,
     Profile,
@@ -45,11 +46,12 @@ def changes(engine: Engine, lower: Place | None, upper: Place | OverlayLayers, p
 
 
 def apply(engine: Engine, blob: bytes, target: Place, **options: Any) -> ApplySummary:
-    """Apply a layer onto a directory."""
+    """Apply a layer onto a directory; options that begin with `max_` are limits."""
+    limits = Limits(**{key: options.pop(key) for key in list(options) if key.startswith("max_")})
     with tempfile.TemporaryFile() as source:
         source.write(blob)
         source.seek(0)
-        return engine.apply_layer(source.fileno(), os.fsencode(target), ApplyOptions(**options), Monitor())
+        return engine.apply_layer(source.fileno(), os.fsencode(target), ApplyOptions(**options, limits=limits), Monitor())
 
 
 def _upper(upper: Place | OverlayLayers) -> bytes | OverlayLayers:

@@ -47,7 +47,9 @@ if TYPE_CHECKING:
         Change,
         ChangeKind,
         Compression,
+        Destination,
         Layer,
+        Limits,
         OverlayLayers,
         Profile,
         Progress,
@@ -71,6 +73,7 @@ __all__ = [
     "Compression",
     "Container",
     "Descriptor",
+    "Destination",
     "DiffID",
     "Digest",
     "DigestMismatchError",
@@ -82,6 +85,7 @@ __all__ = [
     "Layer",
     "LayerError",
     "LimitExceededError",
+    "Limits",
     "MalformedLayerError",
     "NotFoundError",
     "OcidiffError",
@@ -116,7 +120,9 @@ _HOMES: Final = {
     "image.verify": "Fault Verified",
     "layer.applier": "apply",
     "layer.differ": "changes diff overlay_layers",
-    "layer.layer": "ApplySummary Cancellation Change ChangeKind Compression Layer OverlayLayers Profile Progress",
+    "layer.layer": (
+        "ApplySummary Cancellation Change ChangeKind Compression Destination Layer Limits OverlayLayers Profile Progress"
+    ),
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",
 }

@@ -36,11 +36,14 @@ def apply_layer(
     target: bytes,
     *,
     same_owner: bool,
-    max_bytes: int | None,
-    max_entries: int | None,
+    destination: str,
+    limits: tuple[int | None, int | None, int | None, int, int],
     poll: _Poll | None,
-) -> tuple[str, int, str, int, int, int, dict[str, int]]:
-    """(digest, size, diff_id, uncompressed_size, entries, whiteouts, skipped)."""
+) -> tuple[str, int, str, int, int, int, dict[str, int], int]:
+    """(digest, size, diff_id, uncompressed_size, entries, whiteouts, skipped, recorded).
+
+    `limits` are bytes, entries, ratio, depth and header bytes.
+    """
 
 def measure_layer(source: int, *, poll: _Poll | None) -> tuple[str, int, str, int]:
     """(digest, size, diff_id, uncompressed_size)."""

@@ -6,14 +6,24 @@ import os
 import stat
 import sys
 from contextlib import suppress
+from typing import Unpack
 
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, engine_option, pass_settings
+from ocidiff.cli.options import (
+    LimitArguments,
+    Settings,
+    common,
+    engine_option,
+    limit_options,
+    limits_of,
+    pass_settings,
+)
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import applied_document, as_json, size
 from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
+from ocidiff.layer.layer import RECORD
 
 
 @click.command("apply", epilog="Example: ocidiff apply layer.tar.gz rootfs")
@@ -25,8 +35,14 @@ from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
     default=None,
     help="Give every entry its recorded owner, or leave out what may not be set.  [default: same owner for root]",
 )
-@click.option("--max-bytes", type=click.IntRange(min=0), metavar="N", help="Largest uncompressed size.")
-@click.option("--max-entries", type=click.IntRange(min=0), metavar="N", help="Largest number of entries.")
+@click.option(
+    "--destination",
+    type=click.Choice(("directory", "overlay", "overlay-userxattr")),
+    default="directory",
+    show_default=True,
+    help="What TARGET is: a plain tree, or the upperdir of an overlay.",
+)
+@limit_options
 @engine_option
 @common("json", "quiet", "progress", "verbose")
 @pass_settings
@@ -38,9 +54,9 @@ def command(
     target: str,
     diff_id: str | None,
     same_owner: bool | None,
-    max_bytes: int | None,
-    max_entries: int | None,
+    destination: str,
     engine: str | None,
+    **limits: Unpack[LimitArguments],
 ) -> None:
     """Write LAYER onto the directory TARGET.
 
@@ -53,13 +69,15 @@ def command(
             target,
             diff_id=diff_id,
             same_owner=same_owner,
-            max_bytes=max_bytes,
-            max_entries=max_entries,
+            destination=destination,
+            limits=limits_of(limits),
             engine=engine,
             progress=progress,
         )
     if not settings.quiet:
         warn_of_skipped("apply", summary.skipped)
+        if summary.recorded:
+            complain(f"warning: apply: {summary.recorded} of these are noted in {RECORD}")
     if settings.verbose:
         complain(f"apply: {summary.entries} entries, {summary.whiteouts} whiteouts, {size(summary.uncompressed_size)} tar")
     emit(as_json(applied_document(summary)) if settings.json else summary.diff_id)

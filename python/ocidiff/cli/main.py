@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Here rather than at exit, where a full disk would be a traceback. A closed stdout is None.
         if sys.stdout is not None:
             sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("ocidiff: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(["ocidiff: interrupted", *getattr(interrupt, "__notes__", ())]), file=sys.stderr)
         return _ENDED_BY_SIGNAL + signal.SIGINT
     except BrokenPipeError:
         # Our reader has enough, as in `ocidiff changes … | head`.

@@ -11,7 +11,7 @@ from typing import Any, Final, TypedDict, TypeVar
 import click
 
 import ocidiff
-from ocidiff.layer.layer import OverlayLayers
+from ocidiff.layer.layer import Limits, OverlayLayers
 from ocidiff.layer.overlay import split_lowerdir
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -136,6 +136,55 @@ _LAYERS: Final = (
     ),
     click.option("--lowerdir", metavar="DIR:…", help="and what it is over, top first, as the mount option has it."),
 )
+
+
+class LimitArguments(TypedDict):
+    """What `limit_options` gives to a command: see `ocidiff.Limits`."""
+
+    limit_bytes: int | None
+    limit_entries: int | None
+    limit_ratio: int | None
+    limit_depth: int
+    limit_header_bytes: int
+
+
+class _Limit(click.ParamType[int]):
+    """A number, or the word for no limit, which is told as -1."""
+
+    name = "N|none"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value == "none":
+            return _UNLIMITED
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = -1
+        return number if number >= 0 else self.fail(f"{value!r} is neither a number nor 'none'", param, ctx)
+
+
+_UNLIMITED: Final = -1
+_LIMITS: Final = (
+    click.option("--limit-bytes", type=_Limit(), default=1 << 40, help="Largest uncompressed size.  [default: 1 TiB]"),
+    click.option(
+        "--limit-entries", type=_Limit(), default=10_000_000, help="Largest number of entries.  [default: 10000000]"
+    ),
+    click.option(
+        "--limit-ratio",
+        type=_Limit(),
+        default=1100,
+        help="Most bytes of tar for each byte of blob, from 64 MiB of tar on.  [default: 1100]",
+    ),
+    click.option("--limit-depth", type=int, default=2048, metavar="N", show_default=True, help="Most components of a name."),
+    click.option(
+        "--limit-header-bytes",
+        type=int,
+        default=1 << 20,
+        metavar="N",
+        show_default=True,
+        help="Largest PAX or GNU header.",
+    ),
+)
 engine_option: Final = click.option(
     "--engine",
     type=click.Choice(("rust", "pure")),
@@ -188,6 +237,17 @@ def trees_of(
 def layer_options(command: _Command) -> _Command:
     """All that decides what a layer holds, and how its bytes are made: see `LayerArguments`."""
     return _with(command, *_BLOB, *_COMPARISON, engine_option)
+
+
+def limit_options(command: _Command) -> _Command:
+    """What layers may not pass: see `LimitArguments`."""
+    return _with(command, *_LIMITS)
+
+
+def limits_of(arguments: LimitArguments) -> Limits:
+    """The limits that the options say."""
+    values = {"max_" + name.removeprefix("limit_"): value for name, value in arguments.items()}
+    return Limits(**{name: None if value == _UNLIMITED else value for name, value in values.items()})  # type: ignore[arg-type]
 
 
 def _with(command: _Command, *options: _Decorator[Any]) -> _Command:

@@ -107,4 +107,5 @@ def applied_document(summary: ApplySummary) -> Mapping[str, object]:
         "entries": summary.entries,
         "whiteouts": summary.whiteouts,
         "skipped": dict(summary.skipped),
+        "recorded": summary.recorded,
     }

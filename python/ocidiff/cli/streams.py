@@ -40,7 +40,11 @@ def writing_to(place: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """Where an error is, and its cause."""
+    """Where an error is, its cause, and what it leaves."""
+    return "; ".join([_cause(error), *getattr(error, "__notes__", ())])
+
+
+def _cause(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         return ": ".join(filter(None, (" to ".join(names), error.strerror)))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, engine_option, pass_settings
+from ocidiff.cli.options import (
+    LimitArguments,
+    Settings,
+    common,
+    engine_option,
+    limit_options,
+    limits_of,
+    pass_settings,
+)
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document
 from ocidiff.cli.streams import complain, emit, writing_to
@@ -19,10 +29,18 @@ from ocidiff.cli.streams import complain, emit, writing_to
     default=None,
     help="Give every entry its recorded owner, or leave out what may not be set.  [default: same owner for root]",
 )
+@limit_options
 @engine_option
 @common("store", "json", "quiet", "progress", "verbose")
 @pass_settings
-def command(settings: Settings, image: str, directory: str, same_owner: bool | None, engine: str | None) -> None:
+def command(
+    settings: Settings,
+    image: str,
+    directory: str,
+    same_owner: bool | None,
+    engine: str | None,
+    **limits: Unpack[LimitArguments],
+) -> None:
     """Write the root file system of IMAGE to DIR.
 
     DIR is missing or empty, and stays so when this fails. Prints the digest of the image's manifest.
@@ -32,7 +50,9 @@ def command(settings: Settings, image: str, directory: str, same_owner: bool | N
         ocidiff.Store.open(settings.store_path(), create=False) as store,
         shown(settings, "unpack") as progress,
     ):
-        unpacked = store.unpack(image, directory, same_owner=same_owner, engine=engine, progress=progress)
+        unpacked = store.unpack(
+            image, directory, same_owner=same_owner, limits=limits_of(limits), engine=engine, progress=progress
+        )
     if settings.verbose:
         complain(f"unpack: {len(unpacked.manifest.layers)} layers; {unpacked.seconds:.2f} s")
     emit(as_json(image_document(unpacked)) if settings.json else unpacked.descriptor.digest)

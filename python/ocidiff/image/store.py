@@ -30,7 +30,16 @@ from ocidiff.image.reference import Reference
 from ocidiff.image.verify import Verified, verify
 from ocidiff.layer.differ import SCRATCH, Tree, layer_options, lower_path, overlay_mode, tree_path
 from ocidiff.layer.engine import Engine, select_engine
-from ocidiff.layer.layer import ApplyOptions, Cancellation, Compression, Monitor, OverlayMode, Profile, ProgressCallback
+from ocidiff.layer.layer import (
+    ApplyOptions,
+    Cancellation,
+    Compression,
+    Limits,
+    Monitor,
+    OverlayMode,
+    Profile,
+    ProgressCallback,
+)
 from ocidiff.lease import DEFAULT_LEASE_SECONDS, Leases
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
@@ -172,8 +181,7 @@ class Store:
         *,
         platform: str | None = None,
         same_owner: bool | None = None,
-        max_bytes: int | None = None,
-        max_entries: int | None = None,
+        limits: Limits | None = None,
         engine: str | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
@@ -185,8 +193,7 @@ class Store:
             directory: Missing, or empty.
             platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
             same_owner: See `ocidiff.apply`.
-            max_bytes: Largest uncompressed size of all layers together; None for no limit.
-            max_entries: Largest number of entries of all layers together; None for no limit.
+            limits: What the layers may not pass, bytes and entries of all together; None for the defaults.
             engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
             progress: Called with the counters over all layers a few times a second.
             cancel: Stops the call.
@@ -205,7 +212,7 @@ class Store:
                 image,
                 os.fspath(directory),
                 engine=selected,
-                options=ApplyOptions(same_owner, max_bytes, max_entries),
+                options=ApplyOptions(same_owner, limits=limits or Limits()),
                 monitor=Monitor(progress, cancel),
             )
         return replace(image, seconds=time.monotonic() - started)

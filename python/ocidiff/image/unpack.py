@@ -86,11 +86,7 @@ class Done:
 
     def remaining(self, options: ApplyOptions) -> ApplyOptions:
         """The options with what is left of their limits."""
-        return replace(
-            options,
-            max_bytes=None if options.max_bytes is None else options.max_bytes - self.bytes_plain,
-            max_entries=None if options.max_entries is None else options.max_entries - self.entries,
-        )
+        return replace(options, limits=options.limits.after(self.bytes_plain, self.entries))
 
     def continued(self, monitor: Monitor) -> Monitor:
         """The monitor, for which a layer continues those before."""

@@ -12,7 +12,15 @@ from typing import TypeVar
 from ocidiff.errors import DigestMismatchError, DocumentError, UsageError
 from ocidiff.layer.differ import Tree, tree_path
 from ocidiff.layer.engine import select_engine
-from ocidiff.layer.layer import ApplyOptions, ApplySummary, Cancellation, Monitor, ProgressCallback
+from ocidiff.layer.layer import (
+    ApplyOptions,
+    ApplySummary,
+    Cancellation,
+    Destination,
+    Limits,
+    Monitor,
+    ProgressCallback,
+)
 from ocidiff.layer.output import HasFileno
 from ocidiff.oci.digest import DiffID, Digest
 
@@ -28,15 +36,15 @@ def apply(
     diff_id: str | None = None,
     digest: str | None = None,
     same_owner: bool | None = None,
-    max_bytes: int | None = None,
-    max_entries: int | None = None,
+    destination: str = Destination.DIRECTORY,
+    limits: Limits | None = None,
     engine: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: Cancellation | None = None,
 ) -> ApplySummary:
     """Write a layer onto a directory; compression is detected.
 
-    An error may leave the directory half written: apply onto one that can be dropped.
+    An error may leave the directory half written, which its notes then say: apply onto one that can be dropped.
 
     Args:
         layer: Path of the blob, or an open file, read from its position on.
@@ -44,9 +52,11 @@ def apply(
         diff_id: What the uncompressed tar must hash to; verified once everything is read.
         digest: What the blob must hash to; verified once everything is read.
         same_owner: Give every entry its recorded owner, and fail where that may not be. False: what may not be set is left
-            out and counted. None: true for root.
-        max_bytes: Largest uncompressed size; None for no limit.
-        max_entries: Largest number of entries; None for no limit.
+            out, counted, and noted for a diff to restore. None: true for root.
+        destination: `directory`: a plain tree. `overlay`: the upperdir of an overlay, whose whiteouts shall hide what is in
+            the lower directories; nothing there is read, so a layer that goes through their links or hard-links their
+            files must be applied onto the mounted tree instead. `overlay-userxattr`: the same for mounts with `userxattr`.
+        limits: What the layer may not pass; None for the defaults.
         engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
         progress: Called with the counters a few times a second.
         cancel: Stops the call.
@@ -59,14 +69,17 @@ def apply(
     """
     expected_diff_id = None if diff_id is None else _digest(DiffID, diff_id)
     expected_digest = None if digest is None else _digest(Digest, digest)
-    options = ApplyOptions(same_owner, max_bytes, max_entries)
+    options = ApplyOptions(same_owner, _destination(destination), limits or Limits())
     selected = select_engine(engine)
     directory = tree_path(target)
     monitor = Monitor(progress, cancel)
     monitor.check()
     with _open_input(layer) as source:
-        summary = selected.apply_layer(source, directory, options, monitor)
-    verify(summary, expected_digest, expected_diff_id)
+        # What fails up to here has touched nothing.
+        os.close(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        with _incomplete_on_failure(directory):
+            summary = selected.apply_layer(source, directory, options, monitor)
+            verify(summary, expected_digest, expected_diff_id)
     return summary
 
 
@@ -80,6 +93,23 @@ def verify(summary: ApplySummary, digest: Digest | None, diff_id: DiffID | None)
         raise DigestMismatchError(f"layer {digest}: the blob is {summary.digest}")
     if diff_id is not None and summary.diff_id != diff_id:
         raise DigestMismatchError(f"layer {summary.digest}: its tar is {summary.diff_id}, expected {diff_id}")
+
+
+@contextmanager
+def _incomplete_on_failure(directory: bytes) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"{os.fsdecode(directory)} is incomplete")
+        raise
+
+
+def _destination(text: str) -> Destination:
+    try:
+        return Destination(text)
+    except ValueError:
+        known = ", ".join(Destination)
+        raise UsageError(f"destination {text!r}: there are {known}") from None
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -11,6 +12,9 @@ from typing import Final
 from ocidiff.errors import Cancelled, UsageError
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID, Digest
+
+RECORD: Final = "user.containers.override_stat"
+"""The attribute that notes owner, mode and device of a file that could not get them: `UID:GID:0MODE[:KIND-MAJOR-MINOR]`."""
 
 NOTHING_SKIPPED: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -33,6 +37,19 @@ class Profile(StrEnum):
 
     OCI = "oci"
     CONTAINERD = "containerd"
+
+
+class Destination(StrEnum):
+    """What kind of tree a layer is written onto.
+
+    `DIRECTORY` is a plain tree, in which whiteouts remove what is there. `OVERLAY` is the upperdir of an overlay, in which
+    whiteouts become what overlayfs reads: devices 0/0 and `trusted.overlay.opaque`. `OVERLAY_USERXATTR` is the same for
+    mounts with the option `userxattr`, that keep their attributes under `user.overlay.`, as in a user namespace.
+    """
+
+    DIRECTORY = "directory"
+    OVERLAY = "overlay"
+    OVERLAY_USERXATTR = "overlay-userxattr"
 
 
 class OverlayMode(StrEnum):
@@ -187,19 +204,68 @@ class LayerOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a layer may not pass. The defaults are more than any honest layer takes.
+
+    Attributes:
+        max_bytes: Largest uncompressed size; None for no limit.
+        max_entries: Largest number of entries; None for no limit.
+        max_ratio: Most bytes of tar for each byte of blob, from 64 MiB of tar on; None for no limit. The default is one that
+            gzip cannot reach.
+        max_depth: Most components in the name of an entry. The default is what a path of 4096 bytes can hold.
+        max_header_bytes: Largest PAX or GNU header.
+
+    Raises:
+        UsageError: A value is outside its range.
+    """
+
+    max_bytes: int | None = 1 << 40
+    max_entries: int | None = 10_000_000
+    max_ratio: int | None = 1100
+    max_depth: int = 2048
+    max_header_bytes: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("max_bytes", 0),
+            ("max_entries", 0),
+            ("max_ratio", 1),
+            ("max_depth", 1),
+            ("max_header_bytes", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and not least <= value < 1 << 63:
+                raise UsageError(f"{name} {value}: takes {least} or more")
+
+    def after(self, bytes_plain: int, entries: int) -> Limits:
+        """What is left of them once a layer has taken so much."""
+        return replace(
+            self,
+            max_bytes=None if self.max_bytes is None else self.max_bytes - bytes_plain,
+            max_entries=None if self.max_entries is None else self.max_entries - entries,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyOptions:
     """How a layer is written onto a directory.
 
     Attributes:
-        same_owner: Give every entry its recorded owner and treat failure as an error. False: an owner, device node or
-            privileged xattr that may not be set is left out and counted. None: True for root.
-        max_bytes: Largest uncompressed size; None for no limit.
-        max_entries: Largest number of entries; None for no limit.
+        same_owner: Give every entry its recorded owner and treat failure as an error. False: what may not be set is left
+            out and counted, empty files stand for devices, and all is noted in the attribute
+            `user.containers.override_stat` where the file system can. None: True for root.
+        destination: What kind of tree the directory is.
+        limits: What the layer may not pass.
     """
 
     same_owner: bool | None = None
-    max_bytes: int | None = None
-    max_entries: int | None = None
+    destination: Destination = Destination.DIRECTORY
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def sets_owners(self) -> bool:
+        """Whether every entry gets its recorded owner."""
+        return os.geteuid() == 0 if self.same_owner is None else self.same_owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +346,7 @@ class ApplySummary:
         entries: Tar entries handled.
         whiteouts: How many of them were whiteouts.
         skipped: What could not be kept, by reason (`owners`, `devices`, `xattrs`, `aufs`).
+        recorded: How many of the owners and devices among these are noted in an attribute, for a diff to restore.
     """
 
     digest: Digest
@@ -289,3 +356,4 @@ class ApplySummary:
     entries: int
     whiteouts: int
     skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)
+    recorded: int = 0

@@ -58,16 +58,22 @@ class RustEngine:
 
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""
-        same_owner = options.same_owner if options.same_owner is not None else os.geteuid() == 0
-        digest, size, diff_id, plain, entries, whiteouts, skipped = _core.apply_layer(
+        limits = options.limits
+        digest, size, diff_id, plain, entries, whiteouts, skipped, recorded = _core.apply_layer(
             source,
             target,
-            same_owner=same_owner,
-            max_bytes=options.max_bytes,
-            max_entries=options.max_entries,
+            same_owner=options.sets_owners,
+            destination=options.destination,
+            limits=(
+                limits.max_bytes,
+                limits.max_entries,
+                limits.max_ratio,
+                limits.max_depth,
+                limits.max_header_bytes,
+            ),
             poll=monitor.poll,
         )
-        return ApplySummary(Digest(digest), size, DiffID(diff_id), plain, entries, whiteouts, skipped)
+        return ApplySummary(Digest(digest), size, DiffID(diff_id), plain, entries, whiteouts, skipped, recorded)
 
     def measure_layer(self, source: int, monitor: Monitor) -> LayerMeasure:
         """See `Engine.measure_layer`."""

@@ -39,14 +39,18 @@ pub enum Error {
         reason: String,
     },
     /// A limit of the caller was passed.
-    #[error("limit {limit} exceeded at {}: {value}", show(path))]
+    #[error("limit {limit} exceeded{}, at byte {offset} of the tar: {value} is more than {max}", show_where(path))]
     LimitExceeded {
         /// Name of the limit.
         limit: &'static str,
         /// The value that passed it.
         value: u64,
-        /// Where; empty when it concerns the whole stream.
+        /// The limit.
+        max: u64,
+        /// Which entry passed it; empty when it concerns the whole stream.
         path: PathBuf,
+        /// Where that entry begins in the uncompressed stream, or how far it was read.
+        offset: u64,
     },
     /// A file changed while it was read.
     #[error("{} changed while it was read: {reason}", show(path))]
@@ -98,6 +102,11 @@ impl Error {
     pub fn sys(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(Errno) -> Self {
         move |errno| Self::io(op, path, errno)
     }
+}
+
+/// Names the entry of a message, where there is one.
+fn show_where(path: &std::path::Path) -> String {
+    if path.as_os_str().is_empty() { String::new() } else { format!(" by {}", show(path)) }
 }
 
 /// A path for a message: one line, control and non-UTF-8 bytes escaped.

@@ -17,7 +17,7 @@ use support::{Item, Sandbox, dir, file, gzip, kind_of, special, symlink, tar, zs
 
 fn limited(blob: &[u8], limits: Limits) -> (Sandbox, Result<u64>) {
     let sandbox = Sandbox::default();
-    let options = ApplyOptions { same_owner: true, limits };
+    let options = ApplyOptions { same_owner: true, limits, ..ApplyOptions::default() };
     let result = sandbox.apply_with(blob, &options).map(|summary| summary.entries);
     (sandbox, result)
 }

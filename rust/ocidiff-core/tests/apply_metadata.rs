@@ -17,6 +17,9 @@ use support::{Sandbox, dir, file, gzip, is_root, item, kind_of, link, symlink, t
 const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const OTHER: u32 = 4242;
 
+/// Where owner, mode and device of a file are noted that could not get them.
+const RECORD: &str = "user.containers.override_stat";
+
 fn xattr(sandbox: &Sandbox, path: &str, name: &str) -> Option<Vec<u8>> {
     let mut value = [0; 256];
     lgetxattr(sandbox.at(path), name, &mut value[..]).ok().map(|length| value[..length].to_vec())
@@ -107,18 +110,21 @@ fn without_same_owner_owners_stay_and_set_id_bits_go() {
         symlink("l", "x").owner(OTHER + 1, 0),
     ];
     let summary = sandbox.apply_with(&tar(&items), &options).unwrap();
-    assert_eq!(summary.skipped, Skipped { owners: 3, ..Skipped::default() });
+    assert_eq!(summary.skipped, Skipped { owners: 3, recorded: 2, ..Skipped::default() });
     assert_eq!(mode(&sandbox, "theirs"), 0o755);
     assert_eq!(mode(&sandbox, "ours"), 0o6755);
     assert_eq!(mode(&sandbox, "d"), 0o1755);
+    assert_eq!(xattr(&sandbox, "theirs", RECORD), Some(b"4243:4243:06755".to_vec()));
+    assert_eq!(xattr(&sandbox, "d", RECORD), Some(b"4243:4243:03755".to_vec()));
+    assert_eq!(xattr(&sandbox, "ours", RECORD), None);
     for name in ["theirs", "ours", "d", "l"] {
         assert_eq!(fs::symlink_metadata(sandbox.at(name)).unwrap().uid(), rustix::process::geteuid().as_raw());
     }
 }
 
 #[test]
-fn without_rights_devices_and_capabilities_are_left_out_and_counted() {
-    if as_nobody("without_rights_devices_and_capabilities_are_left_out_and_counted") {
+fn without_rights_devices_are_noted_and_capabilities_left_out_and_counted() {
+    if as_nobody("without_rights_devices_are_noted_and_capabilities_left_out_and_counted") {
         return;
     }
     let sandbox = Sandbox::default();
@@ -132,8 +138,12 @@ fn without_rights_devices_and_capabilities_are_left_out_and_counted() {
         symlink("l", "x").xattr("user.a", "x"),
     ];
     let summary: ApplySummary = sandbox.apply_with(&tar(&items), &ApplyOptions::default()).unwrap();
-    assert_eq!(summary.skipped, Skipped { devices: 3, xattrs: 2, ..Skipped::default() });
-    assert_eq!(sandbox.listing(), ["cap", "l@", "pipe|"]);
+    assert_eq!(summary.skipped, Skipped { recorded: 2, devices: 2, xattrs: 2, ..Skipped::default() });
+    assert_eq!(sandbox.listing(), ["also", "b", "c", "cap", "l@", "pipe|"]);
+    let owner = rustix::process::geteuid().as_raw();
+    assert_eq!(xattr(&sandbox, "b", RECORD), Some(format!("{owner}:{owner}:0644:block-8-0").into_bytes()));
+    assert_eq!(xattr(&sandbox, "also", RECORD), Some(format!("{owner}:{owner}:0644:char-1-3").into_bytes()));
+    assert_eq!(mode(&sandbox, "c"), 0o400);
     for item in &items[..1] {
         assert_eq!(kind_of(&sandbox.apply(std::slice::from_ref(item))), "io");
     }

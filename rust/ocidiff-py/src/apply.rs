@@ -3,28 +3,39 @@
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 
-use ocidiff_core::apply::{ApplyOptions, ApplySummary, Limits, apply_layer as apply};
+use ocidiff_core::Error;
+use ocidiff_core::apply::{ApplyOptions, ApplySummary, Destination, Limits, apply_layer as apply};
 use ocidiff_core::stream::Stream;
 use pyo3::prelude::*;
 
 use crate::diff::path;
+use crate::error::to_python;
 use crate::run::{own_descriptor, run};
 
-type Summary = (String, u64, String, u64, u64, u64, BTreeMap<&'static str, u64>);
+type Summary = (String, u64, String, u64, u64, u64, BTreeMap<&'static str, u64>, u64);
 
-/// Writes the layer in the descriptor `source` onto the directory `target`.
+/// Writes the layer in the descriptor `source` onto the directory `target`. `limits` are bytes, entries, ratio, depth and
+/// header bytes.
 #[pyfunction]
-#[pyo3(signature = (source, target, *, same_owner, max_bytes, max_entries, poll))]
+#[pyo3(signature = (source, target, *, same_owner, destination, limits, poll))]
 pub fn apply_layer(
     py: Python<'_>,
     source: RawFd,
     target: &[u8],
     same_owner: bool,
-    max_bytes: Option<u64>,
-    max_entries: Option<u64>,
+    destination: &str,
+    limits: (Option<u64>, Option<u64>, Option<u64>, usize, u64),
     poll: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Summary> {
-    let options = ApplyOptions { same_owner, limits: Limits { max_bytes, max_entries, ..Limits::default() } };
+    let (max_bytes, max_entries, max_ratio, max_depth, max_header_bytes) = limits;
+    let limits = Limits { max_bytes, max_entries, max_ratio, max_depth, max_header_bytes };
+    let destination = match destination {
+        "directory" => Destination::Directory,
+        "overlay" => Destination::Overlay,
+        "overlay-userxattr" => Destination::OverlayUserxattr,
+        other => return Err(to_python(Error::Usage(format!("no such destination: {}", other.escape_debug())))),
+    };
+    let options = ApplyOptions { same_owner, destination, limits };
     let (source, target) = (own_descriptor(source)?, path(target));
     run(py, poll, |control| apply(Stream::new(source, control.clone())?, target, &options, control)).map(summary)
 }
@@ -41,5 +52,6 @@ fn summary(done: ApplySummary) -> Summary {
         done.entries,
         done.whiteouts,
         reasons.into_iter().filter(|&(_, count)| count > 0).collect(),
+        skipped.recorded,
     )
 }

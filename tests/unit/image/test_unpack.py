@@ -19,7 +19,7 @@ from ocidiff.errors import (
     UnsupportedError,
 )
 from ocidiff.image.store import Store
-from ocidiff.layer.layer import Progress
+from ocidiff.layer.layer import Limits, Progress
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -127,15 +127,13 @@ def test_an_interrupt_leaves_nothing(store: Store, rootfs: Path, tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("limit", [{"max_entries": 3}, {"max_bytes": 10_000}])
-def test_limits_are_for_all_layers_together(
-    handmade: Handmade, tmp_path: Path, limit: dict[str, int], engine_name: str
-) -> None:
+@pytest.mark.parametrize("limits", [Limits(max_entries=3), Limits(max_bytes=10_000)])
+def test_limits_are_for_all_layers_together(handmade: Handmade, tmp_path: Path, limits: Limits, engine_name: str) -> None:
     first, second = handmade.layer({"a": "1", "b": "1"}), handmade.layer({"c": "2", "d": "2"})
     config = handmade.config([first[1], second[1]])
     handmade.name("app", handmade.manifest(config, [first[0], second[0]]))
     with Store.open(handmade.path) as store:
         with pytest.raises(LimitExceededError):
-            store.unpack("app", tmp_path / "out", engine=engine_name, **limit)  # type: ignore[arg-type]
+            store.unpack("app", tmp_path / "out", engine=engine_name, limits=limits)
         assert not (tmp_path / "out").exists()
-        store.unpack("app", tmp_path / "out", engine=engine_name, max_entries=4, max_bytes=100_000)
+        store.unpack("app", tmp_path / "out", engine=engine_name, limits=Limits(max_entries=4, max_bytes=100_000))

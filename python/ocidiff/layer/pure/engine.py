@@ -14,6 +14,7 @@ from ocidiff.layer.layer import (
     LayerMeasure,
     LayerOptions,
     LayerSummary,
+    Limits,
     Monitor,
     OverlayLayers,
 )
@@ -71,12 +72,11 @@ class PureEngine:
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""
         pace = Pace(monitor)
-        blob = BlobReader(source, options.max_bytes, pace)
-        same_owner = options.same_owner if options.same_owner is not None else os.geteuid() == 0
+        blob = BlobReader(source, options.limits, pace)
         with Root(target, pace) as root:
-            applier = Applier(root, same_owner=same_owner)
-            archive = TarReader(blob)
-            for entry in archive.entries(options.max_entries):
+            applier = Applier(root, options)
+            archive = TarReader(blob, options.limits)
+            for entry in archive.entries():
                 pace.entry()
                 applier.apply(entry, archive.data())
             applier.finish()
@@ -90,12 +90,13 @@ class PureEngine:
             archive.count,
             applier.whiteouts,
             {reason: count for reason, count in applier.skipped.items() if count},
+            applier.recorded,
         )
 
     def measure_layer(self, source: int, monitor: Monitor) -> LayerMeasure:
         """See `Engine.measure_layer`."""
         pace = Pace(monitor)
-        blob = BlobReader(source, None, pace)
+        blob = BlobReader(source, Limits(max_bytes=None, max_ratio=None), pace)
         blob.drain()
         pace.report()
         return LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size)

@@ -25,6 +25,8 @@ class Root:
     """The directory that a layer is written onto.
 
     Attributes:
+        made: Directories that `resolve` made.
+        replacing: Those of them that are in place of something else.
         granted: Modes of directories that were closed to us and had to be opened, by inode and with their paths.
 
     Raises:
@@ -35,6 +37,8 @@ class Root:
         self._directories = Directories(path)
         self._pace = pace
         self.granted: dict[tuple[int, int], tuple[bytes, int]] = {}
+        self.made: list[bytes] = []
+        self.replacing: list[bytes] = []
         self._resolved: dict[bytes, bytes] = {b"": b""}  # paths of directories; none leads through what was removed
 
     def __enter__(self) -> Self:
@@ -77,6 +81,7 @@ class Root:
                 raise self.error(OSError(errno.ENOENT, os.strerror(errno.ENOENT)), here)
             if facts is None:
                 self.make_directory(here)
+                self.made.append(here)
             elif stat.S_ISLNK(facts.st_mode):
                 links += 1
                 if links > _MAX_LINKS:
@@ -91,6 +96,8 @@ class Root:
             elif create:
                 self._unlink(here, facts)
                 self.make_directory(here)
+                self.made.append(here)
+                self.replacing.append(here)
             else:
                 raise self.error(OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), here)
             real.append(name)
@@ -173,12 +180,12 @@ class Root:
         finally:
             os.close(source_above)
 
-    def make_node(self, path: bytes, kind: int, device: int) -> None:
-        """Make a FIFO or device of mode 0600; `kind` is the type part of a mode."""
+    def make_node(self, path: bytes, kind: int, device: int, *, mode: int = 0o600) -> None:
+        """Make a FIFO or device; `kind` is the type part of a mode."""
         parent, name = split(path)
         above = self._directories.at(parent)
         try:
-            os.mknod(name, kind | 0o600, device, dir_fd=above)
+            os.mknod(name, kind | mode, device, dir_fd=above)
         except OSError as error:
             raise self.error(error, path) from error
 

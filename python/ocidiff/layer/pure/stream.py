@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from ocidiff.errors import LimitExceededError, MalformedLayerError, UnsupportedError
-from ocidiff.layer.layer import Compression
+from ocidiff.layer.layer import Compression, Limits
+from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.oci.digest import DiffID, Digest
 
@@ -21,6 +22,7 @@ _GZIP_DEFAULT_LEVEL: Final = 6
 _ZSTD_DEFAULT_LEVEL: Final = 3
 _ZSTD_MAX_WINDOW_LOG: Final = 27  # 128 MiB: what a blob may make a reader hold
 _ZSTD_FEED_BYTES: Final = 1 << 10  # at most 2^27 bytes come out of so few at once
+_RATIO_FREE_BYTES: Final = 1 << 26  # a few files of zeros are no attack
 _GZIP_MEMBER: Final = 31  # zlib's window bits: 32 KiB and a gzip wrapper
 _GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -94,9 +96,9 @@ class BlobReader:
         size: Bytes of blob so far.
     """
 
-    def __init__(self, descriptor: int, max_bytes: int | None, pace: Pace) -> None:
+    def __init__(self, descriptor: int, limits: Limits, pace: Pace) -> None:
         self._descriptor = descriptor
-        self._max_bytes = max_bytes
+        self._limits = limits
         self._pace = pace
         self._plain_hash = hashlib.sha256()
         self._blob_hash = hashlib.sha256()
@@ -128,13 +130,19 @@ class BlobReader:
                 return b""
             self._plain_hash.update(block)
             self.plain_size += len(block)
-            if self._max_bytes is not None and self.plain_size > self._max_bytes:
-                raise LimitExceededError(f"limit max_bytes exceeded: the layer holds more than {self._max_bytes} bytes")
+            self._check_limits()
             self._pace.bytes_plain = self.plain_size
             self._pace.check()
             self._ready = memoryview(block)
         part, self._ready = self._ready[:size], self._ready[size:]
         return bytes(part)
+
+    def _check_limits(self) -> None:
+        max_bytes, max_ratio = self._limits.max_bytes, self._limits.max_ratio
+        if max_bytes is not None and self.plain_size > max_bytes:
+            raise limit_exceeded("max_bytes", max_bytes + 1, max_bytes, max_bytes)
+        if max_ratio is not None and self.plain_size > max(_RATIO_FREE_BYTES, max_ratio * self.size + max_ratio - 1):
+            raise limit_exceeded("max_ratio", self.plain_size // self.size, max_ratio, self.plain_size)
 
     def drain(self) -> None:
         """Read to the end, so that the digests cover all of it."""
@@ -159,6 +167,12 @@ class BlobReader:
             self._pace.bytes_blob = self.size
             self._pace.check()
             yield piece
+
+
+def limit_exceeded(limit: str, value: int, largest: int, offset: int, path: bytes = b"") -> LimitExceededError:
+    """What a layer gets that passes a limit."""
+    where = f" by {show(path)}" if path else ""
+    return LimitExceededError(f"limit {limit} exceeded{where}, at byte {offset} of the tar: {value} is more than {largest}")
 
 
 def _chain(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:

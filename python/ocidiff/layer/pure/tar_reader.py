@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ocidiff.errors import LimitExceededError, MalformedLayerError, UnsupportedError
+from ocidiff.errors import MalformedLayerError, UnsupportedError
+from ocidiff.layer.layer import Limits
 from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.directories import show
-from ocidiff.layer.pure.stream import BlobReader
+from ocidiff.layer.pure.stream import BlobReader, limit_exceeded
 
 _DATA_BYTES: Final = 1 << 18
 _NANOSECONDS: Final = 10**9
@@ -40,6 +41,7 @@ class Entry:
         linkname: Target of a link.
         device: Major and minor number.
         xattrs: Values by name.
+        offset: Where its header begins, in bytes of the tar.
     """
 
     name: bytes
@@ -53,6 +55,7 @@ class Entry:
     linkname: bytes
     device: tuple[int, int]
     xattrs: Mapping[bytes, bytes]
+    offset: int
 
 
 class TarReader:
@@ -62,28 +65,36 @@ class TarReader:
         count: Entries so far.
     """
 
-    def __init__(self, blob: BlobReader) -> None:
+    def __init__(self, blob: BlobReader, limits: Limits) -> None:
         self._blob = blob
+        self._limits = limits
         self._left = 0  # of the current entry's data
         self.count = 0
 
-    def entries(self, max_entries: int | None) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Entry]:
         """The entries in stream order; data that was not read is skipped.
 
         Raises:
             MalformedLayerError: The archive is broken or ends too early.
-            LimitExceededError: There are more than `max_entries`.
+            LimitExceededError: There are too many, or their end lies too far.
         """
         while (entry := self._next()) is not None:
             self.count += 1
-            if max_entries is not None and self.count > max_entries:
-                raise LimitExceededError(f"limit max_entries exceeded at {show(entry.name)}: {self.count}")
+            self._check_limits(entry)
             self._left = entry.size
             yield entry
             for _ in self.data():
                 pass
             if not self._skip(-entry.size % tar.BLOCK_BYTES):
                 return
+
+    def _check_limits(self, entry: Entry) -> None:
+        for limit, value, largest in (
+            ("max_entries", self.count, self._limits.max_entries),
+            ("max_bytes", entry.offset + entry.size, self._limits.max_bytes),
+        ):
+            if largest is not None and value > largest:
+                raise limit_exceeded(limit, value, largest, entry.offset, entry.name)
 
     def data(self) -> Iterator[bytes]:
         """The data of the current entry, in blocks."""
@@ -100,6 +111,7 @@ class TarReader:
         long_name = long_link = None
         in_entry = False
         while True:
+            offset = self._blob.offset
             block = self._block()
             if block is None:
                 if in_entry:
@@ -107,7 +119,7 @@ class TarReader:
                 return None
             kind = block[156:157]
             if kind not in (tar.PAX_HEADER, _GLOBAL_HEADER, _GNU_LONG_NAME, _GNU_LONG_LINK):
-                return self._entry(block, pax, long_name, long_link)
+                return self._entry(block, pax, (long_name, long_link), offset)
             content = self._special(block)
             in_entry = in_entry or kind != _GLOBAL_HEADER
             if kind == tar.PAX_HEADER:
@@ -134,7 +146,7 @@ class TarReader:
             raise self._malformed("wrong header checksum")
         return block
 
-    def _entry(self, block: bytes, pax: Mapping[bytes, bytes], long_name: bytes | None, long_link: bytes | None) -> Entry:
+    def _entry(self, block: bytes, pax: Mapping[bytes, bytes], gnu: tuple[bytes | None, bytes | None], offset: int) -> Entry:
         name, linkname = _string(block[0:100]), _string(block[157:257])
         device = (0, 0)
         is_ustar, is_gnu = block[257:263] == b"ustar\0", block[257:265] == b"ustar  \0"
@@ -144,8 +156,8 @@ class TarReader:
             name = prefix + b"/" + name
         if any(key.startswith(_SPARSE_PREFIX) for key in pax):
             raise UnsupportedError(f"{show(pax.get(b'path', name))}: sparse files in a layer are not supported")
-        name = long_name or pax.get(b"path") or name
-        linkname = long_link or pax.get(b"linkpath") or linkname
+        name = gnu[0] or pax.get(b"path") or name
+        linkname = gnu[1] or pax.get(b"linkpath") or linkname
         kind = block[156:157]
         if kind == _OLD_REGULAR:
             kind = tar.DIRECTORY if name.endswith(b"/") else tar.REGULAR
@@ -167,6 +179,7 @@ class TarReader:
             linkname,
             device,
             {key.removeprefix(tar.XATTR_PREFIX): value for key, value in pax.items() if key.startswith(tar.XATTR_PREFIX)},
+            offset,
         )
 
     def _special(self, block: bytes) -> bytes:
@@ -174,8 +187,9 @@ class TarReader:
         size = self._number(block[124:136], "size")
         if size < 0:
             raise self._malformed(f"an extended header of {size} bytes")
-        if size > tar.MAX_PAX_BYTES:
-            raise LimitExceededError(f"limit max_header_bytes exceeded: {size}")
+        largest = self._limits.max_header_bytes
+        if size > largest:
+            raise limit_exceeded("max_header_bytes", size, largest, self._blob.offset - tar.BLOCK_BYTES)
         content = self._exactly(size)
         self._exactly(-size % tar.BLOCK_BYTES)
         return content

@@ -2,66 +2,244 @@
 //!
 //! A new owner clears set-id bits and capabilities, so those come after it; writing changes times, so they come last.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod,
     fchown, flistxattr, fremovexattr, fsetxattr, fstat, futimens, llistxattr, lremovexattr, lsetxattr, openat, utimensat,
 };
-use rustix::io::{Errno, Result};
+use rustix::io::{Errno, Result as SystemResult};
+use rustix::process::{getegid, geteuid};
 
-use super::handle::{ACCESS_ACL, Directory, proc_path};
+use super::handle::{ACCESS_ACL, OWNER_ALL, proc_path};
+use super::place::Place;
+use super::{ApplyOptions, Destination, Skipped};
+use crate::error::Result;
 use crate::tar::Time;
+use crate::tar::header::EntryType;
 use crate::tar::read::Entry;
 
+/// Where owner, mode and kind are kept that a file could not get: `UID:GID:0MODE`, then `:char-MAJOR-MINOR` or
+/// `:block-MAJOR-MINOR`. The name and the form are those of containers/storage and fuse-overlayfs.
+const RECORD: &[u8] = b"user.containers.override_stat";
 /// The kernel's limit on the list of one inode's attributes (linux/limits.h).
 const LIST_BYTES: usize = 64 << 10;
 const SET_IDS: RawMode = 0o6000;
 
+/// How attributes are set, for all entries of one apply.
+#[derive(Debug)]
+pub(super) struct Policy {
+    /// Owners are set, and each failure is an error.
+    pub same_owner: bool,
+    /// Who owns what we make.
+    pub identity: (u32, u32),
+    /// Devices that may not be made are no error.
+    pub may_lack_devices: bool,
+    /// What overlayfs reads as its own in this target.
+    pub overlay_prefix: Option<&'static str>,
+}
+
+impl Policy {
+    /// The rules for this process.
+    pub fn new(options: &ApplyOptions) -> Self {
+        Self {
+            same_owner: options.same_owner,
+            identity: (geteuid().as_raw(), getegid().as_raw()),
+            may_lack_devices: !options.same_owner || is_in_user_namespace(),
+            overlay_prefix: match options.destination {
+                Destination::Directory => None,
+                Destination::Overlay => Some("trusted.overlay."),
+                Destination::OverlayUserxattr => Some("user.overlay."),
+            },
+        }
+    }
+
+    fn keeps(&self, owner: (u32, u32)) -> bool {
+        self.same_owner || owner == self.identity
+    }
+
+    /// The mode of an entry, without set-id bits where its owner is not kept: they would lend the rights of somebody else.
+    pub fn mode_of(&self, entry: &Entry, owner: (u32, u32)) -> RawMode {
+        if self.keeps(owner) { entry.mode } else { entry.mode & !SET_IDS }
+    }
+}
+
+/// Whether even root may make no devices. Where it cannot be told, it may.
+fn is_in_user_namespace() -> bool {
+    let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else { return false };
+    map.split_whitespace().ne(["0", "0", "4294967295"])
+}
+
+/// What could not be kept, counted by all who write.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    owners: AtomicU64,
+    recorded: AtomicU64,
+    devices: AtomicU64,
+    xattrs: AtomicU64,
+    aufs: AtomicU64,
+}
+
+impl Tally {
+    pub fn device(&self) {
+        self.devices.fetch_add(1, Relaxed);
+    }
+
+    pub fn aufs(&self) {
+        self.aufs.fetch_add(1, Relaxed);
+    }
+
+    /// The counts so far.
+    pub fn skipped(&self) -> Skipped {
+        Skipped {
+            owners: self.owners.load(Relaxed),
+            recorded: self.recorded.load(Relaxed),
+            devices: self.devices.load(Relaxed),
+            xattrs: self.xattrs.load(Relaxed),
+            aufs: self.aufs.load(Relaxed),
+        }
+    }
+}
+
 /// An object that was made, merged or linked: by its descriptor where it has one that can be written, else by its name.
 pub(super) struct Node<'a> {
-    pub parent: &'a Directory,
-    pub name: &'a [u8],
+    pub place: &'a Place<'a>,
     pub fd: Option<BorrowedFd<'a>>,
     pub file_type: FileType,
-    /// What it was before this entry; `None` when the entry made it.
-    pub before: Option<Stat>,
+    /// What it is now, where that is known.
+    pub now: Option<Stat>,
+    /// Whether this entry made it.
+    pub is_new: bool,
 }
 
 impl Node<'_> {
-    /// Gives the object its owner, unless it has it: the kernel would clear capabilities that no entry sets again.
-    pub fn set_owner(&self, uid: u32, gid: u32) -> Result<()> {
-        if self.before.is_some_and(|before| (before.st_uid, before.st_gid) == (uid, gid)) {
+    /// Sets owner, attributes and mode.
+    pub fn describe(&self, entry: &Entry, owner: (u32, u32), policy: &Policy, tally: &Tally) -> Result<()> {
+        let place = self.place;
+        let gave = policy.same_owner
+            && self.set_owner(owner).map_err(|errno| match errno {
+                Errno::INVAL => {
+                    place.unsafe_entry(format!("owner {}:{} is unknown to this user namespace", owner.0, owner.1))
+                }
+                _ => place.failed("chown")(errno),
+            })?;
+        self.remove_other_xattrs(entry).map_err(place.failed("remove xattr of"))?;
+        for (name, value) in &entry.xattrs {
+            self.apply_xattr(name, value, policy, tally)?;
+        }
+        if !policy.keeps(owner) {
+            tally.owners.fetch_add(1, Relaxed);
+            self.record(owner, entry, tally)?;
+        }
+        let mut mode = policy.mode_of(entry, owner);
+        if self.file_type == FileType::Directory {
+            // Its own mode could forbid what is still to be made in it.
+            mode |= OWNER_ALL;
+        }
+        let is_set = self.now.is_some_and(|now| now.st_mode & 0o7777 == mode) && entry.xattrs.is_empty();
+        if is_set && !(gave && mode & SET_IDS != 0) {
             return Ok(());
+        }
+        self.set_mode(mode).map_err(place.failed("chmod"))
+    }
+
+    /// Gives the object its owner, unless it has it: the kernel would clear capabilities that no entry sets again. Tells
+    /// whether it did.
+    fn set_owner(&self, (uid, gid): (u32, u32)) -> SystemResult<bool> {
+        if self.now.is_some_and(|now| (now.st_uid, now.st_gid) == (uid, gid)) {
+            return Ok(false);
         }
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         match self.fd {
-            Some(fd) => fchown(fd, uid, gid),
-            None => chownat(self.parent, self.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+            Some(fd) => fchown(fd, uid, gid)?,
+            None => chownat(&*self.place.parent, self.place.name(), uid, gid, AtFlags::SYMLINK_NOFOLLOW)?,
+        }
+        Ok(true)
+    }
+
+    fn apply_xattr(&self, name: &[u8], value: &[u8], policy: &Policy, tally: &Tally) -> Result<()> {
+        let escaped = policy.overlay_prefix.and_then(|prefix| escape(name, prefix));
+        let name = escaped.as_deref().unwrap_or(name);
+        let left_out = if escaped.is_none() && is_of_the_host(name) {
+            true
+        } else {
+            match self.set_xattr(name, value) {
+                Ok(()) => false,
+                Err(errno) => self.may_lack(name, errno, policy)?,
+            }
+        };
+        tally.xattrs.fetch_add(left_out.into(), Relaxed);
+        Ok(())
+    }
+
+    /// Whether an object may do without an attribute that could not be set.
+    fn may_lack(&self, name: &[u8], errno: Errno, policy: &Policy) -> Result<bool> {
+        let has_user_xattrs = matches!(self.file_type, FileType::RegularFile | FileType::Directory);
+        match errno {
+            Errno::OPNOTSUPP => Ok(true),
+            Errno::PERM if name.starts_with(b"user.") && !has_user_xattrs => Ok(true),
+            Errno::PERM if name.starts_with(b"security.") && !policy.same_owner => Ok(true),
+            // What the kernel says of the attribute itself, not of the file.
+            Errno::INVAL | Errno::RANGE | Errno::TOOBIG | Errno::NOSPC => {
+                Err(self.place.unsafe_entry(format!("xattr {}: {errno}", name.escape_ascii())))
+            }
+            _ => Err(self.place.failed("set xattr of")(errno)),
+        }
+    }
+
+    /// Makes an empty file stand for the device of an entry; false when that cannot be noted.
+    pub fn stand_in(&self, entry: &Entry, owner: (u32, u32), policy: &Policy, tally: &Tally) -> Result<bool> {
+        if !policy.keeps(owner) {
+            tally.owners.fetch_add(1, Relaxed);
+        }
+        // Nobody shall take it for something to write to; but who may not read it could not read its note.
+        Ok(self.record(owner, entry, tally)? && self.set_mode(0o400).map(|()| true).map_err(self.place.failed("chmod"))?)
+    }
+
+    /// Notes the owner, the mode and the kind that the entry has and the object has not, for a diff to restore; false when
+    /// that cannot be.
+    fn record(&self, (uid, gid): (u32, u32), entry: &Entry, tally: &Tally) -> Result<bool> {
+        if !matches!(self.file_type, FileType::RegularFile | FileType::Directory) {
+            // Nothing else can have an attribute of a user.
+            return Ok(false);
+        }
+        let kind = match (entry.entry_type, entry.device) {
+            (EntryType::CharDevice, (major, minor)) => format!(":char-{major}-{minor}"),
+            (EntryType::BlockDevice, (major, minor)) => format!(":block-{major}-{minor}"),
+            _ => String::new(),
+        };
+        match self.set_xattr(RECORD, format!("{uid}:{gid}:0{:o}{kind}", entry.mode).as_bytes()) {
+            Ok(()) => {
+                tally.recorded.fetch_add(1, Relaxed);
+                Ok(true)
+            }
+            Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) => Ok(false),
+            Err(errno) => Err(self.place.failed("set xattr of")(errno)),
         }
     }
 
     /// Removes the attributes that a layer can carry and this entry does not, where there can be any.
-    pub fn remove_other_xattrs(&self, entry: &Entry) -> Result<()> {
-        if self.file_type == FileType::Directory && self.before.is_some() {
+    fn remove_other_xattrs(&self, entry: &Entry) -> SystemResult<()> {
+        if self.file_type == FileType::Directory && !self.is_new {
             for name in self.xattrs()?.split(|&byte| byte == 0) {
                 if is_portable(name) && !entry.xattrs.contains_key(name) {
                     self.remove_xattr(name)?;
                 }
             }
         }
-        let inherits = self.before.is_none() && !matches!(self.file_type, FileType::Directory | FileType::Symlink);
-        if inherits && self.parent.has_default_acl() && !entry.xattrs.contains_key(ACCESS_ACL.as_bytes()) {
+        let inherits = self.is_new && !matches!(self.file_type, FileType::Directory | FileType::Symlink);
+        if inherits && self.place.parent.has_default_acl() && !entry.xattrs.contains_key(ACCESS_ACL.as_bytes()) {
             return self.remove_xattr(ACCESS_ACL.as_bytes());
         }
         Ok(())
     }
 
-    fn xattrs(&self) -> Result<Vec<u8>> {
+    fn xattrs(&self) -> SystemResult<Vec<u8>> {
         let mut list = vec![0; LIST_BYTES];
         let length = match self.fd {
             Some(fd) => flistxattr(fd, &mut list[..]),
-            None => llistxattr(self.parent.proc_path_of(self.name), &mut list[..]),
+            None => llistxattr(self.place.parent.proc_path_of(self.place.name()), &mut list[..]),
         };
         match length {
             Ok(length) => list.truncate(length),
@@ -72,17 +250,17 @@ impl Node<'_> {
     }
 
     /// Sets one attribute.
-    pub fn set_xattr(&self, name: &[u8], value: &[u8]) -> Result<()> {
+    fn set_xattr(&self, name: &[u8], value: &[u8]) -> SystemResult<()> {
         match self.fd {
             Some(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
-            None => lsetxattr(self.parent.proc_path_of(self.name), name, value, XattrFlags::empty()),
+            None => lsetxattr(self.place.parent.proc_path_of(self.place.name()), name, value, XattrFlags::empty()),
         }
     }
 
-    fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+    fn remove_xattr(&self, name: &[u8]) -> SystemResult<()> {
         let removed = match self.fd {
             Some(fd) => fremovexattr(fd, name),
-            None => lremovexattr(self.parent.proc_path_of(self.name), name),
+            None => lremovexattr(self.place.parent.proc_path_of(self.place.name()), name),
         };
         match removed {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
@@ -91,7 +269,7 @@ impl Node<'_> {
     }
 
     /// Changes the mode; a symbolic link has none.
-    pub fn set_mode(&self, mode: RawMode) -> Result<()> {
+    fn set_mode(&self, mode: RawMode) -> SystemResult<()> {
         let mode = Mode::from_raw_mode(mode);
         match self.fd {
             Some(fd) => fchmod(fd, mode),
@@ -99,27 +277,23 @@ impl Node<'_> {
             None => {
                 // There is no chmod that does not follow before Linux 6.6: pin the inode and look at it.
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let pinned = openat(self.parent, self.name, flags, Mode::empty())?;
+                let pinned = openat(&*self.place.parent, self.place.name(), flags, Mode::empty())?;
                 if FileType::from_raw_mode(fstat(&pinned)?.st_mode) != self.file_type {
                     return Err(Errno::LOOP);
                 }
-                chmod(proc_path(pinned.as_fd()), mode)
+                chmod(proc_path(std::os::fd::AsFd::as_fd(&pinned)), mode)
             }
         }
     }
 
     /// Sets both times.
     pub fn set_times(&self, times: &Timestamps) -> Result<()> {
-        match self.fd {
+        let done = match self.fd {
             Some(fd) => futimens(fd, times),
-            None => utimensat(self.parent, self.name, times, AtFlags::SYMLINK_NOFOLLOW),
-        }
+            None => utimensat(&*self.place.parent, self.place.name(), times, AtFlags::SYMLINK_NOFOLLOW),
+        };
+        done.map_err(self.place.failed("set times of"))
     }
-}
-
-/// The mode of an entry, without set-id bits where its owner was not kept: they would lend the rights of somebody else.
-pub(super) fn mode_of(entry: &Entry, owner_kept: bool) -> RawMode {
-    if owner_kept { entry.mode } else { entry.mode & !SET_IDS }
 }
 
 /// The times of an entry, whole: the file system rounds or bounds what it cannot hold. Reading counts as no later than
@@ -130,9 +304,15 @@ pub(super) fn times_of(entry: &Entry) -> Timestamps {
     Timestamps { last_access: spec(atime), last_modification: spec(entry.mtime) }
 }
 
-/// Whether an attribute must not come from a layer: it belongs to the host, or means something to overlayfs.
-pub(super) fn is_of_the_host(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.")
+/// Whether an attribute must not come from a layer: it belongs to the host, or means something to overlayfs or to us.
+fn is_of_the_host(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.") || name == RECORD
+}
+
+/// How overlayfs keeps an attribute that users of its mounts shall see as `name` (Linux overlayfs.rst, "Nesting overlayfs
+/// mounts"); `None` when it takes no special form.
+fn escape(name: &[u8], prefix: &str) -> Option<Vec<u8>> {
+    name.strip_prefix(prefix.as_bytes()).map(|rest| [prefix.as_bytes(), b"overlay.", rest].concat())
 }
 
 /// Whether a layer can carry an attribute, so that its absence from an entry says that it is gone.

@@ -70,7 +70,7 @@ impl Directories {
     }
 }
 
-fn find(root: &mut Root, rest: &Rest) -> Result<Option<std::rc::Rc<super::handle::Directory>>> {
+fn find(root: &mut Root, rest: &Rest) -> Result<Option<std::sync::Arc<super::handle::Directory>>> {
     match root.find(&rest.path) {
         Ok(found) => Ok(found.filter(|directory| directory.key() == rest.key)),
         // A later entry of the layer put a link there that leads nowhere.

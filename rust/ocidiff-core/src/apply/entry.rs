@@ -3,22 +3,26 @@
 use std::collections::HashSet;
 use std::io::BufRead;
 use std::os::fd::AsFd;
-use std::rc::Rc;
+use std::path::Path;
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, linkat, makedev, mknodat, openat, statat, symlinkat};
-use rustix::io::{Errno, retry_on_intr, write};
-use rustix::process::{getegid, geteuid};
+use rustix::fs::{AtFlags, FileType, Mode, Stat, fstat, linkat, makedev, mknodat, statat, symlinkat};
+use rustix::io::Errno;
 
-use super::attributes::{Node, is_of_the_host, mode_of, times_of};
+use super::Limits;
+use super::attributes::{Node, times_of};
 use super::directories::Directories;
+use super::files::{self, FileWriter};
 use super::handle::{Directory, OWNER_ALL};
 use super::path::LayerPath;
-use super::removal::{Failure, Remover};
+use super::place::Place;
+use super::removal::Remover;
 use super::root::Root;
+use super::upper::Upper;
+use super::writers::{Shared, SmallFile, Writers};
 use super::written::Written;
-use super::{ApplyOptions, Skipped};
-use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::metadata::InodeKey;
 use crate::tar::header::EntryType;
 use crate::tar::read::{Entry, Reader};
 use crate::whiteout::Whiteout;
@@ -28,56 +32,60 @@ const MAX_ID: i64 = (1 << 32) - 2;
 /// What a device number of Linux can hold; more would be cut silently.
 const MAX_MAJOR: i64 = (1 << 12) - 1;
 const MAX_MINOR: i64 = (1 << 20) - 1;
-/// The mode of a file until all of its attributes are set.
+/// The mode of a node until all of its attributes are set.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Larger files are written as they are read, and not by another thread.
+const SMALL_BYTES: u64 = 128 << 10;
 
 /// Applies entries in stream order.
 pub(super) struct Applier<'a> {
     root: Root,
-    options: &'a ApplyOptions,
-    control: &'a Control,
-    /// Who owns what we make.
-    identity: (u32, u32),
+    target: &'a Path,
+    limits: Limits,
+    shared: &'a Shared<'a>,
+    writers: Writers<'a>,
+    /// What the target keeps for overlayfs, if it is an upperdir.
+    upper: Option<Upper>,
     written: Written,
     directories: Directories,
     /// Paths of devices that could not be made, whose hard links cannot be either.
     left_out: HashSet<Vec<u8>>,
+    /// Files that stand for devices. What a hard link says of a device does not hold for them.
+    stand_ins: HashSet<InodeKey>,
     pub entries: u64,
     pub whiteouts: u64,
-    pub skipped: Skipped,
-}
-
-/// Where an entry goes.
-struct Place<'a> {
-    parent: Rc<Directory>,
-    name: &'a [u8],
-    path: &'a LayerPath,
 }
 
 impl<'a> Applier<'a> {
-    /// Begins to write onto `root`.
-    pub fn new(root: Root, options: &'a ApplyOptions, control: &'a Control) -> Self {
-        Self {
+    /// Begins to write onto `root`, which the caller knows as `target`.
+    pub fn new(root: Root, target: &'a Path, limits: Limits, shared: &'a Shared<'a>, writers: Writers<'a>) -> Result<Self> {
+        let mut written = Written::default();
+        if root.top().is_empty().map_err(Error::sys("read", target))? {
+            written.settle(root.top().key());
+        }
+        Ok(Self {
             root,
-            options,
-            control,
-            identity: (geteuid().as_raw(), getegid().as_raw()),
-            written: Written::default(),
+            target,
+            limits,
+            shared,
+            writers,
+            upper: shared.policy.overlay_prefix.map(Upper::new),
+            written,
             directories: Directories::default(),
             left_out: HashSet::new(),
+            stand_ins: HashSet::new(),
             entries: 0,
             whiteouts: 0,
-            skipped: Skipped::default(),
-        }
+        })
     }
 
     /// Does what `entry` says; its data comes from `tar`.
-    pub fn apply(&mut self, entry: &Entry, tar: &mut Reader<impl BufRead>) -> Result<()> {
-        self.control.check()?;
+    pub fn apply(&mut self, entry: Entry, tar: &mut Reader<impl BufRead>) -> Result<()> {
+        self.shared.control.check()?;
         self.entries += 1;
-        self.control.add_entries(1);
+        self.shared.control.add_entries(1);
         let path = LayerPath::clean(&entry.name);
-        self.options.limits.check(entry, &path, self.entries)?;
+        self.limits.check(&entry, &path, self.entries)?;
         if path.is_root() {
             return match entry.entry_type {
                 // The root's own attributes belong to whoever made it.
@@ -88,106 +96,194 @@ impl<'a> Applier<'a> {
         let (parent, name) = path.split();
         let is_meta = |name| matches!(Whiteout::parse(name, entry.offset), Ok(Some(Whiteout::Meta)));
         if path.components().any(is_meta) {
-            self.skipped.aufs += 1;
+            self.shared.tally.aufs();
             return Ok(());
         }
         let whiteout = Whiteout::parse(name, entry.offset)?;
-        let parent = self.root.directory(parent, &mut self.written)?;
-        for granted in self.root.take_granted() {
-            self.directories.restore(granted);
-        }
-        let place = Place { parent, name, path: &path };
+        let parent = self.directory(parent)?;
         match whiteout {
-            None => self.create(entry, &place, tar),
-            Some(whiteout) => self.hide(whiteout, &place),
+            None => self.create(entry, Place { root: self.target, parent, path }, tar),
+            Some(whiteout) => self.hide(whiteout, &Place { root: self.target, parent, path: path.clone() }),
         }
     }
 
-    /// Gives the directories their final attributes.
+    /// Waits for all that is under way, and gives the directories their final attributes.
     pub fn finish(&mut self) -> Result<()> {
-        std::mem::take(&mut self.directories).finish(&mut self.root, self.control)
+        self.writers.wait()?;
+        std::mem::take(&mut self.directories).finish(&mut self.root, self.shared.control)
+    }
+
+    /// Ends with `error`, or with that of an earlier entry whose file was still under way.
+    pub fn fail(&mut self, error: Error) -> Error {
+        self.writers.wait().err().unwrap_or(error)
+    }
+
+    /// The directory `path`, made where it is missing.
+    fn directory(&mut self, path: &[u8]) -> Result<Arc<Directory>> {
+        let found = match self.root.reach(path)? {
+            Some(found) => found,
+            None => {
+                self.writers.wait()?;
+                let made = self.root.make(path, &mut self.written)?;
+                for directory in self.root.take_replacing() {
+                    if let Some(upper) = &mut self.upper {
+                        upper.make_opaque(&directory).map_err(self.root.failed("make opaque", path))?;
+                    }
+                }
+                made
+            }
+        };
+        for granted in self.root.take_granted() {
+            self.directories.restore(granted);
+        }
+        Ok(found)
     }
 
     /// Removes what lower layers left. What kind of entry names it, and with what content, does not matter.
     fn hide(&mut self, whiteout: Whiteout<'_>, place: &Place<'_>) -> Result<()> {
         self.whiteouts += 1;
-        let mut remover = Remover { control: self.control, spare: Some(&mut self.written) };
-        let done = match whiteout {
-            Whiteout::Removal(name) => remover.remove(&place.parent, name),
-            _ => place.parent.open(b".").map_err(Failure::from).and_then(|all| remover.empty(all).map(drop)),
+        self.writers.wait()?;
+        let mut remover = Remover { control: self.shared.control, spare: Some(&mut self.written) };
+        if let Whiteout::Removal(name) = whiteout {
+            remover.remove(&place.parent, name).map_err(|failure| place.failed_removal(failure))?;
+        } else {
+            let all = place.parent.open(b".").map_err(place.failed("open"))?;
+            remover.empty(all).map_err(|failure| place.failed_removal(failure))?;
+        }
+        let Some(upper) = &mut self.upper else { return Ok(()) };
+        let Whiteout::Removal(name) = whiteout else {
+            if place.parent.key() == self.root.top().key() {
+                let what = "an upperdir cannot hide all of the layers below it".into();
+                return Err(Error::Unsupported { path: place.path.as_path().into(), what });
+            }
+            return upper.make_opaque(&place.parent).map_err(place.failed("make opaque"));
         };
-        done.map_err(|failure| self.failed_removal(failure, place))
+        match place.parent.open(name) {
+            Ok(kept) => upper.make_opaque(&kept).map_err(place.failed("make opaque")),
+            Err(Errno::NOENT) => {
+                if upper.hide(&place.parent, name).map_err(place.failed("make whiteout"))? {
+                    self.written.add_whiteout(place.parent.key(), name);
+                }
+                Ok(())
+            }
+            // This layer put something else there, which hides it as well.
+            Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            Err(errno) => Err(place.failed("open")(errno)),
+        }
     }
 
-    fn create(&mut self, entry: &Entry, place: &Place<'_>, tar: &mut Reader<impl BufRead>) -> Result<()> {
-        let (uid, gid) = self.owner(entry, place)?;
+    fn create(&mut self, entry: Entry, place: Place<'a>, tar: &mut Reader<impl BufRead>) -> Result<()> {
+        let owner = owner_of(&entry, &place)?;
         if !self.left_out.is_empty() {
             self.left_out.remove(place.path.as_bytes());
         }
-        let node = Node { parent: &place.parent, name: place.name, fd: None, file_type: FileType::Symlink, before: None };
+        let key = place.parent.key();
+        if self.written.contains(key, place.name()) {
+            self.writers.wait()?;
+        }
+        if entry.entry_type == EntryType::File {
+            return self.create_file(entry, place, owner, tar);
+        }
+        let node = Node { place: &place, fd: None, file_type: FileType::Symlink, now: None, is_new: true };
         match entry.entry_type {
-            EntryType::Directory => {
-                let (made, before) = self.make_directory(place)?;
-                let fd = Some(made.as_fd());
-                self.describe(entry, place, Node { fd, file_type: FileType::Directory, before, ..node }, (uid, gid))?;
-            }
-            EntryType::File => {
-                let file = self.replacing("create", place, |parent, name| {
-                    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    openat(parent, name, flags, PRIVATE)
-                })?;
-                tar.read_data(|mut data| {
-                    while !data.is_empty() {
-                        self.control.check()?;
-                        let count = retry_on_intr(|| write(&file, data)).map_err(self.failed("write", place))?;
-                        data = &data[count..];
-                    }
-                    Ok(())
-                })?;
-                let fd = Some(file.as_fd());
-                self.describe(entry, place, Node { fd, file_type: FileType::RegularFile, ..node }, (uid, gid))?;
+            EntryType::Directory => self.create_directory(&entry, &place, owner)?,
+            EntryType::Link => {
+                let Some(linked) = self.link(&entry, &place)? else { return Ok(()) };
+                let file_type = FileType::from_raw_mode(linked.st_mode);
+                if !self.stand_ins.contains(&(linked.st_dev, linked.st_ino)) {
+                    self.finish_node(&entry, owner, &Node { file_type, now: Some(linked), is_new: false, ..node })?;
+                }
             }
             EntryType::Symlink => {
-                self.replacing("symlink", place, |parent, name| symlinkat(entry.link_name.as_slice(), parent, name))?;
-                self.describe(entry, place, node, (uid, gid))?;
-            }
-            EntryType::Link => {
-                let Some(before) = self.link(entry, place)? else { return Ok(()) };
-                let file_type = FileType::from_raw_mode(before.st_mode);
-                self.describe(entry, place, Node { file_type, before: Some(before), ..node }, (uid, gid))?;
+                self.replacing("symlink", &place, || symlinkat(entry.link_name.as_slice(), &*place.parent, place.name()))?;
+                self.finish_node(&entry, owner, &node)?;
             }
             EntryType::Fifo | EntryType::CharDevice | EntryType::BlockDevice => {
-                let Some(file_type) = self.make_node(entry, place)? else { return Ok(()) };
-                self.describe(entry, place, Node { file_type, ..node }, (uid, gid))?;
+                if !self.create_special(&entry, &place, owner)? {
+                    return Ok(());
+                }
             }
+            EntryType::File => {}
         }
-        self.written.add(place.parent.key(), place.name);
+        self.written.add(key, place.name());
         Ok(())
     }
 
-    /// The directory, and what it was if it was one before.
-    fn make_directory(&mut self, place: &Place<'_>) -> Result<(Directory, Option<Stat>)> {
-        let make = || place.parent.make(place.name);
-        let made = match make() {
-            Err(Errno::EXIST) => match place.parent.open(place.name) {
-                Ok(there) => {
-                    let before = fstat(&there).map_err(self.failed("stat", place))?;
-                    return Ok((there, Some(before)));
-                }
-                Err(Errno::NOTDIR | Errno::LOOP) => {
-                    self.remove(place)?;
-                    make()
-                }
-                other => other,
-            },
-            other => other,
-        };
-        let made = made.map_err(self.failed("mkdir", place))?;
-        self.written.settle(made.key());
-        Ok((made, None))
+    /// Writes a file, or hands it over. It is made by somebody else only where nothing is and nothing was: then nothing that
+    /// is read meanwhile depends on it.
+    fn create_file(
+        &mut self,
+        entry: Entry,
+        place: Place<'a>,
+        owner: (u32, u32),
+        tar: &mut Reader<impl BufRead>,
+    ) -> Result<()> {
+        let make = || files::make(&place, &entry, owner, &self.shared.policy);
+        if entry.size > SMALL_BYTES {
+            let file = self.replacing("create", &place, make)?;
+            self.written.add(place.parent.key(), place.name());
+            let mut writer = FileWriter::new(&file, &place, self.shared.control);
+            tar.read_data(|data| writer.write(data))?;
+            writer.finish()?;
+            return files::describe(&file, &place, &entry, owner, self.shared);
+        }
+        let is_free = self.written.is_free(place.parent.key(), place.name());
+        let file = if is_free { None } else { Some(self.replacing("create", &place, make)?) };
+        self.written.add(place.parent.key(), place.name());
+        let data = self.writers.data(&place.parent, entry.size as usize)?;
+        tar.read_data(|piece| {
+            data.extend_from_slice(piece);
+            Ok(())
+        })?;
+        self.writers.write(SmallFile { number: self.entries, place, entry, owner, file });
+        Ok(())
     }
 
-    /// Makes the link, and tells what its inode was before; `None` when its target was left out.
+    /// Sets all attributes of an object that is no directory.
+    fn finish_node(&self, entry: &Entry, owner: (u32, u32), node: &Node<'_>) -> Result<()> {
+        node.describe(entry, owner, &self.shared.policy, &self.shared.tally)?;
+        node.set_times(&times_of(entry))
+    }
+
+    fn create_directory(&mut self, entry: &Entry, place: &Place<'_>, owner: (u32, u32)) -> Result<()> {
+        let (directory, is_new) = self.make_directory(place)?;
+        let (fd, now) = (Some(directory.as_fd()), Some(directory.stat()));
+        let node = Node { place, fd, file_type: FileType::Directory, now, is_new };
+        node.describe(entry, owner, &self.shared.policy, &self.shared.tally)?;
+        // Its times change with everything that is made in it.
+        let mode = self.shared.policy.mode_of(entry, owner);
+        let later = (mode & OWNER_ALL != OWNER_ALL).then_some(mode);
+        self.directories.describe(place.path.as_bytes(), directory.key(), times_of(entry), later);
+        Ok(())
+    }
+
+    /// The directory, and whether it was made.
+    fn make_directory(&mut self, place: &Place<'_>) -> Result<(Directory, bool)> {
+        let mut replaces = false;
+        let mut made = place.parent.make(place.name());
+        if let Err(Errno::EXIST) = made {
+            match place.parent.open(place.name()) {
+                Ok(there) if !self.written.is_free(place.parent.key(), place.name()) => return Ok((there, false)),
+                Ok(_) => return Err(place.collision()),
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    self.remove(place)?;
+                    replaces = true;
+                    made = place.parent.make(place.name());
+                }
+                Err(errno) => made = Err(errno),
+            }
+        }
+        let made = made.map_err(place.failed("mkdir"))?;
+        self.written.settle(made.key());
+        if let Some(upper) = &mut self.upper
+            && replaces
+        {
+            upper.make_opaque(&made).map_err(place.failed("make opaque"))?;
+        }
+        Ok((made, true))
+    }
+
+    /// Makes the link, and tells what its inode is; `None` when its target was left out.
     fn link(&mut self, entry: &Entry, place: &Place<'_>) -> Result<Option<Stat>> {
         let target = LayerPath::clean(&entry.link_name);
         let names = format!("hard link {} to {}", place.path.as_path().display(), target.as_path().display());
@@ -198,31 +294,31 @@ impl<'a> Applier<'a> {
         if target.is_root() {
             return malformed("it is a directory");
         }
+        self.writers.wait()?;
         let missing = "it does not exist";
         let Some(parent) = self.root.find(parent)? else { return malformed(missing) };
         let there = match statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) => there,
             Err(Errno::NOENT) if self.left_out.contains(target.as_bytes()) => {
-                self.leave_out(place);
+                self.shared.tally.device();
+                self.left_out.insert(place.path.as_bytes().to_vec());
                 return Ok(None);
             }
             Err(Errno::NOENT) => return malformed(missing),
-            Err(errno) => return Err(self.failed("stat", place)(errno)),
+            Err(errno) => return Err(place.failed("stat")(errno)),
         };
         if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
             return malformed("it is a directory");
         }
-        if parent.key() == place.parent.key() && name == place.name {
+        if parent.key() == place.parent.key() && name == place.name() {
             return malformed("it is the same name");
         }
-        self.replacing("link", place, |new_parent, new_name| {
-            linkat(&*parent, name, new_parent, new_name, AtFlags::empty())
-        })?;
+        self.replacing("link", place, || linkat(&*parent, name, &*place.parent, place.name(), AtFlags::empty()))?;
         Ok(Some(there))
     }
 
-    /// Makes a FIFO or device; `None` when it was left out.
-    fn make_node(&mut self, entry: &Entry, place: &Place<'_>) -> Result<Option<FileType>> {
+    /// Makes a FIFO or device, or an empty file that says what it stands for; false when it was left out.
+    fn create_special(&mut self, entry: &Entry, place: &Place<'_>, owner: (u32, u32)) -> Result<bool> {
         let (major, minor) = entry.device;
         let file_type = match entry.entry_type {
             EntryType::CharDevice => FileType::CharacterDevice,
@@ -238,116 +334,62 @@ impl<'a> Applier<'a> {
         }
         let device = if is_device { makedev(major as u32, minor as u32) } else { 0 };
         let mut refused = false;
-        self.replacing("mknod", place, |parent, name| match mknodat(parent, name, file_type, PRIVATE, device) {
-            Err(Errno::PERM) if is_device && !self.options.same_owner => {
+        self.replacing("mknod", place, || match mknodat(&*place.parent, place.name(), file_type, PRIVATE, device) {
+            Err(Errno::PERM) if is_device && self.shared.policy.may_lack_devices => {
                 refused = true;
                 Ok(())
             }
             other => other,
         })?;
-        if refused {
-            self.leave_out(place);
-            return Ok(None);
+        let node = Node { place, fd: None, file_type, now: None, is_new: true };
+        if !refused {
+            self.finish_node(entry, owner, &node)?;
+            return Ok(true);
         }
-        Ok(Some(file_type))
-    }
-
-    fn leave_out(&mut self, place: &Place<'_>) {
-        self.skipped.devices += 1;
+        self.shared.tally.device();
+        let file = self.replacing("create", place, || files::make_private(place))?;
+        let node = Node { fd: Some(file.as_fd()), file_type: FileType::RegularFile, ..node };
+        if node.stand_in(entry, owner, &self.shared.policy, &self.shared.tally)? {
+            node.set_times(&times_of(entry))?;
+            let made = fstat(&file).map_err(place.failed("stat"))?;
+            self.stand_ins.insert((made.st_dev, made.st_ino));
+            return Ok(true);
+        }
+        self.remove(place)?;
         self.left_out.insert(place.path.as_bytes().to_vec());
+        Ok(false)
     }
 
     /// Makes an object, in place of what is there.
     fn replacing<T>(
-        &self,
+        &mut self,
         op: &'static str,
         place: &Place<'_>,
-        mut make: impl FnMut(&Directory, &[u8]) -> rustix::io::Result<T>,
+        mut make: impl FnMut() -> rustix::io::Result<T>,
     ) -> Result<T> {
-        let made = match make(&place.parent, place.name) {
+        let made = match make() {
+            Err(Errno::EXIST) if self.written.is_free(place.parent.key(), place.name()) => return Err(place.collision()),
             Err(Errno::EXIST) => {
                 self.remove(place)?;
-                make(&place.parent, place.name)
+                make()
             }
             other => other,
         };
-        made.map_err(self.failed(op, place))
+        made.map_err(place.failed(op))
     }
 
     /// Removes what is there, whoever made it.
-    fn remove(&self, place: &Place<'_>) -> Result<()> {
-        let mut remover = Remover { control: self.control, spare: None };
-        remover.remove(&place.parent, place.name).map_err(|failure| self.failed_removal(failure, place))
-    }
-
-    /// Sets all attributes of an object.
-    fn describe(&mut self, entry: &Entry, place: &Place<'_>, node: Node<'_>, (uid, gid): (u32, u32)) -> Result<()> {
-        let owner_kept = self.options.same_owner || (uid, gid) == self.identity;
-        if self.options.same_owner {
-            node.set_owner(uid, gid).map_err(self.failed("chown", place))?;
-        } else if !owner_kept {
-            self.skipped.owners += 1;
-        }
-        node.remove_other_xattrs(entry).map_err(self.failed("remove xattr of", place))?;
-        for (name, value) in &entry.xattrs {
-            if is_of_the_host(name) {
-                self.skipped.xattrs += 1;
-            } else if let Err(errno) = node.set_xattr(name, value) {
-                self.without_xattr(place, &node, name, errno)?;
-            }
-        }
-        let (mode, times) = (mode_of(entry, owner_kept), times_of(entry));
-        if node.file_type != FileType::Directory {
-            node.set_mode(mode).map_err(self.failed("chmod", place))?;
-            return node.set_times(&times).map_err(self.failed("set times of", place));
-        }
-        // Its times change with everything that is made in it, and its mode could forbid that.
-        node.set_mode(mode | OWNER_ALL).map_err(self.failed("chmod", place))?;
-        let key = node.fd.map_or(Err(Errno::BADF), fstat).map_err(self.failed("stat", place))?;
-        let later = (mode & OWNER_ALL != OWNER_ALL).then_some(mode);
-        self.directories.describe(place.path.as_bytes(), (key.st_dev, key.st_ino), times, later);
-        Ok(())
-    }
-
-    /// Counts an attribute that could not be set, where that is allowed.
-    fn without_xattr(&mut self, place: &Place<'_>, node: &Node<'_>, name: &[u8], errno: Errno) -> Result<()> {
-        let has_user_xattrs = matches!(node.file_type, FileType::RegularFile | FileType::Directory);
-        match errno {
-            Errno::OPNOTSUPP => {}
-            Errno::PERM if name.starts_with(b"user.") && !has_user_xattrs => {}
-            Errno::PERM if name.starts_with(b"security.") && !self.options.same_owner => {}
-            // What the kernel says of the attribute itself, not of the file.
-            Errno::INVAL | Errno::RANGE | Errno::TOOBIG => {
-                return Err(place.unsafe_entry(format!("xattr {}: {errno}", name.escape_ascii())));
-            }
-            _ => return Err(self.failed("set xattr of", place)(errno)),
-        }
-        self.skipped.xattrs += 1;
-        Ok(())
-    }
-
-    fn owner(&self, entry: &Entry, place: &Place<'_>) -> Result<(u32, u32)> {
-        let ids = 0..=MAX_ID;
-        if !ids.contains(&entry.uid) || !ids.contains(&entry.gid) {
-            return Err(place.unsafe_entry(format!("owner {}:{} is out of range", entry.uid, entry.gid)));
-        }
-        Ok((entry.uid as u32, entry.gid as u32))
-    }
-
-    fn failed_removal(&self, failure: Failure, place: &Place<'_>) -> Error {
-        match failure {
-            Failure::Cancelled => Error::Cancelled,
-            Failure::System(errno) => self.failed("remove", place)(errno),
-        }
-    }
-
-    fn failed<'b>(&'b self, op: &'static str, place: &'b Place<'_>) -> impl Fn(Errno) -> Error + 'b {
-        self.root.failed(op, place.path.as_bytes())
+    fn remove(&mut self, place: &Place<'_>) -> Result<()> {
+        self.writers.wait()?;
+        let mut remover = Remover { control: self.shared.control, spare: None };
+        remover.remove(&place.parent, place.name()).map_err(|failure| place.failed_removal(failure))
     }
 }
 
-impl Place<'_> {
-    fn unsafe_entry(&self, reason: String) -> Error {
-        Error::UnsafeEntry { path: self.path.as_path().into(), reason }
+fn owner_of(entry: &Entry, place: &Place<'_>) -> Result<(u32, u32)> {
+    let ids = 0..=MAX_ID;
+    if !ids.contains(&entry.uid) || !ids.contains(&entry.gid) {
+        return Err(place.unsafe_entry(format!("owner {}:{} is out of range", entry.uid, entry.gid)));
     }
+    Ok((entry.uid as u32, entry.gid as u32))
 }

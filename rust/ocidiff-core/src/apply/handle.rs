@@ -1,9 +1,10 @@
 //! A directory as a descriptor. Everything that is done to an object below the root is done by such a handle and one name.
 
-use std::cell::OnceCell;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
-use rustix::fs::{Mode, OFlags, RawMode, chmod, fremovexattr, fstat, getxattr, mkdirat, openat};
+use rustix::fs::{Mode, OFlags, RawDir, RawMode, Stat, chmod, fremovexattr, fstat, getxattr, mkdirat, openat};
 use rustix::io::{Errno, Result};
 use rustix::process::geteuid;
 
@@ -23,28 +24,26 @@ pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
 #[derive(Debug)]
 pub(super) struct Directory {
     fd: OwnedFd,
-    key: InodeKey,
-    mode: RawMode,
-    owned: bool,
-    default_acl: OnceCell<bool>,
+    /// What it was when it was opened.
+    stat: Stat,
+    default_acl: OnceLock<bool>,
 }
 
 impl Directory {
     /// Takes an open directory.
     pub fn new(fd: OwnedFd) -> Result<Self> {
         let stat = fstat(&fd)?;
-        Ok(Self {
-            fd,
-            key: (stat.st_dev, stat.st_ino),
-            mode: stat.st_mode & 0o7777,
-            owned: stat.st_uid == geteuid().as_raw(),
-            default_acl: OnceCell::new(),
-        })
+        Ok(Self { fd, stat, default_acl: OnceLock::new() })
     }
 
     /// Device and inode number.
     pub fn key(&self) -> InodeKey {
-        self.key
+        (self.stat.st_dev, self.stat.st_ino)
+    }
+
+    /// What it was when it was opened.
+    pub fn stat(&self) -> Stat {
+        self.stat
     }
 
     /// A handle on the directory `name`; ENOTDIR or ELOOP when it is something else, a link included.
@@ -79,11 +78,28 @@ impl Directory {
 
     /// Gives the owner, when that is us, the right to work in this directory, and tells the mode it had if that was new.
     pub fn grant(&self) -> Result<Option<RawMode>> {
-        if !self.owned || self.mode & OWNER_ALL == OWNER_ALL {
+        let mode = self.stat.st_mode & 0o7777;
+        if mode & OWNER_ALL == OWNER_ALL || self.stat.st_uid != geteuid().as_raw() {
             return Ok(None);
         }
-        self.set_mode(self.mode | OWNER_ALL)?;
-        Ok(Some(self.mode))
+        self.set_mode(mode | OWNER_ALL)?;
+        Ok(Some(mode))
+    }
+
+    /// Whether there is nothing in it; false when that may not be known.
+    pub fn is_empty(&self) -> Result<bool> {
+        let listing = match openat(&self.fd, c".", READABLE, Mode::empty()) {
+            Err(Errno::ACCESS) => return Ok(false),
+            other => other?,
+        };
+        let mut buffer = [MaybeUninit::uninit(); 1024];
+        let mut entries = RawDir::new(&listing, &mut buffer);
+        while let Some(entry) = entries.next() {
+            if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Changes the mode.

@@ -1,6 +1,7 @@
 //! How much of the machine a layer may take.
 
 use super::path::LayerPath;
+use crate::compress::decompress::Bounds;
 use crate::error::{Error, Result};
 use crate::tar::pax;
 use crate::tar::read::Entry;
@@ -12,6 +13,8 @@ pub struct Limits {
     pub max_bytes: Option<u64>,
     /// Largest number of entries; `None` for no limit.
     pub max_entries: Option<u64>,
+    /// Most bytes of tar for each byte of blob, from 64 MiB of tar on; `None` for no limit.
+    pub max_ratio: Option<u64>,
     /// Most components in the name of an entry. The default is what a path of PATH_MAX bytes can hold.
     pub max_depth: usize,
     /// Largest PAX or GNU header. The default is Go's.
@@ -19,29 +22,39 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+    /// More than any honest layer takes: 1 TiB, 10 million entries, and a ratio that gzip cannot reach.
     fn default() -> Self {
-        Self { max_bytes: None, max_entries: None, max_depth: 2048, max_header_bytes: pax::MAX_BYTES as u64 }
+        Self {
+            max_bytes: Some(1 << 40),
+            max_entries: Some(10_000_000),
+            max_ratio: Some(1100),
+            max_depth: 2048,
+            max_header_bytes: pax::MAX_BYTES as u64,
+        }
     }
 }
 
 impl Limits {
+    /// What concerns the stream as a whole.
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { max_bytes: self.max_bytes, max_ratio: self.max_ratio }
+    }
+
     /// Judges the entry number `count` before anything of it is done.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`].
     pub(super) fn check(&self, entry: &Entry, path: &LayerPath, count: u64) -> Result<()> {
-        let passed = |limit, value| Err(Error::LimitExceeded { limit, value, path: path.as_path().into() });
+        let passed = |limit, value, max| {
+            Err(Error::LimitExceeded { limit, value, max, path: path.as_path().into(), offset: entry.offset })
+        };
         let depth = path.components().count();
         let end = entry.offset.saturating_add(entry.size);
-        if self.max_entries.is_some_and(|max| count > max) {
-            return passed("max_entries", count);
+        match (self.max_entries, self.max_bytes) {
+            (Some(max), _) if count > max => passed("max_entries", count, max),
+            (_, Some(max)) if end > max => passed("max_bytes", end, max),
+            _ if depth > self.max_depth => passed("max_depth", depth as u64, self.max_depth as u64),
+            _ => Ok(()),
         }
-        if self.max_bytes.is_some_and(|max| end > max) {
-            return passed("max_bytes", end);
-        }
-        if depth > self.max_depth {
-            return passed("max_depth", depth as u64);
-        }
-        Ok(())
     }
 }

@@ -6,11 +6,15 @@
 mod attributes;
 mod directories;
 mod entry;
+mod files;
 mod handle;
 mod limits;
 mod path;
+mod place;
 mod removal;
 mod root;
+mod upper;
+mod writers;
 mod written;
 
 use std::io::Read;
@@ -22,15 +26,32 @@ use crate::compress::decompress::{Decompressed, Digests};
 use crate::control::Control;
 use crate::error::Result;
 use crate::tar::read::Reader;
+use attributes::{Policy, Tally};
 use entry::Applier;
 use root::Root;
+use writers::{Shared, Writers};
+
+/// What kind of tree the target is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Destination {
+    /// A plain tree: whiteouts remove what is there.
+    #[default]
+    Directory,
+    /// The upperdir of an overlay: whiteouts become devices 0/0 and `trusted.overlay.opaque`, for the layers below.
+    Overlay,
+    /// The same for mounts with the option `userxattr`, which keep their attributes under `user.overlay.`.
+    OverlayUserxattr,
+}
 
 /// How a layer is written onto a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ApplyOptions {
     /// Give every entry its recorded owner and treat each failure as an error. Else owners are not touched, set-id bits of
-    /// others' files are dropped, and devices and `security.*` attributes that may not be made are left out and counted.
+    /// others' files are dropped, `security.*` attributes that may not be set are left out, and empty files stand for
+    /// devices; all is counted, and noted in `user.containers.override_stat` where the file system can.
     pub same_owner: bool,
+    /// What kind of tree the target is.
+    pub destination: Destination,
     /// What the layer may not pass.
     pub limits: Limits,
 }
@@ -40,7 +61,9 @@ pub struct ApplyOptions {
 pub struct Skipped {
     /// Entries whose owner is another than theirs.
     pub owners: u64,
-    /// Devices that were not made, and hard links to them.
+    /// How many of these, and of the devices, note it in an attribute.
+    pub recorded: u64,
+    /// Devices that were not made.
     pub devices: u64,
     /// Attributes that belong to the host, or that the file system or the system refused.
     pub xattrs: u64,
@@ -85,26 +108,31 @@ pub fn apply_layer(
     control: &Control,
 ) -> Result<ApplySummary> {
     let root = Root::open(target)?;
-    let mut applier = Applier::new(root, options, control);
-    let digests = std::thread::scope(|scope| {
-        let tar = Decompressed::start(scope, source, options.limits.max_bytes, control)?;
-        write(tar, &mut applier, options).inspect_err(|_| control.cancel())
-    })?;
-    Ok(ApplySummary {
-        digest: digests.digest,
-        size: digests.size,
-        diff_id: digests.diff_id,
-        uncompressed_size: digests.uncompressed_size,
-        entries: applier.entries,
-        whiteouts: applier.whiteouts,
-        skipped: applier.skipped,
+    let shared = Shared { policy: Policy::new(options), tally: Tally::default(), control };
+    std::thread::scope(|scope| {
+        let apply = || {
+            let tar = Decompressed::start(scope, source, options.limits.bounds(), control)?;
+            let writers = Writers::start(scope, &shared)?;
+            let mut applier = Applier::new(root, target, options.limits, &shared, writers)?;
+            let digests = write(tar, &mut applier, options).map_err(|error| applier.fail(error))?;
+            Ok(ApplySummary {
+                digest: digests.digest,
+                size: digests.size,
+                diff_id: digests.diff_id,
+                uncompressed_size: digests.uncompressed_size,
+                entries: applier.entries,
+                whiteouts: applier.whiteouts,
+                skipped: shared.tally.skipped(),
+            })
+        };
+        apply().inspect_err(|_| control.cancel())
     })
 }
 
 fn write(tar: Decompressed<'_>, applier: &mut Applier<'_>, options: &ApplyOptions) -> Result<Digests> {
     let mut reader = Reader::new(tar, options.limits.max_header_bytes);
     while let Some(entry) = reader.next_entry()? {
-        applier.apply(&entry, &mut reader)?;
+        applier.apply(entry, &mut reader)?;
     }
     reader.drain()?;
     applier.finish()?;

@@ -4,13 +4,14 @@
 //! component by component without following, links being read and resolved here. Both see the root as `/`.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawMode, ResolveFlags, openat, openat2, readlinkat, unlinkat};
 use rustix::io::Errno;
 
 use super::handle::Directory;
 use super::path::show;
+use super::place::below;
 use super::written::Written;
 use crate::error::{Error, Result};
 use crate::metadata::InodeKey;
@@ -25,12 +26,13 @@ const IMPLIED_MODE: RawMode = 0o755;
 /// The target of an apply.
 #[derive(Debug)]
 pub(super) struct Root {
-    top: Rc<Directory>,
+    top: Arc<Directory>,
     path: PathBuf,
     has_openat2: bool,
     /// The directory that was asked for last. Whatever is removed is removed from it, so it cannot be stale.
-    current: Option<(Vec<u8>, Rc<Directory>)>,
+    current: Option<(Vec<u8>, Arc<Directory>)>,
     granted: Vec<Granted>,
+    replacing: Vec<Arc<Directory>>,
 }
 
 /// A directory whose owner got the right to work in it for the time being.
@@ -52,31 +54,42 @@ impl Root {
     pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
-        let top = Rc::new(Directory::new(fd).map_err(Error::sys("stat", path))?);
-        Ok(Self { top, path: path.to_owned(), has_openat2: true, current: None, granted: Vec::new() })
+        let top = Arc::new(Directory::new(fd).map_err(Error::sys("stat", path))?);
+        Ok(Self { top, path: path.to_owned(), has_openat2: true, current: None, granted: Vec::new(), replacing: Vec::new() })
+    }
+
+    /// The root itself.
+    pub fn top(&self) -> &Arc<Directory> {
+        &self.top
+    }
+
+    /// The directory `path` if it is there already and easily found, which does not depend on files that are still to be
+    /// made.
+    pub fn reach(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
+        if let Some((known, directory)) = &self.current
+            && known == path
+        {
+            return Ok(Some(directory.clone()));
+        }
+        let found = self.open_directly(path)?;
+        if let Some(found) = &found {
+            self.current = Some((path.to_vec(), found.clone()));
+        }
+        Ok(found)
     }
 
     /// The directory `path`; missing components are made, and those that are no directories replaced.
     ///
     /// # Errors
     /// [`Error::UnsafeEntry`] for too many symbolic links; [`Error::Io`].
-    pub fn directory(&mut self, path: &[u8], written: &mut Written) -> Result<Rc<Directory>> {
-        if let Some((known, directory)) = &self.current
-            && known == path
-        {
-            return Ok(directory.clone());
-        }
-        let found = match self.open_directly(path)? {
-            Some(found) => Some(found),
-            None => self.walk(path, Some(written))?,
-        };
-        let found = found.ok_or_else(|| self.failed("open", path)(Errno::NOENT))?;
+    pub fn make(&mut self, path: &[u8], written: &mut Written) -> Result<Arc<Directory>> {
+        let found = self.walk(path, Some(written))?.ok_or_else(|| self.failed("open", path)(Errno::NOENT))?;
         self.current = Some((path.to_vec(), found.clone()));
         Ok(found)
     }
 
     /// The directory `path`; `None` when there is none.
-    pub fn find(&mut self, path: &[u8]) -> Result<Option<Rc<Directory>>> {
+    pub fn find(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
         match &self.current {
             Some((known, directory)) if known == path => Ok(Some(directory.clone())),
             _ => match self.open_directly(path)? {
@@ -91,13 +104,18 @@ impl Root {
         std::mem::take(&mut self.granted)
     }
 
+    /// The directories that were made since the last call in place of something else.
+    pub fn take_replacing(&mut self) -> Vec<Arc<Directory>> {
+        std::mem::take(&mut self.replacing)
+    }
+
     /// The error of a call on `path`, with the path that the caller knows it by.
     pub fn failed<'a>(&'a self, op: &'static str, path: &'a [u8]) -> impl Fn(Errno) -> Error + 'a {
-        move |errno| Error::io(op, full(&self.path, path), errno)
+        move |errno| Error::io(op, below(&self.path, path), errno)
     }
 
     /// Asks the kernel; `None` when it cannot tell, for whatever reason: then the walk finds out which.
-    fn open_directly(&mut self, path: &[u8]) -> Result<Option<Rc<Directory>>> {
+    fn open_directly(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
         if path.is_empty() {
             return Ok(Some(self.top.clone()));
         }
@@ -122,9 +140,9 @@ impl Root {
     }
 
     /// Goes down `path` by itself. With `create`, makes what is missing; else answers `None` for it.
-    fn walk(&mut self, path: &[u8], mut create: Option<&mut Written>) -> Result<Option<Rc<Directory>>> {
+    fn walk(&mut self, path: &[u8], mut create: Option<&mut Written>) -> Result<Option<Arc<Directory>>> {
         let base = self.path.clone();
-        let failed = |errno| Error::io("open", full(&base, path), errno);
+        let failed = |errno| Error::io("open", below(&base, path), errno);
         let mut pending: Vec<Vec<u8>> = components(path);
         let mut here = self.top.clone();
         // The real path to `here`: names, and the handles' identities to go back by.
@@ -134,7 +152,7 @@ impl Root {
             if name == b".." {
                 if let Some(key) = above.pop() {
                     real.pop();
-                    here = Rc::new(here.enter(&name).map_err(&failed)?);
+                    here = Arc::new(here.enter(&name).map_err(&failed)?);
                     if here.key() != key {
                         // Somebody moves directories under us: `..` may lead anywhere.
                         return Err(failed(Errno::AGAIN));
@@ -142,6 +160,7 @@ impl Root {
                 }
                 continue;
             }
+            let mut replaces = false;
             let entered = match here.enter(&name) {
                 Err(Errno::NOENT) => None,
                 Err(Errno::NOTDIR | Errno::LOOP) => match readlinkat(&*here, name.as_slice(), Vec::new()) {
@@ -161,6 +180,7 @@ impl Root {
                     }
                     Err(Errno::INVAL) if create.is_some() => {
                         unlinkat(&*here, name.as_slice(), AtFlags::empty()).map_err(&failed)?;
+                        replaces = true;
                         None
                     }
                     Err(Errno::INVAL) => return Ok(None),
@@ -175,8 +195,13 @@ impl Root {
                 (None, Some(written)) => {
                     let made = here.make(&name).and_then(|made| made.set_mode(IMPLIED_MODE).map(|()| made));
                     let made = made.map_err(self.failed("mkdir", &real.join(&b'/')))?;
+                    written.add(here.key(), &name);
                     written.settle(made.key());
-                    Rc::new(made)
+                    let made = Arc::new(made);
+                    if replaces {
+                        self.replacing.push(made.clone());
+                    }
+                    made
                 }
                 (None, None) => return Ok(None),
             };
@@ -185,17 +210,12 @@ impl Root {
     }
 
     /// Makes sure that we can work in a directory of ours.
-    fn grant(&mut self, directory: Directory, path: &[u8]) -> Result<Rc<Directory>> {
+    fn grant(&mut self, directory: Directory, path: &[u8]) -> Result<Arc<Directory>> {
         if let Some(mode) = directory.grant().map_err(self.failed("chmod", path))? {
             self.granted.push(Granted { path: path.to_vec(), key: directory.key(), mode });
         }
-        Ok(Rc::new(directory))
+        Ok(Arc::new(directory))
     }
-}
-
-/// A path below the root as the caller knows it.
-fn full(root: &Path, path: &[u8]) -> PathBuf {
-    if path.is_empty() { root.to_owned() } else { root.join(show(path)) }
 }
 
 /// The components of a path, the last one first.
@@ -283,7 +303,7 @@ mod tests {
             root.has_openat2 = with_openat2;
             let mut written = Written::default();
             for asked in ["x/y/z", "climbs/new", "dead/new", "file/new", "to-file/new"] {
-                let made = root.directory(asked.as_bytes(), &mut written).unwrap();
+                let made = root.make(asked.as_bytes(), &mut written).unwrap();
                 assert!(written.is_settled(made.key()), "{asked}");
             }
             for made in ["x/y/z", "etc/new", "gone/deep/new", "file/new"] {
@@ -299,7 +319,7 @@ mod tests {
         let outside = tree();
         for mut root in roots(&outside.path().join("root")) {
             let path = vec!["d".repeat(250); 40].join("/");
-            let made = root.directory(path.as_bytes(), &mut Written::default()).unwrap();
+            let made = root.make(path.as_bytes(), &mut Written::default()).unwrap();
             root.current = None;
             assert_eq!(root.find(path.as_bytes()).unwrap().unwrap().key(), made.key());
         }

@@ -13,6 +13,8 @@ use crate::metadata::InodeKey;
 #[derive(Debug, Default)]
 pub(super) struct Written {
     names: HashSet<u64>,
+    /// Names that stand for whiteouts of overlayfs.
+    whiteouts: HashSet<u64>,
     settled: HashSet<InodeKey>,
     hasher: RandomState,
 }
@@ -26,6 +28,17 @@ impl Written {
     /// Whether this layer wrote `name` in `directory`.
     pub fn contains(&self, directory: InodeKey, name: &[u8]) -> bool {
         self.names.contains(&self.hasher.hash_one((directory, name)))
+    }
+
+    /// Notes that `name` in `directory` is a whiteout of overlayfs that this layer made.
+    pub fn add_whiteout(&mut self, directory: InodeKey, name: &[u8]) {
+        self.whiteouts.insert(self.hasher.hash_one((directory, name)));
+    }
+
+    /// Whether nothing can have the name `name` in `directory`: nothing was left there, and this layer made none.
+    pub fn is_free(&self, directory: InodeKey, name: &[u8]) -> bool {
+        let hash = self.hasher.hash_one((directory, name));
+        self.is_settled(directory) && !self.names.contains(&hash) && !self.whiteouts.contains(&hash)
     }
 
     /// Notes that nothing of a lower layer is left below `directory`: it is new, or was emptied by a whiteout.

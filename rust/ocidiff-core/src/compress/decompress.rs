@@ -1,24 +1,28 @@
 //! The pass in which a blob becomes a tar again: detected, decompressed, and both of its digests taken.
 //!
-//! A thread of its own does that, ahead of the caller by a few buffers that go round. What it finds wrong is told in its
-//! place in the stream, so the caller sees the same failure however far the thread has come.
+//! One thread reads and decompresses, another hashes, both ahead of the caller by a bounded number of buffers that go round.
+//! What is found wrong is told in its place in the stream, so the caller sees the same failure however far they have come.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use flate2::bufread::MultiGzDecoder;
 
 use crate::control::Control;
-use crate::digest::{Digest, Hasher, HashingReader};
+use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 
-/// Large enough that a system call and a hand-over cost nothing beside the hashing.
+/// Large enough that a system call and a hand-over cost nothing beside the hashing, small enough to stay in a cache.
 const BUFFER_BYTES: usize = 256 << 10;
-/// Buffers that go round between the two threads.
-const BUFFERS: usize = 4;
+/// Buffers of blob, and of tar, that go round: what the reader may be ahead of the others.
+const BUFFERS: usize = 64;
 /// The largest window of a zstd frame: 128 MiB, what the reference decoder allows by default.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// What a blob may unpack to whatever its ratio is: a few files of zeros are no attack.
+const RATIO_FREE_BYTES: u64 = 64 << 20;
 
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b, 8];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
@@ -38,42 +42,112 @@ pub struct Digests {
     pub uncompressed_size: u64,
 }
 
+/// What a blob may become at most; anything by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bounds {
+    /// Bytes of tar; `None` for no bound.
+    pub max_bytes: Option<u64>,
+    /// Bytes of tar for each byte of blob, from 64 MiB of tar on; `None` for no bound.
+    pub max_ratio: Option<u64>,
+}
+
+/// A piece of a stream, shared by those who need it; its buffer goes back when the last one is done.
+struct Chunk {
+    bytes: Vec<u8>,
+    pool: Sender<Vec<u8>>,
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // Nobody takes it when the stream is over.
+        let _ = self.pool.try_send(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A bounded number of buffers.
+struct Pool {
+    taken: Receiver<Vec<u8>>,
+    returned: Sender<Vec<u8>>,
+}
+
+impl Pool {
+    fn new() -> Self {
+        let (returned, taken) = bounded(BUFFERS);
+        for _ in 0..BUFFERS {
+            // There is room for all of them.
+            let _ = returned.try_send(Vec::new());
+        }
+        Self { taken, returned }
+    }
+
+    /// A full-sized buffer, as soon as one is free.
+    fn take(&self) -> Vec<u8> {
+        let mut buffer = self.taken.recv().unwrap_or_default();
+        buffer.resize(BUFFER_BYTES, 0);
+        buffer
+    }
+
+    /// The first `count` bytes of a buffer, to be shared.
+    fn chunk(&self, mut bytes: Vec<u8>, count: usize) -> Arc<Chunk> {
+        bytes.truncate(count);
+        Arc::new(Chunk { bytes, pool: self.returned.clone() })
+    }
+}
+
+/// What there is to hash.
+enum Part {
+    Blob(Arc<Chunk>),
+    Tar(Arc<Chunk>),
+}
+
 /// The tar inside a blob, as it is decompressed.
 pub struct Decompressed<'scope> {
-    full: Receiver<Result<Vec<u8>>>,
-    empty: Sender<Vec<u8>>,
-    current: Vec<u8>,
+    full: Receiver<Result<Arc<Chunk>>>,
+    current: Option<Arc<Chunk>>,
     taken: usize,
-    worker: ScopedJoinHandle<'scope, Option<Digests>>,
+    /// Tells whether all was read.
+    reader: ScopedJoinHandle<'scope, bool>,
+    hasher: ScopedJoinHandle<'scope, Digests>,
 }
 
 impl<'scope> Decompressed<'scope> {
-    /// Begins to read `source`; more than `max_bytes` of tar are a failure. The thread ends with this value or the stream.
+    /// Begins to read `source`; more than `bounds` are a failure. The threads end with this value or the stream.
     ///
     /// # Errors
     /// [`Error::Io`] when there is no thread to be had.
     pub fn start<'env, R: Read + Send + 'scope>(
         scope: &'scope Scope<'scope, 'env>,
         source: R,
-        max_bytes: Option<u64>,
+        bounds: Bounds,
         control: &'scope Control,
     ) -> Result<Self> {
         let (full_sender, full) = bounded(BUFFERS);
-        let (empty, empty_receiver) = bounded(BUFFERS);
-        for _ in 0..BUFFERS {
-            // There is room for all of them.
-            let _ = empty.try_send(Vec::new());
-        }
-        let work = Worker { full: full_sender, empty: empty_receiver, max_bytes, control };
-        let worker = std::thread::Builder::new().name("ocidiff-inflate".into());
-        let worker = worker.spawn_scoped(scope, move || work.run(source)).map_err(|error| Error::io("spawn", "", error))?;
-        Ok(Self { full, empty, current: Vec::new(), taken: 0, worker })
+        let (parts, parts_receiver) = bounded(2 * BUFFERS);
+        let failed = |error| Error::io("spawn", "", error);
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        let hasher = thread("ocidiff-hash").spawn_scoped(scope, move || hash(&parts_receiver)).map_err(failed)?;
+        let worker = Worker { full: full_sender, parts: parts.clone(), bounds, control };
+        let blob = Blob { source, control, pool: Pool::new(), parts, current: None, taken: 0, size: 0 };
+        let reader = thread("ocidiff-inflate").spawn_scoped(scope, move || worker.run(blob)).map_err(failed)?;
+        Ok(Self { full, current: None, taken: 0, reader, hasher })
     }
 
     /// The digests, once the stream was read to its end.
     pub fn finish(self) -> Result<Digests> {
-        drop(self.full);
-        self.worker.join().ok().flatten().ok_or_else(|| Error::io("decompress", "", io::Error::other("unfinished")))
+        drop((self.full, self.current));
+        let is_complete = self.reader.join().unwrap_or(false);
+        match self.hasher.join() {
+            Ok(digests) if is_complete => Ok(digests),
+            _ => Err(Error::io("decompress", "", io::Error::other("unfinished"))),
+        }
     }
 }
 
@@ -87,14 +161,12 @@ impl Read for Decompressed<'_> {
 
 impl BufRead for Decompressed<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.taken == self.current.len() {
+        while self.current.as_ref().is_none_or(|chunk| chunk.len() == self.taken) {
             let Ok(next) = self.full.recv() else { return Ok(&[]) };
-            let used = std::mem::replace(&mut self.current, next.map_err(io::Error::other)?);
+            self.current = Some(next.map_err(io::Error::other)?);
             self.taken = 0;
-            // The worker has gone when the stream has ended; then nobody needs the buffer.
-            let _ = self.empty.try_send(used);
         }
-        Ok(&self.current[self.taken..])
+        Ok(self.current.as_ref().map_or(&[], |chunk| &chunk[self.taken..]))
     }
 
     fn consume(&mut self, count: usize) {
@@ -102,58 +174,72 @@ impl BufRead for Decompressed<'_> {
     }
 }
 
-/// The other side of a [`Decompressed`].
+/// Hashes all parts, in order. Of a blob that is a tar itself only the tar comes here.
+fn hash(parts: &Receiver<Part>) -> Digests {
+    let (mut blob, mut tar) = (Hasher::default(), Hasher::default());
+    for part in parts {
+        match part {
+            Part::Blob(chunk) => blob.update(&chunk),
+            Part::Tar(chunk) => tar.update(&chunk),
+        }
+    }
+    let (diff_id, uncompressed_size) = tar.finish();
+    let (digest, size) = if blob.size() == 0 { (diff_id, uncompressed_size) } else { blob.finish() };
+    Digests { digest, size, diff_id, uncompressed_size }
+}
+
+/// What decompresses, on a thread of its own.
 struct Worker<'scope> {
-    full: Sender<Result<Vec<u8>>>,
-    empty: Receiver<Vec<u8>>,
-    max_bytes: Option<u64>,
+    full: Sender<Result<Arc<Chunk>>>,
+    parts: Sender<Part>,
+    bounds: Bounds,
     control: &'scope Control,
 }
 
 impl Worker<'_> {
-    /// Reads all; `None` when the stream failed, which has been told, or nobody wants the rest.
-    fn run(self, source: impl Read) -> Option<Digests> {
-        let mut plain = Hasher::default();
-        let result = self.decompress(source, &mut plain);
-        match result {
-            Ok(Some((digest, size))) => {
-                let (diff_id, uncompressed_size) = plain.finish();
-                Some(Digests { digest, size, diff_id, uncompressed_size })
+    /// Reads all; false when the stream failed, which has been told, or nobody wants the rest.
+    fn run(self, blob: Blob<'_, impl Read>) -> bool {
+        self.decompress(blob).unwrap_or_else(|error| {
+            // Nobody hears it when the caller has failed on its own account.
+            let _ = self.full.send(Err(error));
+            false
+        })
+    }
+
+    fn decompress(&self, mut blob: Blob<'_, impl Read>) -> Result<bool> {
+        let head = blob.first(ZSTD_MAGIC.len()).map_err(|error| format_error(error, Format::Plain, 0))?;
+        let format = Format::detect(head);
+        let failed = |error| format_error(error, format, 0);
+        if format == Format::Plain {
+            return self.hand_on(blob);
+        }
+        blob.hash_current();
+        if format == Format::Gzip {
+            return self.pump(MultiGzDecoder::new(blob), |decoder| decoder.get_ref().size, format);
+        }
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(blob).map_err(failed)?;
+        decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
+        self.pump(decoder, |decoder| decoder.get_ref().size, format)
+    }
+
+    /// Hands on the blob itself; false when nobody wants the rest.
+    fn hand_on(&self, mut blob: Blob<'_, impl Read>) -> Result<bool> {
+        let mut size = 0;
+        loop {
+            let Some(chunk) = blob.current.take() else { return Ok(true) };
+            if !self.deliver(chunk, &mut size, None)? {
+                return Ok(false);
             }
-            Ok(None) => None,
-            Err(error) => {
-                // Nobody hears it when the caller has failed on its own account.
-                let _ = self.full.send(Err(error));
-                None
-            }
+            blob.read_chunk().map_err(|error| format_error(error, Format::Plain, size))?;
         }
     }
 
-    fn decompress(&self, source: impl Read, plain: &mut Hasher) -> Result<Option<(Digest, u64)>> {
-        let mut source = HashingReader::new(Source { inner: source, control: self.control });
-        let mut head = Vec::with_capacity(ZSTD_MAGIC.len());
-        let found = source.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut head);
-        found.map_err(|error| format_error(error, Format::Plain, 0))?;
-        let format = Format::detect(&head);
-        let blob = BufReader::with_capacity(BUFFER_BYTES, head.as_slice().chain(&mut source));
-        let complete = match format {
-            Format::Gzip => self.pump(MultiGzDecoder::new(blob), format, plain)?,
-            Format::Zstd => {
-                let failed = |error| format_error(error, format, 0);
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(blob).map_err(failed)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
-                self.pump(decoder, format, plain)?
-            }
-            Format::Plain => self.pump(blob, format, plain)?,
-        };
-        Ok(complete.then(|| source.finish()))
-    }
-
-    /// Hands on all that `reader` gives; false when nobody wants the rest.
-    fn pump(&self, mut reader: impl Read, format: Format, plain: &mut Hasher) -> Result<bool> {
+    /// Hands on all that `reader` gives; false when nobody wants the rest. `blob_size` tells how much it has taken.
+    fn pump<R: Read>(&self, mut reader: R, blob_size: impl Fn(&R) -> u64, format: Format) -> Result<bool> {
+        let pool = Pool::new();
+        let mut size = 0;
         loop {
-            let Ok(mut buffer) = self.empty.recv() else { return Ok(false) };
-            buffer.resize(BUFFER_BYTES, 0);
+            let mut buffer = pool.take();
             let mut filled = 0;
             let mut failure = None;
             while filled < buffer.len() {
@@ -163,21 +249,12 @@ impl Worker<'_> {
                     Ok(count) => filled += count,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
-                        failure = Some(format_error(error, format, plain.size() + filled as u64));
+                        failure = Some(format_error(error, format, size + filled as u64));
                         break;
                     }
                 }
             }
-            if let Some(max_bytes) = self.max_bytes
-                && plain.size() + filled as u64 > max_bytes
-            {
-                filled = (max_bytes - plain.size()) as usize;
-                failure = Some(Error::LimitExceeded { limit: "max_bytes", value: max_bytes + 1, path: "".into() });
-            }
-            buffer.truncate(filled);
-            plain.update(&buffer);
-            self.control.add_plain(filled as u64);
-            if filled > 0 && self.full.send(Ok(buffer)).is_err() {
+            if filled > 0 && !self.deliver(pool.chunk(buffer, filled), &mut size, Some(blob_size(&reader)))? {
                 return Ok(false);
             }
             match failure {
@@ -186,6 +263,33 @@ impl Worker<'_> {
                 None => {}
             }
         }
+    }
+
+    /// Hands on one piece, and adds its length to `size`; false when nobody wants it.
+    fn deliver(&self, chunk: Arc<Chunk>, size: &mut u64, blob_size: Option<u64>) -> Result<bool> {
+        let before = *size;
+        *size += chunk.len() as u64;
+        self.control.add_plain(chunk.len() as u64);
+        let passed = |limit, value, max, offset| Err(Error::LimitExceeded { limit, value, max, path: "".into(), offset });
+        if let Some(max) = self.bounds.max_bytes
+            && *size > max
+        {
+            // What is still allowed may hold the reason for another failure, which comes first then.
+            let mut allowed = chunk.to_vec();
+            allowed.truncate((max - before) as usize);
+            let (pool, _) = bounded(0);
+            let _ = self.full.send(Ok(Arc::new(Chunk { bytes: allowed, pool })));
+            return passed("max_bytes", max + 1, max, max);
+        }
+        if let (Some(max), Some(blob_size)) = (self.bounds.max_ratio, blob_size)
+            && *size > RATIO_FREE_BYTES
+            && *size / max > blob_size
+        {
+            return passed("max_ratio", *size / blob_size.max(1), max, *size);
+        }
+        // The other end is there until this one is gone.
+        let _ = self.parts.send(Part::Tar(chunk.clone()));
+        Ok(self.full.send(Ok(chunk)).is_ok())
     }
 }
 
@@ -208,25 +312,87 @@ impl Format {
     }
 }
 
-/// The source of a blob; its failures stay apart from those of the format, and it counts.
-struct Source<'scope, R> {
-    inner: R,
+/// The blob as it is read: pieces for the decoder and the hasher. Failures of the source stay apart from those of the format.
+struct Blob<'scope, R> {
+    source: R,
     control: &'scope Control,
+    pool: Pool,
+    parts: Sender<Part>,
+    current: Option<Arc<Chunk>>,
+    taken: usize,
+    size: u64,
 }
 
-impl<R: Read> Read for Source<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.inner.read(buffer) {
-            Ok(count) => {
-                self.control.add_blob(count as u64);
-                Ok(count)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                let error = error.downcast::<Error>().unwrap_or_else(|error| Error::io("read", "", error));
-                Err(io::Error::other(error))
+impl<R: Read> Blob<'_, R> {
+    /// Begins to read, and tells the first `count` bytes, if there are so many.
+    fn first(&mut self, count: usize) -> io::Result<&[u8]> {
+        let mut buffer = self.pool.take();
+        let mut filled = 0;
+        while filled < count {
+            match self.read_some(&mut buffer[filled..])? {
+                0 => break,
+                more => filled += more,
             }
         }
+        self.current = (filled > 0).then(|| self.pool.chunk(buffer, filled));
+        Ok(self.current.as_ref().map_or(&[], |chunk| &chunk[..filled.min(count)]))
+    }
+
+    /// Reads the next piece; there is none at the end.
+    fn read_chunk(&mut self) -> io::Result<()> {
+        self.current = None;
+        self.taken = 0;
+        let mut buffer = self.pool.take();
+        let count = self.read_some(&mut buffer)?;
+        self.current = (count > 0).then(|| self.pool.chunk(buffer, count));
+        Ok(())
+    }
+
+    fn hash_current(&self) {
+        if let Some(chunk) = &self.current {
+            // The other end is there until this one is gone.
+            let _ = self.parts.send(Part::Blob(chunk.clone()));
+        }
+    }
+
+    fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.control.check().map_err(io::Error::other)?;
+            match self.source.read(buffer) {
+                Ok(count) => {
+                    self.size += count as u64;
+                    self.control.add_blob(count as u64);
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let error = error.downcast::<Error>().unwrap_or_else(|error| Error::io("read", "", error));
+                    return Err(io::Error::other(error));
+                }
+            }
+        }
+    }
+}
+
+impl<R: Read> Read for Blob<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: Read> BufRead for Blob<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.current.as_ref().is_none_or(|chunk| chunk.len() == self.taken) {
+            self.read_chunk()?;
+            self.hash_current();
+        }
+        Ok(self.current.as_ref().map_or(&[], |chunk| &chunk[self.taken..]))
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.taken += count;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use crate::compress::decompress::{Decompressed, Digests};
+use crate::compress::decompress::{Bounds, Decompressed, Digests};
 use crate::control::Control;
 use crate::error::{Error, Result};
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// [`Error::Cancelled`].
 pub fn measure_layer(source: impl Read + Send, control: &Control) -> Result<Digests> {
     std::thread::scope(|scope| {
-        let mut tar = Decompressed::start(scope, source, None, control)?;
+        let mut tar = Decompressed::start(scope, source, Bounds::default(), control)?;
         let read = io::copy(&mut tar, &mut io::sink());
         read.map_err(|error| error.downcast::<Error>().unwrap_or_else(|source| Error::io("read", "", source)))?;
         tar.finish()

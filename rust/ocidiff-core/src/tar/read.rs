@@ -181,7 +181,8 @@ impl<R: BufRead> Reader<R> {
         let size = number(&block[124..136]).and_then(|size| u64::try_from(size).ok());
         let size = size.ok_or_else(|| self.malformed("wrong size of an extended header"))?;
         if size > self.max_header_bytes {
-            return Err(Error::LimitExceeded { limit: "max_header_bytes", value: size, path: "".into() });
+            let (limit, max, offset) = ("max_header_bytes", self.max_header_bytes, self.offset - BLOCK_BYTES as u64);
+            return Err(Error::LimitExceeded { limit, value: size, max, path: "".into(), offset });
         }
         let mut content = vec![0; size as usize];
         if self.fill(&mut content)? < content.len() || !self.skip(padding(size) as u64)? {

@@ -1,0 +1,54 @@
+//! Where an entry goes, and how its failures are told.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::handle::Directory;
+use super::path::{LayerPath, show};
+use super::removal::Failure;
+use crate::error::Error;
+
+/// A name in a directory below the root.
+pub(super) struct Place<'a> {
+    /// The target as the caller knows it; for messages only.
+    pub root: &'a Path,
+    pub parent: Arc<Directory>,
+    pub path: LayerPath,
+}
+
+impl Place<'_> {
+    /// The last component.
+    pub fn name(&self) -> &[u8] {
+        self.path.split().1
+    }
+
+    /// The error of a call on this place.
+    pub fn failed(&self, op: &'static str) -> impl Fn(Errno) -> Error + '_ {
+        move |errno| Error::io(op, below(self.root, self.path.as_bytes()), errno)
+    }
+
+    /// The error of a removal here.
+    pub fn failed_removal(&self, failure: Failure) -> Error {
+        match failure {
+            Failure::Cancelled => Error::Cancelled,
+            Failure::System(errno) => self.failed("remove")(errno),
+        }
+    }
+
+    /// What is never done.
+    pub fn unsafe_entry(&self, reason: String) -> Error {
+        Error::UnsafeEntry { path: self.path.as_path().into(), reason }
+    }
+
+    /// Something stands here that this layer wrote under another name, as the file system sees it.
+    pub fn collision(&self) -> Error {
+        self.unsafe_entry("the file system takes its name for that of another entry".into())
+    }
+}
+
+/// A path below the root as the caller knows it.
+pub(super) fn below(root: &Path, path: &[u8]) -> PathBuf {
+    if path.is_empty() { root.to_owned() } else { root.join(show(path)) }
+}

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 CORE := python/ocidiff/_core.abi3.so
-RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
+RUST := Cargo.toml Cargo.lock $(shell find rust/ocidiff-core rust/ocidiff-py -name '*.rs' -o -name Cargo.toml)
 PYTHON_CODE := python tests benches examples
 
 # Which Python: the first that is new enough and can make environments. Looked for only when an environment is made.
@@ -18,7 +18,7 @@ C_COMPILER = $(shell command -v cc 2>/dev/null)
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev check bench interop overlay clean
+.PHONY: help demo test dev check bench interop overlay clean fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ interop: $(CORE) ## Run the tests against foreign tools; a missing tool is a fai
 overlay: $(CORE) ## Compare 500 random overlays with the walk of their mounts, and 100 in a user namespace; needs root
 	PYTHONPATH=tests $(BIN)/python tests/overlays.py 0 500
 	PYTHONPATH=tests unshare --user --map-root-user --mount $(BIN)/python tests/overlays.py 500 100 userxattr
+
+fuzz: ## Feed the readers of layers with made-up input, SECONDS (60) for each of the targets; needs cargo-fuzz
+	for target in tar_read apply_into_root whiteout_name gzip_blob zstd_blob; do \
+		mkdir -p rust/fuzz/corpus/$$target && \
+		cargo fuzz run --fuzz-dir rust/fuzz --sanitizer none $$target -- -max_len=16384 -max_total_time=$(or $(SECONDS),60) || exit 1; \
+	done
 
 clean: ## Remove all that the other targets made
 	rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks $(CORE)

@@ -37,8 +37,9 @@ check: $(CORE) ## Lint, types, formats and architecture: what a change must pass
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 	$(BIN)/mypy
-	MYPYPATH=python:tests $(BIN)/mypy --explicit-package-bases --exclude ^tests/property/ tests
+	MYPYPATH=python:tests $(BIN)/mypy --explicit-package-bases --exclude ^tests/property/ --exclude ^tests/hostile/ tests
 	MYPYPATH=python:tests:tests/property $(BIN)/mypy --explicit-package-bases tests/property
+	MYPYPATH=python:tests:tests/hostile $(BIN)/mypy --explicit-package-bases tests/hostile
 	MYPYPATH=python:benches $(BIN)/mypy --explicit-package-bases benches examples
 	$(BIN)/python -m mypy.stubtest ocidiff._core
 	cargo fmt --check

@@ -17,7 +17,7 @@ def facts(home: Path, target: Path) -> list[tuple[str, os.stat_result]]:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[Path]:
-    """A directory that holds `a`, `d/old`, `d/x/old`, `up` (to `..`) and `l` (to `/d`); fails when anything beside it changes."""
+    """A target as `cases.Case` describes it; fails when anything beside it changes."""
     root = tmp_path / "root"
     (root / "d" / "x").mkdir(parents=True)
     for name in ("a", "d/old", "d/x/old"):

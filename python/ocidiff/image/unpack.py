@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Final
 
 from ocidiff.content import workspace
 from ocidiff.content.store import ContentStore
@@ -16,6 +19,11 @@ from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import ApplyOptions, ApplySummary, Monitor, Progress
 from ocidiff.oci import media_type
+
+INCOMPLETE: Final = ".ocidiff-incomplete"
+"""What a directory holds as long as it is not whole. The next unpacking into it begins by removing all that is there."""
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def unpack(
@@ -36,8 +44,8 @@ def unpack(
         DigestMismatchError: A layer is not the one that the manifest or the configuration names.
     """
     check_layers(content, image)
-    with _target(directory):
-        apply_layers(content, image, directory, engine=engine, options=options, monitor=monitor)
+    with _target(directory) as tree:
+        apply_layers(content, image, tree, engine=engine, options=options, monitor=monitor)
 
 
 def check_layers(content: ContentStore, image: Image) -> None:
@@ -103,19 +111,22 @@ class Done:
 
 
 @contextmanager
-def _target(directory: str) -> Iterator[None]:
+def _target(directory: str) -> Iterator[str]:
+    """Where to write what becomes the content of `directory`, all at once: a process that is killed leaves the mark."""
     try:
         os.mkdir(directory)
         made = True
     except FileExistsError:
         made = False
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(directory, _DIRECTORY)
     try:
-        if os.listdir(descriptor):
-            raise AlreadyExistsError(f"{directory}: {os.strerror(errno.ENOTEMPTY)}")
         found = os.fstat(descriptor)
+        mark = _begin(directory, descriptor)
         try:
-            yield
+            yield os.path.join(directory, INCOMPLETE)
+            for name in os.listdir(mark):
+                _move_up(mark, descriptor, name)
+            os.rmdir(INCOMPLETE, dir_fd=descriptor)
         except BaseException:
             workspace.clear(descriptor)
             if made:
@@ -123,5 +134,40 @@ def _target(directory: str) -> Iterator[None]:
             else:
                 os.fchmod(descriptor, found.st_mode & 0o7777)
             raise
+        finally:
+            os.close(mark)
     finally:
         os.close(descriptor)
+
+
+def _begin(directory: str, descriptor: int) -> int:
+    """The locked mark of an empty directory, or of one whose unpacking was killed."""
+    names = os.listdir(descriptor)
+    if names and INCOMPLETE not in names:
+        raise AlreadyExistsError(f"{directory}: {os.strerror(errno.ENOTEMPTY)}")
+    if names:
+        os.close(_lock(directory, descriptor))
+        workspace.clear(descriptor)
+    os.mkdir(INCOMPLETE, 0o700, dir_fd=descriptor)
+    return _lock(directory, descriptor)
+
+
+def _lock(directory: str, descriptor: int) -> int:
+    mark = os.open(INCOMPLETE, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+    try:
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(mark)
+        raise AlreadyExistsError(f"{directory}: another process unpacks into it") from None
+    return mark
+
+
+def _move_up(mark: int, descriptor: int, name: str) -> None:
+    try:
+        os.rename(name, name, src_dir_fd=mark, dst_dir_fd=descriptor)
+    except PermissionError:
+        # Who moves a directory must be allowed to write to it.
+        mode = stat.S_IMODE(os.stat(name, dir_fd=mark, follow_symlinks=False).st_mode)
+        os.chmod(name, mode | stat.S_IWUSR, dir_fd=mark)
+        os.rename(name, name, src_dir_fd=mark, dst_dir_fd=descriptor)
+        os.chmod(name, mode, dir_fd=descriptor)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +24,7 @@ from ocidiff.errors import (
     UnsupportedError,
 )
 from ocidiff.image.store import Store
+from ocidiff.image.unpack import INCOMPLETE
 from ocidiff.layer.layer import Limits, Progress
 
 
@@ -137,3 +143,42 @@ def test_limits_are_for_all_layers_together(handmade: Handmade, tmp_path: Path, 
             store.unpack("app", tmp_path / "out", engine=engine_name, limits=limits)
         assert not (tmp_path / "out").exists()
         store.unpack("app", tmp_path / "out", engine=engine_name, limits=Limits(max_entries=4, max_bytes=100_000))
+
+
+def test_a_kill_leaves_a_mark_and_the_next_run_works(store: Store, rootfs: Path, tmp_path: Path) -> None:
+    for number in range(2000):
+        (rootfs / f"file{number}").write_bytes(b"x" * 2000)
+    store.commit(rootfs, "app")
+    out, program = tmp_path / "out", "import sys; from ocidiff.cli.main import main; sys.exit(main())"
+    words = [sys.executable, "-c", program, "--store", str(tmp_path / "store"), "unpack", "app", str(out)]
+    killed = 0
+    for moment in range(12):
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        while not out.exists():
+            time.sleep(0.001)
+        time.sleep(0.006 * moment)
+        process.kill()
+        killed += process.wait() != 0
+        if process.returncode == 0:
+            trees.assert_same_tree(out, rootfs, directory_times=True)
+            shutil.rmtree(out)
+        elif out.exists():
+            names = os.listdir(out)
+            assert INCOMPLETE in names or not names, "an incomplete tree looks like a complete one"
+    assert killed
+    store.unpack("app", out)
+    trees.assert_same_tree(out, rootfs, directory_times=True)
+
+
+def test_two_do_not_unpack_into_one_directory(store: Store, rootfs: Path, tmp_path: Path) -> None:
+    store.commit(rootfs, "app")
+    (tmp_path / "out" / INCOMPLETE).mkdir(parents=True)
+    held = os.open(tmp_path / "out" / INCOMPLETE, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(AlreadyExistsError, match="another process"):
+            store.unpack("app", tmp_path / "out")
+    finally:
+        os.close(held)
+    store.unpack("app", tmp_path / "out")
+    trees.assert_same_tree(tmp_path / "out", rootfs, directory_times=True)

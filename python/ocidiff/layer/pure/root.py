@@ -235,6 +235,15 @@ class Root:
                 return []
             raise self.error(error, path) from error
 
+    def get_xattr(self, path: bytes, key: bytes) -> bytes | None:
+        """One xattr of `path`; None where it has none such."""
+        try:
+            return os.getxattr(self._leaf(path), key, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENODATA, errno.ENOTSUP):
+                return None
+            raise self.error(error, path) from error
+
     def set_xattr(self, path: bytes, key: bytes, value: bytes) -> None:
         """Give `path` one xattr."""
         try:

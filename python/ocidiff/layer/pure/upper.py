@@ -27,7 +27,6 @@ class Upper:
     def __init__(self, root: Root, destination: Destination) -> None:
         self._root = root
         self._prefix = _PREFIXES[destination]
-        self._opaque: set[tuple[int, int]] = set()
         self.whiteouts: set[bytes] = set()
 
     def make_opaque(self, path: bytes) -> None:
@@ -38,10 +37,7 @@ class Upper:
         """
         if not path:
             raise UnsupportedError("/: an upperdir cannot hide all of the layers below it")
-        facts = self._root.lstat(path)
-        if facts is not None:
-            self._root.set_xattr(path, self._prefix + b"opaque", b"y")
-            self._opaque.add((facts.st_dev, facts.st_ino))
+        self._root.set_xattr(path, self._prefix + b"opaque", b"y")
 
     def hide(self, path: bytes) -> None:
         """Hide what lower layers have at `path`, from which all of the upperdir's own is removed that shall be."""
@@ -51,8 +47,7 @@ class Upper:
                 self.make_opaque(path)
             return  # this layer put something else there, which hides it as well
         parent = split(path)[0]
-        above = self._root.lstat(parent) if parent else None
-        if above is not None and (above.st_dev, above.st_ino) in self._opaque:
+        if self._is_hidden(parent):
             return
         try:
             self._root.make_node(path, stat.S_IFCHR, 0, mode=0)
@@ -63,6 +58,14 @@ class Upper:
             if parent:
                 self._root.set_xattr(parent, self._prefix + b"opaque", b"x")
         self.whiteouts.add(path)
+
+    def _is_hidden(self, path: bytes) -> bool:
+        """Whether nothing of a lower layer can show in the directory `path`: a whiteout would show itself there."""
+        while path:
+            if self._root.get_xattr(path, self._prefix + b"opaque") == b"y":
+                return True
+            path = split(path)[0]
+        return False
 
     def escape(self, key: bytes) -> bytes:
         """How overlayfs keeps an attribute that users of its mounts shall see as `key`. Spec: "Nesting overlayfs mounts"."""

@@ -126,7 +126,7 @@ impl<'a> Applier<'a> {
                 self.writers.wait()?;
                 let made = self.root.make(path, &mut self.written)?;
                 for directory in self.root.take_replacing() {
-                    if let Some(upper) = &mut self.upper {
+                    if let Some(upper) = &self.upper {
                         upper.make_opaque(&directory).map_err(self.root.failed("make opaque", path))?;
                     }
                 }
@@ -143,14 +143,15 @@ impl<'a> Applier<'a> {
     fn hide(&mut self, whiteout: Whiteout<'_>, place: &Place<'_>) -> Result<()> {
         self.whiteouts += 1;
         self.writers.wait()?;
-        let mut remover = Remover { control: self.shared.control, spare: Some(&mut self.written) };
+        let is_thorough = self.upper.is_some();
+        let mut remover = Remover { control: self.shared.control, spare: Some(&mut self.written), is_thorough };
         if let Whiteout::Removal(name) = whiteout {
             remover.remove(&place.parent, name).map_err(|failure| place.failed_removal(failure))?;
         } else {
             let all = place.parent.open(b".").map_err(place.failed("open"))?;
             remover.empty(all).map_err(|failure| place.failed_removal(failure))?;
         }
-        let Some(upper) = &mut self.upper else { return Ok(()) };
+        let Some(upper) = &self.upper else { return Ok(()) };
         let Whiteout::Removal(name) = whiteout else {
             if place.parent.key() == self.root.top().key() {
                 let what = "an upperdir cannot hide all of the layers below it".into();
@@ -161,7 +162,7 @@ impl<'a> Applier<'a> {
         match place.parent.open(name) {
             Ok(kept) => upper.make_opaque(&kept).map_err(place.failed("make opaque")),
             Err(Errno::NOENT) => {
-                if upper.hide(&place.parent, name).map_err(place.failed("make whiteout"))? {
+                if upper.hide(&place.parent, name, self.root.top().key()).map_err(place.failed("make whiteout"))? {
                     self.written.add_whiteout(place.parent.key(), name);
                 }
                 Ok(())
@@ -275,7 +276,7 @@ impl<'a> Applier<'a> {
         }
         let made = made.map_err(place.failed("mkdir"))?;
         self.written.settle(made.key());
-        if let Some(upper) = &mut self.upper
+        if let Some(upper) = &self.upper
             && replaces
         {
             upper.make_opaque(&made).map_err(place.failed("make opaque"))?;
@@ -381,7 +382,7 @@ impl<'a> Applier<'a> {
     /// Removes what is there, whoever made it.
     fn remove(&mut self, place: &Place<'_>) -> Result<()> {
         self.writers.wait()?;
-        let mut remover = Remover { control: self.shared.control, spare: None };
+        let mut remover = Remover { control: self.shared.control, spare: None, is_thorough: false };
         remover.remove(&place.parent, place.name()).map_err(|failure| place.failed_removal(failure))
     }
 }

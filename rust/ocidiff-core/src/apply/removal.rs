@@ -37,6 +37,9 @@ type Result<T> = std::result::Result<T, Failure>;
 pub(super) struct Remover<'a> {
     pub control: &'a Control,
     pub spare: Option<&'a mut Written>,
+    /// Look also where nothing of a lower layer is left: there may be whiteouts of overlayfs, which show once nothing is
+    /// below them.
+    pub is_thorough: bool,
 }
 
 /// A directory on the way down.
@@ -160,6 +163,6 @@ impl Remover<'_> {
     }
 
     fn is_settled(&self, directory: InodeKey) -> bool {
-        self.spare.as_ref().is_some_and(|written| written.is_settled(directory))
+        !self.is_thorough && self.spare.as_ref().is_some_and(|written| written.is_settled(directory))
     }
 }

@@ -1,40 +1,40 @@
 //! What a target is besides a tree when it is the upperdir of an overlay: what hides lower layers is kept in it, as overlayfs
 //! reads it. Spec: Linux overlayfs.rst, "whiteouts and opaque directories".
 
-use std::collections::HashSet;
 use std::os::fd::AsFd;
 
-use rustix::fs::{FileType, Mode, OFlags, XattrFlags, fsetxattr, mknodat, openat, setxattr};
+use rustix::fs::{FileType, Mode, OFlags, XattrFlags, fsetxattr, getxattr, mknodat, openat, setxattr};
 use rustix::io::{Errno, Result};
 
 use super::handle::{Directory, OWNER_ALL, proc_path};
 use crate::metadata::InodeKey;
 
-/// The upperdir of one apply.
+/// The upperdir of one apply. What it says is read from it: a record of inodes would outlive them.
 #[derive(Debug)]
 pub(super) struct Upper {
     prefix: &'static str,
-    /// Directories that hide all below them.
-    opaque: HashSet<InodeKey>,
 }
 
 impl Upper {
     /// Keeps overlayfs's own attributes under `prefix`.
     pub fn new(prefix: &'static str) -> Self {
-        Self { prefix, opaque: HashSet::new() }
+        Self { prefix }
     }
 
     /// Hides all that lower layers have below `directory`.
-    pub fn make_opaque(&mut self, directory: &Directory) -> Result<()> {
-        if self.opaque.insert(directory.key()) {
-            setxattr(proc_path(directory.as_fd()), self.name("opaque"), b"y", XattrFlags::empty())?;
-        }
-        Ok(())
+    pub fn make_opaque(&self, directory: &Directory) -> Result<()> {
+        setxattr(proc_path(directory.as_fd()), self.name("opaque"), b"y", XattrFlags::empty())
     }
 
-    /// Hides `name`, which is free, in `parent`; tells whether it had to.
-    pub fn hide(&self, parent: &Directory, name: &[u8]) -> Result<bool> {
-        if self.opaque.contains(&parent.key()) {
+    fn is_opaque(&self, directory: &Directory) -> bool {
+        let mut value = [0; 8];
+        let length = getxattr(proc_path(directory.as_fd()), self.name("opaque"), &mut value);
+        length.is_ok_and(|length| &value[..length] == b"y")
+    }
+
+    /// Hides `name`, which is free, in `parent`, somewhere below `top`; tells whether it had to.
+    pub fn hide(&self, parent: &Directory, name: &[u8], top: InodeKey) -> Result<bool> {
+        if self.is_hidden(parent, top)? {
             return Ok(false);
         }
         match mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
@@ -43,6 +43,18 @@ impl Upper {
             other => other?,
         }
         Ok(true)
+    }
+
+    /// Whether nothing of a lower layer can show in `directory`: a whiteout would show itself there.
+    fn is_hidden(&self, directory: &Directory, top: InodeKey) -> Result<bool> {
+        let mut here = directory.enter(b".")?;
+        while here.key() != top {
+            if self.is_opaque(&here) {
+                return Ok(true);
+            }
+            here = here.enter(b"..")?;
+        }
+        Ok(false)
     }
 
     /// The form for those who may make no device: an empty file with an attribute, in a directory that says that there are

@@ -18,10 +18,10 @@ C_COMPILER = $(shell command -v cc 2>/dev/null)
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev check bench interop overlay clean fuzz
+.PHONY: help demo test dev check bench interop overlay fuzz soak-kill soak-errors soak-power soak-processes clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(CORE) ## Set up everything, then commit a changed file system of 200 MB and check the image
 	@$(BIN)/python examples/demo.py
@@ -61,6 +61,18 @@ fuzz: ## Feed the readers of layers with made-up input, SECONDS (60) for each of
 		mkdir -p rust/fuzz/corpus/$$target && \
 		cargo fuzz run --fuzz-dir rust/fuzz --sanitizer none $$target -- -max_len=16384 -max_total_time=$(or $(SECONDS),60) || exit 1; \
 	done
+
+soak-kill: $(CORE) ## Kill calls on a store at 500 of their system calls: sound after each
+	OCIDIFF_KILLS=50 $(BIN)/python -m pytest -s tests/faults/test_kill.py
+
+soak-errors: $(CORE) ## Fail 240 system calls of calls on a store, with a full disk and worse: sound after each
+	OCIDIFF_ERRORS=12 $(BIN)/python -m pytest -s tests/faults/test_errors.py
+
+soak-power: $(CORE) ## Take the power from a file system at 200 moments: sound after each, and what was told is there
+	OCIDIFF_POWER_FAILURES=25 $(BIN)/python -m pytest -s tests/faults/test_power.py
+
+soak-processes: $(CORE) ## Let 16 processes work on one store for ten minutes: no error, nothing left
+	OCIDIFF_PROCESSES=16 OCIDIFF_PROCESSES_SECONDS=600 $(BIN)/python -m pytest -s tests/faults/test_processes.py
 
 clean: ## Remove all that the other targets made
 	rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks $(CORE)

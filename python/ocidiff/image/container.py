@@ -199,7 +199,8 @@ class Containers:
             with self._layout.database().transaction(durable=True) as connection:
                 connection.execute("DELETE FROM container WHERE name = ?", (name,))
                 rows.delete(connection, rows.require(connection, container.driver, container.snapshot))
-            discard(self._layout, [container.snapshot_id])
+        # Not while its directory is locked, which would be in use.
+        discard(self._layout, [container.snapshot_id])
 
     def snapshots(self, container: Container) -> LocalSnapshotter:
         """The snapshotter that holds a container's tree."""

@@ -158,6 +158,7 @@ def test_a_mounted_container_is_removed_only_by_force(store: Store, tmp_path: Pa
         file.write("still there")
     assert place not in mount.mount_points()
     assert os.listdir(tmp_path / "store" / "mounts") == []
+    assert os.listdir(tmp_path / "store" / "ingest") == []
     assert len(_trees(tmp_path)) == 2
 
 

@@ -1,0 +1,41 @@
+"""A call that is killed at any system call leaves a sound store, loses nothing, and succeeds when it is tried again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import probes
+from faults.scenario import CALLS, Scenario, evenly, make_template
+
+# For each call; `make soak-kill` asks for more.
+MOMENTS = int(os.environ.get("OCIDIFF_KILLS", "3"))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("strace") is None:
+        probes.missing("needs strace")
+    place = tmp_path_factory.mktemp("template")
+    make_template(place)
+    return place
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", CALLS)
+def test_kill(name: str, template: Path, tmp_path: Path) -> None:
+    call = CALLS[name]
+    steps = Scenario(template, tmp_path / "counted").steps(call)
+    assert len(steps) > 10
+    for step, number in evenly(steps, MOMENTS):
+        scenario = Scenario(template, tmp_path / "killed")
+        done = scenario.run(call, strace=("-e", f"trace={step}", "-e", f"inject={step}:signal=KILL:when={number}"))
+        assert done.returncode in {0, 137, -9}, (step, number, done.stderr)
+        try:
+            scenario.check(call, done)
+        except BaseException as error:
+            error.add_note(f"killed at {step} number {number}")
+            raise

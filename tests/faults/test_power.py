@@ -94,11 +94,15 @@ def test_power(name: str, disk: Disk, template: Path) -> None:
     for moment in range(MOMENTS):
         scenario = Scenario(template, disk.root / "place")
         os.sync()
+        # Somebody else has the database open, so that nobody is the last to close it, which would sync it.
+        watcher = sqlite3.connect(scenario.store / "ocidiff.db")
+        watcher.execute("SELECT * FROM lease").fetchall()
         with scenario.start(call) as process:
             # The first third is starting up; the last moment is after the end.
             time.sleep(longest * (0.35 + 0.75 * moment / max(MOMENTS - 1, 1)))
             disk.fail()
             out, err = process.communicate()
+        watcher.close()
         disk.umount()
         disk.mount()
         _another_boot(scenario.store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -14,8 +14,10 @@ from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document, layer_line
 from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
 from ocidiff.errors import NotFoundError
-from ocidiff.image.container import Container
 from ocidiff.layer.output import open_output
+
+if TYPE_CHECKING:
+    from ocidiff.image.container import Container
 
 
 @click.command("commit", epilog="Example: ocidiff commit ./rootfs app:v2 --base app:v1 -m 'Set up the app'")

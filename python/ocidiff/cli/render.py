@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from ocidiff.image.container import Container
 from ocidiff.image.image import Image
 from ocidiff.layer.layer import ApplySummary, Layer
 from ocidiff.oci.timestamp import timestamp
+
+if TYPE_CHECKING:
+    from ocidiff.image.container import Container
 
 _SURROGATES = range(0xDC80, 0xDD00)
 

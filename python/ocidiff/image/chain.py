@@ -18,7 +18,7 @@ from ocidiff.layer.layer import ApplyOptions, Monitor
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, chain_ids
 from ocidiff.snapshot.local import LocalSnapshotter
-from ocidiff.snapshot.mount import directory_of
+from ocidiff.snapshot.mount import directory_of, unsynced
 
 
 def unpack_chain(
@@ -87,7 +87,7 @@ def _extract(
     key = f"extract-{secrets.token_hex(16)} {name}"
     mounts = snapshots.prepare(key, parent)
     try:
-        with directory_of(mounts) as tree, layout.open_blob(descriptor) as blob:
+        with directory_of(unsynced(mounts)) as tree, layout.open_blob(descriptor) as blob:
             summary = engine.apply_layer(blob.fileno(), os.fsencode(tree), ApplyOptions(), used.continued(monitor))
         verify(summary, descriptor.digest, diff_id)
         layout.update_labels(descriptor.digest, {LABEL_UNCOMPRESSED: diff_id})

@@ -218,10 +218,10 @@ class Containers:
             with ExitStack() as stack:
                 lower = None
                 if parent is not None:
-                    lower = stack.enter_context(mounting.directory_of(snapshots.committed_mounts(parent)))
+                    lower = stack.enter_context(mounting.directory_of(snapshots.reading_mounts(parent)))
                 upper = container.mount_point
                 if upper is None:
-                    upper = stack.enter_context(mounting.directory_of(snapshots.mounts(container.snapshot)))
+                    upper = stack.enter_context(mounting.directory_of(snapshots.reading_mounts(container.snapshot)))
                 yield container, None if lower is None else os.fsencode(lower), os.fsencode(upper)
 
     @contextmanager

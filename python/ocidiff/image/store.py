@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from ocidiff.content.layout import REF_NAME, Layout
 from ocidiff.errors import (
@@ -20,14 +20,11 @@ from ocidiff.errors import (
     UnsupportedError,
     UsageError,
 )
-from ocidiff.gc import Collected, collect, sweep_leftovers
 from ocidiff.image import commit as commit_tree
 from ocidiff.image import lookup
 from ocidiff.image import unpack as unpack_tree
-from ocidiff.image.container import Container, Containers
 from ocidiff.image.image import Image, ImageRecord, read_image
 from ocidiff.image.reference import Reference
-from ocidiff.image.verify import Verified, verify
 from ocidiff.layer.differ import SCRATCH, Tree, layer_options, lower_path, overlay_mode, tree_path
 from ocidiff.layer.engine import Engine, select_engine
 from ocidiff.layer.layer import (
@@ -46,6 +43,11 @@ from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import is_timestamp
 
+if TYPE_CHECKING:
+    from ocidiff.gc import Collected
+    from ocidiff.image.container import Container, Containers
+    from ocidiff.image.verify import Verified
+
 _NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
@@ -54,7 +56,6 @@ class Store:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._containers = Containers(layout)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, create: bool = True) -> Self:
@@ -150,8 +151,8 @@ class Store:
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         upper = _checked_source(source, base, lower)
         with self._working(lease_seconds) as layout, ExitStack() as trees:
-            if isinstance(source, Container):
-                container, lower_tree, upper = trees.enter_context(self._containers.trees(source.name))
+            if not isinstance(source, str | os.PathLike):
+                container, lower_tree, upper = trees.enter_context(self.containers.trees(source.name))
                 layout.protect(container.manifest.digest)
                 parent: Image | None = read_image(layout, container.image, container.manifest, wanted)
             else:
@@ -297,7 +298,9 @@ class Store:
     @property
     def containers(self) -> Containers:
         """The working containers."""
-        return self._containers
+        from ocidiff.image.container import Containers
+
+        return Containers(self._layout)
 
     def create(
         self,
@@ -331,10 +334,12 @@ class Store:
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         with self._working(lease_seconds) as layout:
             found = lookup.find_image(layout, image, None if platform is None else Platform.of_text(platform))
-            return self._containers.create(layout, found, name, driver, engine=selected, monitor=monitor)
+            return self.containers.create(layout, found, name, driver, engine=selected, monitor=monitor)
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """Remove what nothing needs, and say how much it was; see `gc.collect`."""
+        from ocidiff.gc import collect, sweep_leftovers
+
         sweep_leftovers(self._layout)
         return collect(self._layout, dry_run=dry_run)
 
@@ -357,6 +362,8 @@ class Store:
         Returns:
             What was looked at, and every fault. What nothing refers to is none.
         """
+        from ocidiff.image.verify import verify
+
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         with self._working(DEFAULT_LEASE_SECONDS) as layout:
             return verify(layout, repair=repair, engine=selected, monitor=monitor)
@@ -378,6 +385,8 @@ class Store:
     @contextmanager
     def _working(self, lease_seconds: float) -> Iterator[Layout]:
         """The layout under a lease, which ends with the block; first what dead processes left is removed."""
+        from ocidiff.gc import sweep_leftovers
+
         sweep_leftovers(self._layout)
         with Leases(self._layout.database()).hold(lease_seconds) as lease:
             yield self._layout.under(lease.id)
@@ -407,7 +416,7 @@ class Store:
 
 def _checked_source(source: Tree | Container, base: str | None, lower: Tree | None) -> bytes:
     """The tree to commit, which a container has only once it is locked; what contradicts itself is refused."""
-    if isinstance(source, Container):
+    if not isinstance(source, str | os.PathLike):
         if base is not None or lower is not None:
             raise UsageError(f"container {source.name}: has a base of its own")
         return b""

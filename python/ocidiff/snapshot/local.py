@@ -114,10 +114,11 @@ class LocalSnapshotter:
                 raise UsageError(f"snapshot {key}: is committed; a view of it can be mounted")
             return self._mounts(connection, row)
 
-    def committed_mounts(self, name: str) -> tuple[Mount, ...]:
-        """How to read a committed snapshot, for who keeps it in place meanwhile."""
+    def reading_mounts(self, key: str) -> tuple[Mount, ...]:
+        """How to read a snapshot of any kind, for who keeps it in place and as it is meanwhile."""
         with self._layout.database().reading() as connection:
-            return self._mounts(connection, rows.require(connection, self.name, name))
+            row = rows.require(connection, self.name, key)
+            return self._driver.mounts(self._directory(row.id), self._parents(connection, row), Kind.COMMITTED)
 
     def stat(self, key: str) -> Snapshot:
         """See `Snapshotter.stat`."""

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -70,6 +70,17 @@ def overlay(lower: Sequence[str], upper: str | None, work: str | None, options: 
     if upper is not None:
         parts += [f"upperdir={upper}", f"workdir={work}"]
     return Mount("overlay", "overlay", (*options, *parts, "ro" if upper is None else "rw"))
+
+
+def unsynced(mounts: Sequence[Mount]) -> tuple[Mount, ...]:
+    """The same, for what is made durable by other means or not at all.
+
+    Without this the end of an overlay syncs the whole file system of its upper directory.
+    """
+    return tuple(
+        replace(mount, options=(*mount.options, "volatile")) if mount.type == "overlay" and not mount.read_only else mount
+        for mount in mounts
+    )
 
 
 @contextmanager

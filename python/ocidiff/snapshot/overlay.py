@@ -9,7 +9,7 @@ from typing import Final
 
 from ocidiff.content import workspace
 from ocidiff.snapshot.local import TREE
-from ocidiff.snapshot.mount import Mount, bind, directory_of, in_user_namespace, overlay
+from ocidiff.snapshot.mount import Mount, bind, directory_of, in_user_namespace, overlay, unsynced
 from ocidiff.snapshot.snapshotter import Kind
 
 _WORK: Final = "work"
@@ -69,7 +69,7 @@ def can_mount_overlay(directory: str) -> bool:
     try:
         os.mkdir(lower)
         driver.fill(directory, (lower,), Kind.ACTIVE)
-        with directory_of(driver.mounts(directory, (lower,), Kind.ACTIVE)) as tree:
+        with directory_of(unsynced(driver.mounts(directory, (lower,), Kind.ACTIVE))) as tree:
             os.mkdir(os.path.join(tree, "probe"))
             os.rmdir(os.path.join(tree, "probe"))
     except OSError:

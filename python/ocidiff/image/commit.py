@@ -17,7 +17,7 @@ from ocidiff.image.image import Image
 from ocidiff.image.unpack import apply_layers, check_layers
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import ApplyOptions, Layer, LayerOptions, Monitor, OverlayMode
+from ocidiff.layer.layer import ApplyOptions, Layer, LayerOptions, Monitor, OverlayLayers, OverlayMode
 from ocidiff.oci import media_type
 from ocidiff.oci.config import History, ImageConfig
 from ocidiff.oci.manifest import Manifest
@@ -53,7 +53,7 @@ def commit(
     content: ContentStore,
     name: str,
     lower: bytes | None,
-    upper: bytes,
+    upper: bytes | OverlayLayers,
     *,
     base: Image | None,
     platform: Platform,
@@ -69,7 +69,7 @@ def commit(
         content: Where the blobs go.
         name: What the image will be called.
         lower: Path of the tree of the base; None for no parent tree.
-        upper: Path of the changed tree.
+        upper: Path of the changed tree; or an overlay, whose lowerdirs are then the parent tree, and `lower` is None.
         base: Image to build on; None for none.
         platform: What the image runs on, where no base says it.
         step: What the history says.
@@ -109,7 +109,7 @@ def unpacked(store: Layout, base: Image, engine: Engine, monitor: Monitor) -> It
 def _store_layer(
     content: ContentStore,
     lower: bytes | None,
-    upper: bytes,
+    upper: bytes | OverlayLayers,
     *,
     engine: Engine,
     options: LayerOptions,

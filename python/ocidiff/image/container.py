@@ -19,13 +19,14 @@ from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageE
 from ocidiff.image.chain import unpack_chain
 from ocidiff.image.image import Image
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Monitor
+from ocidiff.layer.layer import Monitor, OverlayLayers
 from ocidiff.lease import boot_id
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.snapshot import mount as mounting
 from ocidiff.snapshot import rows
 from ocidiff.snapshot.directory import DirectoryDriver
 from ocidiff.snapshot.local import LocalSnapshotter, discard, tree_of
+from ocidiff.snapshot.overlay import OverlayDriver
 from ocidiff.snapshot.select import snapshotter
 
 if TYPE_CHECKING:
@@ -207,22 +208,28 @@ class Containers:
         return snapshotter(self._layout, container.driver)
 
     @contextmanager
-    def trees(self, name: str) -> Iterator[tuple[Container, bytes | None, bytes]]:
-        """A container that is neither mounted, unmounted nor removed meanwhile, the tree that it began with, and its own.
+    def trees(self, container: Container, *, walk: bool) -> Iterator[tuple[bytes | None, bytes | OverlayLayers]]:
+        """The tree that a locked container began with, and its own; where it is an overlay, its layers in place of both.
 
-        None for the former where the image has no layers.
+        Args:
+            container: Locked.
+            walk: Give trees for an overlay too.
         """
-        with self.locked(name, shared=True) as container:
-            snapshots = self.snapshots(container)
-            parent = snapshots.stat(container.snapshot).parent
-            with ExitStack() as stack:
-                lower = None
-                if parent is not None:
-                    lower = stack.enter_context(mounting.directory_of(snapshots.reading_mounts(parent)))
-                upper = container.mount_point
-                if upper is None:
-                    upper = stack.enter_context(mounting.directory_of(snapshots.reading_mounts(container.snapshot)))
-                yield container, None if lower is None else os.fsencode(lower), os.fsencode(upper)
+        snapshots = self.snapshots(container)
+        own, *lower = map(os.fsencode, snapshots.lineage(container.snapshot))
+        with ExitStack() as stack:
+            if not lower:
+                yield None, own
+            elif container.driver == OverlayDriver.name and not walk:
+                # Mounted or not: nobody follows redirects, since nobody made any.
+                yield None, OverlayLayers(own, tuple(lower), userxattr=mounting.in_user_namespace(), redirects=False)
+            else:
+                parent = snapshots.stat(container.snapshot).parent or ""
+                below = stack.enter_context(mounting.directory_of(snapshots.reading_mounts(parent)))
+                above = container.mount_point
+                if above is None:
+                    above = stack.enter_context(mounting.directory_of(snapshots.reading_mounts(container.snapshot)))
+                yield os.fsencode(below), os.fsencode(above)
 
     @contextmanager
     def locked(self, name: str, *, shared: bool = False) -> Iterator[Container]:

@@ -33,6 +33,7 @@ from ocidiff.layer.layer import (
     Compression,
     Limits,
     Monitor,
+    OverlayLayers,
     OverlayMode,
     Profile,
     ProgressCallback,
@@ -149,10 +150,11 @@ class Store:
         wanted = None if platform is None else Platform.of_text(platform)
         step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
-        upper = _checked_source(source, base, lower)
+        upper: bytes | OverlayLayers = _checked_source(source, base, lower)
         with self._working(lease_seconds) as layout, ExitStack() as trees:
             if not isinstance(source, str | os.PathLike):
-                container, lower_tree, upper = trees.enter_context(self.containers.trees(source.name))
+                container = trees.enter_context(self.containers.locked(source.name, shared=True))
+                lower_tree, upper = trees.enter_context(self.containers.trees(container, walk=mode is OverlayMode.NEVER))
                 layout.protect(container.manifest.digest)
                 parent: Image | None = read_image(layout, container.image, container.manifest, wanted)
             else:

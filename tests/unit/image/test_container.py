@@ -250,7 +250,7 @@ def test_a_commit_holds_its_container_in_place(store: Store, driver: str) -> Non
         store.containers.remove("work", force=True)
         done.append("removed")
 
-    with store.containers.trees("work") as (container, _, _):
+    with store.containers.locked("work", shared=True) as container:
         assert isinstance(container, Container)
         remover = threading.Thread(target=remove)
         remover.start()

@@ -28,6 +28,7 @@ from ocidiff.snapshot.directory import DirectoryDriver
 from ocidiff.snapshot.local import LocalSnapshotter, discard, tree_of
 from ocidiff.snapshot.overlay import OverlayDriver
 from ocidiff.snapshot.select import snapshotter
+from ocidiff.snapshot.share import unshare
 
 if TYPE_CHECKING:
     import sqlite3
@@ -152,7 +153,9 @@ class Containers:
         with self.locked(name) as container:
             if container.mount_point is not None:
                 return container.mount_point
-            mounts = self.snapshots(container).mounts(container.snapshot)
+            snapshots = self.snapshots(container)
+            unshare(snapshots.directory(container.snapshot))
+            mounts = snapshots.mounts(container.snapshot)
             place = self._mount_point(name)
             for directory in (os.path.dirname(place), place):
                 with suppress(FileExistsError):
@@ -232,8 +235,8 @@ class Containers:
                 yield os.fsencode(below), os.fsencode(above)
 
     @contextmanager
-    def locked(self, name: str, *, shared: bool = False) -> Iterator[Container]:
-        """The container of that name, which nobody else mounts, unmounts or removes meanwhile; errors as in `get`."""
+    def locked(self, name: str) -> Iterator[Container]:
+        """The container of that name, which nobody mounts, unmounts, commits or removes meanwhile; errors as in `get`."""
         while True:
             container = self.get(name)
             try:
@@ -243,7 +246,7 @@ class Containers:
                     continue
                 raise
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
                 # What it was may have changed while this process waited.
                 now = self.get(name)
                 if now.snapshot_id == container.snapshot_id:

@@ -153,13 +153,14 @@ class Store:
         upper: bytes | OverlayLayers = _checked_source(source, base, lower)
         with self._working(lease_seconds) as layout, ExitStack() as trees:
             if not isinstance(source, str | os.PathLike):
-                container = trees.enter_context(self.containers.locked(source.name, shared=True))
+                container = trees.enter_context(self.containers.locked(source.name))
                 lower_tree, upper = trees.enter_context(self.containers.trees(container, walk=mode is OverlayMode.NEVER))
                 layout.protect(container.manifest.digest)
                 parent: Image | None = read_image(layout, container.image, container.manifest, wanted)
             else:
                 parent = None if base in (None, SCRATCH) else lookup.find_image(layout, str(base), wanted)
                 lower_tree = trees.enter_context(_lower_tree(layout, parent, lower, selected, monitor))
+            options = replace(options, lower_from_layers=parent is not None and lower is None)
             image = commit_tree.commit(
                 layout,
                 reference.stored_name,
@@ -169,10 +170,16 @@ class Store:
                 platform=wanted or Platform.of_machine(),
                 step=step,
                 engine=selected,
-                options=replace(options, lower_from_layers=parent is not None and lower is None),
+                options=options,
                 monitor=monitor,
                 overlay=mode,
             )
+            if not isinstance(source, str | os.PathLike):
+                from ocidiff.image.adopt import adopt_layer
+                from ocidiff.snapshot.select import snapshotter
+
+                snapshots = snapshotter(layout, container.driver)
+                adopt_layer(layout, snapshots, container, image, engine=selected, options=options, monitor=monitor)
             monitor.check()
             layout.set_name(reference.stored_name, image.descriptor)
         return replace(image, seconds=time.monotonic() - started)

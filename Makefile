@@ -27,7 +27,7 @@ demo: $(CORE) ## Set up everything, then commit a changed file system of 200 MB 
 	@$(BIN)/python examples/demo.py
 
 test: $(CORE) ## Set up everything, then run all tests
-	cargo test --locked --package ocidiff-core
+	cargo test --locked --workspace --exclude ocidiff-py
 	$(BIN)/python -m pytest
 
 dev: $(CORE) ## Set up everything: .venv with the tools, and the extension built into the source tree

@@ -8,53 +8,16 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::gzip::{self, BlockCompressor, DICTIONARY_BYTES, Piece, Trailer};
+use super::block::{Block, Supply};
+use super::gzip::{self, BlockCompressor, Piece, Trailer};
 use super::{Compression, zstd};
 use crate::control::Control;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::stream::Stream;
 
-/// Large enough that dictionary and flush cost nothing (under 0.1 % of size), small enough for caches and fairness.
-const BLOCK_BYTES: usize = 512 << 10;
 /// Blocks that wait between producer and writer beyond one for each compressor.
 const SPARE_BLOCKS: usize = 4;
-
-/// A piece of the tar, with the end of the piece before it as dictionary.
-pub struct Block {
-    bytes: Vec<u8>,
-    /// Where the data begins, behind the dictionary.
-    start: usize,
-    /// Whether the tar ends here; a pipeline that sees no last block was given up.
-    last: bool,
-}
-
-impl Block {
-    fn after(previous: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(DICTIONARY_BYTES + BLOCK_BYTES);
-        bytes.extend_from_slice(&previous[previous.len().saturating_sub(DICTIONARY_BYTES)..]);
-        Self { start: bytes.len(), bytes, last: false }
-    }
-
-    /// Up to 32 KiB of the tar before the data.
-    pub fn dictionary(&self) -> &[u8] {
-        &self.bytes[..self.start]
-    }
-
-    /// The data.
-    pub fn data(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-
-    /// Whether the tar ends here.
-    pub fn is_last(&self) -> bool {
-        self.last
-    }
-
-    fn space(&self) -> usize {
-        BLOCK_BYTES - self.data().len()
-    }
-}
 
 /// What is known once a blob is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,19 +64,20 @@ type Finished = (Digest, u64);
 /// A block for a compressor, and where its piece goes.
 struct Job {
     block: Arc<Block>,
-    reply: Sender<Result<Piece>>,
+    reply: Sender<Piece>,
 }
 
 enum Outlet {
     /// Blocks go to the writer as they are.
     Direct(Sender<Arc<Block>>),
     /// Blocks go to compressors; the writer gets the promises of their pieces, in order.
-    Parallel { jobs: Sender<Job>, promises: Sender<Receiver<Result<Piece>>> },
+    Parallel { jobs: Sender<Job>, promises: Sender<Receiver<Piece>> },
 }
 
 /// Takes the bytes of a tar, and writes the blob. Dropping it unfinished ends and joins its threads.
 pub struct BlobWriter {
     block: Block,
+    supply: Supply,
     plain: Option<Sender<Arc<Block>>>,
     outlet: Option<Outlet>,
     hasher: Option<JoinHandle<Finished>>,
@@ -129,8 +93,10 @@ impl BlobWriter {
     /// [`Error::Io`] when threads cannot be started.
     pub fn start(stream: Stream, compression: Compression, threads: usize, control: Arc<Control>) -> Result<Self> {
         let (plain, plain_blocks) = bounded::<Arc<Block>>(SPARE_BLOCKS);
+        let supply = Supply::new(threads + SPARE_BLOCKS);
         let mut blob = Self {
-            block: Block::after(&[]),
+            block: supply.after(&[]),
+            supply,
             plain: Some(plain),
             outlet: None,
             hasher: None,
@@ -173,31 +139,30 @@ impl BlobWriter {
     /// Takes the next bytes of the tar.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let count = bytes.len().min(self.block.space());
-            self.block.bytes.extend_from_slice(&bytes[..count]);
-            bytes = &bytes[count..];
-            self.flush_full()?;
+            let space = self.block.space();
+            let (now, later) = bytes.split_at(bytes.len().min(space.len()));
+            space[..now.len()].copy_from_slice(now);
+            bytes = later;
+            self.advance(now.len())?;
         }
         Ok(())
     }
 
     /// Lets `fill` put up to `want` bytes straight into the current block; returns how many it put.
     pub fn fill_with(&mut self, want: u64, fill: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result<usize> {
-        let length = self.block.bytes.len();
-        let space = self.block.space().min(usize::try_from(want).unwrap_or(usize::MAX));
-        self.block.bytes.resize(length + space, 0);
-        let answer = fill(&mut self.block.bytes[length..]);
-        self.block.bytes.truncate(length + answer.as_ref().map_or(0, |&count| count));
-        let count = answer?;
-        self.flush_full()?;
+        let space = self.block.space();
+        let want = space.len().min(usize::try_from(want).unwrap_or(usize::MAX));
+        let count = fill(&mut space[..want])?;
+        self.advance(count)?;
         Ok(count)
     }
 
-    fn flush_full(&mut self) -> Result<()> {
-        if self.block.space() > 0 {
+    fn advance(&mut self, count: usize) -> Result<()> {
+        self.block.advance(count);
+        if !self.block.is_full() {
             return Ok(());
         }
-        let next = Block::after(self.block.data());
+        let next = self.supply.after(self.block.data());
         let full = std::mem::replace(&mut self.block, next);
         self.send(full)
     }
@@ -223,8 +188,8 @@ impl BlobWriter {
     /// # Errors
     /// What any thread of the pipeline ran into.
     pub fn finish(mut self) -> Result<BlobSummary> {
-        self.block.last = true;
-        let last = std::mem::replace(&mut self.block, Block::after(&[]));
+        let mut last = std::mem::replace(&mut self.block, self.supply.after(&[]));
+        last.set_last();
         self.send(last)?;
         let ((diff_id, uncompressed_size), (digest, size)) = self.join()?;
         Ok(BlobSummary { digest, size, diff_id, uncompressed_size })
@@ -265,18 +230,22 @@ fn resume<T>(joined: std::thread::Result<T>) -> T {
 }
 
 fn compress(inbox: &Receiver<Job>, level: i32, control: &Control) {
-    let compressor = BlockCompressor::new(level);
+    let mut compressor = BlockCompressor::new(level);
     for job in inbox {
+        // A block takes a hundredth of a second at most, so nobody who asked to stop waits for it.
+        if control.is_cancelled() {
+            return;
+        }
         // A writer that has failed no longer wants the piece, and has said why.
-        let _ = job.reply.send(compressor.compress(&job.block, control));
+        let _ = job.reply.send(compressor.compress(&job.block));
     }
 }
 
-fn write_gzip(mut sink: BlobSink, promises: &Receiver<Receiver<Result<Piece>>>) -> Result<Finished> {
+fn write_gzip(mut sink: BlobSink, promises: &Receiver<Receiver<Piece>>) -> Result<Finished> {
     sink.put(&gzip::HEADER)?;
     let mut trailer = Trailer::default();
     for promise in promises {
-        let piece = promise.recv().map_err(|_| Error::Cancelled)??;
+        let piece = promise.recv().map_err(|_| Error::Cancelled)?;
         trailer.add(&piece);
         sink.put(&piece.bytes)?;
         if piece.last {

@@ -3,6 +3,7 @@
 //! Law: the bytes depend on the tar, the compression and the level alone, never on the number of threads.
 
 pub mod blob;
+mod block;
 pub mod decompress;
 mod gzip;
 pub mod measure;

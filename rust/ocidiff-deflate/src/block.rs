@@ -1,0 +1,322 @@
+//! One deflate block: its literals and matches as bits, in the shortest of the three forms (RFC 1951 section 3.2.3).
+
+use crate::bits::BitWriter;
+use crate::huffman::Code;
+use crate::matches::LONGEST;
+use crate::segment::Segment;
+
+/// How often each symbol occurs.
+#[derive(Clone)]
+pub struct Histogram {
+    /// Literals, the end of the block (256), and lengths (257 to 285).
+    pub literals: [u32; 288],
+    /// Distances (0 to 29).
+    pub distances: [u32; 32],
+}
+
+/// The symbol that ends a block.
+const END: usize = 256;
+/// The most that one stored block can hold.
+const STORED_BYTES: usize = 0xffff;
+/// The order in which the code of code lengths is sent.
+const PRECODE_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+
+/// Symbol above 256 of each match length, and of each distance.
+static LENGTH_SYMBOL: [u8; 259] = length_symbols();
+static DISTANCE_SYMBOL: [u8; 512] = distance_symbols();
+/// Where each symbol begins, and how many bits say the rest.
+static LENGTH_BASE: [(u16, u8); 30] = length_bases();
+static DISTANCE_BASE: [(u16, u8); 30] = distance_bases();
+
+const fn length_bases() -> [(u16, u8); 30] {
+    let mut bases = [(0, 0); 30];
+    let (mut base, mut symbol) = (3, 1);
+    while symbol < 29 {
+        let extra = if symbol < 9 { 0 } else { (symbol as u8 - 5) / 4 };
+        bases[symbol] = (base, extra);
+        base += 1 << extra;
+        symbol += 1;
+    }
+    bases[29] = (258, 0);
+    bases
+}
+
+const fn distance_bases() -> [(u16, u8); 30] {
+    let mut bases = [(0, 0); 30];
+    let (mut base, mut symbol) = (1, 0);
+    while symbol < 30 {
+        let extra = if symbol < 4 { 0 } else { (symbol as u8 - 2) / 2 };
+        bases[symbol] = (base, extra);
+        base += 1 << extra;
+        symbol += 1;
+    }
+    bases
+}
+
+const fn length_symbols() -> [u8; 259] {
+    let bases = length_bases();
+    let mut symbols = [0; 259];
+    let (mut symbol, mut length) = (1, 3);
+    while length < 259 {
+        while symbol < 29 && bases[symbol + 1].0 as usize <= length {
+            symbol += 1;
+        }
+        symbols[length] = symbol as u8;
+        length += 1;
+    }
+    symbols
+}
+
+/// The first half is for distances up to 256, less one; the second for the larger ones, in steps of 128.
+const fn distance_symbols() -> [u8; 512] {
+    let bases = distance_bases();
+    let mut symbols = [0; 512];
+    let mut index = 0;
+    while index < 512 {
+        let distance = if index < 256 { index + 1 } else { ((index - 256) << 7) + 1 };
+        let mut symbol = 29;
+        while bases[symbol].0 as usize > distance {
+            symbol -= 1;
+        }
+        symbols[index] = symbol as u8;
+        index += 1;
+    }
+    symbols
+}
+
+#[inline(always)]
+fn distance_symbol(distance: u16) -> usize {
+    let past = usize::from(distance.wrapping_sub(1));
+    usize::from(DISTANCE_SYMBOL[if past < 256 { past } else { 256 + (past >> 7) }])
+}
+
+impl Histogram {
+    /// Counts a segment.
+    pub fn of(segment: &Segment) -> Self {
+        let mut histogram = Self { literals: [0; 288], distances: [0; 32] };
+        // Equal neighbours would wait for one another's count: every second byte has a table of its own.
+        let mut odd = [0; 256];
+        let pairs = segment.literals().chunks_exact(2);
+        pairs.remainder().iter().for_each(|&byte| odd[usize::from(byte)] += 1);
+        for pair in pairs {
+            histogram.literals[usize::from(pair[0])] += 1;
+            odd[usize::from(pair[1])] += 1;
+        }
+        histogram.literals.iter_mut().zip(odd).for_each(|(count, odd)| *count += odd);
+        for sequence in segment.sequences.iter().filter(|sequence| sequence.length > 0) {
+            histogram.literals[END + usize::from(LENGTH_SYMBOL[usize::from(sequence.length)])] += 1;
+            histogram.distances[distance_symbol(sequence.distance)] += 1;
+        }
+        histogram
+    }
+
+    /// The counts of both.
+    pub fn sum(&self, other: &Self) -> Self {
+        let mut sum = self.clone();
+        sum.literals.iter_mut().zip(&other.literals).for_each(|(count, other)| *count += other);
+        sum.distances.iter_mut().zip(&other.distances).for_each(|(count, other)| *count += other);
+        sum
+    }
+
+    /// The bits that lengths and distances take beside their codes.
+    fn extra_bits(&self) -> u64 {
+        let bits = |counts: &[u32], bases: &[(u16, u8)]| -> u64 {
+            counts.iter().zip(bases).map(|(&count, &(_, extra))| u64::from(count) * u64::from(extra)).sum()
+        };
+        bits(&self.literals[END..], &LENGTH_BASE) + bits(&self.distances, &DISTANCE_BASE)
+    }
+}
+
+/// Writes the block that holds `bytes`, which are `segment`, whose symbols are counted in `histogram`.
+pub fn write(out: &mut BitWriter<'_>, bytes: &[u8], segment: &Segment, histogram: &mut Histogram, last: bool) {
+    histogram.literals[END] = 1;
+    let own = Codes { literals: Code::optimal(&histogram.literals, 14), distances: Code::optimal(&histogram.distances, 15) };
+    let header = Header::new(&own);
+    let own_bits = header.cost_bits() + own.cost_bits(histogram);
+    let fixed = Codes::fixed();
+    let fixed_bits = fixed.cost_bits(histogram);
+    let extra_bits = histogram.extra_bits();
+    let stored_bits = (bytes.len() + 5 * bytes.len().div_ceil(STORED_BYTES)) as u64 * 8;
+    if stored_bits <= own_bits.min(fixed_bits) + extra_bits {
+        write_stored(out, bytes, last);
+    } else if fixed_bits <= own_bits {
+        out.put(u64::from(last) | 1 << 1, 3);
+        write_sequences(out, segment, &fixed);
+    } else {
+        out.put(u64::from(last) | 2 << 1, 3);
+        header.write(out);
+        write_sequences(out, segment, &own);
+    }
+}
+
+/// Writes `bytes` as they are.
+pub fn write_stored(out: &mut BitWriter<'_>, bytes: &[u8], last: bool) {
+    let mut pieces = bytes.chunks(STORED_BYTES).peekable();
+    loop {
+        let piece = pieces.next().unwrap_or_default();
+        let ends = pieces.peek().is_none();
+        out.put(u64::from(last && ends), 3);
+        let length = piece.len() as u16;
+        let [[a, b], [c, d]] = [length.to_le_bytes(), (!length).to_le_bytes()];
+        out.align();
+        out.copy(&[a, b, c, d]);
+        out.copy(piece);
+        if ends {
+            return;
+        }
+    }
+}
+
+/// The two codes of a block.
+struct Codes {
+    /// At most 14 bits a symbol.
+    literals: Code<288>,
+    distances: Code<32>,
+}
+
+impl Codes {
+    /// Those that need no description (RFC 1951 section 3.2.6).
+    fn fixed() -> Self {
+        let mut lengths = [8; 288];
+        lengths[144..256].fill(9);
+        lengths[256..280].fill(7);
+        Self { literals: Code::from_lengths(lengths), distances: Code::from_lengths([5; 32]) }
+    }
+
+    fn cost_bits(&self, histogram: &Histogram) -> u64 {
+        self.literals.cost_bits(&histogram.literals) + self.distances.cost_bits(&histogram.distances)
+    }
+}
+
+/// Bits, and how many.
+type Word = (u32, u32);
+
+fn write_sequences(out: &mut BitWriter<'_>, segment: &Segment, codes: &Codes) {
+    let literals: [Word; 256] = std::array::from_fn(|byte| codes.literals.word(byte));
+    // Of lengths, the code and the extra bits; no length, no bits.
+    let lengths: [Word; 512] = std::array::from_fn(|length| match length {
+        3..=LONGEST => {
+            let symbol = usize::from(LENGTH_SYMBOL[length]);
+            let (base, extra) = LENGTH_BASE[symbol];
+            let (code, bits) = codes.literals.word(END + symbol);
+            (code | (length as u32 - u32::from(base)) << bits, bits + u32::from(extra))
+        }
+        _ => (0, 0),
+    });
+    // Of distances, the code, from bit 16 on its bits, from bit 24 on those of code and extra bits; and the base.
+    let distances: [(u32, u32); 32] = std::array::from_fn(|symbol| {
+        let (base, extra) = DISTANCE_BASE.get(symbol).copied().unwrap_or_default();
+        let (code, bits) = codes.distances.word(symbol);
+        (code | bits << 16 | (bits + u32::from(extra)) << 24, u32::from(base))
+    });
+    let mut rest = segment.padded_literals();
+    for sequence in &segment.sequences {
+        let mut run = sequence.literals as usize;
+        while run > 4 {
+            let (quad, after) = rest.split_at(4);
+            for &byte in quad {
+                let (code, bits) = literals[usize::from(byte)];
+                out.put(u64::from(code), bits);
+            }
+            // Four literals of at most 14 bits, behind at most seven.
+            out.flush();
+            (rest, run) = (after, run - 4);
+        }
+        // Most runs end here: always four, of which only the first `run` have bits, cost less than to guess how many.
+        for (index, &byte) in rest[..4].iter().enumerate() {
+            let (code, bits) = literals[usize::from(byte)];
+            let mask = if index < run { u32::MAX } else { 0 };
+            out.put(u64::from(code & mask), bits & mask);
+        }
+        out.flush();
+        rest = &rest[run..];
+        if sequence.length > 0 {
+            let (code, bits) = lengths[usize::from(sequence.length) & 511];
+            out.put(u64::from(code), bits);
+            let (code, base) = distances[distance_symbol(sequence.distance) & 31];
+            let extra = u32::from(sequence.distance).wrapping_sub(base);
+            out.put(u64::from(code & 0xffff | extra << (code >> 16 & 15)), code >> 24);
+            out.flush();
+        }
+    }
+    let (code, bits) = codes.literals.word(END);
+    out.put(u64::from(code), bits);
+    out.flush();
+}
+
+/// The description of a block's own codes (RFC 1951 section 3.2.7).
+struct Header {
+    literal_count: usize,
+    distance_count: usize,
+    precode: Code<19>,
+    precode_count: usize,
+    /// Symbol, extra bits, and how many of these.
+    items: Vec<(u8, u8, u8)>,
+}
+
+impl Header {
+    fn new(codes: &Codes) -> Self {
+        let Codes { literals, distances } = codes;
+        let used =
+            |lengths: &[u8], least: usize| lengths.iter().rposition(|&bits| bits > 0).map_or(least, |i| least.max(i + 1));
+        let literal_count = used(&literals.lengths, 257);
+        let distance_count = used(&distances.lengths, 1);
+        let lengths = [&literals.lengths[..literal_count], &distances.lengths[..distance_count]].concat();
+        let mut items = Vec::with_capacity(lengths.len());
+        let mut rest = &lengths[..];
+        while let Some(&value) = rest.first() {
+            let run = rest.iter().take_while(|&&length| length == value).count();
+            let taken = match (value, run) {
+                (0, 11..) => {
+                    let run = run.min(138);
+                    items.push((18, run as u8 - 11, 7));
+                    run
+                }
+                (0, 3..) => {
+                    items.push((17, run as u8 - 3, 3));
+                    run
+                }
+                (1.., 4..) => {
+                    let run = run.min(7);
+                    items.push((value, 0, 0));
+                    items.push((16, run as u8 - 4, 2));
+                    run
+                }
+                _ => {
+                    items.push((value, 0, 0));
+                    1
+                }
+            };
+            rest = &rest[taken..];
+        }
+        let mut frequencies = [0; 19];
+        items.iter().for_each(|&(symbol, ..)| frequencies[usize::from(symbol)] += 1);
+        let precode = Code::optimal(&frequencies, 7);
+        let precode_count =
+            PRECODE_ORDER.iter().rposition(|&symbol| precode.lengths[symbol] > 0).map_or(4, |i| 4.max(i + 1));
+        Self { literal_count, distance_count, precode, precode_count, items }
+    }
+
+    fn cost_bits(&self) -> u64 {
+        let items: u64 =
+            self.items.iter().map(|&(symbol, _, extra)| u64::from(self.precode.lengths[usize::from(symbol)] + extra)).sum();
+        14 + 3 * self.precode_count as u64 + items
+    }
+
+    fn write(&self, out: &mut BitWriter<'_>) {
+        out.put(self.literal_count as u64 - 257, 5);
+        out.put(self.distance_count as u64 - 1, 5);
+        out.put(self.precode_count as u64 - 4, 4);
+        out.flush();
+        for &symbol in &PRECODE_ORDER[..self.precode_count] {
+            out.put(u64::from(self.precode.lengths[symbol]), 3);
+            out.flush();
+        }
+        for &(symbol, value, extra) in &self.items {
+            let symbol = usize::from(symbol);
+            out.put(u64::from(self.precode.codes[symbol]), u32::from(self.precode.lengths[symbol]));
+            out.put(u64::from(value), u32::from(extra));
+            out.flush();
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What an independent decoder makes of the encoder's streams, and that nothing but the input decides their bytes.
+#![allow(clippy::unwrap_used)]
+
+use std::io::Read;
+
+use flate2::read::DeflateDecoder;
+use ocidiff_deflate::{DICTIONARY_BYTES, Encoder, Level, WINDOW_BYTES, Window};
+use proptest::prelude::*;
+
+fn window() -> Box<Window> {
+    vec![0; size_of::<Window>()].into_boxed_slice().try_into().unwrap()
+}
+
+/// Encodes `data` in blocks of `block_bytes`, all by one encoder.
+fn encode(encoder: &mut Encoder, data: &[u8], block_bytes: usize) -> Vec<u8> {
+    let mut window = window();
+    let mut encoded = Vec::new();
+    let mut begin = 0;
+    loop {
+        let end = data.len().min(begin + block_bytes);
+        let from = begin.saturating_sub(DICTIONARY_BYTES);
+        window[..end - from].copy_from_slice(&data[from..end]);
+        encoded.extend_from_slice(encoder.encode(&window, begin - from, end - from, end == data.len()));
+        if end == data.len() {
+            return encoded;
+        }
+        begin = end;
+    }
+}
+
+fn decode(encoded: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    let mut decoder = DeflateDecoder::new(encoded);
+    decoder.read_to_end(&mut decoded).unwrap();
+    assert_eq!(decoder.total_in(), encoded.len() as u64, "nothing may follow the last block");
+    decoded
+}
+
+/// Bytes of a simple generator: noise where `mask` is 255, and more alike the fewer bits it has.
+fn noise(count: usize, mask: u8, mut state: u64) -> Vec<u8> {
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8 & mask
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Words again and again, at distances near and far, with noise between them.
+fn mixture(count: usize) -> Vec<u8> {
+    let words = noise(64 << 10, 0x3f, 7);
+    let mut data = Vec::new();
+    let mut turn = 0usize;
+    while data.len() < count {
+        turn += 1;
+        let start = (turn * 7919) % (words.len() - 300);
+        data.extend_from_slice(&words[start..start + 3 + turn % 280]);
+        if turn.is_multiple_of(5) {
+            data.extend_from_slice(&noise(turn % 90, 0xff, turn as u64));
+        }
+        if turn.is_multiple_of(17) {
+            data.resize(data.len() + turn % 700, 0);
+        }
+    }
+    data.truncate(count);
+    data
+}
+
+const BLOCK: usize = WINDOW_BYTES - DICTIONARY_BYTES;
+
+#[test]
+fn streams_decode_to_their_input_at_every_level() {
+    let inputs = [
+        vec![],
+        vec![7],
+        vec![0; 3 * BLOCK + 1],
+        noise(2 * BLOCK + 77, 0xff, 1),
+        noise(BLOCK, 0x03, 2),
+        mixture(3 * BLOCK - 1),
+        [noise(300_000, 0xff, 3), vec![b'x'; 100_000], mixture(200_000), noise(70_000, 0xff, 3)].concat(),
+        (0..=255).cycle().take(100_000).collect(),
+    ];
+    for level in 1..=9 {
+        let mut encoder = Encoder::new(Level::new(level));
+        for input in &inputs {
+            assert!(decode(&encode(&mut encoder, input, BLOCK)) == *input, "level {level}, {} bytes", input.len());
+        }
+    }
+}
+
+#[test]
+fn an_encoder_remembers_nothing_of_earlier_blocks_and_looks_at_nothing_behind_the_block() {
+    let data = mixture(400_000);
+    for level in 1..=9 {
+        let mut used = Encoder::new(Level::new(level));
+        let mut dirty = window();
+        dirty.fill(b'x');
+        used.encode(&dirty, 0, WINDOW_BYTES, false);
+        dirty[..data.len()].copy_from_slice(&data);
+        let mut clean = window();
+        clean[..data.len()].copy_from_slice(&data);
+        let fresh = Encoder::new(Level::new(level)).encode(&clean, 1000, data.len(), true).to_vec();
+        assert!(used.encode(&dirty, 1000, data.len(), true) == fresh, "level {level}");
+    }
+}
+
+#[test]
+fn incompressible_input_hardly_grows() {
+    let data = noise(4 * BLOCK, 0xff, 5);
+    for level in 1..=9 {
+        let encoded = encode(&mut Encoder::new(Level::new(level)), &data, BLOCK);
+        assert!(encoded.len() <= data.len() + data.len() / 10_000 + 4 * 16, "level {level}: {}", encoded.len());
+    }
+}
+
+#[test]
+fn higher_levels_are_smaller() {
+    let data = include_bytes!("../../../Cargo.lock").repeat(8);
+    let data = [&data[..], &mixture(BLOCK), include_bytes!("../src/block.rs"), include_bytes!("../src/matches.rs")].concat();
+    let sizes: Vec<usize> = (1..=9).map(|level| encode(&mut Encoder::new(Level::new(level)), &data, BLOCK).len()).collect();
+    assert!([0, 2, 5, 8].map(|level| sizes[level]).is_sorted_by(|a, b| a > b), "{sizes:?}");
+}
+
+/// The bytes are a promise: these digests change only together with a line in the changelog.
+#[test]
+fn the_bytes_are_those_of_the_promise() {
+    let data = [mixture(BLOCK + 12_345), noise(50_000, 0xff, 9), noise(90_000, 0x07, 9)].concat();
+    let checksum = |level| {
+        let encoded = encode(&mut Encoder::new(Level::new(level)), &data, BLOCK);
+        // FNV-1a, which needs no library.
+        encoded.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let found: Vec<u64> = (1..=9).map(checksum).collect();
+    assert_eq!(found, GOLDEN, "{found:#x?}");
+}
+
+const GOLDEN: [u64; 9] = [
+    0xc89a_cba6_3dfd_2a8f,
+    0x2a1b_27e8_c4be_3308,
+    0xec53_202d_f4cb_3222,
+    0xf3b1_1f97_c7a5_3be3,
+    0x100c_5939_2baa_3f9d,
+    0x9dd5_b949_c17c_81a4,
+    0x9701_f35d_6ff5_d0fb,
+    0xe13b_b8c3_c3a3_71bd,
+    0x563e_0e43_a581_10f1,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn any_pieces_decode_to_their_input(
+        pieces in prop::collection::vec((any::<u64>(), 0usize..3000, prop::sample::select(vec![0u8, 1, 3, 0x1f, 0xff]), any::<bool>()), 0..20),
+        level in 1..=9,
+        block_bytes in 1usize..9000,
+    ) {
+        let mut data = Vec::new();
+        for (seed, count, mask, again) in pieces {
+            if again {
+                let from = data.len().saturating_sub(count);
+                data.extend_from_within(from..);
+            } else {
+                data.extend_from_slice(&noise(count, mask, seed));
+            }
+        }
+        let encoded = encode(&mut Encoder::new(Level::new(level)), &data, block_bytes);
+        prop_assert!(decode(&encoded) == data);
+    }
+}

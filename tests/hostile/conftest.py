@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 
-def facts(home: Path, target: Path) -> list[tuple[str, os.stat_result]]:
-    """All that is beside the target, to the nanosecond; the target only as what it is."""
-    found = [(name, os.lstat(home / name)) for name in ("outside", "outside/secret", "outside/etc")]
-    return [*found, ("names", (sorted(os.listdir(home)), os.listdir(home / "outside"), os.lstat(target).st_ino))]  # type: ignore[list-item]
+def facts(home: Path, target: Path) -> dict[str, object]:
+    """All that is beside the target, to the nanosecond but for access times; the target only as what it is."""
+    found: dict[str, object] = {"target": os.lstat(target).st_ino}
+    for name in ("outside", "outside/secret", "outside/etc"):
+        info = os.lstat(home / name)
+        owner = (info.st_mode, info.st_uid, info.st_gid)
+        found[name] = (info.st_ino, info.st_nlink, owner, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+    return {**found, "names": (sorted(os.listdir(home)), sorted(os.listdir(home / "outside")))}
 
 
 @pytest.fixture

@@ -47,10 +47,11 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-k", "does_what_it_must a
 """
 
 
-def test_the_same_holds_where_the_kernel_knows_no_openat2() -> None:
+def test_the_same_holds_where_the_kernel_knows_no_openat2(tmp_path: Path) -> None:
     if not probes.has_rust():
         probes.missing("ocidiff._core is not built")
-    run = subprocess.run(
-        [sys.executable, "-c", _WITHOUT_OPENAT2, __file__], capture_output=True, text=True, env={**os.environ}, check=False
-    )
+    # Its temporary directories are its own: those of the run around it are swept by every run that starts.
+    env = {**os.environ, "PYTEST_DEBUG_TEMPROOT": str(tmp_path)}
+    command = [sys.executable, "-c", _WITHOUT_OPENAT2, __file__]
+    run = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]

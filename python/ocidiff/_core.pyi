@@ -12,6 +12,8 @@ __all__ = ["ChangeStream", "__version__", "apply_layer", "measure_layer", "write
 _Poll: TypeAlias = Callable[[int, int, int], bool]
 # Lower directories and data directories, top first; whether userxattr is set, if known; whether redirects are followed.
 _Overlay: TypeAlias = tuple[list[bytes], list[bytes], bool | None, bool]
+# Ranges of user ids and of group ids: first in the container, first on the host, how many.
+_Ids: TypeAlias = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
 
 __version__: Final[str]
 
@@ -21,6 +23,7 @@ def write_layer(
     sink: int,
     *,
     overlay: _Overlay | None,
+    ids: _Ids,
     compression: str,
     level: int | None,
     threads: int,
@@ -53,7 +56,7 @@ class ChangeStream:
     """Batches of (kind, path) in layer order; dropping it stops the walk."""
 
     def __new__(
-        cls, lower: bytes | None, upper: bytes, *, overlay: _Overlay | None, threads: int, profile: str
+        cls, lower: bytes | None, upper: bytes, *, overlay: _Overlay | None, ids: _Ids, threads: int, profile: str
     ) -> ChangeStream: ...
     def __iter__(self) -> ChangeStream: ...
     def __next__(self) -> list[tuple[str, bytes]]: ...

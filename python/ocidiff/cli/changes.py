@@ -35,6 +35,9 @@ def command(
     exit_code: bool,
     profile: str,
     overlay: str,
+    uid_map: tuple[str, ...],
+    gid_map: tuple[str, ...],
+    userns: int | None,
     threads: int,
     engine: str | None,
 ) -> None:
@@ -45,7 +48,17 @@ def command(
     """
     differ = False
     below, above = trees_of(lower, upper, upperdir, lowerdir)
-    for change in ocidiff.changes(below, above, overlay=overlay, profile=profile, threads=threads, engine=engine):
+    for change in ocidiff.changes(
+        below,
+        above,
+        overlay=overlay,
+        profile=profile,
+        threads=threads,
+        uid_map=uid_map,
+        gid_map=gid_map,
+        userns=userns,
+        engine=engine,
+    ):
         differ = True
         if settings.json:
             emit(as_json({"kind": change.kind, "path": change.path}))

@@ -94,6 +94,9 @@ class LayerArguments(TypedDict):
     profile: str
     overlay: str
     source_date_epoch: int | None
+    uid_map: tuple[str, ...]
+    gid_map: tuple[str, ...]
+    userns: int | None
     engine: str | None
 
 
@@ -111,6 +114,19 @@ _COMPARISON: Final = (
         default="auto",
         show_default=True,
         help="Read the upperdir of an overlay mount in place of all it shows.",
+    ),
+    click.option(
+        "--uid-map",
+        multiple=True,
+        metavar="C:H:N|USER",
+        help="N user ids from H on in the trees are those from C on in the container; USER for those in /etc/subuid.",
+    ),
+    click.option("--gid-map", multiple=True, metavar="C:H:N|USER", help="The same of groups, and /etc/subgid."),
+    click.option(
+        "--userns",
+        type=click.IntRange(min=1),
+        metavar="PID",
+        help="Take both maps from the user namespace of this process.",
     ),
     click.option("--threads", type=int, default=0, metavar="N", help="Threads; 0 for as many as there are cores."),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -27,6 +27,7 @@ from ocidiff.image.image import Image, ImageRecord, read_image
 from ocidiff.image.reference import Reference
 from ocidiff.layer.differ import SCRATCH, Tree, layer_options, lower_path, overlay_mode, tree_path
 from ocidiff.layer.engine import Engine, select_engine
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
     ApplyOptions,
     Cancellation,
@@ -100,6 +101,9 @@ class Store:
         profile: str = Profile.OCI,
         overlay: str = OverlayMode.AUTO,
         source_date_epoch: int | None = None,
+        uid_map: Sequence[str] = (),
+        gid_map: Sequence[str] = (),
+        userns: int | None = None,
         platform: str | None = None,
         lease_seconds: float = DEFAULT_LEASE_SECONDS,
         engine: str | None = None,
@@ -123,6 +127,9 @@ class Store:
             threads: Worker threads.
             profile: Which rules decide.
             overlay: Whether the upperdir of a mounted overlay is read in place of what it shows.
+            uid_map: Of a directory; a base that is unpacked keeps its ids.
+            gid_map: The same of groups.
+            userns: Process with both.
             source_date_epoch: Bound of modification times, and time of the commit.
             platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
                 on; None for this machine.
@@ -146,11 +153,12 @@ class Store:
             raise UsageError(f"image {name!r}: a digest cannot be given as a name")
         if created is not None and not is_timestamp(created):
             raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
-        options, mode = layer_options(compression, level, threads, profile, source_date_epoch), overlay_mode(overlay)
+        ids, mode = IdMaps.of(uid_map, gid_map, userns), overlay_mode(overlay)
+        options = layer_options(compression, level, threads, profile, source_date_epoch, ids)
         wanted = None if platform is None else Platform.of_text(platform)
         step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
-        upper: bytes | OverlayLayers = _checked_source(source, base, lower)
+        upper: bytes | OverlayLayers = _checked_source(source, base, lower, ids)
         with self._working(lease_seconds) as layout, ExitStack() as trees:
             if not isinstance(source, str | os.PathLike):
                 container = trees.enter_context(self.containers.locked(source.name))
@@ -423,11 +431,13 @@ class Store:
         return ImageRecord(name, entry.digest, image.config.created or None, image.size, image.config.platform)
 
 
-def _checked_source(source: Tree | Container, base: str | None, lower: Tree | None) -> bytes:
+def _checked_source(source: Tree | Container, base: str | None, lower: Tree | None, ids: IdMaps) -> bytes:
     """The tree to commit, which a container has only once it is locked; what contradicts itself is refused."""
     if not isinstance(source, str | os.PathLike):
         if base is not None or lower is not None:
             raise UsageError(f"container {source.name}: has a base of its own")
+        if ids:
+            raise UsageError(f"container {source.name}: has the ids of its image")
         return b""
     if lower is not None and base in (None, SCRATCH) and lower_path(lower) is not None:
         raise UsageError(f"lower {os.fspath(lower)!r}: a lower tree needs the base that it is the tree of")

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, select_engine
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
     Cancellation,
     Change,
@@ -54,6 +55,9 @@ def diff(
     threads: int = 0,
     profile: str = Profile.OCI,
     source_date_epoch: int | None = None,
+    uid_map: Sequence[str] = (),
+    gid_map: Sequence[str] = (),
+    userns: int | None = None,
     engine: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: Cancellation | None = None,
@@ -74,6 +78,10 @@ def diff(
         profile: `oci` or `containerd`.
         source_date_epoch: Later modification times are set to this (seconds since 1970); None for what the environment
             variable `SOURCE_DATE_EPOCH` says.
+        uid_map: What user ids of both trees are in the container: each `CONTAINER:HOST:COUNT`, or the name of a user,
+            whose ranges in /etc/subuid are ids of the container from 0 on. Without any, ids stay.
+        gid_map: The same of groups, and of /etc/subgid.
+        userns: Process with a user namespace whose maps are to be taken.
         engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
         progress: Called with the counters a few times a second.
         cancel: Stops the call.
@@ -81,12 +89,13 @@ def diff(
     Raises:
         UsageError: An option is out of range.
         FileNotFoundError, NotADirectoryError: A tree is missing, or is no directory.
-        UnsupportedError: The tree holds what the format cannot say.
+        UnsupportedError: The tree holds what the format cannot say, or an owner outside the id maps.
         SourceChangedError: A file changed while it was read.
         OverlayError: The upperdir has to be read, and cannot.
         Cancelled: `cancel` was used.
     """
-    options = layer_options(compression, level, threads, profile, source_date_epoch)
+    ids = IdMaps.of(uid_map, gid_map, userns)
+    options = layer_options(compression, level, threads, profile, source_date_epoch, ids)
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper)
     with open_output(output) as sink:
@@ -102,10 +111,17 @@ def changes(
     overlay: str = OverlayMode.AUTO,
     profile: str = Profile.OCI,
     threads: int = 0,
+    uid_map: Sequence[str] = (),
+    gid_map: Sequence[str] = (),
+    userns: int | None = None,
     engine: str | None = None,
 ) -> Iterator[Change]:
     """The changes from `lower` to `upper`, lazily, in layer order; arguments and errors as in `diff`."""
-    options = LayerOptions(profile=_choice(Profile, "profile", profile), threads=threads)
+    options = LayerOptions(
+        profile=_choice(Profile, "profile", profile),
+        threads=threads,
+        ids=IdMaps.of(uid_map, gid_map, userns),
+    )
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper)
     return _changes(selected, lower_tree, upper_tree, options, mode)
@@ -222,7 +238,7 @@ def _walk_instead(upper: bytes | OverlayLayers, mode: OverlayMode, error: Overla
 
 
 def layer_options(
-    compression: str, level: int | None, threads: int, profile: str, source_date_epoch: int | None
+    compression: str, level: int | None, threads: int, profile: str, source_date_epoch: int | None, ids: IdMaps
 ) -> LayerOptions:
     """The options that loose arguments and the environment give.
 
@@ -235,6 +251,7 @@ def layer_options(
         threads=threads,
         profile=_choice(Profile, "profile", profile),
         source_date_epoch=_environment_epoch() if source_date_epoch is None else source_date_epoch,
+        ids=ids,
     )
 
 

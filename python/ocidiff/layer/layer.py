@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ocidiff.errors import Cancelled, UsageError
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID, Digest
 
@@ -180,6 +181,7 @@ class LayerOptions:
         lower_from_layers: The lower tree was unpacked from layers, which keep whole seconds. A time that lost its fraction
             then says nothing, and contents decide; otherwise only two times without fractions say nothing. Times of the
             upper tree are bounded by `source_date_epoch` before they are compared, as those of the layers were.
+        ids: What the ids of files are in the container. A lower tree from layers has these already.
 
     Raises:
         UsageError: A value is outside its range.
@@ -191,6 +193,7 @@ class LayerOptions:
     profile: Profile = Profile.OCI
     source_date_epoch: int | None = None
     lower_from_layers: bool = False
+    ids: IdMaps = field(default_factory=IdMaps)
 
     def __post_init__(self) -> None:
         levels = LEVELS[self.compression]

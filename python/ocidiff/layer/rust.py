@@ -35,6 +35,7 @@ class RustEngine:
             tree,
             sink,
             overlay=overlay,
+            ids=_ids(options),
             compression=options.compression,
             level=options.level,
             threads=options.threads,
@@ -48,7 +49,9 @@ class RustEngine:
     def changes(self, lower: bytes | None, upper: _Upper, options: LayerOptions) -> Iterator[Change]:
         """See `Engine.changes`."""
         tree, overlay = _overlay(upper)
-        stream = _core.ChangeStream(lower, tree, overlay=overlay, threads=options.threads, profile=options.profile)
+        stream = _core.ChangeStream(
+            lower, tree, overlay=overlay, ids=_ids(options), threads=options.threads, profile=options.profile
+        )
         try:
             for batch in stream:
                 for kind, path in batch:
@@ -86,3 +89,10 @@ def _overlay(upper: _Upper) -> tuple[bytes, tuple[list[bytes], list[bytes], bool
     if isinstance(upper, bytes):
         return upper, None
     return upper.upperdir, (list(upper.lowerdirs), list(upper.datadirs), upper.userxattr, upper.redirects)
+
+
+def _ids(options: LayerOptions) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    users, groups = (
+        [(one.container, one.host, one.count) for one in ranges] for ranges in (options.ids.users, options.ids.groups)
+    )
+    return users, groups

@@ -10,6 +10,7 @@ pub mod control;
 pub mod diff;
 pub mod digest;
 pub mod error;
+pub mod idmap;
 pub mod metadata;
 pub mod stream;
 pub mod tar;

@@ -12,7 +12,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::diff::{OverlayArguments, Source, rules};
+use crate::diff::{IdArguments, OverlayArguments, Source, rules};
 use crate::error::to_python;
 use crate::run::thread_count;
 
@@ -34,16 +34,17 @@ pub struct ChangeStream {
 #[pymethods]
 impl ChangeStream {
     #[new]
-    #[pyo3(signature = (lower, upper, *, overlay, threads, profile))]
+    #[pyo3(signature = (lower, upper, *, overlay, ids, threads, profile))]
     fn new(
         lower: Option<&[u8]>,
         upper: &[u8],
         overlay: Option<OverlayArguments>,
+        ids: IdArguments,
         threads: usize,
         profile: &str,
     ) -> PyResult<Self> {
         let rules = rules(profile).map_err(to_python)?;
-        let source = Source::new(lower, upper, overlay);
+        let source = Source::new(lower, upper, overlay, ids, false);
         let threads = thread_count(threads);
         let control = Arc::new(Control::default());
         let (sender, batches) = bounded(4);

@@ -5,11 +5,13 @@ use std::ffi::OsStr;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ocidiff_core::change::{Rules, Trees};
 use ocidiff_core::compress::Compression;
 use ocidiff_core::control::Control;
 use ocidiff_core::diff::{DiffOptions, DiffSummary, write_layer as write_layer_of};
+use ocidiff_core::idmap::{IdMaps, IdRange};
 use ocidiff_core::tree::overlay::{Format, OverlayPaths};
 use ocidiff_core::{Error, Result};
 use pyo3::prelude::*;
@@ -22,17 +24,35 @@ type Summary = (String, u64, String, u64, u64, u64, u64, u64, BTreeMap<&'static 
 /// Lower directories and data directories, top first; whether `userxattr` is set, if known; whether redirects are followed.
 pub type OverlayArguments = (Vec<Vec<u8>>, Vec<Vec<u8>>, Option<bool>, bool);
 
+/// Ranges of user ids and of group ids: first in the container, first on the host, how many.
+pub type IdArguments = (Vec<(u32, u32, u32)>, Vec<(u32, u32, u32)>);
+
 /// What is compared, as paths.
 pub enum Source {
-    Plain(Option<PathBuf>, PathBuf),
+    Plain(Option<PathBuf>, PathBuf, [Option<Arc<IdMaps>>; 2]),
     Overlay(OverlayPaths),
 }
 
 impl Source {
-    /// With `overlay`, `upper` is the directory that takes its changes.
-    pub fn new(lower: Option<&[u8]>, upper: &[u8], overlay: Option<OverlayArguments>) -> Self {
+    /// With `overlay`, `upper` is the directory that takes its changes. A lower tree from layers has ids of the container.
+    pub fn new(
+        lower: Option<&[u8]>,
+        upper: &[u8],
+        overlay: Option<OverlayArguments>,
+        (users, groups): IdArguments,
+        lower_from_layers: bool,
+    ) -> Self {
+        let ranges = |ranges: Vec<(u32, u32, u32)>| {
+            ranges.into_iter().map(|(container, host, count)| IdRange { container, host, count }).collect()
+        };
+        let maps = IdMaps { users: ranges(users), groups: ranges(groups) };
+        let ids = (!maps.is_empty()).then(|| Arc::new(maps));
         let Some((lowers, data, userxattr, redirects)) = overlay else {
-            return Self::Plain(lower.map(|lower| path(lower).into()), path(upper).into());
+            return Self::Plain(
+                lower.map(|lower| path(lower).into()),
+                path(upper).into(),
+                [ids.clone().filter(|_| !lower_from_layers), ids],
+            );
         };
         let paths = |all: Vec<Vec<u8>>| all.iter().map(|one| path(one).into()).collect();
         let format = userxattr.map(|set| if set { Format::User } else { Format::Trusted });
@@ -42,13 +62,14 @@ impl Source {
             data: paths(data),
             format,
             redirects,
+            ids,
         })
     }
 
     /// Opens it.
     pub fn open(&self, control: &Control) -> Result<Trees> {
         match self {
-            Self::Plain(lower, upper) => Trees::open(lower.as_deref(), upper),
+            Self::Plain(lower, upper, ids) => Trees::open(lower.as_deref(), upper, ids.clone()),
             Self::Overlay(paths) => Trees::of_overlay(paths, control),
         }
     }
@@ -56,7 +77,7 @@ impl Source {
 
 /// Writes the layer that turns `lower` into `upper` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (lower, upper, sink, *, overlay, compression, level, threads, profile, lower_from_layers, source_date_epoch, poll))]
+#[pyo3(signature = (lower, upper, sink, *, overlay, ids, compression, level, threads, profile, lower_from_layers, source_date_epoch, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_layer(
     py: Python<'_>,
@@ -64,6 +85,7 @@ pub fn write_layer(
     upper: &[u8],
     sink: RawFd,
     overlay: Option<OverlayArguments>,
+    ids: IdArguments,
     compression: &str,
     level: Option<i32>,
     threads: usize,
@@ -78,7 +100,7 @@ pub fn write_layer(
         threads: thread_count(threads),
     };
     let sink = own_descriptor(sink)?;
-    let source = Source::new(lower, upper, overlay);
+    let source = Source::new(lower, upper, overlay, ids, lower_from_layers);
     run(py, poll, |control| write_layer_of(source.open(control)?, sink, &options, control)).map(summary)
 }
 

@@ -52,6 +52,7 @@ def events(lower: AnyTree | None, upper: AnyTree, pace: Pace, options: LayerOpti
             if old is not None:
                 yield Event(ChangeKind.DELETE, old.path, None)
             continue
+        upper.check_ids(new)
         if old is None or lower is None:
             yield Event(ChangeKind.ADD, new.path, new)
         elif not same(lower, old, upper, new, options):
@@ -81,7 +82,7 @@ def same(lower: AnyTree, old: Node, upper: AnyTree, new: Node, options: LayerOpt
     a, b = old.stat, new.stat
     if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino):
         return True
-    if (a.st_mode, a.st_uid, a.st_gid, a.st_rdev) != (b.st_mode, b.st_uid, b.st_gid, b.st_rdev):
+    if (a.st_mode, old.uid, old.gid, a.st_rdev) != (b.st_mode, new.uid, new.gid, b.st_rdev):
         return False
     if lower.xattrs(old) != upper.xattrs(new):
         return False

@@ -6,7 +6,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
     ApplyOptions,
     ApplySummary,
@@ -65,7 +67,7 @@ class PureEngine:
         pace = Pace(Monitor())
         with ExitStack() as stack:
             below, above = _open(lower, upper, options, pace, stack)
-            for event in events(below, above, pace, LayerOptions(profile=options.profile)):
+            for event in events(below, above, pace, options):
                 if event.kind is not None:
                     yield Change(event.kind, "/" + os.fsdecode(event.path))
 
@@ -107,7 +109,8 @@ def _open(
 ) -> tuple[AnyTree | None, AnyTree]:
     """The two trees to compare, closed with `stack`."""
     if isinstance(upper, OverlayLayers):
-        below, above = (OverlayTree(upper, first, options.profile, pace) for first in (1, 0))
+        below, above = (OverlayTree(upper, first, options, pace) for first in (1, 0))
         return stack.enter_context(below), stack.enter_context(above)
-    lower_tree = None if lower is None else stack.enter_context(Tree(lower, options.profile, pace))
-    return lower_tree, stack.enter_context(Tree(upper, options.profile, pace))
+    lower_options = replace(options, ids=IdMaps()) if options.lower_from_layers else options
+    lower_tree = None if lower is None else stack.enter_context(Tree(lower, lower_options, pace))
+    return lower_tree, stack.enter_context(Tree(upper, options, pace))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from ocidiff.errors import OverlayError, UnsupportedError
-from ocidiff.layer.layer import OverlayLayers, Profile
+from ocidiff.layer.layer import LayerOptions, OverlayLayers, Profile
 from ocidiff.layer.pure import whiteout
 from ocidiff.layer.pure.directories import join, show, split
 from ocidiff.layer.pure.pace import Pace
@@ -47,17 +47,17 @@ class OverlayTree:
         OverlayError: How the layers are marked cannot be known.
     """
 
-    def __init__(self, layers: OverlayLayers, first: int, profile: Profile, pace: Pace) -> None:
+    def __init__(self, layers: OverlayLayers, first: int, options: LayerOptions, pace: Pace) -> None:
         self._layers = layers
         self._first = first
         self._open = ExitStack()
         with ExitStack() as stack:
-            trees = [stack.enter_context(Tree(root, profile, pace)) for root in (layers.upperdir, *layers.lowerdirs)]
-            self._data = [stack.enter_context(Tree(root, profile, pace)) for root in layers.datadirs]
+            trees = [stack.enter_context(Tree(root, options, pace)) for root in (layers.upperdir, *layers.lowerdirs)]
+            self._data = [stack.enter_context(Tree(root, options, pace)) for root in layers.datadirs]
             self._trees = trees
             self._prefix = _prefix_of(trees[0], layers)
             devices = {os.stat(root).st_dev for root in (layers.upperdir, *layers.lowerdirs)}
-            if profile is Profile.CONTAINERD and len(devices) > 1:
+            if options.profile is Profile.CONTAINERD and len(devices) > 1:
                 reason = "its layers are on several file systems, so that inode numbers tell no hard links"
                 raise OverlayError(f"overlay {show(layers.upperdir)}: {reason}")
             self._open = stack.pop_all()
@@ -89,6 +89,11 @@ class OverlayTree:
             names.update(filter(None, map(self._real_name, self._trees[layer].names(place))))
         paths = {name: join(path, name) for name in names}
         return {name: child for name, child in paths.items() if self._find(child) is not None}
+
+    def check_ids(self, node: Node) -> None:
+        """See `Tree.check_ids`."""
+        layer, place = self._found(node).top
+        self._trees[layer].check_ids(place)
 
     def xattrs(self, node: Node) -> Mapping[bytes, bytes]:
         """See `Tree.xattrs`."""

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from ocidiff.errors import SourceChangedError
-from ocidiff.layer.layer import Profile
+from ocidiff.errors import SourceChangedError, UnsupportedError
+from ocidiff.layer.idmap import UNMAPPED
+from ocidiff.layer.layer import LayerOptions, Profile
 from ocidiff.layer.pure.directories import Directories, join, show, split
 from ocidiff.layer.pure.pace import Pace
 
@@ -32,10 +33,13 @@ class Node:
     Attributes:
         path: Relative to the root of the tree, never empty.
         stat: Its own, not that of what a link points to.
+        uid, gid: Owner and group, in ids of the container; `UNMAPPED` for what is outside the id map.
     """
 
     path: bytes
     stat: os.stat_result
+    uid: int
+    gid: int
 
     @property
     def is_dir(self) -> bool:
@@ -50,9 +54,10 @@ class Tree:
         OSError: The root is missing or no directory, or something below it cannot be read.
     """
 
-    def __init__(self, root: bytes, profile: Profile, pace: Pace) -> None:
+    def __init__(self, root: bytes, options: LayerOptions, pace: Pace) -> None:
         self._directories = Directories(root)
-        self._profile = profile
+        self._profile = options.profile
+        self._ids = options.ids
         self._pace = pace
 
     def __enter__(self) -> Self:
@@ -70,9 +75,19 @@ class Tree:
         parent, name = split(path)
         above = self._directories.at(parent)
         try:
-            return Node(path, os.lstat(name, dir_fd=above))
+            found = os.lstat(name, dir_fd=above)
         except OSError as error:
             raise self._directories.error(error, path) from error
+        return Node(path, found, *self._ids.owner(found))
+
+    def check_ids(self, node: Node) -> None:
+        """Refuse an owner or group outside the id map."""
+        if UNMAPPED in (node.uid, node.gid):
+            try:
+                self._ids.map("user", node.stat.st_uid)
+                self._ids.map("group", node.stat.st_gid)
+            except LookupError as error:
+                raise UnsupportedError(f"{show(self.full(node.path))}: {error}") from error
 
     def children(self, directory: Node | None) -> dict[bytes, bytes]:
         """Paths by name of what is in `directory`, or in the root for None.
@@ -110,9 +125,11 @@ class Tree:
         path = self._proc_path(node.path)
         try:
             keys = [CAPABILITY] if self._profile is Profile.CONTAINERD else filter(is_user_visible, _keys(path))
-            return {key: value for key in keys if (value := _value(path, key))}
+            return {key: self._ids.xattr(key, value) for key in keys if (value := _value(path, key))}
         except OSError as error:
             raise self._directories.error(error, node.path) from error
+        except LookupError as error:
+            raise UnsupportedError(f"{show(self.full(node.path))}: {error}") from error
 
     def _proc_path(self, path: bytes) -> bytes:
         """A way to `path` through the descriptor of its parent: there is no getxattrat."""

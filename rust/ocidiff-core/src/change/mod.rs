@@ -18,6 +18,7 @@ pub use stream::Changes;
 
 use crate::control::Control;
 use crate::error::Result;
+use crate::idmap::IdMaps;
 use crate::metadata::Metadata;
 use crate::tree::overlay::{Overlay, OverlayPaths};
 use crate::tree::{Directory, Xattr, XattrPolicy};
@@ -36,13 +37,14 @@ pub enum Trees {
 }
 
 impl Trees {
-    /// Opens two plain trees.
+    /// Opens two plain trees, whose ids become what `ids` says of each.
     ///
     /// # Errors
     /// [`crate::Error::Io`] when a root is missing or no directory.
-    pub fn open(lower: Option<&Path>, upper: &Path) -> Result<Self> {
-        let lower = lower.map(Directory::open_root).transpose()?;
-        Ok(Self::Plain { lower, upper: Directory::open_root(upper)? })
+    pub fn open(lower: Option<&Path>, upper: &Path, ids: [Option<Arc<IdMaps>>; 2]) -> Result<Self> {
+        let [lower_ids, upper_ids] = ids;
+        let lower = lower.map(|lower| Directory::open_mapped(lower, lower_ids)).transpose()?;
+        Ok(Self::Plain { lower, upper: Directory::open_mapped(upper, upper_ids)? })
     }
 
     /// Opens the directories of an overlay.

@@ -245,6 +245,7 @@ impl Worker<'_> {
     fn look(&mut self, upper: &Spot<'_>, lower: Option<&Spot<'_>>) -> Result<Option<(Option<ChangeKind>, Entry)>> {
         let metadata = upper.metadata;
         let side = upper.side();
+        side.directory.check_ids(side.name, &metadata)?;
         let (mut kind, mut xattrs) = (Some(ChangeKind::Add), None);
         if let Some(lower) = lower {
             let same;

@@ -70,7 +70,7 @@ pub fn write_diff(
     options: &DiffOptions,
     control: &Arc<Control>,
 ) -> Result<DiffSummary> {
-    write_layer(Trees::open(lower, upper)?, sink, options, control)
+    write_layer(Trees::open(lower, upper, [None, None])?, sink, options, control)
 }
 
 /// Writes the layer that `trees` differ by; see [`write_diff`].
@@ -102,5 +102,5 @@ pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: 
 /// # Errors
 /// [`crate::Error::Io`] when a root is missing or no directory.
 pub fn changes(lower: Option<&Path>, upper: &Path, rules: Rules, threads: usize, control: &Arc<Control>) -> Result<Changes> {
-    Changes::start(Trees::open(lower, upper)?, rules, threads, control.clone())
+    Changes::start(Trees::open(lower, upper, [None, None])?, rules, threads, control.clone())
 }

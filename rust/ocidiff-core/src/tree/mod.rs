@@ -10,13 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, readlinkat, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, openat2, readlinkat, statx};
 use rustix::io::Errno;
 
 pub use names::Names;
 pub use xattr::{Xattr, XattrPolicy, XattrReader};
 
 use crate::error::{Error, Result};
+use crate::idmap::{IdMaps, OutsideMap, UNMAPPED};
 use crate::metadata::Metadata;
 
 const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
@@ -26,6 +27,7 @@ const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
 pub struct Directory {
     fd: OwnedFd,
     path: PathBuf,
+    ids: Option<Arc<IdMaps>>,
 }
 
 impl Directory {
@@ -34,22 +36,28 @@ impl Directory {
     /// # Errors
     /// [`Error::Io`] when it is missing, no directory, or not readable.
     pub fn open_root(path: &Path) -> Result<Arc<Self>> {
+        Self::open_mapped(path, None)
+    }
+
+    /// The same, with all ids below it mapped.
+    pub fn open_mapped(path: &Path, ids: Option<Arc<IdMaps>>) -> Result<Arc<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
-        Ok(Arc::new(Self { fd, path: path.to_owned() }))
+        Ok(Arc::new(Self { fd, path: path.to_owned(), ids }))
     }
 
     /// Opens the directory `name` in this one.
     pub fn open_child(&self, name: &CStr) -> Result<Arc<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| self.failed("open", name, errno))?;
-        Ok(Arc::new(Self { fd, path: self.path_of(name) }))
+        Ok(Arc::new(Self { fd, path: self.path_of(name), ids: self.ids.clone() }))
     }
 
     /// Opens the directory at `path` below this one, through directories alone.
     pub fn open_below(&self, path: &CStr) -> Result<Self> {
         let fd = self.open_through(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
-        Ok(Self { fd: fd.map_err(|errno| self.failed("open", path, errno))?, path: self.path_of(path) })
+        let fd = fd.map_err(|errno| self.failed("open", path, errno))?;
+        Ok(Self { fd, path: self.path_of(path), ids: self.ids.clone() })
     }
 
     /// What lstat says of `path` below this one; `None` where there is nothing, or a link or file on the way.
@@ -85,8 +93,7 @@ impl Directory {
     pub fn metadata(&self, name: &CStr) -> Result<Metadata> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let found = statx(&self.fd, name, flags, WANTED).map_err(|errno| self.failed("stat", name, errno))?;
-        Metadata::from_statx(&found)
-            .ok_or_else(|| Error::Unsupported { path: self.path_of(name), what: "unknown kind of file".into() })
+        self.metadata_of(&found, name)
     }
 
     /// What lstat says of `name`; `None` where there is no such name.
@@ -100,8 +107,38 @@ impl Directory {
     /// What fstat says of an open file, for comparison with its lstat.
     pub fn open_metadata(&self, file: &OwnedFd, name: &CStr) -> Result<Metadata> {
         let found = statx(file, c"", AtFlags::EMPTY_PATH, WANTED).map_err(|errno| self.failed("stat", name, errno))?;
-        Metadata::from_statx(&found)
-            .ok_or_else(|| Error::Unsupported { path: self.path_of(name), what: "unknown kind of file".into() })
+        self.metadata_of(&found, name)
+    }
+
+    fn metadata_of(&self, found: &Statx, name: &CStr) -> Result<Metadata> {
+        let unknown = || Error::Unsupported { path: self.path_of(name), what: "unknown kind of file".into() };
+        let metadata = Metadata::from_statx(found).ok_or_else(unknown)?;
+        Ok(self.ids.as_ref().map_or(metadata, |ids| ids.metadata(metadata)))
+    }
+
+    /// Refuses a name with an owner or group outside the id map; `metadata` is what this directory told of it.
+    pub fn check_ids(&self, name: &CStr, metadata: &Metadata) -> Result<()> {
+        let Some(ids) = self.ids.as_ref().filter(|_| metadata.uid == UNMAPPED || metadata.gid == UNMAPPED) else {
+            return Ok(());
+        };
+        let found = statx(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, WANTED)
+            .map_err(|errno| self.failed("stat", name, errno))?;
+        match ids.check(found.stx_uid, found.stx_gid) {
+            Err(outside) => Err(self.outside(name, outside)),
+            Ok(()) => Err(Error::SourceChanged { path: self.path_of(name), reason: "its owner changed" }),
+        }
+    }
+
+    /// An attribute's value, with ids of the container.
+    fn mapped(&self, name: &CStr, key: &CStr, value: &[u8]) -> Result<Box<[u8]>> {
+        let Some(ids) = &self.ids else { return Ok(value.into()) };
+        let mut value = value.to_vec();
+        ids.xattr(key.to_bytes(), &mut value).map_err(|outside| self.outside(name, outside))?;
+        Ok(value.into())
+    }
+
+    fn outside(&self, name: &CStr, OutsideMap { kind, id }: OutsideMap) -> Error {
+        Error::Unsupported { path: self.path_of(name), what: format!("{kind} id {id} is outside the id map") }
     }
 
     /// The target of the symbolic link `name`, exactly as stored.

@@ -91,8 +91,8 @@ impl XattrReader {
     }
 
     fn value(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<Xattr>> {
-        let value = self.raw(directory, name, key)?.filter(|value| !value.is_empty());
-        Ok(value.map(|value| (key.to_owned(), value.into())))
+        let Some(value) = self.raw(directory, name, key)?.filter(|value| !value.is_empty()) else { return Ok(None) };
+        Ok(Some((key.to_owned(), directory.mapped(name, key, value)?)))
     }
 
     /// The attribute `key` of `name` as it is, whatever the policy; it may be empty.

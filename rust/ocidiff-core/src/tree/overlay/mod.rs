@@ -15,6 +15,7 @@ pub use lookup::{Content, Found};
 use super::{Directory, Names, XattrPolicy, XattrReader};
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::idmap::IdMaps;
 
 /// How deletions, opaque directories and the like are marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct OverlayPaths {
     pub format: Option<Format>,
     /// Whether redirects of directories are followed, as the option `redirect_dir` of a mount says.
     pub redirects: bool,
+    /// What the ids of its files become.
+    pub ids: Option<Arc<IdMaps>>,
 }
 
 /// The open directories of an overlay.
@@ -79,7 +82,7 @@ impl Overlay {
     /// [`Error::Overlay`] when the marks cannot be read or understood, [`Error::Io`] when a directory cannot be read. What
     /// this accepts is read without a further doubt.
     pub fn open(paths: &OverlayPaths, control: &Control) -> Result<Self> {
-        let open = |path: &PathBuf| Directory::open_root(path);
+        let open = |path: &PathBuf| Directory::open_mapped(path, paths.ids.clone());
         let layers = std::iter::once(&paths.upper).chain(&paths.lowers).map(open).collect::<Result<Vec<_>>>()?;
         let data = paths.data.iter().map(open).collect::<Result<Vec<_>>>()?;
         let found = survey::Survey::of(&layers[0], control)?;

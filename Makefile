@@ -18,7 +18,7 @@ C_COMPILER = $(shell command -v cc 2>/dev/null)
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev check bench interop overlay fuzz soak-kill soak-errors soak-power soak-processes clean
+.PHONY: help demo test dev check bench interop overlay fuzz soak-trees soak-kill soak-errors soak-power soak-processes clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ interop: $(CORE) ## Run the tests against foreign tools; a missing tool is a fai
 overlay: $(CORE) ## Compare 500 random overlays with the walk of their mounts, and 100 in a user namespace; needs root
 	PYTHONPATH=tests $(BIN)/python tests/overlays.py 0 500
 	PYTHONPATH=tests unshare --user --map-root-user --mount $(BIN)/python tests/overlays.py 500 100 userxattr
+
+soak-trees: $(CORE) ## Bring 10000 (EXAMPLES) made-up pairs of trees through diff and apply, in each compression
+	OCIDIFF_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/python -m pytest tests/property/test_apply_inverts_diff.py -k rust
 
 fuzz: ## Feed the readers of layers with made-up input, SECONDS (60) for each of the targets; needs cargo-fuzz
 	for target in tar_read apply_into_root whiteout_name gzip_blob zstd_blob; do \

@@ -59,14 +59,14 @@ overlay: $(CORE) ## Compare 500 random overlays with the walk of their mounts, a
 soak-trees: $(CORE) ## Bring 10000 (EXAMPLES) made-up pairs of trees through diff and apply, in each compression
 	OCIDIFF_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/python -m pytest tests/property/test_apply_inverts_diff.py -k rust
 
-fuzz: ## Feed the readers of layers with made-up input, SECONDS (60) for each of the targets; needs cargo-fuzz
+fuzz: $(CORE) ## Feed the readers of layers with made-up input, SECONDS (60) for each of the targets; needs cargo-fuzz
+	PYTHONPATH=tests:tests/hostile $(BIN)/python tests/hostile/seeds.py rust/fuzz/corpus
 	for target in tar_read apply_into_root whiteout_name gzip_blob zstd_blob; do \
-		mkdir -p rust/fuzz/corpus/$$target && \
 		cargo fuzz run --fuzz-dir rust/fuzz --sanitizer none $$target -- -max_len=16384 -max_total_time=$(or $(SECONDS),60) || exit 1; \
 	done
 
-soak-kill: $(CORE) ## Kill calls on a store at 500 of their system calls: sound after each
-	OCIDIFF_KILLS=50 $(BIN)/python -m pytest -s tests/faults/test_kill.py
+soak-kill: $(CORE) ## Kill calls on a store at 500 of their system calls, unpack also at 50 random moments: sound after each
+	OCIDIFF_KILLS=50 $(BIN)/python -m pytest -s tests/faults/test_kill.py tests/unit/image/test_unpack.py -k kill
 
 soak-errors: $(CORE) ## Fail 240 system calls of calls on a store, with a full disk and worse: sound after each
 	OCIDIFF_ERRORS=12 $(BIN)/python -m pytest -s tests/faults/test_errors.py

@@ -120,20 +120,22 @@ def _target(directory: str) -> Iterator[str]:
         made = False
     descriptor = os.open(directory, _DIRECTORY)
     try:
-        found = os.fstat(descriptor)
         mark = _begin(directory, descriptor)
         try:
             yield os.path.join(directory, INCOMPLETE)
-            for name in os.listdir(mark):
-                _move_up(mark, descriptor, name)
-            os.rmdir(INCOMPLETE, dir_fd=descriptor)
+            names = os.listdir(mark)
+            if INCOMPLETE in names:
+                raise UnsupportedError(f"{directory}: the image has a {INCOMPLETE}, which says that a tree is not whole")
+            for name in names:
+                _move(name, mark, descriptor)
         except BaseException:
-            workspace.clear(descriptor)
+            _clear(mark, descriptor)
+            os.rmdir(INCOMPLETE, dir_fd=descriptor)
             if made:
                 os.rmdir(directory)
-            else:
-                os.fchmod(descriptor, found.st_mode & 0o7777)
             raise
+        else:
+            os.rmdir(INCOMPLETE, dir_fd=descriptor)
         finally:
             os.close(mark)
     finally:
@@ -141,33 +143,61 @@ def _target(directory: str) -> Iterator[str]:
 
 
 def _begin(directory: str, descriptor: int) -> int:
-    """The locked mark of an empty directory, or of one whose unpacking was killed."""
+    """The locked and empty mark of an empty directory, or of one whose unpacking was killed."""
     names = os.listdir(descriptor)
     if names and INCOMPLETE not in names:
-        raise AlreadyExistsError(f"{directory}: {os.strerror(errno.ENOTEMPTY)}")
-    if names:
-        os.close(_lock(directory, descriptor))
-        workspace.clear(descriptor)
-    os.mkdir(INCOMPLETE, 0o700, dir_fd=descriptor)
-    return _lock(directory, descriptor)
-
-
-def _lock(directory: str, descriptor: int) -> int:
-    mark = os.open(INCOMPLETE, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+        raise _not_empty(directory)
     try:
-        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        os.mkdir(INCOMPLETE, 0o700, dir_fd=descriptor)
+        is_new = True
+    except FileExistsError:
+        is_new = False
+    mark = _lock(directory, descriptor)
+    try:
+        if is_new and os.listdir(descriptor) != [INCOMPLETE]:
+            # Another process was done since we looked.
+            os.rmdir(INCOMPLETE, dir_fd=descriptor)
+            raise _not_empty(directory)
+        _clear(mark, descriptor)
+    except BaseException:
         os.close(mark)
-        raise AlreadyExistsError(f"{directory}: another process unpacks into it") from None
+        raise
     return mark
 
 
-def _move_up(mark: int, descriptor: int, name: str) -> None:
+def _not_empty(directory: str) -> AlreadyExistsError:
+    return AlreadyExistsError(f"{directory}: {os.strerror(errno.ENOTEMPTY)}")
+
+
+def _lock(directory: str, descriptor: int) -> int:
+    mark = -1
     try:
-        os.rename(name, name, src_dir_fd=mark, dst_dir_fd=descriptor)
+        mark = os.open(INCOMPLETE, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # One that is locked, but gone, is that of a process which was done meanwhile: what is there is whole.
+        if os.path.samestat(os.fstat(mark), os.stat(INCOMPLETE, dir_fd=descriptor, follow_symlinks=False)):
+            return mark
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    if mark >= 0:
+        os.close(mark)
+    raise AlreadyExistsError(f"{directory}: another process unpacks into it")
+
+
+def _clear(mark: int, descriptor: int) -> None:
+    """Remove all but the mark, from below it, so that whoever is killed while doing so leaves the mark as well."""
+    for name in os.listdir(descriptor):
+        if name != INCOMPLETE:
+            _move(name, descriptor, mark)
+    workspace.clear(mark)
+
+
+def _move(name: str, source: int, destination: int) -> None:
+    try:
+        os.rename(name, name, src_dir_fd=source, dst_dir_fd=destination)
     except PermissionError:
         # Who moves a directory must be allowed to write to it.
-        mode = stat.S_IMODE(os.stat(name, dir_fd=mark, follow_symlinks=False).st_mode)
-        os.chmod(name, mode | stat.S_IWUSR, dir_fd=mark)
-        os.rename(name, name, src_dir_fd=mark, dst_dir_fd=descriptor)
-        os.chmod(name, mode, dir_fd=descriptor)
+        mode = stat.S_IMODE(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode)
+        os.chmod(name, mode | stat.S_IWUSR, dir_fd=source)
+        os.rename(name, name, src_dir_fd=source, dst_dir_fd=destination)
+        os.chmod(name, mode, dir_fd=destination)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import shutil
 import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import trees
 from layouts import Handmade
+from ocidiff.content import workspace
 from ocidiff.errors import (
     AlreadyExistsError,
     DigestMismatchError,
@@ -26,6 +29,9 @@ from ocidiff.errors import (
 from ocidiff.image.store import Store
 from ocidiff.image.unpack import INCOMPLETE
 from ocidiff.layer.layer import Limits, Progress
+
+# `make soak-kill` asks for more.
+KILLS = int(os.environ.get("OCIDIFF_KILLS", "8"))
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -151,23 +157,55 @@ def test_a_kill_leaves_a_mark_and_the_next_run_works(store: Store, rootfs: Path,
     store.commit(rootfs, "app")
     out, program = tmp_path / "out", "import sys; from ocidiff.cli.main import main; sys.exit(main())"
     words = [sys.executable, "-c", program, "--store", str(tmp_path / "store"), "unpack", "app", str(out)]
-    killed = 0
-    for moment in range(12):
+    found: Counter[str] = Counter()
+    for number in range(KILLS):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         while not out.exists():
             time.sleep(0.001)
-        time.sleep(0.006 * moment)
+        time.sleep(random.uniform(0, 0.1))
         process.kill()
-        killed += process.wait() != 0
-        if process.returncode == 0:
-            trees.assert_same_tree(out, rootfs, directory_times=True)
-            shutil.rmtree(out)
-        elif out.exists():
-            names = os.listdir(out)
-            assert INCOMPLETE in names or not names, "an incomplete tree looks like a complete one"
-    assert killed
+        names = os.listdir(out) if process.wait() else None
+        if names is None:
+            found["ended before"] += 1
+        elif INCOMPLETE in names or not names:
+            found["marked" if names else "empty"] += 1
+            # Half of the next kills find what this one left.
+            if number % 2:
+                continue
+            store.unpack("app", out)
+        else:
+            found["whole"] += 1
+        trees.assert_same_tree(out, rootfs, directory_times=True)
+        shutil.rmtree(out)
+    print(f"unpack killed at {KILLS} random moments: {dict(found)}")
+    assert found["marked"]
+
+
+def test_what_is_removed_is_below_the_mark(
+    store: Store, rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.commit(rootfs, "app")
+    out, clear = tmp_path / "out", workspace.clear
+    (out / INCOMPLETE / "below").mkdir(parents=True)
+    (out / "moved").mkdir(mode=0o555)
+    seen = []
+
+    def look(directory: int) -> None:
+        seen.append((os.listdir(out), sorted(os.listdir(directory))))
+        clear(directory)
+
+    monkeypatch.setattr(workspace, "clear", look)
     store.unpack("app", out)
+    assert seen == [([INCOMPLETE], ["below", "moved"])]
     trees.assert_same_tree(out, rootfs, directory_times=True)
+
+
+def test_an_image_that_holds_the_mark_is_refused(store: Store, rootfs: Path, tmp_path: Path) -> None:
+    (rootfs / INCOMPLETE).mkdir()
+    store.commit(rootfs, "app")
+    with pytest.raises(UnsupportedError, match=INCOMPLETE):
+        store.unpack("app", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_do_not_unpack_into_one_directory(store: Store, rootfs: Path, tmp_path: Path) -> None:
@@ -182,3 +220,27 @@ def test_two_do_not_unpack_into_one_directory(store: Store, rootfs: Path, tmp_pa
         os.close(held)
     store.unpack("app", tmp_path / "out")
     trees.assert_same_tree(tmp_path / "out", rootfs, directory_times=True)
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_who_comes_late_does_not_touch_what_another_finished(
+    store: Store, rootfs: Path, tmp_path: Path, began: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.commit(rootfs, "app")
+    out, flock = tmp_path / "out", fcntl.flock
+    out.mkdir()
+    if began:
+        (out / INCOMPLETE).mkdir()
+
+    def finish(descriptor: int, operation: int) -> None:
+        """Another process is done between our look and our lock."""
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (out / "whole").touch()
+        if began:
+            (out / INCOMPLETE).rmdir()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", finish)
+    with pytest.raises(AlreadyExistsError):
+        store.unpack("app", out)
+    assert os.listdir(out) == ["whole"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import overlays
 import probes
 import trees
 import verbs
-from archives import Member, directory, file, symlink, tar, whiteout
+from archives import MTIME, Member, directory, file, symlink, tar, whiteout
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Destination
 
@@ -23,6 +24,7 @@ def _lower(path: Path) -> None:
         (path / parent).mkdir(parents=True)
     for name in ("a", "b", "d/y", "d/x/p", "d/x/q", "e/r"):
         (path / name).write_text("lower")
+        os.utime(path / name, (MTIME, MTIME))
     for name in ("d/x", "d", "e"):
         (path / name).chmod(0o755)
 

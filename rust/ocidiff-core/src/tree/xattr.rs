@@ -15,6 +15,8 @@ pub type Xattr = (CString, Box<[u8]>);
 const CAPABILITY: &CStr = c"security.capability";
 /// The kernel's limits on one value and on the list of one inode's names (linux/limits.h).
 const MAX_BYTES: usize = 64 << 10;
+/// Room that nearly every value and list of names fits into.
+const FIRST_BYTES: usize = 256;
 
 /// Which extended attributes count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,9 +68,10 @@ impl XattrReader {
     /// The names of all attributes of `name`, each with its NUL.
     pub fn keys(&mut self, directory: &Directory, name: &CStr) -> Result<&[u8]> {
         let answer = if self.by_handle {
-            list_by_handle(directory, name, &mut self.buffer)
+            sized(&mut self.buffer, |buffer| list_by_handle(directory, name, buffer))
         } else {
-            llistxattr(proc_path(directory, name), &mut self.buffer[..])
+            let path = proc_path(directory, name);
+            sized(&mut self.buffer, |buffer| llistxattr(&path, buffer))
         };
         match answer {
             Ok(length) => Ok(&self.buffer[..length]),
@@ -98,15 +101,24 @@ impl XattrReader {
     /// The attribute `key` of `name` as it is, whatever the policy; it may be empty.
     pub fn raw(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<&[u8]>> {
         let answer = if self.by_handle {
-            get_by_handle(directory, name, key, &mut self.buffer)
+            sized(&mut self.buffer, |buffer| get_by_handle(directory, name, key, buffer))
         } else {
-            lgetxattr(proc_path(directory, name), key, &mut self.buffer[..])
+            let path = proc_path(directory, name);
+            sized(&mut self.buffer, |buffer| lgetxattr(&path, key, buffer))
         };
         match answer {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
             Ok(length) => Ok(Some(&self.buffer[..length])),
             Err(errno) => Err(Error::io("read xattr", directory.path_of(name), errno)),
         }
+    }
+}
+
+/// Calls with a little room first: the kernel clears as much memory as it is offered, a page of it in the time of the rest.
+fn sized(buffer: &mut [u8], call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<usize> {
+    match call(&mut buffer[..FIRST_BYTES]) {
+        Err(Errno::RANGE) => call(buffer),
+        answer => answer,
     }
 }
 
@@ -183,9 +195,12 @@ mod tests {
         set("user.a", b"1").unwrap();
         set("user.empty", b"").unwrap();
         set("user.overlay.origin", b"3").unwrap();
+        let long = vec![b'x'; FIRST_BYTES + 1];
+        set("user.long", &long).unwrap();
         let root = Directory::open_root(dir.path()).unwrap();
         let mut reader = XattrReader::new(XattrPolicy::Portable, &root);
-        let expected = vec![(c"user.a".to_owned(), b"1"[..].into()), (c"user.b".to_owned(), b"2"[..].into())];
+        let expected = [(c"user.a", &b"1"[..]), (c"user.b", b"2"), (c"user.long", &long)];
+        let expected: Vec<Xattr> = expected.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         assert_eq!(reader.read(&root, c"f").unwrap(), expected);
         reader.by_handle = false;
         assert_eq!(reader.read(&root, c"f").unwrap(), expected);

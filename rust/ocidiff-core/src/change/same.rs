@@ -80,17 +80,20 @@ impl Comparer {
         let open = |side: Side<'_>| side.content.0.open_file(side.content.1);
         let files = [open(lower)?, open(upper)?];
         let [first, second] = &mut self.buffers;
-        loop {
+        // Both had this size when they were looked at; what one has lost since makes them differ.
+        let mut left = upper.metadata.size;
+        while left > 0 {
             control.check()?;
-            let a = fill(&files[0], first).map_err(|errno| failed(lower, errno))?;
-            let b = fill(&files[1], second).map_err(|errno| failed(upper, errno))?;
-            if first[..a] != second[..b] {
+            let want = first.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let (first, second) = (&mut first[..want], &mut second[..want]);
+            let complete = fill(&files[0], first).map_err(|errno| failed(lower, errno))?
+                && fill(&files[1], second).map_err(|errno| failed(upper, errno))?;
+            if !complete || first != second {
                 return Ok(false);
             }
-            if a < first.len() {
-                return Ok(true);
-            }
+            left -= want as u64;
         }
+        Ok(true)
     }
 }
 
@@ -98,14 +101,13 @@ fn failed(side: Side<'_>, errno: Errno) -> Error {
     Error::io("read", side.directory.path_of(side.name), errno)
 }
 
-/// Reads until the buffer is full or the file ends: a short read means nothing.
-fn fill(file: &OwnedFd, buffer: &mut [u8]) -> std::result::Result<usize, Errno> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match retry_on_intr(|| rustix::io::read(file, &mut buffer[filled..]))? {
-            0 => break,
-            count => filled += count,
+/// Reads until the buffer is full; tells whether the file did not end before.
+fn fill(file: &OwnedFd, mut buffer: &mut [u8]) -> std::result::Result<bool, Errno> {
+    while !buffer.is_empty() {
+        match retry_on_intr(|| rustix::io::read(file, &mut *buffer))? {
+            0 => return Ok(false),
+            count => buffer = &mut buffer[count..],
         }
     }
-    Ok(filled)
+    Ok(true)
 }

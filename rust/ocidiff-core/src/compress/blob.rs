@@ -81,7 +81,8 @@ pub struct BlobWriter {
     plain: Option<Sender<Arc<Block>>>,
     outlet: Option<Outlet>,
     hasher: Option<JoinHandle<Finished>>,
-    writer: Option<JoinHandle<Result<Finished>>>,
+    /// Gives digest and size of the blob, unless it is the tar itself.
+    writer: Option<JoinHandle<Result<Option<Finished>>>>,
     compressors: Vec<JoinHandle<()>>,
     control: Arc<Control>,
 }
@@ -109,24 +110,25 @@ impl BlobWriter {
             plain_blocks.iter().for_each(|block| hasher.update(block.data()));
             hasher.finish()
         })?);
-        let sink = BlobSink { stream, hasher: Hasher::default(), control };
         match compression {
             Compression::None => {
                 let (sender, blocks) = bounded(SPARE_BLOCKS);
                 blob.outlet = Some(Outlet::Direct(sender));
-                blob.writer = Some(spawn("write", move || write_plain(sink, &blocks))?);
+                blob.writer = Some(spawn("write", move || write_plain(&stream, &blocks, &control).map(|()| None))?);
             }
             Compression::Zstd { level } => {
                 let (sender, blocks) = bounded(SPARE_BLOCKS);
                 blob.outlet = Some(Outlet::Direct(sender));
+                let sink = BlobSink { stream, hasher: Hasher::default(), control };
                 let workers = u32::try_from(threads).unwrap_or(u32::MAX);
-                blob.writer = Some(spawn("write", move || write_zstd(sink, &blocks, level, workers))?);
+                blob.writer = Some(spawn("write", move || write_zstd(sink, &blocks, level, workers).map(Some))?);
             }
             Compression::Gzip { level } => {
+                let sink = BlobSink { stream, hasher: Hasher::default(), control };
                 let (jobs, inbox) = bounded::<Job>(threads);
                 let (promises, pieces) = bounded(threads + SPARE_BLOCKS);
                 blob.outlet = Some(Outlet::Parallel { jobs, promises });
-                blob.writer = Some(spawn("write", move || write_gzip(sink, &pieces))?);
+                blob.writer = Some(spawn("write", move || write_gzip(sink, &pieces).map(Some))?);
                 for _ in 0..threads {
                     let (inbox, control) = (inbox.clone(), blob.control.clone());
                     blob.compressors.push(spawn("deflate", move || compress(&inbox, level, &control))?);
@@ -204,7 +206,10 @@ impl BlobWriter {
         let compressed: Vec<_> = self.compressors.drain(..).map(JoinHandle::join).collect();
         compressed.into_iter().for_each(resume);
         match (hashed, written) {
-            (Some(hashed), Some(written)) => Ok((resume(hashed), resume(written)?)),
+            (Some(hashed), Some(written)) => {
+                let plain = resume(hashed);
+                Ok((plain, resume(written)?.unwrap_or(plain)))
+            }
             _ => Err(Error::Cancelled),
         }
     }
@@ -269,11 +274,12 @@ fn write_zstd(sink: BlobSink, blocks: &Receiver<Arc<Block>>, level: i32, workers
     Err(Error::Cancelled)
 }
 
-fn write_plain(mut sink: BlobSink, blocks: &Receiver<Arc<Block>>) -> Result<Finished> {
+fn write_plain(stream: &Stream, blocks: &Receiver<Arc<Block>>, control: &Control) -> Result<()> {
     for block in blocks {
-        sink.put(block.data())?;
+        stream.write_all(block.data())?;
+        control.add_blob(block.data().len() as u64);
         if block.is_last() {
-            return Ok(sink.hasher.finish());
+            return Ok(());
         }
     }
     Err(Error::Cancelled)

@@ -6,12 +6,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ocidiff.image.image import Image
-from ocidiff.layer.layer import ApplySummary, Layer
-from ocidiff.oci.timestamp import timestamp
-
 if TYPE_CHECKING:
     from ocidiff.image.container import Container
+    from ocidiff.image.image import Image
+    from ocidiff.layer.layer import ApplySummary, Layer
 
 _SURROGATES = range(0xDC80, 0xDD00)
 
@@ -89,6 +87,8 @@ def image_document(image: Image) -> Mapping[str, object]:
 
 def container_document(container: Container) -> Mapping[str, object]:
     """The JSON object that stands for a working container."""
+    from ocidiff.oci.timestamp import timestamp
+
     return {
         "name": container.name,
         "image": container.image,

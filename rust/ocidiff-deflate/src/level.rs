@@ -2,7 +2,7 @@
 
 /// How hard matches are searched: 1 (fast) to 9 (small).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level(pub(crate) &'static Search);
+pub struct Level(pub(crate) usize);
 
 /// The settings of a level.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +47,8 @@ const NORMAL: Search = Search {
 };
 const THOROUGH: Search = Search { ways: 4, hash_bytes: 4, nice_bytes: 32, skip: 8, insert_step: 1, ..NORMAL };
 
-static LEVELS: [Search; 9] = [
+/// From 1 to 9.
+pub(crate) const LEVELS: [Search; 9] = [
     FAST,
     Search { hash_bytes: 5, insert_step: 4, ..FAST },
     Search { ways: 1, hash_bytes: 4, lazy: false, short: false, ..NORMAL },
@@ -62,6 +63,6 @@ static LEVELS: [Search; 9] = [
 impl Level {
     /// The level `number`; numbers out of range mean the nearest level.
     pub fn new(number: i32) -> Self {
-        Self(&LEVELS[number.clamp(1, 9) as usize - 1])
+        Self(number.clamp(1, 9) as usize)
     }
 }

@@ -20,12 +20,12 @@ pub use level::Level;
 pub use window::{DICTIONARY_BYTES, WINDOW_BYTES, Window};
 
 use bits::BitWriter;
-use parse::Parser;
+use parse::{Parse, parser};
 use split::Splitter;
 
 /// Compresses blocks; one for each thread, because it owns tables.
 pub struct Encoder {
-    parser: Parser,
+    parser: Box<dyn Parse>,
     splitter: Splitter,
     buffer: Vec<u8>,
 }
@@ -33,7 +33,7 @@ pub struct Encoder {
 impl Encoder {
     /// An encoder for `level`.
     pub fn new(level: Level) -> Self {
-        Self { parser: Parser::new(level), splitter: Splitter::default(), buffer: Vec::new() }
+        Self { parser: parser(level), splitter: Splitter::default(), buffer: Vec::new() }
     }
 
     /// Compresses `window[start..end]`, with what is before `start` as dictionary; `last` ends the stream.
@@ -49,7 +49,7 @@ impl Encoder {
         self.buffer.resize(size + size / 256 + 64, 0);
         let mut out = BitWriter::new(&mut self.buffer);
         self.splitter.begin(start);
-        self.parser.parse(window, start, end, |segment, end| self.splitter.add(window, segment, end, &mut out));
+        self.parser.parse(window, start, end, &mut |segment, end| self.splitter.add(window, segment, end, &mut out));
         self.splitter.finish(window, last, &mut out);
         if !last {
             // A stored block without content brings the stream to a byte boundary: what zlib calls a sync flush.

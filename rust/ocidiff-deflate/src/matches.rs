@@ -27,7 +27,7 @@ impl Match {
 
 /// The last places that had one hash, the nearest first, each modulo 65536: twice the window, so that a distance is never
 /// ambiguous. A place that was never set, or is too far away, is found out by comparing.
-pub trait Bucket: Copy + Default {
+pub trait Bucket: Copy + Default + Send {
     const WAYS: usize;
     /// Puts `at` in front.
     fn push(self, at: usize) -> Self;
@@ -56,11 +56,13 @@ bucket!(u16, u32, u64, u128);
 /// `N` buckets, a power of two.
 pub struct Table<B, const N: usize>(Box<[B; N]>);
 
-impl<B: Bucket, const N: usize> Table<B, N> {
-    pub fn new() -> Self {
+impl<B: Bucket, const N: usize> Default for Table<B, N> {
+    fn default() -> Self {
         Self(Box::new([B::default(); N]))
     }
+}
 
+impl<B: Bucket, const N: usize> Table<B, N> {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.0.fill(B::default());

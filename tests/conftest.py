@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 import probes
 from ocidiff.layer.engine import ENGINES, Engine, select_engine
+from ocidiff.snapshot import mount
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") and not probes.is_root():
         probes.missing("needs root")
+
+
+@pytest.fixture(autouse=True)
+def _no_mount_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Take away what a test has mounted and left, which else nobody could remove, and fail it."""
+    yield
+    left = sorted(point for point in mount.mount_points() if point.startswith(str(tmp_path_factory.getbasetemp())))
+    # What is mounted within another one first.
+    for point in reversed(left):
+        mount.detach(point, lazily=True)
+    assert left == []
 
 
 @pytest.fixture(scope="session", params=ENGINES)

@@ -124,6 +124,7 @@ class Scenario:
         name came before and are it."""
         done = self.run(call, strace=("-e", f"trace={CHANGING}"))
         assert done.returncode == 0, done.stderr
+        self._umount_all()
         lines = (self.place / "strace.log").read_text().splitlines()
         main = lines[0].split()[0]
         counts: dict[str, int] = {}
@@ -150,12 +151,16 @@ class Scenario:
         again = self.run(call)
         assert again.returncode in {0, call.again}, again.stderr
         self._sound()
+        self._umount_all()
         with Store.open(self.store, create=False) as store:
-            for container in store.containers.list():
-                store.containers.umount(container.name)
             store.collect()
         self._sound()
         assert os.listdir(self.store / "ingest") == []
+
+    def _umount_all(self) -> None:
+        with Store.open(self.store, create=False) as store:
+            for container in store.containers.list():
+                store.containers.umount(container.name)
 
     def _sound(self) -> None:
         with Store.open(self.store, create=False) as store:

@@ -46,6 +46,9 @@ class Disk:
 
     def umount(self) -> None:
         subprocess.run(["umount", self.root], check=True)
+        # Another mount namespace may have a copy of the mount, which would be mounted again as it is, without power.
+        while subprocess.run(["losetup", "-j", self._image], check=True, stdout=subprocess.PIPE).stdout:
+            time.sleep(0.05)
 
     def fail(self) -> None:
         descriptor = os.open(self.root, os.O_RDONLY)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import probes
+import trees
 import verbs
 from ocidiff.layer.engine import Engine, select_engine
 from ocidiff.layer.layer import OverlayLayers, Profile
@@ -247,7 +248,9 @@ def check(seed: int, options: tuple[str, ...], engines: list[Engine]) -> None:
             where = f"seed {seed}, options {options}, {type(engine).__name__}, {profile}"
             walked, tar = verbs.diff(engine, below, root, profile=profile)
             read, same_tar = verbs.diff(engine, None, layers, profile=profile)
-            assert verbs.changes(engine, below, root, profile) == verbs.changes(engine, None, layers, profile), where
+            told = verbs.explained(engine, below, root, profile=profile)
+            assert told == verbs.explained(engine, None, layers, profile=profile), where
+            assert sum(change.layer_bytes for change in told) == trees.file_bytes(tar), where
             assert (walked, tar) == (read, same_tar), where
 
 

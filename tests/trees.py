@@ -228,6 +228,12 @@ def read_layer(tar: bytes) -> list[dict[str, Any]]:
         return [_layer_entry(archive, info) for info in archive]
 
 
+def file_bytes(tar: bytes) -> int:
+    """How much content of files an uncompressed layer holds."""
+    with tarfile.open(fileobj=io.BytesIO(tar), mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+        return sum(info.size for info in archive if info.type == tarfile.REGTYPE)
+
+
 def _layer_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> dict[str, Any]:
     def raw(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")

@@ -11,6 +11,7 @@ from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import (
     ApplyOptions,
     ApplySummary,
+    Change,
     Compression,
     LayerOptions,
     LayerSummary,
@@ -43,6 +44,12 @@ def changes(engine: Engine, lower: Place | None, upper: Place | OverlayLayers, p
     below = None if lower is None else os.fsencode(lower)
     found = engine.changes(below, _upper(upper), LayerOptions(profile=profile))
     return [(str(change.kind), os.fsencode(change.path)[1:]) for change in found]
+
+
+def explained(engine: Engine, lower: Place | None, upper: Place | OverlayLayers, **options: Any) -> list[Change]:
+    """The changes, each with its reason and sizes."""
+    below = None if lower is None else os.fsencode(lower)
+    return list(engine.changes(below, _upper(upper), LayerOptions(**options), explain=True))
 
 
 def apply(engine: Engine, blob: bytes, target: Place, **options: Any) -> ApplySummary:

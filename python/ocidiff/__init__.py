@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         OverlayLayers,
         Profile,
         Progress,
+        Reason,
     )
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
@@ -93,6 +94,7 @@ __all__ = [
     "OverlayLayers",
     "Profile",
     "Progress",
+    "Reason",
     "SourceChangedError",
     "Store",
     "UnsafeLayerError",
@@ -121,7 +123,8 @@ _HOMES: Final = {
     "layer.applier": "apply",
     "layer.differ": "changes diff overlay_layers",
     "layer.layer": (
-        "ApplySummary Cancellation Change ChangeKind Compression Destination Layer Limits OverlayLayers Profile Progress"
+        "ApplySummary Cancellation Change ChangeKind Compression Destination Layer Limits OverlayLayers Profile Progress "
+        "Reason"
     ),
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",

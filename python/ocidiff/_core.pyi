@@ -14,6 +14,8 @@ _Poll: TypeAlias = Callable[[int, int, int], bool]
 _Overlay: TypeAlias = tuple[list[bytes], list[bytes], bool | None, bool]
 # Ranges of user ids and of group ids: first in the container, first on the host, how many.
 _Ids: TypeAlias = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
+# Reasons, bytes in upper, bytes in lower.
+_Explained: TypeAlias = tuple[list[str], int | None, int | None]
 
 __version__: Final[str]
 
@@ -53,11 +55,19 @@ def measure_layer(source: int, *, poll: _Poll | None) -> tuple[str, int, str, in
 
 @final
 class ChangeStream:
-    """Batches of (kind, path) in layer order; dropping it stops the walk."""
+    """Batches of (kind, path, bytes in the layer, explanation) in layer order; dropping it stops the walk."""
 
     def __new__(
-        cls, lower: bytes | None, upper: bytes, *, overlay: _Overlay | None, ids: _Ids, threads: int, profile: str
+        cls,
+        lower: bytes | None,
+        upper: bytes,
+        *,
+        overlay: _Overlay | None,
+        ids: _Ids,
+        threads: int,
+        profile: str,
+        explain: bool,
     ) -> ChangeStream: ...
     def __iter__(self) -> ChangeStream: ...
-    def __next__(self) -> list[tuple[str, bytes]]: ...
+    def __next__(self) -> list[tuple[str, bytes, int, _Explained | None]]: ...
     def close(self) -> None: ...

@@ -7,18 +7,22 @@ from typing import Final
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, compared_trees, comparison_options, pass_settings, trees_of
-from ocidiff.cli.render import as_json, printable
-from ocidiff.cli.streams import emit
+from ocidiff.cli.options import Settings, common, compared_trees, comparison_options, pass_settings, size_gate, trees_of
+from ocidiff.cli.render import as_json, change_document, columns, explained, printable, size, totals_document
+from ocidiff.cli.streams import complain, emit
 from ocidiff.layer.layer import ChangeKind
+from ocidiff.layer.totals import Totals
 
 # As `docker diff` has it.
 _LETTERS: Final = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "C", ChangeKind.DELETE: "D"}
+_WORDS: Final = ("added", "modified", "deleted")
 
 
 @click.command("changes", epilog="Example: ocidiff changes lower upper")
 @compared_trees
+@click.option("--explain", is_flag=True, help="Say why each is a change, and where most of it is.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when the trees differ.")
+@size_gate("Exit with 1 when the files in the change have more bytes than this, as 500MB.")
 @comparison_options
 @common("json")
 @pass_settings
@@ -32,7 +36,9 @@ def command(
     upper: str | None,
     upperdir: str | None,
     lowerdir: str | None,
+    explain: bool,
     exit_code: bool,
+    fail_above: int | None,
     profile: str,
     overlay: str,
     uid_map: tuple[str, ...],
@@ -45,8 +51,10 @@ def command(
 
     Both are directories. LOWER may be the word scratch, to which all of UPPER is an addition (./scratch is a directory).
     Prints a line each, in layer order: A /added, C /changed, D /deleted.
+
+    With --explain tabs follow, with the reasons and the sizes, and the directories with most of the change at the end.
     """
-    differ = False
+    totals = Totals()
     below, above = trees_of(lower, upper, upperdir, lowerdir)
     for change in ocidiff.changes(
         below,
@@ -57,12 +65,28 @@ def command(
         uid_map=uid_map,
         gid_map=gid_map,
         userns=userns,
+        explain=explain,
         engine=engine,
     ):
-        differ = True
+        totals.add(change)
         if settings.json:
-            emit(as_json({"kind": change.kind, "path": change.path}))
+            emit(as_json(change_document(change)))
         else:
-            emit(f"{_LETTERS[change.kind]} {printable(change.path)}")
-    if differ and exit_code:
+            emit(f"{_LETTERS[change.kind]} {printable(change.path)}" + (explained(change) if explain else ""))
+    if explain and settings.json:
+        emit(as_json({"summary": totals_document(totals)}))
+    elif explain:
+        _emit_totals(totals)
+    if fail_above is not None and totals.layer_bytes > fail_above:
+        complain(f"changes: the files in the change take {totals.layer_bytes} bytes, more than {fail_above}")
         context.exit(1)
+    if exit_code and totals.kinds:
+        context.exit(1)
+
+
+def _emit_totals(totals: Totals) -> None:
+    rows = [(size(total.layer_bytes), str(total.changes), total.path) for total in totals.largest_directories()]
+    kinds = ", ".join(f"{totals.kinds[kind]} {word}" for kind, word in zip(ChangeKind, _WORDS, strict=True))
+    emit(f"\n{kinds}; {size(totals.layer_bytes)} of files\n")
+    for line in columns(("SIZE", "CHANGES", "DIRECTORY"), rows):
+        emit(line)

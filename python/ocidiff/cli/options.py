@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict, TypeVar
 
@@ -97,6 +98,7 @@ class LayerArguments(TypedDict):
     uid_map: tuple[str, ...]
     gid_map: tuple[str, ...]
     userns: int | None
+    fail_above: int | None
     engine: str | None
 
 
@@ -179,6 +181,26 @@ class _Limit(click.ParamType[int]):
         return number if number >= 0 else self.fail(f"{value!r} is neither a number nor 'none'", param, ctx)
 
 
+class _Size(click.ParamType[int]):
+    """Bytes, with a unit of powers of 1000 (kB, MB) or of 1024 (KiB, MiB), or none."""
+
+    name = "SIZE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        parts = _SIZE.fullmatch(str(value))
+        power = parts and _UNITS.get(parts[2].lower())
+        if not parts or power is None:
+            return self.fail(f"{value!r} is no size, such as 500MB or 2GiB", param, ctx)
+        return int(parts[1]) * power
+
+
+_SIZE: Final = re.compile(r"([0-9]{1,18}) ?([A-Za-z]*)", re.ASCII)
+_UNITS: Final[Mapping[str, int]] = {
+    "": 1,
+    "b": 1,
+    **{letter + "b": 1000**power for power, letter in enumerate("kmgt", 1)},
+    **{letter + "ib": 1024**power for power, letter in enumerate("kmgt", 1)},
+}
 _UNLIMITED: Final = -1
 _LIMITS: Final = (
     click.option("--limit-bytes", type=_Limit(), default=1 << 40, help="Largest uncompressed size.  [default: 1 TiB]"),
@@ -206,6 +228,12 @@ engine_option: Final = click.option(
     type=click.Choice(("rust", "pure")),
     help="Who does the work.  [default: $OCIDIFF_ENGINE, else the fastest there is]",
 )
+
+
+def size_gate(explanation: str) -> _Decorator[Any]:
+    """The option `--fail-above`."""
+    return click.option("--fail-above", type=_Size(), metavar="SIZE", help=explanation)
+
 
 lease_option: Final = click.option(
     "--lease",
@@ -252,7 +280,8 @@ def trees_of(
 
 def layer_options(command: _Command) -> _Command:
     """All that decides what a layer holds, and how its bytes are made: see `LayerArguments`."""
-    return _with(command, *_BLOB, *_COMPARISON, engine_option)
+    gate = size_gate("Fail, and leave nothing, when the layer takes more than this uncompressed, as 500MB.")
+    return _with(command, *_BLOB, gate, *_COMPARISON, engine_option)
 
 
 def limit_options(command: _Command) -> _Command:

@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ocidiff.layer.layer import ChangeKind
+
 if TYPE_CHECKING:
     from ocidiff.image.container import Container
     from ocidiff.image.image import Image
-    from ocidiff.layer.layer import ApplySummary, Layer
+    from ocidiff.layer.layer import ApplySummary, Change, Layer
+    from ocidiff.layer.totals import Totals
 
 _SURROGATES = range(0xDC80, 0xDD00)
 
@@ -47,6 +50,43 @@ def columns(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     table = [tuple(heads), *(tuple(map(printable, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def change_document(change: Change) -> Mapping[str, object]:
+    """The JSON object that stands for a change; with its reasons and sizes where it is explained."""
+    document: dict[str, object] = {"kind": change.kind, "path": change.path}
+    if change.reason:
+        document["reason"] = list(change.reason)
+        document["upperSize"] = change.upper_bytes
+        document["lowerSize"] = change.lower_bytes
+        document["layerSize"] = change.layer_bytes
+    return document
+
+
+def explained(change: Change) -> str:
+    """Why a change is one, for people: what follows its path, after tabs."""
+    upper, lower = change.upper_bytes or 0, change.lower_bytes or 0
+    if change.kind is ChangeKind.ADD:
+        text = size(upper)
+    elif change.kind is ChangeKind.DELETE:
+        text = f"was {size(lower)}"
+    else:
+        text = f"{size(upper)}, was {size(lower)}"
+    return "\t" + ",".join(change.reason) + "\t" + text
+
+
+def totals_document(totals: Totals) -> Mapping[str, object]:
+    """The JSON object that stands for what changes add up to."""
+    return {
+        "added": totals.kinds[ChangeKind.ADD],
+        "modified": totals.kinds[ChangeKind.MODIFY],
+        "deleted": totals.kinds[ChangeKind.DELETE],
+        "layerSize": totals.layer_bytes,
+        "largestDirectories": [
+            {"path": total.path, "layerSize": total.layer_bytes, "changes": total.changes}
+            for total in totals.largest_directories()
+        ],
+    }
 
 
 def layer_document(layer: Layer) -> Mapping[str, object]:

@@ -104,6 +104,7 @@ class Store:
         uid_map: Sequence[str] = (),
         gid_map: Sequence[str] = (),
         userns: int | None = None,
+        fail_above: int | None = None,
         platform: str | None = None,
         lease_seconds: float = DEFAULT_LEASE_SECONDS,
         engine: str | None = None,
@@ -130,6 +131,7 @@ class Store:
             uid_map: Of a directory; a base that is unpacked keeps its ids.
             gid_map: The same of groups.
             userns: Process with both.
+            fail_above: Largest uncompressed size of the layer in bytes.
             source_date_epoch: Bound of modification times, and time of the commit.
             platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
                 on; None for this machine.
@@ -145,6 +147,7 @@ class Store:
             UsageError: An argument is out of range, or they contradict each other.
             NotFoundError: There is no such base, or a part of it is missing.
             DocumentError: The base is malformed.
+            LimitExceededError: The layer is larger than `fail_above`.
             FileNotFoundError, NotADirectoryError: A tree is missing, or is no directory.
         """
         started = time.monotonic()
@@ -154,7 +157,7 @@ class Store:
         if created is not None and not is_timestamp(created):
             raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
         ids, mode = IdMaps.of(uid_map, gid_map, userns), overlay_mode(overlay)
-        options = layer_options(compression, level, threads, profile, source_date_epoch, ids)
+        options = layer_options(compression, level, threads, profile, source_date_epoch, ids, fail_above)
         wanted = None if platform is None else Platform.of_text(platform)
         step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)

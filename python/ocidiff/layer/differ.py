@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from ocidiff.errors import OverlayError, UsageError
@@ -24,6 +25,7 @@ from ocidiff.layer.layer import (
     OverlayMode,
     Profile,
     ProgressCallback,
+    check_size,
 )
 from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.overlay import layers_behind
@@ -58,6 +60,7 @@ def diff(
     uid_map: Sequence[str] = (),
     gid_map: Sequence[str] = (),
     userns: int | None = None,
+    fail_above: int | None = None,
     engine: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: Cancellation | None = None,
@@ -82,6 +85,8 @@ def diff(
             whose ranges in /etc/subuid are ids of the container from 0 on. Without any, ids stay.
         gid_map: The same of groups, and of /etc/subgid.
         userns: Process with a user namespace whose maps are to be taken.
+        fail_above: Largest uncompressed size of the layer in bytes; the call fails as soon as that is passed. None for no
+            limit.
         engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
         progress: Called with the counters a few times a second.
         cancel: Stops the call.
@@ -92,10 +97,11 @@ def diff(
         UnsupportedError: The tree holds what the format cannot say, or an owner outside the id maps.
         SourceChangedError: A file changed while it was read.
         OverlayError: The upperdir has to be read, and cannot.
+        LimitExceededError: The layer is larger than `fail_above`.
         Cancelled: `cancel` was used.
     """
     ids = IdMaps.of(uid_map, gid_map, userns)
-    options = layer_options(compression, level, threads, profile, source_date_epoch, ids)
+    options = layer_options(compression, level, threads, profile, source_date_epoch, ids, fail_above)
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper)
     with open_output(output) as sink:
@@ -114,9 +120,24 @@ def changes(
     uid_map: Sequence[str] = (),
     gid_map: Sequence[str] = (),
     userns: int | None = None,
+    explain: bool = True,
     engine: str | None = None,
 ) -> Iterator[Change]:
-    """The changes from `lower` to `upper`, lazily, in layer order; arguments and errors as in `diff`."""
+    """The changes from `lower` to `upper`, lazily, in layer order; arguments and errors as in `diff`.
+
+    Args:
+        lower: See `diff`, here and below.
+        upper: Of the changed tree.
+        overlay: What to do with a mounted overlay.
+        profile: Which rules decide.
+        threads: Worker threads.
+        uid_map: What user ids are in the container.
+        gid_map: The same of groups.
+        userns: Process with both.
+        explain: Give the reason and the sizes of each change. That compares contents which need not be compared else, those
+            of files whose metadata changed.
+        engine: `rust` or `pure`.
+    """
     options = LayerOptions(
         profile=_choice(Profile, "profile", profile),
         threads=threads,
@@ -124,17 +145,23 @@ def changes(
     )
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper)
-    return _changes(selected, lower_tree, upper_tree, options, mode)
+    return _changes(selected, lower_tree, upper_tree, options, mode, explain=explain)
 
 
 def _changes(
-    engine: Engine, lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions, mode: OverlayMode
+    engine: Engine,
+    lower: bytes | None,
+    upper: bytes | OverlayLayers,
+    options: LayerOptions,
+    mode: OverlayMode,
+    *,
+    explain: bool,
 ) -> Iterator[Change]:
     layers = _layers(lower, upper, mode)
     if layers is not None:
         told = 0
         try:
-            for change in engine.changes(None, layers, options):
+            for change in engine.changes(None, layers, options, explain=explain):
                 told += 1
                 yield change
         except OverlayError as error:
@@ -143,7 +170,7 @@ def _changes(
             _walk_instead(upper, mode, error)
         else:
             return
-    yield from engine.changes(lower, upper, options)
+    yield from engine.changes(lower, upper, options, explain=explain)
 
 
 def write_layer(
@@ -159,6 +186,7 @@ def write_layer(
     """Write a layer to a file descriptor in one pass, and describe it; arguments and errors as in `diff`."""
     monitor.check()
     started = time.monotonic()
+    monitor = replace(monitor, fail_above=options.fail_above)
     summary, layers = None, _layers(lower, upper, overlay)
     if layers is not None:
         try:
@@ -167,6 +195,8 @@ def write_layer(
             _walk_instead(upper, overlay, error)
     if summary is None:
         summary = engine.write_layer(lower, upper, sink, options, monitor)
+    # The engine may have been done before the monitor was asked.
+    check_size(summary.uncompressed_size, options.fail_above)
     return Layer(
         descriptor=Descriptor(_MEDIA_TYPES[options.compression], summary.digest, summary.size),
         diff_id=summary.diff_id,
@@ -238,7 +268,13 @@ def _walk_instead(upper: bytes | OverlayLayers, mode: OverlayMode, error: Overla
 
 
 def layer_options(
-    compression: str, level: int | None, threads: int, profile: str, source_date_epoch: int | None, ids: IdMaps
+    compression: str,
+    level: int | None,
+    threads: int,
+    profile: str,
+    source_date_epoch: int | None,
+    ids: IdMaps,
+    fail_above: int | None,
 ) -> LayerOptions:
     """The options that loose arguments and the environment give.
 
@@ -252,6 +288,7 @@ def layer_options(
         profile=_choice(Profile, "profile", profile),
         source_date_epoch=_environment_epoch() if source_date_epoch is None else source_date_epoch,
         ids=ids,
+        fail_above=fail_above,
     )
 
 

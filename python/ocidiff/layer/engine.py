@@ -42,8 +42,17 @@ class Engine(Protocol):
         """
         ...
 
-    def changes(self, lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions) -> Iterator[Change]:
-        """The changes from `lower` to `upper`, lazily, in layer order; of `options` only profile and threads count."""
+    def changes(
+        self, lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions, *, explain: bool = False
+    ) -> Iterator[Change]:
+        """The changes from `lower` to `upper`, lazily, in layer order.
+
+        Args:
+            lower: See `write_layer`.
+            upper: See `write_layer`.
+            options: Of these profile, threads and ids count.
+            explain: Tell why each is a change, and of how many bytes: contents are then compared that need not be.
+        """
         ...
 
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from ocidiff.errors import Cancelled, UsageError
+from ocidiff.errors import Cancelled, LimitExceededError, UsageError
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID, Digest
@@ -91,6 +91,26 @@ class ChangeKind(StrEnum):
     DELETE = "delete"
 
 
+class Reason(StrEnum):
+    """Why a path is a change: it is new or gone, or the property in which the trees differ.
+
+    `MTIME` is told as far as the rules look at times (never of a directory), `XATTR` of the attributes that the profile
+    compares. Where the type differs nothing else can be compared. A file of another size has other content too.
+    """
+
+    NEW = "new"
+    DELETED = "deleted"
+    TYPE = "type"
+    DEVICE = "device"
+    MODE = "mode"
+    OWNER = "owner"
+    MTIME = "mtime"
+    XATTR = "xattr"
+    SIZE = "size"
+    CONTENT = "content"
+    LINK = "link"
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One step from lower to upper.
@@ -98,10 +118,21 @@ class Change:
     Attributes:
         kind: What happened.
         path: Absolute path within the tree; bytes that are not UTF-8 are surrogate-escaped.
+        reason: All that makes it a change, in the order of `Reason`; empty where no explanation was asked for.
+        upper_bytes: Length of the file in the upper tree, 0 for all that is no file; None for what is not there, and
+            where no explanation was asked for.
+        lower_bytes: The same of the lower tree. A directory that is gone, or no directory any more, has the bytes of all
+            files that were below it, a file counted under each of its names.
+        layer_bytes: How much content of files a layer gets for this change: of several names of one file the first has
+            all.
     """
 
     kind: ChangeKind
     path: str
+    reason: tuple[Reason, ...] = ()
+    upper_bytes: int | None = None
+    lower_bytes: int | None = None
+    layer_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +171,32 @@ class Cancellation:
 ProgressCallback = Callable[[Progress], None]
 
 
+def check_size(bytes_plain: int, fail_above: int | None) -> None:
+    """Refuse a layer whose tar is larger than it may be.
+
+    Raises:
+        LimitExceededError: It is.
+    """
+    # How much larger is not said: a call is stopped as soon as it is too much.
+    if fail_above is not None and bytes_plain > fail_above:
+        raise LimitExceededError(f"the change takes more than {fail_above} bytes, uncompressed")
+
+
 @dataclass(frozen=True, slots=True)
 class Monitor:
     """What a caller wants to see of a running call, and how it stops it."""
 
     progress: ProgressCallback | None = None
     cancel: Cancellation | None = None
+    fail_above: int | None = None
 
     def poll(self, entries: int, bytes_plain: int, bytes_blob: int) -> bool:
-        """Report the counters; false when the call shall stop."""
+        """Report the counters; false when the call shall stop.
+
+        Raises:
+            LimitExceededError: There are more bytes of tar than `fail_above`.
+        """
+        check_size(bytes_plain, self.fail_above)
         if self.progress is not None:
             self.progress(Progress(entries, bytes_plain, bytes_blob))
         return self.cancel is None or not self.cancel.cancelled
@@ -182,6 +230,7 @@ class LayerOptions:
             then says nothing, and contents decide; otherwise only two times without fractions say nothing. Times of the
             upper tree are bounded by `source_date_epoch` before they are compared, as those of the layers were.
         ids: What the ids of files are in the container. A lower tree from layers has these already.
+        fail_above: Largest uncompressed size in bytes; None for no limit.
 
     Raises:
         UsageError: A value is outside its range.
@@ -194,6 +243,7 @@ class LayerOptions:
     source_date_epoch: int | None = None
     lower_from_layers: bool = False
     ids: IdMaps = field(default_factory=IdMaps)
+    fail_above: int | None = None
 
     def __post_init__(self) -> None:
         levels = LEVELS[self.compression]
@@ -202,6 +252,8 @@ class LayerOptions:
             raise UsageError(f"level {self.level}: {self.compression} takes {allowed}")
         if not 0 <= self.threads <= 1024:
             raise UsageError(f"threads {self.threads}: takes 1 to 1024, or 0 for all cores")
+        if self.fail_above is not None and self.fail_above < 0:
+            raise UsageError(f"fail above {self.fail_above}: takes bytes, 0 or more")
         if self.source_date_epoch is not None and not 0 <= self.source_date_epoch < 1 << 33:
             raise UsageError(f"source date epoch {self.source_date_epoch}: takes seconds from 0 to {(1 << 33) - 1}")
 

@@ -16,6 +16,7 @@ from ocidiff.layer.layer import (
     LayerSummary,
     Monitor,
     OverlayLayers,
+    Reason,
 )
 from ocidiff.oci.digest import DiffID, Digest
 
@@ -46,16 +47,26 @@ class RustEngine:
         )
         return LayerSummary(Digest(digest), size, DiffID(diff_id), plain, added, modified, deleted, entries, skipped)
 
-    def changes(self, lower: bytes | None, upper: _Upper, options: LayerOptions) -> Iterator[Change]:
+    def changes(
+        self, lower: bytes | None, upper: _Upper, options: LayerOptions, *, explain: bool = False
+    ) -> Iterator[Change]:
         """See `Engine.changes`."""
         tree, overlay = _overlay(upper)
         stream = _core.ChangeStream(
-            lower, tree, overlay=overlay, ids=_ids(options), threads=options.threads, profile=options.profile
+            lower,
+            tree,
+            overlay=overlay,
+            ids=_ids(options),
+            threads=options.threads,
+            profile=options.profile,
+            explain=explain,
         )
         try:
             for batch in stream:
-                for kind, path in batch:
-                    yield Change(ChangeKind(kind), os.fsdecode(path))
+                for kind, path, layer_bytes, explained in batch:
+                    reasons, upper_bytes, lower_bytes = explained or ([], None, None)
+                    reason = tuple(map(Reason, reasons))
+                    yield Change(ChangeKind(kind), os.fsdecode(path), reason, upper_bytes, lower_bytes, layer_bytes)
         finally:
             stream.close()
 

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use ocidiff_core::change::{ChangeKind, Changes};
+use ocidiff_core::change::{Carried, ChangeKind, Changes, Explanation, Reason, Rules};
 use ocidiff_core::control::Control;
 use ocidiff_core::{Error, Result};
 use pyo3::exceptions::PyRuntimeError;
@@ -20,10 +20,12 @@ use crate::run::thread_count;
 const BATCH_CHANGES: usize = 512;
 const TICK: Duration = Duration::from_millis(40);
 
-type Batch = Vec<(&'static str, Vec<u8>)>;
-type PyBatch<'py> = Vec<(&'static str, Bound<'py, PyBytes>)>;
+/// Reasons, bytes in upper, bytes in lower.
+type Explained = (Vec<&'static str>, Option<u64>, Option<u64>);
+type Batch = Vec<(&'static str, Vec<u8>, u64, Option<Explained>)>;
+type PyBatch<'py> = Vec<(&'static str, Bound<'py, PyBytes>, u64, Option<Explained>)>;
 
-/// Batches of (kind, path) in the order of a layer; dropping it stops the walk and joins its threads.
+/// Batches of (kind, path, bytes in a layer, explanation) in the order of a layer; dropping it stops the walk and joins its threads.
 #[pyclass]
 pub struct ChangeStream {
     batches: Option<Receiver<Result<Batch>>>,
@@ -34,7 +36,7 @@ pub struct ChangeStream {
 #[pymethods]
 impl ChangeStream {
     #[new]
-    #[pyo3(signature = (lower, upper, *, overlay, ids, threads, profile))]
+    #[pyo3(signature = (lower, upper, *, overlay, ids, threads, profile, explain))]
     fn new(
         lower: Option<&[u8]>,
         upper: &[u8],
@@ -42,8 +44,9 @@ impl ChangeStream {
         ids: IdArguments,
         threads: usize,
         profile: &str,
+        explain: bool,
     ) -> PyResult<Self> {
-        let rules = rules(profile).map_err(to_python)?;
+        let rules = Rules { explain, ..rules(profile).map_err(to_python)? };
         let source = Source::new(lower, upper, overlay, ids, false);
         let threads = thread_count(threads);
         let control = Arc::new(Control::default());
@@ -53,7 +56,7 @@ impl ChangeStream {
             let told = source
                 .open(&walker_control)
                 .and_then(|trees| Changes::start(trees, rules, threads, walker_control))
-                .and_then(|changes| send_all(changes, &sender));
+                .and_then(|changes| send_all(changes, Carried::new(rules), &sender));
             if let Err(error) = told {
                 // Nobody listens once the stream is closed, and then nobody wants the error.
                 let _ = sender.send(Err(error));
@@ -71,7 +74,10 @@ impl ChangeStream {
         loop {
             match py.detach(|| batches.recv_timeout(TICK)) {
                 Ok(Ok(batch)) => {
-                    return Ok(Some(batch.into_iter().map(|(kind, path)| (kind, PyBytes::new(py, &path))).collect()));
+                    let to_python = |(kind, path, bytes, explained): (_, Vec<u8>, _, _)| {
+                        (kind, PyBytes::new(py, &path), bytes, explained)
+                    };
+                    return Ok(Some(batch.into_iter().map(to_python).collect()));
                 }
                 Ok(Err(error)) => {
                     self.close(py);
@@ -117,22 +123,42 @@ impl Drop for ChangeStream {
 /// Sends every change that is listed; ends early, and well, when nobody listens any more.
 fn send_all(
     changes: impl Iterator<Item = Result<ocidiff_core::change::Change>>,
+    mut carried: Carried,
     sender: &Sender<Result<Batch>>,
 ) -> Result<()> {
     let mut batch = Batch::with_capacity(BATCH_CHANGES);
     for change in changes {
         let change = change?;
+        let bytes = carried.bytes(&change);
         let kind = match change.kind {
             ChangeKind::Add => "add",
             ChangeKind::Modify => "modify",
             ChangeKind::Delete => "delete",
             ChangeKind::Unmodified => continue,
         };
-        batch.push((kind, [b"/", &change.path[..]].concat()));
+        let explained = change.explanation.map(|explanation| explained(*explanation));
+        batch.push((kind, [b"/", &change.path[..]].concat(), bytes, explained));
         if batch.len() == BATCH_CHANGES && sender.send(Ok(std::mem::take(&mut batch))).is_err() {
             return Err(Error::Cancelled);
         }
     }
     let _ = sender.send(Ok(batch));
     Ok(())
+}
+
+fn explained(Explanation { reasons, upper_bytes, lower_bytes }: Explanation) -> Explained {
+    let name = |reason| match reason {
+        Reason::New => "new",
+        Reason::Deleted => "deleted",
+        Reason::Type => "type",
+        Reason::Device => "device",
+        Reason::Mode => "mode",
+        Reason::Owner => "owner",
+        Reason::Mtime => "mtime",
+        Reason::Xattr => "xattr",
+        Reason::Size => "size",
+        Reason::Content => "content",
+        Reason::Link => "link",
+    };
+    (reasons.into_iter().map(name).collect(), upper_bytes, lower_bytes)
 }

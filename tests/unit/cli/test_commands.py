@@ -73,6 +73,79 @@ def test_changes_json_is_a_line_each(capsys: Output) -> None:
     ]
 
 
+def test_changes_explained_say_why_and_how_much_and_where(capsys: Output) -> None:
+    Path("upper/opt/app").mkdir(parents=True)
+    Path("upper/opt/app/data").write_bytes(bytes(3_000))
+    os.link("upper/opt/app/data", "upper/opt/app/same")
+    Path("upper/etc/hosts").chmod(0o600)
+    assert main(["changes", "lower", "upper", "--explain"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "C /etc/hosts\tmode,mtime,content\t6 B, was 6 B",
+        "A /etc/new\tnew\t4 B",
+        "D /etc/old\tdeleted\twas 4 B",
+        "A /opt\tnew\t0 B",
+        "A /opt/app\tnew\t0 B",
+        "A /opt/app/data\tnew\t3.0 kB",
+        "A /opt/app/same\tnew\t3.0 kB",
+        "",
+        "5 added, 1 modified, 1 deleted; 3.0 kB of files",
+        "",
+        "SIZE    CHANGES  DIRECTORY",
+        "3.0 kB  2        /opt/app",
+        "10 B    3        /etc",
+    ]
+
+
+def test_changes_explained_in_json_end_with_a_summary(capsys: Output) -> None:
+    assert main(["changes", "lower", "upper", "--explain", "--json"]) == 0
+    first, *_, gone, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    sizes = {"upperSize": 6, "lowerSize": 6, "layerSize": 6}
+    assert first == {"kind": "modify", "path": "/etc/hosts", "reason": ["mtime", "content"], **sizes}
+    gone_sizes = {"upperSize": None, "lowerSize": 4, "layerSize": 0}
+    assert gone == {"kind": "delete", "path": "/etc/old", "reason": ["deleted"], **gone_sizes}
+    assert last == {
+        "summary": {
+            "added": 1,
+            "modified": 1,
+            "deleted": 1,
+            "layerSize": 10,
+            "largestDirectories": [{"path": "/etc", "layerSize": 10, "changes": 3}],
+        }
+    }
+
+
+@pytest.mark.parametrize(("limit", "status"), [("9", 1), ("10", 0), ("1kB", 0)])
+def test_changes_fail_above_a_size_and_list_all_the_same(limit: str, status: int, capsys: Output) -> None:
+    assert main(["changes", "lower", "upper", "--fail-above", limit]) == status
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 3
+    assert err == ("ocidiff: changes: the files in the change take 10 bytes, more than 9\n" if status else "")
+
+
+@pytest.mark.parametrize("engine", ["rust", "pure"])
+@pytest.mark.parametrize(
+    "words", [["diff", "lower", "upper", "-o", "layer"], ["commit", "./upper", "app", "--base", "base"]]
+)
+def test_a_layer_above_its_size_is_refused_and_leaves_nothing(words: list[str], engine: str, capsys: Output) -> None:
+    assert main(["commit", "./lower", "base"]) == 0
+    capsys.readouterr()
+    limit = ["--engine", engine, "--fail-above", "4095"]  # with its headers it takes 4096
+    before = sorted(os.listdir())
+    assert main([*words, *limit]) == 1
+    assert capsys.readouterr() == ("", f"ocidiff: {words[0]}: the change takes more than 4095 bytes, uncompressed\n")
+    assert sorted(os.listdir()) == before
+    assert main(["inspect", "app"]) == 1
+    assert main([*words, "--fail-above", "4096"]) == 0
+
+
+def test_a_layer_far_above_its_size_is_refused_before_it_is_written(capsys: Output) -> None:
+    with open("upper/sparse", "wb") as file:
+        file.truncate(1 << 40)
+    assert main(["diff", "lower", "upper", "-o", "layer", "--fail-above", "1MiB"]) == 1
+    assert capsys.readouterr().err == "ocidiff: diff: the change takes more than 1048576 bytes, uncompressed\n"
+    assert not Path("layer").exists()
+
+
 @pytest.mark.parametrize(("upper", "status"), [("upper", 1), ("lower", 0)])
 def test_changes_exit_code_tells_whether_the_trees_differ(upper: str, status: int) -> None:
     assert main(["changes", "lower", upper, "--exit-code"]) == status
@@ -227,6 +300,9 @@ def test_before_the_first_commit_the_default_store_is_empty_and_not_made(
         ["diff", "lower", "upper", "-o", "layer", "--source-date-epoch", "-1"],
         ["diff", "lower", "upper", "-o", "layer", "--threads", "-1"],
         ["diff", "lower", "upper", "-o", "-", "--json"],
+        ["diff", "lower", "upper", "-o", "layer", "--fail-above", "1.5MB"],
+        ["changes", "lower", "upper", "--fail-above", "1 parsec"],
+        ["changes", "lower", "upper", "--fail-above", "-1"],
         ["apply", "layer", "upper", "--diff-id", "sha256:1"],
         ["commit", "./lower", "app", "--platform", "vax"],
     ],

@@ -6,6 +6,7 @@ compared with `/` as the lowest byte.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,11 +30,13 @@ class Event:
         kind: What happened; None for an unchanged name of an inode with several, which only serves hard links.
         path: Relative to the roots.
         node: The name in upper; None for a deletion.
+        old: The name in lower; None for an addition.
     """
 
     kind: ChangeKind | None
     path: bytes
     node: Node | None
+    old: Node | None
 
 
 def events(lower: AnyTree | None, upper: AnyTree, pace: Pace, options: LayerOptions) -> Iterator[Event]:
@@ -50,15 +53,15 @@ def events(lower: AnyTree | None, upper: AnyTree, pace: Pace, options: LayerOpti
         old, new = pair
         if new is None:
             if old is not None:
-                yield Event(ChangeKind.DELETE, old.path, None)
+                yield Event(ChangeKind.DELETE, old.path, None, old)
             continue
         upper.check_ids(new)
         if old is None or lower is None:
-            yield Event(ChangeKind.ADD, new.path, new)
+            yield Event(ChangeKind.ADD, new.path, new, None)
         elif not same(lower, old, upper, new, options):
-            yield Event(ChangeKind.MODIFY, new.path, new)
+            yield Event(ChangeKind.MODIFY, new.path, new, old)
         elif not new.is_dir and new.stat.st_nlink > 1:
-            yield Event(None, new.path, new)
+            yield Event(None, new.path, new, old)
         if new.is_dir:
             stack.append(_pairs(lower if old is not None and old.is_dir else None, old, upper, new, pace))
 
@@ -88,16 +91,30 @@ def same(lower: AnyTree, old: Node, upper: AnyTree, new: Node, options: LayerOpt
         return False
     if new.is_dir:
         return True
+    if a.st_size != b.st_size or not same_mtime(a, b, options):
+        return False
+    # Whole seconds, as after unpacking a layer, prove nothing: the content decides.
+    return not _fraction_lost(a, b, options) or same_content(lower, old, upper, new)
+
+
+def same_mtime(a: os.stat_result, b: os.stat_result, options: LayerOptions) -> bool:
+    """Whether the times of two entries that are no directories are equal, as far as they can be."""
     seconds = b.st_mtime_ns // _NANOSECONDS
     if options.lower_from_layers and options.source_date_epoch is not None:
         seconds = min(seconds, options.source_date_epoch)
-    if a.st_size != b.st_size or a.st_mtime_ns // _NANOSECONDS != seconds:
+    if a.st_mtime_ns // _NANOSECONDS != seconds:
         return False
-    if a.st_mtime_ns % _NANOSECONDS or (b.st_mtime_ns % _NANOSECONDS and not options.lower_from_layers):
-        return a.st_mtime_ns == b.st_mtime_ns
-    # Whole seconds, as after unpacking a layer, prove nothing: the content decides.
-    if stat.S_ISLNK(b.st_mode):
+    return _fraction_lost(a, b, options) or a.st_mtime_ns % _NANOSECONDS == b.st_mtime_ns % _NANOSECONDS
+
+
+def _fraction_lost(a: os.stat_result, b: os.stat_result, options: LayerOptions) -> bool:
+    return not a.st_mtime_ns % _NANOSECONDS and (options.lower_from_layers or not b.st_mtime_ns % _NANOSECONDS)
+
+
+def same_content(lower: AnyTree, old: Node, upper: AnyTree, new: Node) -> bool:
+    """Whether two entries of one type and size have the same target or bytes."""
+    if stat.S_ISLNK(new.stat.st_mode):
         return lower.target(old) == upper.target(new)
-    if not stat.S_ISREG(b.st_mode):
+    if not stat.S_ISREG(new.stat.st_mode):
         return True
     return all(x == y for x, y in zip(lower.blocks(old), upper.blocks(new), strict=True))

@@ -22,6 +22,7 @@ from ocidiff.layer.layer import (
 )
 from ocidiff.layer.pure.apply import Applier
 from ocidiff.layer.pure.change import AnyTree, events
+from ocidiff.layer.pure.explain import Carried, reasons, sizes
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.record import Recorder
@@ -62,14 +63,19 @@ class PureEngine:
             skipped,
         )
 
-    def changes(self, lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions) -> Iterator[Change]:
+    def changes(
+        self, lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions, *, explain: bool = False
+    ) -> Iterator[Change]:
         """See `Engine.changes`."""
-        pace = Pace(Monitor())
+        pace, carried = Pace(Monitor()), Carried(options.profile)
         with ExitStack() as stack:
             below, above = _open(lower, upper, options, pace, stack)
             for event in events(below, above, pace, options):
                 if event.kind is not None:
-                    yield Change(event.kind, "/" + os.fsdecode(event.path))
+                    reason = tuple(reasons(event, below, above, options)) if explain else ()
+                    upper_bytes, lower_bytes = sizes(event, below, pace) if explain else (None, None)
+                    path, layer_bytes = "/" + os.fsdecode(event.path), carried.bytes(event.node)
+                    yield Change(event.kind, path, reason, upper_bytes, lower_bytes, layer_bytes)
 
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""

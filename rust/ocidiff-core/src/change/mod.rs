@@ -3,6 +3,7 @@
 //! Law: the sequence of changes depends on the two trees and the rules alone, never on the number of threads. Names in one
 //! directory come in the order of their raw bytes, a directory before its children (continuity fs/diff.go, fs/path.go).
 
+mod explain;
 mod pair;
 mod pool;
 mod same;
@@ -14,12 +15,13 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use explain::{Carried, Explanation, Reason};
 pub use stream::Changes;
 
 use crate::control::Control;
 use crate::error::Result;
 use crate::idmap::IdMaps;
-use crate::metadata::Metadata;
+use crate::metadata::{InodeKey, Metadata};
 use crate::tree::overlay::{Overlay, OverlayPaths};
 use crate::tree::{Directory, Xattr, XattrPolicy};
 
@@ -84,6 +86,8 @@ pub struct Rules {
     pub lower_from_layers: bool,
     /// Later modification times are stored as this (seconds since 1970).
     pub source_date_epoch: Option<i64>,
+    /// Whether changes come with an [`Explanation`]. It costs a look at all that a verdict can do without.
+    pub explain: bool,
 }
 
 impl Rules {
@@ -94,6 +98,7 @@ impl Rules {
         refuse_whiteout_names: false,
         lower_from_layers: false,
         source_date_epoch: None,
+        explain: false,
     };
     /// The same bytes for ordinary trees, and nothing lost or forged for the others.
     pub const OCI: Self = Self {
@@ -102,11 +107,18 @@ impl Rules {
         refuse_whiteout_names: true,
         lower_from_layers: false,
         source_date_epoch: None,
+        explain: false,
     };
 
     /// The modification time that a layer gives an entry of upper, in seconds since 1970.
     pub fn stored_mtime(&self, upper: &Metadata) -> i64 {
         self.source_date_epoch.map_or(upper.mtime, |bound| upper.mtime.min(bound))
+    }
+
+    /// What makes two names of upper one file.
+    pub fn link_key(&self, upper: &Metadata) -> InodeKey {
+        let (device, inode) = upper.key;
+        (if self.device_in_links { device } else { 0 }, inode)
     }
 }
 
@@ -165,6 +177,8 @@ pub struct Change {
     pub parent: Rc<Ancestor>,
     /// What it happened to.
     pub subject: Subject,
+    /// Why it is a change, where the rules ask for it.
+    pub explanation: Option<Box<Explanation>>,
 }
 
 /// `name` in the directory at `path`, both relative to the root.

@@ -116,6 +116,22 @@ impl OpenPair {
     }
 }
 
+impl OpenPair {
+    /// What lower has under the name at `index` of the order.
+    pub fn lower(&self, index: usize, xattrs: &mut XattrReader) -> Result<Option<Spot<'_>>> {
+        match self {
+            Self::Plain { lower, pairs, .. } => {
+                let found = lower.as_ref().zip(pairs[index].0);
+                found.map(|((directory, names), index)| Spot::plain(directory, names.get(index as usize))).transpose()
+            }
+            Self::Overlay { overlay, lower, names, .. } => {
+                let found = lower.as_ref().map(|lower| overlay.lookup(lower, names.get(index), xattrs)).transpose()?;
+                Ok(found.flatten().map(|found| Spot { metadata: found.metadata, at: At::Overlay(overlay, Box::new(found)) }))
+            }
+        }
+    }
+}
+
 impl<'a> Spot<'a> {
     fn plain(directory: &'a Arc<Directory>, name: &'a CStr) -> Result<Self> {
         Ok(Self { metadata: directory.metadata(name)?, at: At::Plain(directory, name) })
@@ -156,6 +172,20 @@ impl OpenPair {
 }
 
 impl Pair {
+    /// The directory at `spot` of either tree, with nothing beside it; `None` where it is no directory.
+    pub fn alone(spot: &Spot<'_>) -> Option<Self> {
+        if !spot.metadata.is_directory() {
+            return None;
+        }
+        Some(match &spot.at {
+            At::Plain(directory, name) => Self::Plain { name: (*name).to_owned(), upper: (*directory).clone(), lower: None },
+            At::Overlay(overlay, found) => {
+                let upper = found.place.clone().unwrap_or_default();
+                Self::Overlay { overlay: (*overlay).clone(), upper, lower: None }
+            }
+        })
+    }
+
     /// The directory `upper`, and `lower` where that is one too.
     pub fn of(upper: Spot<'_>, lower: Option<Spot<'_>>) -> Self {
         let lower = lower.filter(|lower| lower.metadata.is_directory());

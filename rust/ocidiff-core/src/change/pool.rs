@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::pair::{Met, OpenPair, Pair, Spot};
 use super::same::Comparer;
-use super::{ChangeKind, Entry, Rules};
+use super::{ChangeKind, Entry, Explanation, Rules};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::FileType;
@@ -31,6 +31,7 @@ type Position = Vec<u32>;
 pub struct Item {
     pub name: CString,
     pub outcome: Outcome,
+    pub explanation: Option<Box<Explanation>>,
 }
 
 /// What became of a name.
@@ -215,12 +216,14 @@ impl Worker<'_> {
             let (name, upper, lower) = match opened.meet(index, &mut self.xattrs)? {
                 Met::Nothing => continue,
                 Met::Gone(name) => {
-                    items.push(Item { name: name.to_owned(), outcome: Outcome::Gone });
+                    let explanation = self.explain_gone(opened, index)?;
+                    items.push(Item { name: name.to_owned(), outcome: Outcome::Gone, explanation });
                     continue;
                 }
                 Met::There { name, upper, lower } => (name, upper, lower),
             };
             let Some((kind, entry)) = self.look(&upper, lower.as_ref())? else { continue };
+            let explanation = self.explain(kind, &upper, lower.as_ref())?;
             let outcome = if entry.metadata.is_directory() {
                 children.push((place(position, items.len()), Work::Open(Pair::of(upper, lower))));
                 // The task's number is known once all children are handed over together.
@@ -229,7 +232,7 @@ impl Worker<'_> {
                 has_content |= entry.metadata.file_type == FileType::File && entry.metadata.size > 0;
                 Outcome::Leaf(kind.unwrap_or(ChangeKind::Unmodified), entry, upper.content().cloned().map(Box::new))
             };
-            items.push(Item { name: name.to_owned(), outcome });
+            items.push(Item { name: name.to_owned(), outcome, explanation });
         }
         self.pool.control.add_entries((end - start) as u64);
         let ids = self.pool.add_tasks(children.into_iter());
@@ -262,6 +265,32 @@ impl Worker<'_> {
         let is_link = metadata.file_type == FileType::Symlink;
         let target = is_link.then(|| side.directory.link_target(side.name)).transpose()?;
         Ok(Some((kind, Entry { metadata, xattrs, target })))
+    }
+}
+
+impl Worker<'_> {
+    fn explain(
+        &mut self,
+        kind: Option<ChangeKind>,
+        upper: &Spot<'_>,
+        lower: Option<&Spot<'_>>,
+    ) -> Result<Option<Box<Explanation>>> {
+        if !self.pool.rules.explain || kind.is_none() {
+            return Ok(None);
+        }
+        let explanation = match lower {
+            None => Explanation::of_new(&upper.metadata),
+            Some(lower) => Explanation::of_both(&mut self.comparer, lower, upper, &mut self.xattrs, &self.pool.control)?,
+        };
+        Ok(Some(Box::new(explanation)))
+    }
+
+    fn explain_gone(&mut self, opened: &OpenPair, index: usize) -> Result<Option<Box<Explanation>>> {
+        if !self.pool.rules.explain {
+            return Ok(None);
+        }
+        let Some(lower) = opened.lower(index, &mut self.xattrs)? else { return Ok(None) };
+        Ok(Some(Box::new(Explanation::of_gone(&lower, &mut self.xattrs, &self.pool.control)?)))
     }
 }
 

@@ -54,21 +54,29 @@ impl Comparer {
             return Ok((true, None));
         }
         let facts = |m: &Metadata| (m.file_type, m.mode, m.uid, m.gid, m.device);
-        let from_layers = self.rules.lower_from_layers;
-        let mtime = if from_layers { self.rules.stored_mtime(b) } else { b.mtime };
-        let kept = facts(a) == facts(b) && (a.is_directory() || (a.size, a.mtime) == (b.size, mtime));
-        let fraction_lost = a.mtime_ns == 0 && (b.mtime_ns == 0 || from_layers);
-        if !kept || !a.is_directory() && a.mtime_ns != b.mtime_ns && !fraction_lost {
+        if facts(a) != facts(b) || !a.is_directory() && a.size != b.size || !self.same_mtime(a, b) {
             return Ok((false, None));
         }
         let found = xattrs.read(upper.directory, upper.name)?;
         let same = xattrs.read(lower.directory, lower.name)? == found
-            && (!fraction_lost || self.same_content(lower, upper, control)?);
+            && (!self.fraction_lost(a, b) || self.same_content(lower, upper, control)?);
         Ok((same, Some(found)))
     }
 
+    /// Whether the times of two entries of one kind are equal, as far as they can be.
+    pub(super) fn same_mtime(&self, lower: &Metadata, upper: &Metadata) -> bool {
+        let mtime = if self.rules.lower_from_layers { self.rules.stored_mtime(upper) } else { upper.mtime };
+        let same_fraction = lower.mtime_ns == upper.mtime_ns || self.fraction_lost(lower, upper);
+        lower.is_directory() || lower.mtime == mtime && same_fraction
+    }
+
+    /// Whether the fractions of the times say nothing.
+    fn fraction_lost(&self, lower: &Metadata, upper: &Metadata) -> bool {
+        lower.mtime_ns == 0 && (upper.mtime_ns == 0 || self.rules.lower_from_layers)
+    }
+
     /// Whether the contents are the same, for entries whose times cannot tell.
-    fn same_content(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
+    pub(super) fn same_content(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
         match upper.metadata.file_type {
             FileType::Symlink => Ok(lower.directory.link_target(lower.name)? == upper.directory.link_target(upper.name)?),
             FileType::File if upper.metadata.size > 0 => self.same_bytes(lower, upper, control),

@@ -86,18 +86,22 @@ impl Changes {
                 continue;
             };
             let (parent, path) = (frame.node.clone(), join(&frame.node.path, &item.name));
+            let explanation = item.explanation;
             match item.outcome {
-                Outcome::Gone => return Ok(Some(Change { kind: ChangeKind::Delete, path, parent, subject: Subject::Gone })),
+                Outcome::Gone => {
+                    let (kind, subject) = (ChangeKind::Delete, Subject::Gone);
+                    return Ok(Some(Change { kind, path, parent, subject, explanation }));
+                }
                 Outcome::Leaf(kind, entry, None) => {
                     let directory = frame.directory.clone();
                     let subject = Subject::Leaf { entry, directory, name: item.name, content: None };
-                    return Ok(Some(Change { kind, path, parent, subject }));
+                    return Ok(Some(Change { kind, path, parent, subject, explanation }));
                 }
                 Outcome::Leaf(kind, entry, Some(content)) => {
                     let Content { directory, path: name, metadata } = *content;
                     let subject =
                         Subject::Leaf { entry, directory: Some(directory), name, content: Some(Box::new(metadata)) };
-                    return Ok(Some(Change { kind, path, parent, subject }));
+                    return Ok(Some(Change { kind, path, parent, subject, explanation }));
                 }
                 Outcome::Directory(kind, entry, id) => {
                     let node = Rc::new(Ancestor {
@@ -113,7 +117,8 @@ impl Changes {
                         more: VecDeque::from([id]),
                     });
                     if let Some(kind) = kind {
-                        return Ok(Some(Change { kind, path, parent, subject: Subject::Directory(node) }));
+                        let subject = Subject::Directory(node);
+                        return Ok(Some(Change { kind, path, parent, subject, explanation }));
                     }
                 }
             }

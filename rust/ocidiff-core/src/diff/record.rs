@@ -135,8 +135,7 @@ impl Recorder {
 
     /// An entry whose inode has several names: the first changed one carries the data, all others become links to it.
     fn linked(&mut self, change: &Change, entry: &Entry) -> Result<()> {
-        let (device, inode) = entry.metadata.key;
-        let key = (if self.rules.device_in_links { device } else { 0 }, inode);
+        let key = self.rules.link_key(&entry.metadata);
         let mut group = self.groups.remove(&key).unwrap_or_default();
         group.seen += 1;
         if let Some(source) = &group.source {

@@ -43,7 +43,8 @@ def test_errors(name: str, error: str, template: Path, tmp_path: Path) -> None:
     steps = [step for step in Scenario(template, tmp_path / "counted").steps(call) if step[0] in ERRORS[error]]
     # The first ones may be optional: what is only tried.
     assert steps
-    for step, number in evenly(steps[len(steps) // 3 :] if STEPS == 1 else steps, STEPS):
+    chosen = evenly(steps[len(steps) // 3 :] if STEPS == 1 else steps, STEPS)
+    for step, number in chosen:
         scenario = Scenario(template, tmp_path / "failed")
         done = scenario.run(call, strace=("-e", f"trace={step}", "-e", f"inject={step}:error={error}:when={number}"))
         try:
@@ -53,3 +54,4 @@ def test_errors(name: str, error: str, template: Path, tmp_path: Path) -> None:
         except BaseException as failure:
             failure.add_note(f"{error} from {step} number {number}")
             raise
+    print(f"{name}: {error} at {len(chosen)} of {len(steps)} system calls")

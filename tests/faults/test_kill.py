@@ -30,7 +30,8 @@ def test_kill(name: str, template: Path, tmp_path: Path) -> None:
     call = CALLS[name]
     steps = Scenario(template, tmp_path / "counted").steps(call)
     assert len(steps) > 10
-    for step, number in evenly(steps, MOMENTS):
+    chosen = evenly(steps, MOMENTS)
+    for step, number in chosen:
         scenario = Scenario(template, tmp_path / "killed")
         done = scenario.run(call, strace=("-e", f"trace={step}", "-e", f"inject={step}:signal=KILL:when={number}"))
         assert done.returncode in {0, 137, -9}, (step, number, done.stderr)
@@ -39,3 +40,4 @@ def test_kill(name: str, template: Path, tmp_path: Path) -> None:
         except BaseException as error:
             error.add_note(f"killed at {step} number {number}")
             raise
+    print(f"{name}: killed at {len(chosen)} of {len(steps)} system calls")

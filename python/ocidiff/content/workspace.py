@@ -88,7 +88,7 @@ def clear(directory: int) -> None:
 
     A directory that is not empty is first moved up into `directory`, so that neither depth nor path length matters.
     """
-    while names := os.listdir(directory):
+    while names := names_in(directory):
         for name in names:
             if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
                 os.unlink(name, dir_fd=directory)
@@ -97,6 +97,12 @@ def clear(directory: int) -> None:
                 os.rmdir(name, dir_fd=directory)
             except OSError:
                 _flatten(directory, name)
+
+
+def names_in(directory: int) -> list[str]:
+    """The names in a directory, also those that came since it was opened, which some file systems (btrfs) hide else."""
+    os.lseek(directory, 0, os.SEEK_SET)
+    return os.listdir(directory)
 
 
 def remove(parent: int, name: str, directory: int) -> None:

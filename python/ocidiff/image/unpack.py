@@ -123,7 +123,7 @@ def _target(directory: str) -> Iterator[str]:
         mark = _begin(directory, descriptor)
         try:
             yield os.path.join(directory, INCOMPLETE)
-            names = os.listdir(mark)
+            names = workspace.names_in(mark)
             if INCOMPLETE in names:
                 raise UnsupportedError(f"{directory}: the image has a {INCOMPLETE}, which says that a tree is not whole")
             for name in names:
@@ -144,7 +144,7 @@ def _target(directory: str) -> Iterator[str]:
 
 def _begin(directory: str, descriptor: int) -> int:
     """The locked and empty mark of an empty directory, or of one whose unpacking was killed."""
-    names = os.listdir(descriptor)
+    names = workspace.names_in(descriptor)
     if names and INCOMPLETE not in names:
         raise _not_empty(directory)
     try:
@@ -154,7 +154,7 @@ def _begin(directory: str, descriptor: int) -> int:
         is_new = False
     mark = _lock(directory, descriptor)
     try:
-        if is_new and os.listdir(descriptor) != [INCOMPLETE]:
+        if is_new and workspace.names_in(descriptor) != [INCOMPLETE]:
             # Another process was done since we looked.
             os.rmdir(INCOMPLETE, dir_fd=descriptor)
             raise _not_empty(directory)
@@ -186,7 +186,7 @@ def _lock(directory: str, descriptor: int) -> int:
 
 def _clear(mark: int, descriptor: int) -> None:
     """Remove all but the mark, from below it, so that whoever is killed while doing so leaves the mark as well."""
-    for name in os.listdir(descriptor):
+    for name in workspace.names_in(descriptor):
         if name != INCOMPLETE:
             _move(name, descriptor, mark)
     workspace.clear(mark)

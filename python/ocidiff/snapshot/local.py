@@ -269,7 +269,7 @@ def sweep(layout: Layout) -> None:
         # Nobody makes a directory visible meanwhile.
         with layout.database().transaction() as connection:
             known = {row.id for row in rows.walk(connection)}
-            orphans = [name for name in os.listdir(trees) if not (name.isdigit() and int(name) in known)]
+            orphans = [name for name in workspace.names_in(trees) if not (name.isdigit() and int(name) in known)]
             aside = [workspace.adopt(waiting, trees, name) for name in orphans]
         for name in filter(None, aside):
             workspace.discard(waiting, name)

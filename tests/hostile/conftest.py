@@ -20,14 +20,10 @@ def facts(home: Path, target: Path) -> dict[str, object]:
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Iterator[Path]:
-    """A target as `cases.Case` describes it; fails when anything beside it changes."""
+def empty_target(tmp_path: Path) -> Iterator[Path]:
+    """An empty target; fails when anything beside it changes."""
     root = tmp_path / "root"
-    (root / "d" / "x").mkdir(parents=True)
-    for name in ("a", "d/old", "d/x/old"):
-        (root / name).write_text("lower")
-    (root / "up").symlink_to("..")
-    (root / "l").symlink_to("/d")
+    root.mkdir()
     (tmp_path / "outside" / "etc").mkdir(parents=True)
     (tmp_path / "outside" / "secret").write_text("secret")
     before = facts(tmp_path, root)
@@ -35,3 +31,14 @@ def target(tmp_path: Path) -> Iterator[Path]:
     assert root.is_dir()
     assert not root.is_symlink()
     assert facts(tmp_path, root) == before, "something beside the target changed"
+
+
+@pytest.fixture
+def target(empty_target: Path) -> Path:
+    """A target as `cases.Case` describes it; fails when anything beside it changes."""
+    (empty_target / "d" / "x").mkdir(parents=True)
+    for name in ("a", "d/old", "d/x/old"):
+        (empty_target / name).write_text("lower")
+    (empty_target / "up").symlink_to("..")
+    (empty_target / "l").symlink_to("/d")
+    return empty_target

@@ -88,7 +88,8 @@ def _extract(
     mounts = snapshots.prepare(key, parent)
     try:
         with directory_of(unsynced(mounts)) as tree, layout.open_blob(descriptor) as blob:
-            summary = engine.apply_layer(blob.fileno(), os.fsencode(tree), ApplyOptions(), used.continued(monitor))
+            options = used.remaining(ApplyOptions())
+            summary = engine.apply_layer(blob.fileno(), os.fsencode(tree), options, used.continued(monitor))
         verify(summary, descriptor.digest, diff_id)
         layout.update_labels(descriptor.digest, {LABEL_UNCOMPRESSED: diff_id})
         try:

@@ -1,0 +1,86 @@
+"""Every hostile layer as the upper one of an image: its tree comes whole and verified, or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from pathlib import Path
+
+import cases
+import pytest
+from cases import Case
+
+import probes
+from archives import directory, file, symlink, tar
+from layouts import Handmade
+from ocidiff.image.store import Store
+from ocidiff.layer.layer import Limits
+from ocidiff.oci import media_type
+
+# What `cases.Case` finds in its target.
+_LOWER = tar(
+    *(directory(b"d"), directory(b"d/x"), file(b"a", b"lower"), file(b"d/old", b"lower"), file(b"d/x/old", b"lower")),
+    *(symlink(b"up", b".."), symlink(b"l", b"/d")),
+)
+
+
+@pytest.fixture(params=cases.ALL, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    found = request.param
+    assert isinstance(found, Case)
+    return found
+
+
+@pytest.fixture
+def handmade(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Handmade:
+    """A layout with the image `app`, made elsewhere than the target."""
+    made = Handmade(tmp_path_factory.mktemp("image") / "layout")
+    blobs = [_LOWER, case.layer()]
+    diff_ids = ["sha256:" + hashlib.sha256(_plain(blob)).hexdigest() for blob in blobs]
+    layers = [made.blob(blob, media_type.LAYER_GZIP) for blob in blobs]
+    made.name("app", made.manifest(made.config(diff_ids), layers))
+    return made
+
+
+def _plain(blob: bytes) -> bytes:
+    """The tar in a blob; anything where there is none."""
+    try:
+        return gzip.decompress(blob) if blob.startswith(b"\x1f\x8b") else blob
+    except (EOFError, OSError):
+        return b""
+
+
+def test_an_image_is_unpacked_whole_or_not_at_all(case: Case, handmade: Handmade, empty_target: Path) -> None:
+    with Store.open(handmade.path) as store:
+        if case.error is None:
+            store.unpack("app", empty_target, limits=Limits(max_bytes=10_000_000))
+            assert case.check(empty_target)
+            return
+        with pytest.raises(case.error):
+            store.unpack("app", empty_target, limits=Limits(max_bytes=10_000_000))
+    assert os.listdir(empty_target) == []
+
+
+@pytest.mark.parametrize("driver", ["overlay", "directory"])
+def test_a_container_is_made_whole_or_not_at_all(case: Case, handmade: Handmade, empty_target: Path, driver: str) -> None:
+    if driver == "overlay" and not probes.can_mount_overlay():
+        probes.missing("needs overlay mounts")
+    error = case.error
+    if driver == "directory" and case.name == "path-of-5000-bytes":
+        error = OSError  # this driver copies trees by path
+    with Store.open(handmade.path) as store:
+        if error is None or case.name.startswith("bomb"):
+            # What is a bomb to the test above is less than the default limits.
+            container = store.create("app", driver=driver)
+            try:
+                assert case.check(Path(store.containers.mount(container.name)))
+            finally:
+                store.containers.remove(container.name, force=True)
+            return
+        with pytest.raises(error):
+            store.create("app", driver=driver)
+        assert store.containers.list() == []
+        assert len(os.listdir(handmade.path / "snapshots")) <= 2  # of layers that are sound
+        # A blob may be broken itself; nothing else is.
+        assert {fault.kind for fault in store.verify().faults} <= {"image"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Compression, Profile
 
 
+# As long as `make soak-trees` takes.
+@pytest.mark.timeout(3600)
 @given(pair=strategies.pairs(), compression=st.sampled_from(Compression))
 def test_applying_a_diff_to_lower_gives_upper(engine: Engine, pair: strategies.Pair, compression: Compression) -> None:
     if compression is Compression.ZSTD and engine.__class__.__name__ == "PureEngine" and not probes.has_zstd_module():

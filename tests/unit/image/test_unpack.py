@@ -157,12 +157,21 @@ def test_a_kill_leaves_a_mark_and_the_next_run_works(store: Store, rootfs: Path,
     store.commit(rootfs, "app")
     out, program = tmp_path / "out", "import sys; from ocidiff.cli.main import main; sys.exit(main())"
     words = [sys.executable, "-c", program, "--store", str(tmp_path / "store"), "unpack", "app", str(out)]
-    found: Counter[str] = Counter()
-    for number in range(KILLS):
+
+    def begin() -> subprocess.Popen[bytes]:
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         while not out.exists():
             time.sleep(0.001)
-        time.sleep(random.uniform(0, 0.1))
+        return process
+
+    process, began = begin(), time.monotonic()
+    assert process.wait() == 0
+    seconds = time.monotonic() - began
+    shutil.rmtree(out)
+    found: Counter[str] = Counter()
+    for number in range(KILLS):
+        process = begin()
+        time.sleep(random.uniform(0, seconds))
         process.kill()
         names = os.listdir(out) if process.wait() else None
         if names is None:
@@ -177,7 +186,7 @@ def test_a_kill_leaves_a_mark_and_the_next_run_works(store: Store, rootfs: Path,
             found["whole"] += 1
         trees.assert_same_tree(out, rootfs, directory_times=True)
         shutil.rmtree(out)
-    print(f"unpack killed at {KILLS} random moments: {dict(found)}")
+    print(f"unpack killed at {KILLS} random moments of {seconds:.2f} s: {dict(found)}")
     assert found["marked"]
 
 

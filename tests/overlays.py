@@ -24,9 +24,11 @@ import verbs
 from ocidiff.layer.engine import Engine, select_engine
 from ocidiff.layer.layer import OverlayLayers, Profile
 from ocidiff.layer.overlay import layers_behind
+from ocidiff.layer.scope import Scope
 
 NAMES = ("a", "b", "c", "d", "e", "a-", "a.d", "\udcff", "x" * 101)
 SECONDS = (1_600_000_000, 1_600_000_000, 1_700_000_000)
+SCOPE = Scope.of(["a", "/b/*", "!/b/c", "c/", "**/d/e", "!e/a", "@runtime"])
 CONTENTS = (b"", b"one", b"two", b"x" * 70_000, b"x" * 69_999 + b"y")
 
 
@@ -252,6 +254,8 @@ def check(seed: int, options: tuple[str, ...], engines: list[Engine]) -> None:
             assert told == verbs.explained(engine, None, layers, profile=profile), where
             assert sum(change.layer_bytes for change in told) == trees.file_bytes(tar), where
             assert (walked, tar) == (read, same_tar), where
+        for engine in engines:
+            assert verbs.diff(engine, below, root, scope=SCOPE) == verbs.diff(engine, None, layers, scope=SCOPE), seed
 
 
 OPTIONS = ((), ("redirect_dir=on",), ("metacopy=on", "redirect_dir=on"), ("userxattr",), ("xino=on",))

@@ -14,6 +14,8 @@ _Poll: TypeAlias = Callable[[int, int, int], bool]
 _Overlay: TypeAlias = tuple[list[bytes], list[bytes], bool | None, bool]
 # Ranges of user ids and of group ids: first in the container, first on the host, how many.
 _Ids: TypeAlias = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
+# Regular expressions with whether they exclude; whether sockets are left out; whether mounts are crossed.
+_Scope: TypeAlias = tuple[list[tuple[str, bool]], bool, bool]
 # Reasons, bytes in upper, bytes in lower.
 _Explained: TypeAlias = tuple[list[str], int | None, int | None]
 
@@ -26,6 +28,7 @@ def write_layer(
     *,
     overlay: _Overlay | None,
     ids: _Ids,
+    scope: _Scope,
     compression: str,
     level: int | None,
     threads: int,
@@ -64,6 +67,7 @@ class ChangeStream:
         *,
         overlay: _Overlay | None,
         ids: _Ids,
+        scope: _Scope,
         threads: int,
         profile: str,
         explain: bool,

@@ -44,6 +44,8 @@ def command(
     uid_map: tuple[str, ...],
     gid_map: tuple[str, ...],
     userns: int | None,
+    exclude: tuple[str, ...],
+    cross_mounts: bool,
     threads: int,
     engine: str | None,
 ) -> None:
@@ -65,6 +67,8 @@ def command(
         uid_map=uid_map,
         gid_map=gid_map,
         userns=userns,
+        exclude=exclude,
+        cross_mounts=cross_mounts,
         explain=explain,
         engine=engine,
     ):

@@ -98,6 +98,8 @@ class LayerArguments(TypedDict):
     uid_map: tuple[str, ...]
     gid_map: tuple[str, ...]
     userns: int | None
+    exclude: tuple[str, ...]
+    cross_mounts: bool
     fail_above: int | None
     engine: str | None
 
@@ -130,6 +132,13 @@ _COMPARISON: Final = (
         metavar="PID",
         help="Take both maps from the user namespace of this process.",
     ),
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Paths that do not count, as in a gitignore file; @runtime for what engines put into a running container.",
+    ),
+    click.option("--cross-mounts", is_flag=True, help="Let what is mounted in the trees count."),
     click.option("--threads", type=int, default=0, metavar="N", help="Threads; 0 for as many as there are cores."),
 )
 _BLOB: Final = (

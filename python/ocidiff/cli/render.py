@@ -106,8 +106,9 @@ def layer_document(layer: Layer) -> Mapping[str, object]:
 
 def layer_line(layer: Layer) -> str:
     """What a layer is, in a line for people."""
+    excluded = f", {layer.skipped['excluded']} excluded" if "excluded" in layer.skipped else ""
     return (
-        f"{layer.added} added, {layer.modified} modified, {layer.deleted} deleted; "
+        f"{layer.added} added, {layer.modified} modified, {layer.deleted} deleted{excluded}; "
         f"{size(layer.uncompressed_size)} tar, {size(layer.descriptor.size)} blob; {layer.seconds:.2f} s"
     )
 

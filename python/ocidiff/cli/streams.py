@@ -25,7 +25,8 @@ def complain(text: str) -> None:
 def warn_of_skipped(what: str, skipped: Mapping[str, int]) -> None:
     """Say on stderr what the result does not hold."""
     for reason_, count in skipped.items():
-        complain(f"warning: {what}: {count} {reason_} left out")
+        if reason_ != "excluded":  # which somebody asked for
+            complain(f"warning: {what}: {count} {reason_} left out")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from ocidiff.image.image import Image
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Compression, LayerOptions, Monitor, OverlayLayers, Profile
+from ocidiff.layer.scope import Scope
 from ocidiff.oci.digest import DiffID, chain_id
 from ocidiff.snapshot.clone import can_share_blocks
 from ocidiff.snapshot.local import LocalSnapshotter
@@ -120,6 +121,7 @@ def _diff_id(snapshots: LocalSnapshotter, key: str, engine: Engine, options: Lay
             None,
             OverlayLayers(own, tuple(lower), userxattr=in_user_namespace(), redirects=False),
             sink.fileno(),
-            options=replace(options, compression=Compression.NONE, level=None),
+            # All of it, so that a snapshot with what the layer leaves out is not taken for the layer.
+            options=replace(options, compression=Compression.NONE, level=None, scope=Scope(cross_mounts=True)),
             monitor=monitor,
         ).diff_id

@@ -15,7 +15,7 @@ from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_UNCOMPRESSED, Cont
 from ocidiff.image import mutate
 from ocidiff.image.image import Image
 from ocidiff.image.unpack import apply_layers, check_layers
-from ocidiff.layer.differ import write_layer
+from ocidiff.layer.differ import with_ignore_file, write_layer
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import ApplyOptions, Layer, LayerOptions, Monitor, OverlayLayers, OverlayMode
 from ocidiff.oci import media_type
@@ -117,6 +117,7 @@ def _store_layer(
     overlay: OverlayMode,
 ) -> Layer | None:
     """The layer, stored while it is written; None when nothing changed, and then nothing is stored."""
+    options = with_ignore_file(options, upper)
     with content.ingest() as ingest:
         sink = ingest.fileno()
         layer = write_layer(engine, lower, upper, sink, options=options, monitor=monitor, overlay=overlay)

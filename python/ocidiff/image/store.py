@@ -39,6 +39,7 @@ from ocidiff.layer.layer import (
     Profile,
     ProgressCallback,
 )
+from ocidiff.layer.scope import Scope
 from ocidiff.lease import DEFAULT_LEASE_SECONDS, Leases
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
@@ -104,6 +105,8 @@ class Store:
         uid_map: Sequence[str] = (),
         gid_map: Sequence[str] = (),
         userns: int | None = None,
+        exclude: Sequence[str] = (),
+        cross_mounts: bool = False,
         fail_above: int | None = None,
         platform: str | None = None,
         lease_seconds: float = DEFAULT_LEASE_SECONDS,
@@ -131,6 +134,8 @@ class Store:
             uid_map: Of a directory; a base that is unpacked keeps its ids.
             gid_map: The same of groups.
             userns: Process with both.
+            exclude: Patterns of paths that do not count.
+            cross_mounts: Let what is mounted in the tree count.
             fail_above: Largest uncompressed size of the layer in bytes.
             source_date_epoch: Bound of modification times, and time of the commit.
             platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
@@ -157,7 +162,8 @@ class Store:
         if created is not None and not is_timestamp(created):
             raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
         ids, mode = IdMaps.of(uid_map, gid_map, userns), overlay_mode(overlay)
-        options = layer_options(compression, level, threads, profile, source_date_epoch, ids, fail_above)
+        scope = Scope.of(exclude, cross_mounts=cross_mounts)
+        options = layer_options(compression, level, threads, profile, source_date_epoch, ids, scope, fail_above)
         wanted = None if platform is None else Platform.of_text(platform)
         step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)

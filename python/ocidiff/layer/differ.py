@@ -29,6 +29,7 @@ from ocidiff.layer.layer import (
 )
 from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.overlay import layers_behind
+from ocidiff.layer.scope import Scope
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 
@@ -60,6 +61,8 @@ def diff(
     uid_map: Sequence[str] = (),
     gid_map: Sequence[str] = (),
     userns: int | None = None,
+    exclude: Sequence[str] = (),
+    cross_mounts: bool = False,
     fail_above: int | None = None,
     engine: str | None = None,
     progress: ProgressCallback | None = None,
@@ -85,6 +88,9 @@ def diff(
             whose ranges in /etc/subuid are ids of the container from 0 on. Without any, ids stay.
         gid_map: The same of groups, and of /etc/subgid.
         userns: Process with a user namespace whose maps are to be taken.
+        exclude: Patterns of paths that do not count, as in a gitignore file, or `@runtime` for what a container engine puts
+            into a running container. They come after those of a file `.ocidiffignore` in the root of `upper`.
+        cross_mounts: Let what is mounted in the trees count. Otherwise mount points do not.
         fail_above: Largest uncompressed size of the layer in bytes; the call fails as soon as that is passed. None for no
             limit.
         engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
@@ -101,9 +107,11 @@ def diff(
         Cancelled: `cancel` was used.
     """
     ids = IdMaps.of(uid_map, gid_map, userns)
-    options = layer_options(compression, level, threads, profile, source_date_epoch, ids, fail_above)
+    scope = Scope.of(exclude, cross_mounts=cross_mounts)
+    options = layer_options(compression, level, threads, profile, source_date_epoch, ids, scope, fail_above)
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper)
+    options = with_ignore_file(options, upper_tree)
     with open_output(output) as sink:
         return write_layer(
             selected, lower_tree, upper_tree, sink, options=options, monitor=Monitor(progress, cancel), overlay=mode
@@ -120,6 +128,8 @@ def changes(
     uid_map: Sequence[str] = (),
     gid_map: Sequence[str] = (),
     userns: int | None = None,
+    exclude: Sequence[str] = (),
+    cross_mounts: bool = False,
     explain: bool = True,
     engine: str | None = None,
 ) -> Iterator[Change]:
@@ -134,6 +144,8 @@ def changes(
         uid_map: What user ids are in the container.
         gid_map: The same of groups.
         userns: Process with both.
+        exclude: Patterns of paths that do not count.
+        cross_mounts: Let what is mounted in the trees count.
         explain: Give the reason and the sizes of each change. That compares contents which need not be compared else, those
             of files whose metadata changed.
         engine: `rust` or `pure`.
@@ -142,9 +154,11 @@ def changes(
         profile=_choice(Profile, "profile", profile),
         threads=threads,
         ids=IdMaps.of(uid_map, gid_map, userns),
+        scope=Scope.of(exclude, cross_mounts=cross_mounts),
     )
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper)
+    options = with_ignore_file(options, upper_tree)
     return _changes(selected, lower_tree, upper_tree, options, mode, explain=explain)
 
 
@@ -274,6 +288,7 @@ def layer_options(
     profile: str,
     source_date_epoch: int | None,
     ids: IdMaps,
+    scope: Scope,
     fail_above: int | None,
 ) -> LayerOptions:
     """The options that loose arguments and the environment give.
@@ -288,8 +303,19 @@ def layer_options(
         profile=_choice(Profile, "profile", profile),
         source_date_epoch=_environment_epoch() if source_date_epoch is None else source_date_epoch,
         ids=ids,
+        scope=scope,
         fail_above=fail_above,
     )
+
+
+def with_ignore_file(options: LayerOptions, upper: bytes | OverlayLayers) -> LayerOptions:
+    """The options with the patterns that the changed tree itself brings.
+
+    Raises:
+        UsageError: Its ignore file is not understood.
+    """
+    layers = (upper.upperdir, *upper.lowerdirs) if isinstance(upper, OverlayLayers) else upper
+    return replace(options, scope=options.scope.within(layers))
 
 
 def overlay_mode(overlay: str) -> OverlayMode:

@@ -11,6 +11,7 @@ from typing import Final
 
 from ocidiff.errors import Cancelled, LimitExceededError, UsageError
 from ocidiff.layer.idmap import IdMaps
+from ocidiff.layer.scope import Scope
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID, Digest
 
@@ -231,6 +232,7 @@ class LayerOptions:
             upper tree are bounded by `source_date_epoch` before they are compared, as those of the layers were.
         ids: What the ids of files are in the container. A lower tree from layers has these already.
         fail_above: Largest uncompressed size in bytes; None for no limit.
+        scope: Which paths count.
 
     Raises:
         UsageError: A value is outside its range.
@@ -244,6 +246,7 @@ class LayerOptions:
     lower_from_layers: bool = False
     ids: IdMaps = field(default_factory=IdMaps)
     fail_above: int | None = None
+    scope: Scope = field(default_factory=Scope)
 
     def __post_init__(self) -> None:
         levels = LEVELS[self.compression]
@@ -334,7 +337,8 @@ class LayerSummary:
         uncompressed_size: Its length in bytes.
         added, modified, deleted: Changes by kind (sockets included: they are changes, but no entries).
         entries: Tar entries written, parents and link entries included.
-        skipped: What was left out, by reason (`sockets`).
+        skipped: What was left out, by reason: `sockets`, `mounts`, and `excluded`, the paths outside of the scope that
+            seem to have changed.
     """
 
     digest: Digest

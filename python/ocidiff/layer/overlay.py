@@ -132,14 +132,28 @@ def _mounts() -> list[MountPoint]:
         return []
 
 
+def mount_id(handle: int) -> int | None:
+    """The number of the mount that an open file is in; None where the kernel does not tell."""
+    try:
+        with open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("mnt_id:")), None)
+    except OSError:
+        return None
+
+
+def has_mounts_below(handle: int) -> bool:
+    """Whether something may be mounted below an open directory."""
+    mounts, path = _mounts(), os.fsencode(os.readlink(f"/proc/self/fd/{handle}")).rstrip(b"/")
+    # Of a directory in another namespace the list of this one says nothing.
+    is_here = mount_id(handle) in {mount.id for mount in mounts}
+    return not is_here or any(mount.path.startswith(path + b"/") for mount in mounts)
+
+
 def _mounted_at(path: bytes, mounts: list[MountPoint]) -> MountPoint | None:
     """The overlay whose root is `path`."""
     handle = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as file:
-            number = next((int(line.split()[1]) for line in file if line.startswith("mnt_id:")), None)
-    except OSError:
-        return None
+        number = mount_id(handle)
     finally:
         os.close(handle)
     found = next((mount for mount in mounts if mount.id == number and mount.kind == b"overlay"), None)

@@ -37,6 +37,7 @@ class RustEngine:
             sink,
             overlay=overlay,
             ids=_ids(options),
+            scope=_scope(options),
             compression=options.compression,
             level=options.level,
             threads=options.threads,
@@ -57,6 +58,7 @@ class RustEngine:
             tree,
             overlay=overlay,
             ids=_ids(options),
+            scope=_scope(options),
             threads=options.threads,
             profile=options.profile,
             explain=explain,
@@ -107,3 +109,8 @@ def _ids(options: LayerOptions) -> tuple[list[tuple[int, int, int]], list[tuple[
         [(one.container, one.host, one.count) for one in ranges] for ranges in (options.ids.users, options.ids.groups)
     )
     return users, groups
+
+
+def _scope(options: LayerOptions) -> tuple[list[tuple[str, bool]], bool, bool]:
+    scope = options.scope
+    return [(rule.expression, rule.excludes) for rule in scope.rules], scope.sockets, scope.cross_mounts

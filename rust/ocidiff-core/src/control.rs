@@ -11,6 +11,8 @@ pub struct Control {
     entries: AtomicU64,
     bytes_plain: AtomicU64,
     bytes_blob: AtomicU64,
+    excluded: AtomicU64,
+    mounts: AtomicU64,
 }
 
 /// The counters of a [`Control`] at one moment.
@@ -47,6 +49,21 @@ impl Control {
             bytes_plain: self.bytes_plain.load(Relaxed),
             bytes_blob: self.bytes_blob.load(Relaxed),
         }
+    }
+
+    /// Counts a path that seems to have changed, and was excluded.
+    pub fn add_excluded(&self) {
+        self.excluded.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a mount point that was not crossed.
+    pub fn add_mount(&self) {
+        self.mounts.fetch_add(1, Relaxed);
+    }
+
+    /// How many paths were excluded, and how many mount points were not crossed.
+    pub fn left_out(&self) -> (u64, u64) {
+        (self.excluded.load(Relaxed), self.mounts.load(Relaxed))
     }
 
     /// Counts directory or layer entries.

@@ -1,6 +1,6 @@
 //! What a diff compares and a tar header carries.
 
-use rustix::fs::{Statx, major, makedev, minor};
+use rustix::fs::{Statx, StatxAttributes, major, makedev, minor};
 
 /// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Metadata {
     pub links: u32,
     /// Major and minor number of a device.
     pub device: (u32, u32),
+    /// Whether something is mounted here (known from Linux 5.8 on).
+    pub mount_root: bool,
 }
 
 impl Metadata {
@@ -79,6 +81,7 @@ impl Metadata {
             key: (makedev(statx.stx_dev_major, statx.stx_dev_minor), statx.stx_ino),
             links: statx.stx_nlink,
             device: (major(device), minor(device)),
+            mount_root: statx.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
         })
     }
 

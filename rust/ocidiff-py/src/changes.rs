@@ -12,7 +12,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::diff::{IdArguments, OverlayArguments, Source, rules};
+use crate::diff::{IdArguments, OverlayArguments, ScopeArguments, Source, rules, scope_of};
 use crate::error::to_python;
 use crate::run::thread_count;
 
@@ -36,17 +36,20 @@ pub struct ChangeStream {
 #[pymethods]
 impl ChangeStream {
     #[new]
-    #[pyo3(signature = (lower, upper, *, overlay, ids, threads, profile, explain))]
+    #[pyo3(signature = (lower, upper, *, overlay, ids, scope, threads, profile, explain))]
+    #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
     fn new(
         lower: Option<&[u8]>,
         upper: &[u8],
         overlay: Option<OverlayArguments>,
         ids: IdArguments,
+        scope: ScopeArguments,
         threads: usize,
         profile: &str,
         explain: bool,
     ) -> PyResult<Self> {
         let rules = Rules { explain, ..rules(profile).map_err(to_python)? };
+        let scope = scope_of(scope).map_err(to_python)?;
         let source = Source::new(lower, upper, overlay, ids, false);
         let threads = thread_count(threads);
         let control = Arc::new(Control::default());
@@ -55,7 +58,7 @@ impl ChangeStream {
         let walker = std::thread::Builder::new().name("changes".into()).spawn(move || {
             let told = source
                 .open(&walker_control)
-                .and_then(|trees| Changes::start(trees, rules, threads, walker_control))
+                .and_then(|trees| Changes::start(trees, rules, scope, threads, walker_control))
                 .and_then(|changes| send_all(changes, Carried::new(rules), &sender));
             if let Err(error) = told {
                 // Nobody listens once the stream is closed, and then nobody wants the error.

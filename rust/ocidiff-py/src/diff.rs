@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocidiff_core::change::{Rules, Trees};
+use ocidiff_core::change::{Rules, Scope, Trees};
 use ocidiff_core::compress::Compression;
 use ocidiff_core::control::Control;
 use ocidiff_core::diff::{DiffOptions, DiffSummary, write_layer as write_layer_of};
@@ -26,6 +26,14 @@ pub type OverlayArguments = (Vec<Vec<u8>>, Vec<Vec<u8>>, Option<bool>, bool);
 
 /// Ranges of user ids and of group ids: first in the container, first on the host, how many.
 pub type IdArguments = (Vec<(u32, u32, u32)>, Vec<(u32, u32, u32)>);
+
+/// Regular expressions with whether they exclude; whether sockets are left out; whether mounts are crossed.
+pub type ScopeArguments = (Vec<(String, bool)>, bool, bool);
+
+/// The paths that count.
+pub fn scope_of((rules, sockets, cross_mounts): ScopeArguments) -> Result<Option<Arc<Scope>>> {
+    Scope::new(&rules, sockets, cross_mounts).map(|scope| Some(Arc::new(scope)))
+}
 
 /// What is compared, as paths.
 pub enum Source {
@@ -77,7 +85,7 @@ impl Source {
 
 /// Writes the layer that turns `lower` into `upper` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (lower, upper, sink, *, overlay, ids, compression, level, threads, profile, lower_from_layers, source_date_epoch, poll))]
+#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, compression, level, threads, profile, lower_from_layers, source_date_epoch, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_layer(
     py: Python<'_>,
@@ -86,6 +94,7 @@ pub fn write_layer(
     sink: RawFd,
     overlay: Option<OverlayArguments>,
     ids: IdArguments,
+    scope: ScopeArguments,
     compression: &str,
     level: Option<i32>,
     threads: usize,
@@ -96,6 +105,7 @@ pub fn write_layer(
 ) -> PyResult<Summary> {
     let options = DiffOptions {
         rules: Rules { lower_from_layers, source_date_epoch, ..rules(profile).map_err(to_python)? },
+        scope: scope_of(scope).map_err(to_python)?,
         compression: compression_of(compression, level).map_err(to_python)?,
         threads: thread_count(threads),
     };
@@ -105,7 +115,10 @@ pub fn write_layer(
 }
 
 fn summary(done: DiffSummary) -> Summary {
-    let skipped = [("sockets", done.sockets)].into_iter().filter(|&(_, count)| count > 0).collect();
+    let skipped = [("excluded", done.excluded), ("mounts", done.mounts), ("sockets", done.sockets)]
+        .into_iter()
+        .filter(|&(_, count)| count > 0)
+        .collect();
     let blob = done.blob;
     (
         blob.digest.to_string(),

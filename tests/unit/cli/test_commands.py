@@ -138,6 +138,21 @@ def test_a_layer_above_its_size_is_refused_and_leaves_nothing(words: list[str], 
     assert main([*words, "--fail-above", "4096"]) == 0
 
 
+def test_what_is_excluded_is_counted_and_no_reason_for_a_warning(capsys: Output) -> None:
+    words = ["diff", "lower", "upper", "-o", "layer", "--exclude", "/etc/*", "--exclude", "!/etc/new", "-v"]
+    assert main([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["changes"] == {"added": 1, "modified": 0, "deleted": 0}
+    assert document["skipped"] == {"excluded": 2}
+    assert err.startswith("ocidiff: diff: 1 added, 0 modified, 0 deleted, 2 excluded; ")
+    Path("upper/.ocidiffignore").write_text("/etc/*\n")
+    assert main(["changes", "lower", "upper", "--exclude", "!/etc/old"]) == 0
+    assert capsys.readouterr().out == "D /etc/old\n"
+    assert main(["commit", "./upper", "app", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["layer"]["skipped"] == {"excluded": 3}
+
+
 def test_a_layer_far_above_its_size_is_refused_before_it_is_written(capsys: Output) -> None:
     with open("upper/sparse", "wb") as file:
         file.truncate(1 << 40)
@@ -303,6 +318,7 @@ def test_before_the_first_commit_the_default_store_is_empty_and_not_made(
         ["diff", "lower", "upper", "-o", "layer", "--fail-above", "1.5MB"],
         ["changes", "lower", "upper", "--fail-above", "1 parsec"],
         ["changes", "lower", "upper", "--fail-above", "-1"],
+        ["changes", "lower", "upper", "--exclude", "[a"],
         ["apply", "layer", "upper", "--diff-id", "sha256:1"],
         ["commit", "./lower", "app", "--platform", "vax"],
     ],

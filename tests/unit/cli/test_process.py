@@ -36,11 +36,11 @@ def test_version_imports_neither_engine_nor_rooms_nor_rich() -> None:
     assert not imported & {"rich", "click"}
 
 
-def test_a_command_without_a_terminal_does_not_import_rich(tmp_path: Path) -> None:
+def test_a_command_without_a_terminal_or_patterns_does_not_import_what_they_need(tmp_path: Path) -> None:
     words = ["diff", "scratch", str(tmp_path), "-o", str(tmp_path / "layer")]
     done = subprocess.run([sys.executable, "-c", SPY, *words], capture_output=True, text=True, check=True)
     assert "ocidiff.layer.differ" in done.stderr.split()
-    assert "rich" not in done.stderr.split()
+    assert not {"rich", "pathspec"} & set(done.stderr.split())
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

@@ -370,3 +370,18 @@ def test_overlay_works_for_root_of_a_user_namespace(store: Store, rootfs: Path, 
     assert sorted(os.listdir(tmp_path / "out" / "etc")) == ["link", "new", "second"]
     assert os.listdir(tmp_path / "out" / "dir") == []
     assert store.verify().faults == ()
+
+
+def test_a_commit_leaves_out_what_is_excluded_and_keeps_no_tree_that_has_it(store: Store, driver: str) -> None:
+    store.create("base:1", "work", driver=driver)
+    root = Path(store.containers.mount("work"))
+    (root / "cache").mkdir()
+    (root / "cache/secret").write_text("s")
+    (root / "etc/new").write_text("n")
+    image = store.commit(store.containers.get("work"), "base:2", exclude=["/cache/*"])
+    assert image.layer is not None
+    assert (image.layer.added, dict(image.layer.skipped)) == (2, {"excluded": 1})
+    store.create("base:2", "again", driver=driver)
+    again = Path(store.containers.mount("again"))
+    assert sorted(os.listdir(again / "etc")) == ["link", "new", "passwd", "second"]
+    assert os.listdir(again / "cache") == []

@@ -15,6 +15,7 @@ from typing import Final
 from ocidiff.layer.layer import ChangeKind, LayerOptions
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.pure.scope import Narrowing
 from ocidiff.layer.pure.tree import Node, Tree
 
 _NANOSECONDS: Final = 10**9
@@ -39,8 +40,10 @@ class Event:
     old: Node | None
 
 
-def events(lower: AnyTree | None, upper: AnyTree, pace: Pace, options: LayerOptions) -> Iterator[Event]:
-    """What happened from `lower` to `upper`, in walk order.
+def events(
+    lower: AnyTree | None, upper: AnyTree, pace: Pace, options: LayerOptions, narrowing: Narrowing
+) -> Iterator[Event]:
+    """What happened from `lower` to `upper`, in walk order, of what `narrowing` leaves.
 
     Below a directory that is gone or is no directory any more nothing is reported: its own event says it all.
     """
@@ -50,7 +53,7 @@ def events(lower: AnyTree | None, upper: AnyTree, pace: Pace, options: LayerOpti
         if pair is None:
             stack.pop()
             continue
-        old, new = pair
+        old, new = narrowing.left(lower, pair[0], upper, pair[1])
         if new is None:
             if old is not None:
                 yield Event(ChangeKind.DELETE, old.path, None, old)

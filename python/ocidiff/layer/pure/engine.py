@@ -27,6 +27,7 @@ from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.record import Recorder
 from ocidiff.layer.pure.root import Root
+from ocidiff.layer.pure.scope import Narrowing
 from ocidiff.layer.pure.stream import BlobReader, BlobWriter
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.pure.tree import Tree
@@ -45,12 +46,13 @@ class PureEngine:
             blob = BlobWriter(sink, options.compression, options.level, pace)
             recorder = Recorder(above, blob, options.profile, options.source_date_epoch)
             counts: Counter[str] = Counter()
-            for event in events(below, above, pace, options):
+            narrowing = Narrowing(options.scope)
+            for event in events(below, above, pace, options, narrowing):
                 counts[event.kind or "unmodified"] += 1
                 recorder.record(event)
             recorder.finish()
         pace.report()
-        skipped = {"sockets": recorder.sockets} if recorder.sockets else {}
+        left_out = {"excluded": narrowing.excluded, "mounts": narrowing.mounts, "sockets": recorder.sockets}
         return LayerSummary(
             blob.digest,
             blob.size,
@@ -60,7 +62,7 @@ class PureEngine:
             counts["modify"],
             counts["delete"],
             recorder.entries,
-            skipped,
+            {reason: count for reason, count in left_out.items() if count},
         )
 
     def changes(
@@ -70,7 +72,7 @@ class PureEngine:
         pace, carried = Pace(Monitor()), Carried(options.profile)
         with ExitStack() as stack:
             below, above = _open(lower, upper, options, pace, stack)
-            for event in events(below, above, pace, options):
+            for event in events(below, above, pace, options, Narrowing(options.scope)):
                 if event.kind is not None:
                     reason = tuple(reasons(event, below, above, options)) if explain else ()
                     upper_bytes, lower_bytes = sizes(event, below, pace) if explain else (None, None)

@@ -95,6 +95,11 @@ class OverlayTree:
         layer, place = self._found(node).top
         self._trees[layer].check_ids(place)
 
+    def is_mount(self, node: Node) -> bool:
+        """See `Tree.is_mount`."""
+        layer, place = self._found(node).top
+        return self._trees[layer].is_mount(place)
+
     def xattrs(self, node: Node) -> Mapping[bytes, bytes]:
         """See `Tree.xattrs`."""
         layer, place = self._found(node).top

@@ -12,6 +12,7 @@ from typing import Final, Self
 from ocidiff.errors import SourceChangedError, UnsupportedError
 from ocidiff.layer.idmap import UNMAPPED
 from ocidiff.layer.layer import LayerOptions, Profile
+from ocidiff.layer.overlay import has_mounts_below, mount_id
 from ocidiff.layer.pure.directories import Directories, join, show, split
 from ocidiff.layer.pure.pace import Pace
 
@@ -59,6 +60,7 @@ class Tree:
         self._profile = options.profile
         self._ids = options.ids
         self._pace = pace
+        self._may_have_mounts = not options.scope.cross_mounts and has_mounts_below(self._directories.at(b""))
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +90,21 @@ class Tree:
                 self._ids.map("group", node.stat.st_gid)
             except LookupError as error:
                 raise UnsupportedError(f"{show(self.full(node.path))}: {error}") from error
+
+    def is_mount(self, node: Node) -> bool:
+        """Whether something is mounted at `node`."""
+        if not self._may_have_mounts:
+            return False
+        parent, name = split(node.path)
+        above = self._directories.at(parent)
+        try:
+            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        except OSError as error:
+            raise self._directories.error(error, node.path) from error
+        try:
+            return mount_id(handle) != mount_id(above)
+        finally:
+            os.close(handle)
 
     def children(self, directory: Node | None) -> dict[bytes, bytes]:
         """Paths by name of what is in `directory`, or in the root for None.

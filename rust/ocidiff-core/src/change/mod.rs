@@ -7,6 +7,7 @@ mod explain;
 mod pair;
 mod pool;
 mod same;
+mod scope;
 mod stream;
 
 use std::cell::Cell;
@@ -16,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use explain::{Carried, Explanation, Reason};
+pub use scope::Scope;
 pub use stream::Changes;
 
 use crate::control::Control;

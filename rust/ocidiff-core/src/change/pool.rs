@@ -4,12 +4,12 @@
 //! pending one is always taken first, so the workers stay close ahead of the consumer and little waits in memory.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::pair::{Met, OpenPair, Pair, Spot};
 use super::same::Comparer;
-use super::{ChangeKind, Entry, Explanation, Rules};
+use super::{ChangeKind, Entry, Explanation, Rules, Scope, join};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::FileType;
@@ -56,8 +56,15 @@ pub struct Listing {
 }
 
 enum Work {
-    Open(Pair),
-    Slice(Arc<OpenPair>, usize),
+    /// Two directories, and their path where the scope needs it.
+    Open(Pair, Vec<u8>),
+    Slice(Arc<Opened>, usize),
+}
+
+/// Two open directories, and their path where the scope needs it.
+struct Opened {
+    pair: OpenPair,
+    path: Vec<u8>,
 }
 
 struct Task {
@@ -81,14 +88,15 @@ pub struct Pool {
     work: Condvar,
     news: Condvar,
     rules: Rules,
+    scope: Option<Arc<Scope>>,
     control: Arc<Control>,
 }
 
 impl Pool {
     /// A pool whose first task, number 0, lists the two roots.
-    pub fn new(root: Pair, rules: Rules, control: Arc<Control>) -> Self {
-        let pool = Self { queue: Mutex::default(), work: Condvar::new(), news: Condvar::new(), rules, control };
-        pool.lock().push(vec![], Work::Open(root));
+    pub fn new(root: Pair, rules: Rules, scope: Option<Arc<Scope>>, control: Arc<Control>) -> Self {
+        let pool = Self { queue: Mutex::default(), work: Condvar::new(), news: Condvar::new(), rules, scope, control };
+        pool.lock().push(vec![], Work::Open(root, vec![]));
         pool
     }
 
@@ -194,9 +202,9 @@ impl Worker<'_> {
     fn run(&mut self, position: &[u32], work: Work) -> Result<Listing> {
         match work {
             Work::Slice(opened, number) => self.list(position, &opened, number),
-            Work::Open(pair) => {
-                let opened = Arc::new(pair.open(&self.pool.control)?);
-                let slices = opened.len().div_ceil(SLICE_NAMES);
+            Work::Open(pair, path) => {
+                let opened = Arc::new(Opened { pair: pair.open(&self.pool.control)?, path });
+                let slices = opened.pair.len().div_ceil(SLICE_NAMES);
                 let rest = (1..slices).map(|number| (place(position, number), Work::Slice(opened.clone(), number)));
                 let more = self.pool.add_tasks(rest);
                 let first = self.list(&place(position, 0), &opened, 0)?;
@@ -205,18 +213,19 @@ impl Worker<'_> {
         }
     }
 
-    fn list(&mut self, position: &[u32], opened: &OpenPair, number: usize) -> Result<Listing> {
+    fn list(&mut self, position: &[u32], opened: &Opened, number: usize) -> Result<Listing> {
+        let Opened { pair, path } = opened;
         let start = number * SLICE_NAMES;
-        let end = opened.len().min(start + SLICE_NAMES);
+        let end = pair.len().min(start + SLICE_NAMES);
         let mut items = Vec::new();
         let mut children = Vec::new();
         let mut has_content = false;
         for index in start..end {
             self.pool.control.check()?;
-            let (name, upper, lower) = match opened.meet(index, &mut self.xattrs)? {
+            let (name, upper, lower) = match self.meet(opened, index)? {
                 Met::Nothing => continue,
                 Met::Gone(name) => {
-                    let explanation = self.explain_gone(opened, index)?;
+                    let explanation = self.explain_gone(pair, index)?;
                     items.push(Item { name: name.to_owned(), outcome: Outcome::Gone, explanation });
                     continue;
                 }
@@ -225,7 +234,8 @@ impl Worker<'_> {
             let Some((kind, entry)) = self.look(&upper, lower.as_ref())? else { continue };
             let explanation = self.explain(kind, &upper, lower.as_ref())?;
             let outcome = if entry.metadata.is_directory() {
-                children.push((place(position, items.len()), Work::Open(Pair::of(upper, lower))));
+                children
+                    .push((place(position, items.len()), Work::Open(Pair::of(upper, lower), self.path_below(path, name))));
                 // The task's number is known once all children are handed over together.
                 Outcome::Directory(kind, entry, 0)
             } else {
@@ -241,7 +251,24 @@ impl Worker<'_> {
             _ => None,
         });
         unnumbered.zip(ids).for_each(|(place, id)| *place = id);
-        Ok(Listing { items, directory: opened.directory().filter(|_| has_content).cloned(), more: Vec::new() })
+        Ok(Listing { items, directory: pair.directory().filter(|_| has_content).cloned(), more: Vec::new() })
+    }
+
+    /// What both trees have under a name, as far as it is in the scope.
+    fn meet<'b>(&mut self, opened: &'b Opened, index: usize) -> Result<Met<'b>> {
+        let Opened { pair, path } = opened;
+        let met = pair.meet(index, &mut self.xattrs)?;
+        let Some(scope) = &self.pool.scope else { return Ok(met) };
+        let path = match &met {
+            Met::Nothing => return Ok(met),
+            Met::Gone(name) | Met::There { name, .. } => self.path_below(path, name),
+        };
+        scope.narrow(&path, met, pair, index, &mut self.xattrs, &self.pool.control)
+    }
+
+    /// The path of `name` in the directory at `path`; empty where nobody asks for it.
+    fn path_below(&self, path: &[u8], name: &CStr) -> Vec<u8> {
+        if self.pool.scope.as_ref().is_some_and(|scope| scope.needs_paths()) { join(path, name) } else { Vec::new() }
     }
 
     /// Looks at a name that upper has; `None` when there is nothing to tell of it.

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use super::pair::Pair;
 use super::pool::{Item, Outcome, Pool, TaskId};
-use super::{Ancestor, Change, ChangeKind, Entry, Rules, Subject, Trees, join};
+use super::{Ancestor, Change, ChangeKind, Entry, Rules, Scope, Subject, Trees, join};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::tree::Directory;
@@ -32,11 +32,17 @@ struct Frame {
 }
 
 impl Changes {
-    /// Starts to compare.
+    /// Starts to compare; without a scope all paths count.
     ///
     /// # Errors
     /// [`Error::Io`] when a thread cannot be started or the root cannot be read.
-    pub fn start(trees: Trees, rules: Rules, threads: usize, control: Arc<Control>) -> Result<Self> {
+    pub fn start(
+        trees: Trees,
+        rules: Rules,
+        scope: Option<Arc<Scope>>,
+        threads: usize,
+        control: Arc<Control>,
+    ) -> Result<Self> {
         let (upper, pair) = match trees {
             Trees::Plain { lower, upper } => (upper.clone(), Pair::Plain { name: c"".to_owned(), upper, lower }),
             Trees::Overlay(overlay) => {
@@ -55,7 +61,7 @@ impl Changes {
             entry: Entry { metadata, xattrs: Vec::new(), target: None },
             written: Cell::new(true),
         };
-        let pool = Arc::new(Pool::new(pair, rules, control));
+        let pool = Arc::new(Pool::new(pair, rules, scope, control));
         let frame = Frame { node: Rc::new(root), items: Vec::new().into_iter(), directory: None, more: VecDeque::from([0]) };
         let mut changes = Self { pool, workers: Vec::new(), frames: vec![frame], failed: false };
         for number in 0..threads {

@@ -6,6 +6,7 @@
 //!
 //! let options = diff::DiffOptions {
 //!     rules: Rules::OCI,
+//!     scope: None,
 //!     compression: Compression::Gzip { level: 6 },
 //!     threads: 2,
 //! };
@@ -21,7 +22,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::change::{ChangeKind, Changes, Rules, Trees};
+use crate::change::{ChangeKind, Changes, Rules, Scope, Trees};
 use crate::compress::Compression;
 use crate::compress::blob::{BlobSummary, BlobWriter};
 use crate::control::Control;
@@ -30,10 +31,12 @@ use crate::stream::Stream;
 use record::Recorder;
 
 /// What a layer shall be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DiffOptions {
     /// Which rules decide what it says.
     pub rules: Rules,
+    /// Which paths count; `None` for all.
+    pub scope: Option<Arc<Scope>>,
     /// How the blob is compressed.
     pub compression: Compression,
     /// Threads that walk and threads that compress, each; the bytes do not depend on it.
@@ -55,6 +58,10 @@ pub struct DiffSummary {
     pub entries: u64,
     /// Sockets that changed, which no layer can hold.
     pub sockets: u64,
+    /// Paths that seem to have changed, and are outside of the scope; what is below a directory is not looked at.
+    pub excluded: u64,
+    /// Mount points that were not crossed.
+    pub mounts: u64,
 }
 
 /// Writes the layer that turns `lower` into `upper` to `sink`; without `lower`, all of `upper` is added.
@@ -78,7 +85,7 @@ pub fn write_diff(
 /// # Errors
 /// As [`write_diff`].
 pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: &Arc<Control>) -> Result<DiffSummary> {
-    let changes = Changes::start(trees, options.rules, options.threads, control.clone())?;
+    let changes = Changes::start(trees, options.rules, options.scope.clone(), options.threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
     let blob = BlobWriter::start(stream, options.compression, options.threads, control.clone())?;
     let mut recorder = Recorder::new(blob, options.rules);
@@ -94,7 +101,8 @@ pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: 
         recorder.record(&change)?;
     }
     let (entries, sockets) = (recorder.entries(), recorder.sockets());
-    Ok(DiffSummary { blob: recorder.finish()?, added, modified, deleted, entries, sockets })
+    let (excluded, mounts) = control.left_out();
+    Ok(DiffSummary { blob: recorder.finish()?, added, modified, deleted, entries, sockets, excluded, mounts })
 }
 
 /// The changes from `lower` to `upper`, in the order of a layer, while the trees are read.
@@ -102,5 +110,5 @@ pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: 
 /// # Errors
 /// [`crate::Error::Io`] when a root is missing or no directory.
 pub fn changes(lower: Option<&Path>, upper: &Path, rules: Rules, threads: usize, control: &Arc<Control>) -> Result<Changes> {
-    Changes::start(Trees::open(lower, upper, [None, None])?, rules, threads, control.clone())
+    Changes::start(Trees::open(lower, upper, [None, None])?, rules, None, threads, control.clone())
 }

@@ -1,0 +1,185 @@
+"""Excludes: which patterns are taken, where they come from, and what becomes of what they leave out."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ocidiff
+import probes
+import trees
+import verbs
+from ocidiff.errors import UsageError
+from ocidiff.layer.engine import Engine
+from ocidiff.layer.layer import OverlayLayers, Profile
+from ocidiff.layer.scope import IGNORE_FILE, Scope
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """A lower and an upper tree that differ in all files."""
+    for tree in ("lower", "upper"):
+        for name in ("app/data", "app/keep", "cache/a", "cache/b", f"only-{tree}/x", "run/app/x", "run/lock"):
+            path = tmp_path / tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(tree + name)
+            os.utime(path, (1, 1))
+    return tmp_path / "lower", tmp_path / "upper"
+
+
+def listed(engine: Engine, pair: tuple[Path, Path], *patterns: str, **options: Any) -> list[str]:
+    scope = Scope.of(patterns, **options)
+    changes = verbs.explained(engine, *pair, scope=scope)
+    return [f"{change.kind[0]} {change.path}" for change in changes]
+
+
+ALL = ["m /app/data", "m /app/keep", "m /cache/a", "m /cache/b", "d /only-lower", "a /only-upper", "a /only-upper/x"]
+RUN = ["m /run/app/x", "m /run/lock"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "gone"),
+    [
+        ((), []),
+        (("/cache",), ["m /cache/a", "m /cache/b"]),
+        (("/cache/*", "!/cache/b"), ["m /cache/a"]),
+        (("/cache/", "!/cache/b"), ["m /cache/a", "m /cache/b"]),
+        (("data", "only-*"), ["m /app/data", "d /only-lower", "a /only-upper", "a /only-upper/x"]),
+        (("only-upper/x",), ["a /only-upper/x"]),
+        (("*", "!/app", "!/app/keep"), [change for change in ALL if change != "m /app/keep"] + RUN),
+        (("@runtime",), RUN),
+        (("@runtime", "!/run/app"), ["m /run/lock"]),
+        (("**/[ab]",), ["m /cache/a", "m /cache/b"]),
+    ],
+)
+def test_what_is_excluded_is_no_change(
+    engine: Engine, pair: tuple[Path, Path], patterns: tuple[str, ...], gone: list[str]
+) -> None:
+    assert listed(engine, pair, *patterns) == [change for change in ALL + RUN if change not in gone]
+
+
+def test_an_excluded_path_of_lower_never_becomes_a_deletion(engine: Engine, pair: tuple[Path, Path]) -> None:
+    for profile in Profile:
+        made, tar = verbs.diff(engine, *pair, scope=Scope.of(["/only-lower", "cache/"]), profile=profile)
+        names = [trees.name_of(entry, "name") for entry in trees.read_layer(tar)]
+        assert not [name for name in names if b".wh." in name]
+        assert made.deleted == 0
+        assert made.skipped == {"excluded": 1}  # cache itself is the same in both trees
+
+
+def test_the_preset_leaves_out_what_engines_mount_and_sockets(engine: Engine, tmp_path: Path) -> None:
+    lower, upper = tmp_path / "lower", tmp_path / "upper"
+    for name in ("etc/hosts", "etc/hostname", "etc/resolv.conf", ".dockerenv", "proc/1/mem", "sys/x", "dev/x", "run/x"):
+        (upper / name).parent.mkdir(parents=True, exist_ok=True)
+        (upper / name).touch()
+    (lower / "srv").mkdir(parents=True)
+    (lower / "srv/file").touch()
+    (upper / "srv").mkdir()
+    os.mknod(upper / "srv/file", 0o140600)
+    os.mknod(upper / "srv/socket", 0o140600)
+    (upper / "etc/hosts.allow").touch()
+    added = ["dev", "etc", "etc/hosts.allow", "proc", "run", "sys"]
+    assert listed(engine, (lower, upper), "@runtime") == [f"a /{name}" for name in added]
+    assert "a /srv/socket" in listed(engine, (lower, upper))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "  ",
+        "#a",
+        "!",
+        "/",
+        "!/",
+        "a//b",
+        "a\\",
+        "a\\/b",
+        "[",
+        "[a",
+        "[]",
+        "[]a]",
+        "[\\]]",
+        "[[:alpha:]]",
+        "[z-a]",
+        "a\0b",
+    ],
+)
+def test_a_pattern_that_says_nothing_or_is_read_in_two_ways_is_refused(pattern: str, pair: tuple[Path, Path]) -> None:
+    with pytest.raises(UsageError, match=r"^pattern .*: ") as error:
+        ocidiff.changes(*pair, exclude=[pattern])
+    assert str(error.value).count("\n") == 0
+
+
+def test_the_ignore_file_of_the_changed_tree_comes_before_the_patterns_of_the_call(pair: tuple[Path, Path]) -> None:
+    (pair[1] / IGNORE_FILE).write_text("# what stays here\n\n/app\r\n/cache/*  \n@runtime\n")
+    assert [change.path for change in ocidiff.changes(*pair, exclude=["!/cache/b"])] == [
+        "/cache/b",
+        "/only-lower",
+        "/only-upper",
+        "/only-upper/x",
+    ]
+    (pair[0] / IGNORE_FILE).write_text("!/cache/a\n")
+    assert "/cache/a" not in [change.path for change in ocidiff.changes(*pair)]
+    assert f"/{IGNORE_FILE}" in [change.path for change in ocidiff.changes(*pair, exclude=[f"!/{IGNORE_FILE}"])]
+
+
+def test_an_ignore_file_is_found_through_the_layers_of_an_overlay(tmp_path: Path) -> None:
+    upper, lower = tmp_path / "upper", tmp_path / "lower"
+    for tree in (upper, lower):
+        tree.mkdir()
+    (upper / "a").touch()
+    (lower / IGNORE_FILE).write_text("a\n")
+    layers = OverlayLayers(os.fsencode(upper), (os.fsencode(lower),))
+    assert list(ocidiff.changes(None, layers)) == []
+    (upper / f".wh.{IGNORE_FILE}").touch()
+    assert [change.path for change in ocidiff.changes(None, layers)] == [f"/{IGNORE_FILE}", "/a"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_text("a\n[b\n"), "line 2: pattern '[b'"),
+        (lambda path: path.write_bytes(b"a\0"), "no list of patterns"),
+        (lambda path: path.write_bytes(b"a\n" * (1 << 20)), "no list of patterns"),
+        (lambda path: path.symlink_to("a"), "no regular file"),
+        (lambda path: path.mkdir(), "no regular file"),
+        (os.mkfifo, "no regular file"),
+    ],
+)
+def test_an_ignore_file_that_is_none_is_refused(pair: tuple[Path, Path], make: Any, message: str) -> None:
+    make(pair[1] / IGNORE_FILE)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        ocidiff.changes(*pair)
+
+
+@contextmanager
+def bound(source: Path, point: Path) -> Iterator[None]:
+    done = subprocess.run(["mount", "--bind", str(source), str(point)], capture_output=True, check=False)
+    if done.returncode:
+        probes.missing("needs mounts")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+
+
+@pytest.mark.root
+def test_mount_points_are_crossed_only_when_asked(engine: Engine, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/mounted").touch()
+    lower, upper = pair
+    with bound(tmp_path / "other", upper / "cache"), bound(tmp_path / "other/mounted", upper / "app/data"):
+        kept = [change for change in ALL + RUN if change not in ("m /app/data", "m /cache/a", "m /cache/b")]
+        assert listed(engine, pair) == kept
+        assert verbs.diff(engine, lower, upper)[0].skipped == {"mounts": 2}
+        crossed = listed(engine, pair, cross_mounts=True)
+        assert {"m /app/data", "d /cache/a", "d /cache/b", "a /cache/mounted"} <= set(crossed)
+    assert listed(engine, pair) == ALL + RUN

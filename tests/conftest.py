@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,11 @@ import pytest
 import probes
 from ocidiff.layer.engine import ENGINES, Engine, select_engine
 from ocidiff.snapshot import mount
+
+
+def pytest_configure() -> None:
+    # What a shell runs in the background ignores SIGINT, and so would every program that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

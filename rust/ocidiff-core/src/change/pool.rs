@@ -78,6 +78,8 @@ struct Queue {
     done: HashMap<TaskId, Result<Listing>>,
     next_id: TaskId,
     ahead: usize,
+    /// Workers that wait for something to do. Waking nobody is a system call too.
+    idle: usize,
     consumer_waits: bool,
     closed: bool,
 }
@@ -106,15 +108,21 @@ impl Pool {
         loop {
             if let Some(done) = queue.done.remove(&id) {
                 queue.consumer_waits = false;
-                queue.ahead = queue.ahead.saturating_sub(done.as_ref().map_or(0, Listing::charge));
-                self.work.notify_all();
+                let before = queue.ahead;
+                queue.ahead = before.saturating_sub(done.as_ref().map_or(0, Listing::charge));
+                // Waking threads that find nothing to do costs more than a small directory.
+                if before >= AHEAD_ENTRIES && queue.ahead < AHEAD_ENTRIES {
+                    self.work.notify_all();
+                }
                 return done;
             }
             if queue.closed {
                 return Err(Error::Cancelled);
             }
             queue.consumer_waits = true;
-            self.work.notify_all();
+            if queue.ahead >= AHEAD_ENTRIES && queue.idle > 0 {
+                self.work.notify_one();
+            }
             queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -146,18 +154,22 @@ impl Pool {
             if queue.closed {
                 return None;
             }
-            let may_run = queue.ahead < AHEAD_ENTRIES || queue.consumer_waits;
-            if may_run && let Some(first) = queue.pending.pop_first() {
+            if queue.may_run()
+                && let Some(first) = queue.pending.pop_first()
+            {
                 return Some(first);
             }
+            queue.idle += 1;
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 
     fn add_tasks(&self, works: impl Iterator<Item = (Position, Work)>) -> Vec<TaskId> {
         let mut queue = self.lock();
-        let ids = works.map(|(position, work)| queue.push(position, work)).collect();
-        self.work.notify_all();
+        let ids: Vec<_> = works.map(|(position, work)| queue.push(position, work)).collect();
+        let wanted = if queue.may_run() { ids.len().min(queue.idle) } else { 0 };
+        (0..wanted).for_each(|_| self.work.notify_one());
         ids
     }
 
@@ -167,6 +179,11 @@ impl Pool {
 }
 
 impl Queue {
+    /// Whether a task may be begun, for want of it or because little waits in memory.
+    fn may_run(&self) -> bool {
+        self.ahead < AHEAD_ENTRIES || self.consumer_waits
+    }
+
     fn push(&mut self, position: Position, work: Work) -> TaskId {
         let id = self.next_id;
         self.next_id += 1;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
+from ocidiff.cli.main import run
 
-from ocidiff.cli.main import main
-
-sys.exit(main())
+run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -178,6 +178,15 @@ class Store:
                 parent = None if base in (None, SCRATCH) else lookup.find_image(layout, str(base), wanted)
                 lower_tree = trees.enter_context(_lower_tree(layout, parent, lower, selected, monitor))
             options = replace(options, lower_from_layers=parent is not None and lower is None)
+            adopt: Callable[[Image], bool] | None = None
+            if not isinstance(source, str | os.PathLike):
+                from ocidiff.image.adopt import adoption
+                from ocidiff.snapshot.select import snapshotter
+
+                snapshots = snapshotter(layout, container.driver)
+                adopt = trees.enter_context(
+                    adoption(layout, snapshots, container, engine=selected, options=options, monitor=monitor)
+                )
             image = commit_tree.commit(
                 layout,
                 reference.stored_name,
@@ -191,12 +200,8 @@ class Store:
                 monitor=monitor,
                 overlay=mode,
             )
-            if not isinstance(source, str | os.PathLike):
-                from ocidiff.image.adopt import adopt_layer
-                from ocidiff.snapshot.select import snapshotter
-
-                snapshots = snapshotter(layout, container.driver)
-                adopt_layer(layout, snapshots, container, image, engine=selected, options=options, monitor=monitor)
+            if adopt is not None:
+                adopt(image)
             monitor.check()
             layout.set_name(reference.stored_name, image.descriptor)
         return replace(image, seconds=time.monotonic() - started)

@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.errors import UnsupportedError
@@ -25,27 +26,37 @@ _MARKS: Final = frozenset(f"{space}.overlay.{name}" for space in ("trusted", "us
 _BOOKKEEPING: Final = ("trusted.overlay.", "user.overlay.")
 
 
-def share_changes(source: str, target: str, *, link: bool, latest_ns: int | None, check: Callable[[], None]) -> None:
-    """Fill the tree of a new snapshot with what another one holds, as applying a layer of it would.
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A new snapshot without its files, and what is left to do.
 
-    That is with times in whole seconds, without sockets, and with only the attributes that a layer has.
+    Attributes:
+        top: Path of the tree that it is made from.
+        files: Path, new path and lstat of every name of a regular file.
+        directories: The same of directories, parents first; they get their attributes last.
+    """
+
+    top: bytes
+    files: list[tuple[bytes, bytes, os.stat_result]]
+    directories: list[tuple[bytes, bytes, os.stat_result]]
+
+
+def outline_changes(source: str, target: str, *, latest_ns: int | None, check: Callable[[], None]) -> Outline:
+    """Begin to fill the tree of a new snapshot with what another one holds, as applying a layer of it would.
+
+    That is with times in whole seconds, without sockets, and with only the attributes that a layer has. What it is made from
+    is only read.
 
     Args:
-        source: Directory of the container's snapshot, which nobody writes to when files are linked.
+        source: Directory of the container's snapshot.
         target: Directory of the new snapshot, whose tree is empty.
-        link: Link files instead of cloning them.
         latest_ns: Bound of modification times; None for none.
         check: Called for every entry; what it raises ends the call.
-
-    Raises:
-        UnsupportedError: A file to be linked has an attribute that no layer has.
     """
-    times = _noted(source) if link else {}
     linked: dict[tuple[int, int], bytes] = {}
-    directories: list[tuple[bytes, bytes, os.stat_result]] = []
     top = os.fsencode(os.path.join(source, _TREE))
+    outline = Outline(top, [], [])
     waiting = [(top, os.fsencode(os.path.join(target, _TREE)))]
-    files: list[tuple[bytes, bytes, os.stat_result]] = []
     while waiting:
         here, there = waiting.pop()
         with os.scandir(here) as entries:
@@ -56,9 +67,9 @@ def share_changes(source: str, target: str, *, link: bool, latest_ns: int | None
                 if stat.S_ISDIR(info.st_mode):
                     os.mkdir(new, 0o700)
                     waiting.append((entry.path, new))
-                    directories.append((entry.path, new, info))
+                    outline.directories.append((entry.path, new, info))
                 elif stat.S_ISREG(info.st_mode):
-                    files.append((entry.path, new, info))
+                    outline.files.append((entry.path, new, info))
                 elif not stat.S_ISSOCK(info.st_mode):
                     inode = (info.st_dev, info.st_ino)
                     if inode in linked:
@@ -67,14 +78,32 @@ def share_changes(source: str, target: str, *, link: bool, latest_ns: int | None
                     linked[inode] = new
                     _make(entry.path, new, info)
                     _finish(entry.path, new, info, latest_ns)
+    return outline
+
+
+def share_files(source: str, outline: Outline, *, link: bool, latest_ns: int | None, check: Callable[[], None]) -> None:
+    """Put the files into an outline.
+
+    Args:
+        source: Directory of the container's snapshot, which nobody writes to when files are linked.
+        outline: What was made of it.
+        link: Link files instead of cloning them.
+        latest_ns: Bound of modification times; None for none.
+        check: Called for every entry; what it raises ends the call.
+
+    Raises:
+        UnsupportedError: A file to be linked has an attribute that no layer has.
+    """
     if link:
-        for path, _, info in files:
+        times = _noted(source)
+        for path, _, info in outline.files:
             _refuse_strange(path)
             if info.st_mtime_ns != _time(info, latest_ns):
-                times.setdefault(os.fsdecode(os.path.relpath(path, top)), info.st_mtime_ns)
+                times.setdefault(os.fsdecode(os.path.relpath(path, outline.top)), info.st_mtime_ns)
         # On disk before the first file is shared.
         _note(source, times)
-    for path, new, info in files:
+    linked: dict[tuple[int, int], bytes] = {}
+    for path, new, info in outline.files:
         check()
         if link:
             os.link(path, new)
@@ -87,7 +116,7 @@ def share_changes(source: str, target: str, *, link: bool, latest_ns: int | None
         linked[inode] = new
         clone_file(path, new)
         _finish(path, new, info, latest_ns)
-    for path, new, info in reversed(directories):
+    for path, new, info in reversed(outline.directories):
         _finish(path, new, info, latest_ns)
 
 

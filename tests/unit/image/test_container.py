@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -339,6 +341,44 @@ def test_a_tree_that_is_not_its_layer_is_not_adopted(
     store.commit(store.containers.get("work"), "base:2")
     assert _trees(tmp_path) == trees_before
     assert store.verify().faults == ()
+
+
+def test_a_snapshot_that_cannot_be_made_is_no_failure_of_the_commit(
+    store: Store, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    trees_before = _trees(tmp_path)
+    monkeypatch.setattr("ocidiff.image.adopt.outline_changes", fail)
+    assert store.commit(store.containers.get("work"), "base:2").layer is not None
+    assert _trees(tmp_path) == trees_before
+    assert store.verify().faults == ()
+
+
+def test_an_interrupt_while_a_snapshot_is_made_leaves_nothing_of_it(
+    store: Store, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    def last_for_ever(*_: object, check: Callable[[], None], **__: object) -> None:
+        begun.set()
+        while True:
+            check()
+            time.sleep(0.01)
+
+    def interrupt(*_: object, **__: object) -> None:
+        assert begun.wait(20)
+        raise KeyboardInterrupt
+
+    trees_before, threads = _trees(tmp_path), threading.active_count()
+    monkeypatch.setattr("ocidiff.image.adopt.outline_changes", last_for_ever)
+    monkeypatch.setattr("ocidiff.image.commit.commit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        store.commit(store.containers.get("work"), "base:2")
+    assert _trees(tmp_path) == trees_before
+    assert threading.active_count() == threads
+    assert [image.name for image in store.images()] == ["zero:1", "base:1"]
 
 
 _IN_A_NAMESPACE = """

@@ -59,9 +59,9 @@ overlay: $(CORE) ## Compare 500 random overlays with the walk of their mounts, a
 soak-trees: $(CORE) ## Bring 10000 (EXAMPLES) made-up pairs of trees through diff and apply, in each compression
 	OCIDIFF_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/python -m pytest tests/property/test_apply_inverts_diff.py -k rust
 
-fuzz: $(CORE) ## Feed the readers of layers with made-up input, SECONDS (60) for each of the targets; needs cargo-fuzz
+fuzz: $(CORE) ## Feed the readers of layers and indexes with made-up input, SECONDS (60) for each of the targets; needs cargo-fuzz
 	PYTHONPATH=tests:tests/hostile $(BIN)/python tests/hostile/seeds.py rust/fuzz/corpus
-	for target in tar_read apply_into_root whiteout_name gzip_blob zstd_blob; do \
+	for target in tar_read apply_into_root whiteout_name gzip_blob zstd_blob index_read; do \
 		cargo fuzz run --fuzz-dir rust/fuzz --sanitizer none $$target -- -max_len=16384 -max_total_time=$(or $(SECONDS),60) || exit 1; \
 	done
 

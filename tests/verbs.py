@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
     ApplyOptions,
     ApplySummary,
     Change,
     Compression,
+    IndexPath,
+    IndexSummary,
+    LayerMeasure,
     LayerOptions,
     LayerSummary,
     Limits,
@@ -24,12 +31,14 @@ from ocidiff.layer.layer import (
 Place = bytes | str | Path
 
 
-def diff(engine: Engine, lower: Place | None, upper: Place | OverlayLayers, **options: Any) -> tuple[LayerSummary, bytes]:
+def diff(
+    engine: Engine, lower: Place | IndexPath | None, upper: Place | OverlayLayers, **options: Any
+) -> tuple[LayerSummary, bytes]:
     """The layer that turns `lower` into `upper`, and its blob; uncompressed unless the options say else."""
     options.setdefault("compression", Compression.NONE)
     with tempfile.TemporaryFile() as sink:
         summary = engine.write_layer(
-            None if lower is None else os.fsencode(lower),
+            None if lower is None else _lower(lower),
             _upper(upper),
             sink.fileno(),
             LayerOptions(**options),
@@ -39,10 +48,13 @@ def diff(engine: Engine, lower: Place | None, upper: Place | OverlayLayers, **op
         return summary, sink.read()
 
 
-def changes(engine: Engine, lower: Place | None, upper: Place | OverlayLayers, profile: Profile) -> list[tuple[str, bytes]]:
+def changes(
+    engine: Engine, lower: Place | IndexPath | None, upper: Place | OverlayLayers | IndexPath, profile: Profile
+) -> list[tuple[str, bytes]]:
     """Kind and relative path of each change, in order."""
-    below = None if lower is None else os.fsencode(lower)
-    found = engine.changes(below, _upper(upper), LayerOptions(profile=profile))
+    below = None if lower is None else _lower(lower)
+    above = upper if isinstance(upper, IndexPath) else _upper(upper)
+    found = engine.changes(below, above, LayerOptions(profile=profile))
     return [(str(change.kind), os.fsencode(change.path)[1:]) for change in found]
 
 
@@ -59,6 +71,55 @@ def apply(engine: Engine, blob: bytes, target: Place, **options: Any) -> ApplySu
         source.write(blob)
         source.seek(0)
         return engine.apply_layer(source.fileno(), os.fsencode(target), ApplyOptions(**options, limits=limits), Monitor())
+
+
+def index(engine: Engine, tree: Place, *, sha256: bool = False, cross_mounts: bool = False, threads: int = 0) -> bytes:
+    """The index of a tree."""
+    with tempfile.TemporaryFile() as sink:
+        summary = engine.write_index(
+            os.fsencode(tree),
+            sink.fileno(),
+            ids=IdMaps(),
+            sha256=sha256,
+            cross_mounts=cross_mounts,
+            threads=threads,
+            monitor=Monitor(),
+        )
+        sink.seek(0)
+        return _checked(summary, sink.read())
+
+
+def index_of_layers(engine: Engine, blobs: Iterable[bytes], *, sha256: bool = False) -> tuple[bytes, list[LayerMeasure]]:
+    """The index of what layers unpack to, and what the layers were."""
+    with ExitStack() as stack:
+        sink, *sources = (stack.enter_context(tempfile.TemporaryFile()) for _ in [b"", *blobs])
+        for source, blob in zip(sources, blobs, strict=True):
+            source.write(blob)
+            source.seek(0)
+        numbers = [source.fileno() for source in sources]
+        summary, measures = engine.write_index_of_layers(
+            numbers, None, sink.fileno(), sha256=sha256, limits=Limits(), monitor=Monitor()
+        )
+        sink.seek(0)
+        return _checked(summary, sink.read()), measures
+
+
+@contextmanager
+def saved_index(data: bytes) -> Iterator[IndexPath]:
+    """An index in a file, for as long as it is used."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        yield IndexPath(os.fsencode(file.name))
+
+
+def _checked(summary: IndexSummary, data: bytes) -> bytes:
+    assert (summary.size, summary.digest) == (len(data), f"sha256:{hashlib.sha256(data).hexdigest()}")
+    return data
+
+
+def _lower(lower: Place | IndexPath) -> bytes | IndexPath:
+    return lower if isinstance(lower, IndexPath) else os.fsencode(lower)
 
 
 def _upper(upper: Place | OverlayLayers) -> bytes | OverlayLayers:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Cancelled,
         DigestMismatchError,
         DocumentError,
+        IndexFileError,
         InUseError,
         LayerError,
         LimitExceededError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ocidiff.image.verify import Fault, Verified
     from ocidiff.layer.applier import apply
     from ocidiff.layer.differ import changes, diff, overlay_layers
+    from ocidiff.layer.indexer import index
     from ocidiff.layer.layer import (
         ApplySummary,
         Cancellation,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         Profile,
         Progress,
         Reason,
+        TreeIndex,
     )
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
@@ -83,6 +86,7 @@ __all__ = [
     "Image",
     "ImageRecord",
     "InUseError",
+    "IndexFileError",
     "Layer",
     "LayerError",
     "LimitExceededError",
@@ -97,6 +101,7 @@ __all__ = [
     "Reason",
     "SourceChangedError",
     "Store",
+    "TreeIndex",
     "UnsafeLayerError",
     "UnsupportedError",
     "UsageError",
@@ -106,14 +111,15 @@ __all__ = [
     "chain_id",
     "changes",
     "diff",
+    "index",
     "overlay_layers",
 ]
 
 _HOMES: Final = {
     "errors": (
-        "AlreadyExistsError BusyError Cancelled DigestMismatchError DocumentError InUseError LayerError LimitExceededError "
-        "MalformedLayerError NotFoundError OcidiffError OverlayError SourceChangedError UnsafeLayerError UnsupportedError "
-        "UsageError"
+        "AlreadyExistsError BusyError Cancelled DigestMismatchError DocumentError IndexFileError InUseError LayerError "
+        "LimitExceededError MalformedLayerError NotFoundError OcidiffError OverlayError SourceChangedError UnsafeLayerError "
+        "UnsupportedError UsageError"
     ),
     "gc": "Collected",
     "image.container": "Container",
@@ -122,9 +128,10 @@ _HOMES: Final = {
     "image.verify": "Fault Verified",
     "layer.applier": "apply",
     "layer.differ": "changes diff overlay_layers",
+    "layer.indexer": "index",
     "layer.layer": (
         "ApplySummary Cancellation Change ChangeKind Compression Destination Layer Limits OverlayLayers Profile Progress "
-        "Reason"
+        "Reason TreeIndex"
     ),
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",

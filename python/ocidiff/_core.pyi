@@ -7,7 +7,15 @@ cancels, an exception cancels and is raised again. No thread outlives a call.
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
-__all__ = ["ChangeStream", "__version__", "apply_layer", "measure_layer", "write_layer"]
+__all__ = [
+    "ChangeStream",
+    "__version__",
+    "apply_layer",
+    "measure_layer",
+    "write_index",
+    "write_index_of_layers",
+    "write_layer",
+]
 
 _Poll: TypeAlias = Callable[[int, int, int], bool]
 # Lower directories and data directories, top first; whether userxattr is set, if known; whether redirects are followed.
@@ -18,6 +26,10 @@ _Ids: TypeAlias = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
 _Scope: TypeAlias = tuple[list[tuple[str, bool]], bool, bool]
 # Reasons, bytes in upper, bytes in lower.
 _Explained: TypeAlias = tuple[list[str], int | None, int | None]
+# Whether lower, and upper, is the path of an index.
+_Indexes: TypeAlias = tuple[bool, bool]
+# Bytes, entries, ratio, depth and header bytes.
+_Limits: TypeAlias = tuple[int | None, int | None, int | None, int, int]
 
 __version__: Final[str]
 
@@ -29,6 +41,7 @@ def write_layer(
     overlay: _Overlay | None,
     ids: _Ids,
     scope: _Scope,
+    indexes: _Indexes,
     compression: str,
     level: int | None,
     threads: int,
@@ -45,13 +58,20 @@ def apply_layer(
     *,
     same_owner: bool,
     destination: str,
-    limits: tuple[int | None, int | None, int | None, int, int],
+    limits: _Limits,
     poll: _Poll | None,
 ) -> tuple[str, int, str, int, int, int, dict[str, int], int]:
-    """(digest, size, diff_id, uncompressed_size, entries, whiteouts, skipped, recorded).
+    """(digest, size, diff_id, uncompressed_size, entries, whiteouts, skipped, recorded)."""
 
-    `limits` are bytes, entries, ratio, depth and header bytes.
-    """
+def write_index(
+    tree: bytes, sink: int, *, ids: _Ids, sha256: bool, cross_mounts: bool, threads: int, poll: _Poll | None
+) -> tuple[str, int, int, int]:
+    """(digest, size, entries, file_bytes)."""
+
+def write_index_of_layers(
+    sources: list[int], chain_id: str | None, sink: int, *, sha256: bool, limits: _Limits, poll: _Poll | None
+) -> tuple[tuple[str, int, int, int], list[tuple[str, int, str, int]]]:
+    """What `write_index` tells, and for each layer what `measure_layer` does."""
 
 def measure_layer(source: int, *, poll: _Poll | None) -> tuple[str, int, str, int]:
     """(digest, size, diff_id, uncompressed_size)."""
@@ -68,6 +88,7 @@ class ChangeStream:
         overlay: _Overlay | None,
         ids: _Ids,
         scope: _Scope,
+        indexes: _Indexes,
         threads: int,
         profile: str,
         explain: bool,

@@ -8,6 +8,7 @@ OcidiffError
 │   ├── LimitExceededError            a limit of the caller was passed
 │   └── SourceChangedError            a file changed while it was read
 ├── OverlayError                      the directories of an overlay cannot be read without mounting it
+├── IndexFileError                    a file that should be the index of a tree is none, or a broken one
 ├── UnsupportedError                  a tree or document holds what the format cannot say
 ├── DigestMismatchError               bytes are not those that were named
 ├── DocumentError                     a manifest, config or index is malformed
@@ -51,6 +52,10 @@ class SourceChangedError(LayerError):
 
 class OverlayError(OcidiffError):
     """The directories of an overlay cannot be read without mounting it."""
+
+
+class IndexFileError(OcidiffError):
+    """A file that should be the index of a tree is none, or a broken one."""
 
 
 class UnsupportedError(OcidiffError):

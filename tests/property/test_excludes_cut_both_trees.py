@@ -49,6 +49,9 @@ def test_excludes_cut_both_trees(
     with strategies.build(pair) as (lower, upper, _):
         one, tar = verbs.diff(rust, lower, upper, scope=scope, profile=profile)
         assert (one, tar) == verbs.diff(pure, lower, upper, scope=scope, profile=profile)
+        with verbs.saved_index(verbs.index(rust, lower)) as index:
+            for engine in (rust, pure):
+                assert (one, tar) == verbs.diff(engine, index, upper, scope=scope, profile=profile)
         told = verbs.explained(rust, lower, upper, scope=scope, profile=profile)
         seen = [(change.kind, change.path, change.reason) for change in told]
         assert seen == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import probes
 import trees
 import verbs
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression, Profile
+from ocidiff.layer.layer import Compression, IndexPath, Profile
 
 pytestmark = pytest.mark.root
 
@@ -68,6 +69,18 @@ def test_the_profile_containerd_gives_what_containerd_gave(engine: Engine, case:
 @pytest.mark.parametrize("case", SAME_IN_BOTH_PROFILES, ids=name_of, indirect=True)
 def test_the_profile_oci_gives_the_same(engine: Engine, case: Case) -> None:
     assert_golden(engine, case, Profile.OCI)
+
+
+@pytest.mark.parametrize("profile", Profile)
+@pytest.mark.parametrize("case", SAME_IN_BOTH_PROFILES, ids=name_of, indirect=True)
+def test_an_index_in_place_of_lower_gives_the_same(engine: Engine, case: Case, profile: Profile) -> None:
+    lower = None
+    if case.lower is not None:
+        (case.directory / "index").write_bytes(verbs.index(engine, case.lower))
+        lower = IndexPath(os.fsencode(case.directory / "index"))
+    summary, tar = verbs.diff(engine, lower, case.upper, profile=profile, **case.options)
+    assert trees.read_layer(tar) == case.expect["entries"]
+    assert summary.diff_id == case.expect["diff_id"]
 
 
 def assert_golden(engine: Engine, case: Case, profile: Profile) -> None:

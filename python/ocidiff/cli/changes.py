@@ -51,8 +51,8 @@ def command(
 ) -> None:
     """List what turns LOWER into UPPER.
 
-    Both are directories. LOWER may be the word scratch, to which all of UPPER is an addition (./scratch is a directory).
-    Prints a line each, in layer order: A /added, C /changed, D /deleted.
+    Both are directories, or index:FILE for a tree of which there is an index. LOWER may be the word scratch, to which all of
+    UPPER is an addition (./scratch is a directory). Prints a line each, in layer order: A /added, C /changed, D /deleted.
 
     With --explain tabs follow, with the reasons and the sizes, and the directories with most of the change at the end.
     """

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 @click.argument("source", type=click.Path())
 @click.argument("name", metavar="NAME[:TAG]")
 @click.option("--base", metavar="IMAGE", help="The image that a directory has grown from.  [default: scratch]")
-@click.option("--lower", metavar="DIR", type=click.Path(), help="The tree of the base.  [default: the base, unpacked]")
+@click.option(
+    "--lower",
+    metavar="DIR|index:FILE",
+    type=click.Path(),
+    help="The tree of the base, or an index of it.  [default: the base, unpacked]",
+)
 @click.option("-a", "--author", help="Who made the change.")
 @click.option("-m", "--message", help="What the change is.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on.  [default: the base's, else this machine's]")

@@ -33,8 +33,9 @@ def command(
 ) -> None:
     """Write the layer that turns LOWER into UPPER.
 
-    Both are directories. LOWER may be the word scratch, for a layer that holds all of UPPER (./scratch is a directory).
-    Where UPPER is an overlay mount over LOWER, only its upperdir is read. Prints the digest of the layer.
+    Both are directories. LOWER may be the word scratch, for a layer that holds all of UPPER (./scratch is a directory), or
+    index:FILE for a tree of which there is an index. Where UPPER is an overlay mount over LOWER, only its upperdir is read.
+    Prints the digest of the layer.
     """
     below, above = trees_of(lower, upper, upperdir, lowerdir)
     to_stdout = output == "-"

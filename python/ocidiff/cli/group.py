@@ -15,7 +15,7 @@ from ocidiff.cli.streams import complain, reason
 from ocidiff.errors import UsageError
 
 _COMMANDS: Final = (
-    *("diff", "changes", "apply"),
+    *("diff", "changes", "apply", "index"),
     *("commit", "create", "mount", "umount", "ps", "rm"),
     *("unpack", "images", "inspect", "history", "tag", "rmi"),
     *("gc", "verify"),

@@ -104,6 +104,25 @@ class LayerArguments(TypedDict):
     engine: str | None
 
 
+_IDS: Final = (
+    click.option(
+        "--uid-map",
+        multiple=True,
+        metavar="C:H:N|USER",
+        help="N user ids from H on in the trees are those from C on in the container; USER for those in /etc/subuid.",
+    ),
+    click.option("--gid-map", multiple=True, metavar="C:H:N|USER", help="The same of groups, and /etc/subgid."),
+    click.option(
+        "--userns",
+        type=click.IntRange(min=1),
+        metavar="PID",
+        help="Take both maps from the user namespace of this process.",
+    ),
+)
+cross_mounts_option: Final = click.option("--cross-mounts", is_flag=True, help="Let what is mounted in the trees count.")
+threads_option: Final = click.option(
+    "--threads", type=int, default=0, metavar="N", help="Threads; 0 for as many as there are cores."
+)
 _COMPARISON: Final = (
     click.option(
         "--profile",
@@ -119,27 +138,15 @@ _COMPARISON: Final = (
         show_default=True,
         help="Read the upperdir of an overlay mount in place of all it shows.",
     ),
-    click.option(
-        "--uid-map",
-        multiple=True,
-        metavar="C:H:N|USER",
-        help="N user ids from H on in the trees are those from C on in the container; USER for those in /etc/subuid.",
-    ),
-    click.option("--gid-map", multiple=True, metavar="C:H:N|USER", help="The same of groups, and /etc/subgid."),
-    click.option(
-        "--userns",
-        type=click.IntRange(min=1),
-        metavar="PID",
-        help="Take both maps from the user namespace of this process.",
-    ),
+    *_IDS,
     click.option(
         "--exclude",
         multiple=True,
         metavar="PATTERN",
         help="Paths that do not count, as in a gitignore file; @runtime for what engines put into a running container.",
     ),
-    click.option("--cross-mounts", is_flag=True, help="Let what is mounted in the trees count."),
-    click.option("--threads", type=int, default=0, metavar="N", help="Threads; 0 for as many as there are cores."),
+    cross_mounts_option,
+    threads_option,
 )
 _BLOB: Final = (
     click.option(
@@ -253,6 +260,11 @@ lease_option: Final = click.option(
     metavar="SECONDS",
     help="How long others keep what this call writes, should it die unseen; renewed while it lives.",
 )
+
+
+def id_options(command: _Command) -> _Command:
+    """What the ids of files are in the container."""
+    return _with(command, *_IDS)
 
 
 def comparison_options(command: _Command) -> _Command:

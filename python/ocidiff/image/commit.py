@@ -16,7 +16,7 @@ from ocidiff.image import mutate
 from ocidiff.image.image import Image
 from ocidiff.image.unpack import apply_layers, check_layers
 from ocidiff.layer.differ import with_ignore_file, write_layer
-from ocidiff.layer.engine import Engine
+from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.layer import ApplyOptions, Layer, LayerOptions, Monitor, OverlayLayers, OverlayMode
 from ocidiff.oci import media_type
 from ocidiff.oci.config import History, ImageConfig
@@ -52,7 +52,7 @@ class Step:
 def commit(
     content: ContentStore,
     name: str,
-    lower: bytes | None,
+    lower: Lower | None,
     upper: bytes | OverlayLayers,
     *,
     base: Image | None,
@@ -68,7 +68,7 @@ def commit(
     Args:
         content: Where the blobs go.
         name: What the image will be called.
-        lower: Path of the tree of the base; None for no parent tree.
+        lower: Path of the tree of the base, or an index of it; None for no parent tree.
         upper: Path of the changed tree; or an overlay, whose lowerdirs are then the parent tree, and `lower` is None.
         base: Image to build on; None for none.
         platform: What the image runs on, where no base says it.
@@ -108,7 +108,7 @@ def unpacked(store: Layout, base: Image, engine: Engine, monitor: Monitor) -> It
 
 def _store_layer(
     content: ContentStore,
-    lower: bytes | None,
+    lower: Lower | None,
     upper: bytes | OverlayLayers,
     *,
     engine: Engine,

@@ -26,23 +26,28 @@ from ocidiff.image import unpack as unpack_tree
 from ocidiff.image.image import Image, ImageRecord, read_image
 from ocidiff.image.reference import Reference
 from ocidiff.layer.differ import SCRATCH, Tree, layer_options, lower_path, overlay_mode, tree_path
-from ocidiff.layer.engine import Engine, select_engine
+from ocidiff.layer.engine import Engine, Lower, select_engine
 from ocidiff.layer.idmap import IdMaps
+from ocidiff.layer.indexer import layers_of
 from ocidiff.layer.layer import (
     ApplyOptions,
     Cancellation,
     Compression,
+    IndexPath,
     Limits,
     Monitor,
     OverlayLayers,
     OverlayMode,
     Profile,
     ProgressCallback,
+    TreeIndex,
 )
+from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.scope import Scope
 from ocidiff.lease import DEFAULT_LEASE_SECONDS, Leases
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import chain_id
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import is_timestamp
 
@@ -120,7 +125,8 @@ class Store:
             source: The directory, or the container.
             name: `NAME` or `NAME:TAG`; an image of that name loses it.
             base: Image of this store to build on; None or `scratch` for none. A container has its own.
-            lower: Directory that holds the tree of the base; None to unpack the base here for the time of the call.
+            lower: Directory that holds the tree of the base, or `index:` and the path of an index of it; None to unpack the
+                base here for the time of the call. An index of other layers than those of the base is refused.
             author: Who did it; None for the author of the base.
             message: Comment in the history.
             created: RFC 3339 time; None for the source date epoch, or now.
@@ -168,6 +174,7 @@ class Store:
         step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         upper: bytes | OverlayLayers = _checked_source(source, base, lower, ids)
+        lower_tree: Lower | None
         with self._working(lease_seconds) as layout, ExitStack() as trees:
             if not isinstance(source, str | os.PathLike):
                 container = trees.enter_context(self.containers.locked(source.name))
@@ -177,7 +184,8 @@ class Store:
             else:
                 parent = None if base in (None, SCRATCH) else lookup.find_image(layout, str(base), wanted)
                 lower_tree = trees.enter_context(_lower_tree(layout, parent, lower, selected, monitor))
-            options = replace(options, lower_from_layers=parent is not None and lower is None)
+            from_layers = lower is None or _is_index_of(lower_tree, parent)
+            options = replace(options, lower_from_layers=parent is not None and from_layers)
             adopt: Callable[[Image], bool] | None = None
             if not isinstance(source, str | os.PathLike):
                 from ocidiff.image.adopt import adoption
@@ -248,6 +256,43 @@ class Store:
                 monitor=Monitor(progress, cancel),
             )
         return replace(image, seconds=time.monotonic() - started)
+
+    def index(
+        self,
+        name: str,
+        output: Output,
+        *,
+        platform: str | None = None,
+        sha256: bool = False,
+        limits: Limits | None = None,
+        engine: str | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> TreeIndex:
+        """Save what the tree of an image is, read from its layers, which are not unpacked; see `ocidiff.index`.
+
+        Args:
+            name: See `resolve`.
+            output: Path of the index, which appears whole or not at all; or an open file, written from its position on.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            sha256: Give contents a sha256 beside the XXH3-128.
+            limits: What the layers may not pass, bytes and entries of all together; None for the defaults.
+            engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+            progress: Called with the counters over all layers a few times a second.
+            cancel: Stops the call.
+
+        Raises:
+            NotFoundError: There is no such image, or a part of it is missing.
+            DigestMismatchError: A part of the image is not the one that is named.
+        """
+        started = time.monotonic()
+        selected, monitor = select_engine(engine), Monitor(progress, cancel)
+        with self._reading() as layout, open_output(output) as sink:
+            image = lookup.find_image(layout, name, None if platform is None else Platform.of_text(platform))
+            done = unpack_tree.index_layers(
+                layout, image, sink, engine=selected, sha256=sha256, limits=limits or Limits(), monitor=monitor
+            )
+        return TreeIndex(done.digest, done.size, done.entries, done.file_bytes, seconds=time.monotonic() - started)
 
     def images(self) -> list[ImageRecord]:
         """What is in the store, in the order of its index; an image that cannot be read is listed without its facts."""
@@ -458,10 +503,24 @@ def _checked_source(source: Tree | Container, base: str | None, lower: Tree | No
     return tree_path(source)
 
 
+def _is_index_of(lower: Lower | None, base: Image | None) -> bool:
+    """Whether the lower tree is told by an index of the layers of the base.
+
+    Raises:
+        UsageError: It is one of other layers.
+    """
+    if base is None or not isinstance(lower, IndexPath):
+        return False
+    layers, diff_ids = layers_of(lower), base.config.rootfs.diff_ids
+    if layers is not None and (not diff_ids or layers != chain_id(diff_ids)):
+        raise UsageError(f"lower {os.fsdecode(lower.path)!r}: is an index of other layers than those of {base.name}")
+    return layers is not None
+
+
 @contextmanager
 def _lower_tree(
     layout: Layout, base: Image | None, lower: Tree | None, engine: Engine, monitor: Monitor
-) -> Iterator[bytes | None]:
+) -> Iterator[Lower | None]:
     if lower is not None:
         yield lower_path(lower)
     elif base is None:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,8 +17,9 @@ from ocidiff.errors import AlreadyExistsError, UnsupportedError
 from ocidiff.image.image import Image
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import ApplyOptions, ApplySummary, Monitor, Progress
+from ocidiff.layer.layer import ApplyOptions, ApplySummary, IndexSummary, Limits, Monitor, Progress
 from ocidiff.oci import media_type
+from ocidiff.oci.digest import chain_id
 
 INCOMPLETE: Final = ".ocidiff-incomplete"
 """What a directory holds as long as it is not whole. The next unpacking into it begins by removing all that is there."""
@@ -74,6 +75,39 @@ def apply_layers(
             )
         verify(summary, descriptor.digest, diff_id)
         done = done.plus(summary)
+
+
+def index_layers(
+    content: ContentStore,
+    image: Image,
+    sink: int,
+    *,
+    engine: Engine,
+    sha256: bool,
+    limits: Limits,
+    monitor: Monitor,
+) -> IndexSummary:
+    """Write the index of the tree that the layers of an image unpack to, each verified; errors as in `unpack`.
+
+    Args:
+        content: Where the layers are.
+        image: What to index.
+        sink: File descriptor that takes the index.
+        engine: What reads the layers.
+        sha256: Whether contents get a sha256.
+        limits: What all layers together may not pass.
+        monitor: Sees progress over all layers, and stops the call.
+    """
+    check_layers(content, image)
+    diff_ids = image.config.rootfs.diff_ids
+    monitor.check()
+    with ExitStack() as stack:
+        blobs = [stack.enter_context(content.open_blob(layer)).fileno() for layer in image.manifest.layers]
+        chain = chain_id(diff_ids) if diff_ids else None
+        summary, measures = engine.write_index_of_layers(blobs, chain, sink, sha256=sha256, limits=limits, monitor=monitor)
+    for measure, descriptor, diff_id in zip(measures, image.manifest.layers, diff_ids, strict=True):
+        verify(measure, descriptor.digest, diff_id)
+    return summary
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from ocidiff.layer.layer import (
     ApplySummary,
     Cancellation,
     Destination,
+    LayerMeasure,
     Limits,
     Monitor,
     ProgressCallback,
@@ -83,8 +84,8 @@ def apply(
     return summary
 
 
-def verify(summary: ApplySummary, digest: Digest | None, diff_id: DiffID | None) -> None:
-    """Check that the layer that was applied is the one that was named.
+def verify(summary: ApplySummary | LayerMeasure, digest: Digest | None, diff_id: DiffID | None) -> None:
+    """Check that the layer that was read is the one that was named.
 
     Raises:
         DigestMismatchError: It is another.

@@ -12,12 +12,13 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from ocidiff.errors import OverlayError, UsageError
-from ocidiff.layer.engine import Engine, select_engine
+from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
     Cancellation,
     Change,
     Compression,
+    IndexPath,
     Layer,
     LayerOptions,
     Monitor,
@@ -36,6 +37,7 @@ from ocidiff.oci.descriptor import Descriptor
 Tree = str | os.PathLike[str]
 
 SCRATCH: Final = "scratch"
+INDEX: Final = "index:"
 
 _MEDIA_TYPES: Final = {
     Compression.GZIP: media_type.LAYER_GZIP,
@@ -71,7 +73,8 @@ def diff(
     """Write the layer that turns `lower` into `upper`.
 
     Args:
-        lower: Directory of the parent tree; None or the word `scratch` for no parent (`./scratch` is a directory).
+        lower: Directory of the parent tree, or `index:` and the path of an index of it (see `index`); None or the word
+            `scratch` for no parent. `./scratch` and path objects are always directories.
         upper: Directory of the changed tree; or the layers of an overlay (see `overlay_layers`), which need not be mounted.
             Then the lowerdirs are the parent tree, and `lower` is None.
         output: Path of the layer, which appears whole or not at all; or an open file, written from its position on.
@@ -104,6 +107,7 @@ def diff(
         SourceChangedError: A file changed while it was read.
         OverlayError: The upperdir has to be read, and cannot.
         LimitExceededError: The layer is larger than `fail_above`.
+        IndexFileError: The index is none, or a broken one.
         Cancelled: `cancel` was used.
     """
     ids = IdMaps.of(uid_map, gid_map, userns)
@@ -137,7 +141,7 @@ def changes(
 
     Args:
         lower: See `diff`, here and below.
-        upper: Of the changed tree.
+        upper: Of the changed tree, which may be told by an index too.
         overlay: What to do with a mounted overlay.
         profile: Which rules decide.
         threads: Worker threads.
@@ -157,15 +161,15 @@ def changes(
         scope=Scope.of(exclude, cross_mounts=cross_mounts),
     )
     selected, mode = select_engine(engine), overlay_mode(overlay)
-    lower_tree, upper_tree = _trees(lower, upper)
+    lower_tree, upper_tree = _trees(lower, upper, may_be_index=True)
     options = with_ignore_file(options, upper_tree)
     return _changes(selected, lower_tree, upper_tree, options, mode, explain=explain)
 
 
 def _changes(
     engine: Engine,
-    lower: bytes | None,
-    upper: bytes | OverlayLayers,
+    lower: Lower | None,
+    upper: Upper,
     options: LayerOptions,
     mode: OverlayMode,
     *,
@@ -189,8 +193,8 @@ def _changes(
 
 def write_layer(
     engine: Engine,
-    lower: bytes | None,
-    upper: bytes | OverlayLayers,
+    lower: Lower | None,
+    upper: Upper,
     sink: int,
     *,
     options: LayerOptions,
@@ -245,15 +249,16 @@ def overlay_layers(
     return OverlayLayers(tree_path(upperdir), below, apart, userxattr)
 
 
-def _trees(lower: Tree | None, upper: Tree | OverlayLayers) -> tuple[bytes | None, bytes | OverlayLayers]:
+def _trees(lower: Tree | None, upper: Tree | OverlayLayers, *, may_be_index: bool = False) -> tuple[Lower | None, Upper]:
     if not isinstance(upper, OverlayLayers):
-        return lower_path(lower), tree_path(upper)
+        index = _index_path(upper) if may_be_index else None
+        return lower_path(lower), index or tree_path(upper)
     if lower is not None:
         raise UsageError("lower: the parent tree of an overlay is its lowerdirs")
     return None, upper
 
 
-def _layers(lower: bytes | None, upper: bytes | OverlayLayers, mode: OverlayMode) -> OverlayLayers | None:
+def _layers(lower: Lower | None, upper: Upper, mode: OverlayMode) -> OverlayLayers | None:
     """The layers to read instead of both trees; None where the trees are to be compared.
 
     Raises:
@@ -265,16 +270,20 @@ def _layers(lower: bytes | None, upper: bytes | OverlayLayers, mode: OverlayMode
         return None
     layers = None
     try:
-        layers = layers_behind(lower, upper) if lower is not None else None
+        layers = layers_behind(lower, upper) if isinstance(lower, bytes) and isinstance(upper, bytes) else None
     except OverlayError as error:
-        _walk_instead(upper, mode, OverlayError(f"overlay {os.fsdecode(upper)}: {error}"))
+        _walk_instead(upper, mode, OverlayError(f"overlay {_shown(upper)}: {error}"))
     else:
         if layers is None and mode is OverlayMode.REQUIRE:
-            raise OverlayError(f"overlay {os.fsdecode(upper)}: UPPER is no overlay mount, or LOWER is no tree below it")
+            raise OverlayError(f"overlay {_shown(upper)}: UPPER is no overlay mount, or LOWER is no tree below it")
     return layers
 
 
-def _walk_instead(upper: bytes | OverlayLayers, mode: OverlayMode, error: OverlayError) -> None:
+def _shown(upper: bytes | IndexPath) -> str:
+    return os.fsdecode(upper.path if isinstance(upper, IndexPath) else upper)
+
+
+def _walk_instead(upper: Upper, mode: OverlayMode, error: OverlayError) -> None:
     """Say why the trees are compared after all, or fail where that cannot be."""
     if mode is OverlayMode.REQUIRE or isinstance(upper, OverlayLayers):
         raise error
@@ -308,12 +317,14 @@ def layer_options(
     )
 
 
-def with_ignore_file(options: LayerOptions, upper: bytes | OverlayLayers) -> LayerOptions:
-    """The options with the patterns that the changed tree itself brings.
+def with_ignore_file(options: LayerOptions, upper: Upper) -> LayerOptions:
+    """The options with the patterns that the changed tree itself brings; an index has the contents of no file.
 
     Raises:
         UsageError: Its ignore file is not understood.
     """
+    if isinstance(upper, IndexPath):
+        return options
     layers = (upper.upperdir, *upper.lowerdirs) if isinstance(upper, OverlayLayers) else upper
     return replace(options, scope=options.scope.within(layers))
 
@@ -327,11 +338,24 @@ def overlay_mode(overlay: str) -> OverlayMode:
     return _choice(OverlayMode, "overlay", overlay)
 
 
-def lower_path(lower: Tree | None) -> bytes | None:
-    """The path of the parent tree; None for no parent. A path object is always a directory, also `Path("scratch")`."""
+def lower_path(lower: Tree | None) -> Lower | None:
+    """The path of the parent tree, or of its index; None for no parent. A path object is always a directory."""
     if lower is None or (isinstance(lower, str) and lower == SCRATCH):
         return None
-    return tree_path(lower)
+    return _index_path(lower) or tree_path(lower)
+
+
+def _index_path(tree: Tree) -> IndexPath | None:
+    """The index that `index:FILE` names.
+
+    Raises:
+        FileNotFoundError: It is missing.
+    """
+    if not isinstance(tree, str) or not tree.startswith(INDEX):
+        return None
+    path = tree.removeprefix(INDEX)
+    os.stat(path)
+    return IndexPath(os.fsencode(path))
 
 
 def tree_path(tree: Tree) -> bytes:

@@ -4,54 +4,95 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from ocidiff.errors import UsageError
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
     ApplyOptions,
     ApplySummary,
     Change,
+    IndexPath,
+    IndexSummary,
     LayerMeasure,
     LayerOptions,
     LayerSummary,
+    Limits,
     Monitor,
     OverlayLayers,
 )
+from ocidiff.oci.digest import ChainID
 
 ENGINES = ("rust", "pure")
+
+Lower = bytes | IndexPath
+Upper = bytes | OverlayLayers | IndexPath
 
 
 class Engine(Protocol):
     """What reads and writes the bytes and inodes of a layer. Both engines give the same bytes for every input."""
 
     def write_layer(
-        self, lower: bytes | None, upper: bytes | OverlayLayers, sink: int, options: LayerOptions, monitor: Monitor
+        self, lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, monitor: Monitor
     ) -> LayerSummary:
         """Write the layer that turns `lower` into `upper`.
 
         Args:
-            lower: Path of the parent tree; None for no parent, so that all is added.
-            upper: Path of the changed tree; or an overlay, whose lowerdirs are then the parent tree, and `lower` is None.
+            lower: Path of the parent tree, or an index of it; None for no parent, so that all is added.
+            upper: Path of the changed tree; or an overlay, whose lowerdirs are then the parent tree, and `lower` is None. An
+                index has no contents for a layer.
             sink: File descriptor that takes the blob, from its current offset.
             options: What the layer shall be.
             monitor: Sees progress, and stops the call.
 
         Raises:
             OverlayError: The directories of the overlay cannot be read without mounting it; nothing was written.
+            IndexFileError: The index is none, or a broken one.
         """
         ...
 
     def changes(
-        self, lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions, *, explain: bool = False
+        self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False
     ) -> Iterator[Change]:
         """The changes from `lower` to `upper`, lazily, in layer order.
 
         Args:
             lower: See `write_layer`.
-            upper: See `write_layer`.
+            upper: See `write_layer`; it may be an index.
             options: Of these profile, threads and ids count.
             explain: Tell why each is a change, and of how many bytes: contents are then compared that need not be.
+        """
+        ...
+
+    def write_index(
+        self, tree: bytes, sink: int, *, ids: IdMaps, sha256: bool, cross_mounts: bool, threads: int, monitor: Monitor
+    ) -> IndexSummary:
+        """Write the index of a tree.
+
+        Args:
+            tree: Path of the tree.
+            sink: File descriptor that takes the index, from its current offset.
+            ids: What the ids of files are in the container.
+            sha256: Whether contents get a sha256 beside the XXH3-128.
+            cross_mounts: Whether what is mounted in the tree counts; otherwise there is only told where it is.
+            threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
+            monitor: Sees progress, and stops the call.
+        """
+        ...
+
+    def write_index_of_layers(
+        self, layers: Sequence[int], chain_id: ChainID | None, sink: int, *, sha256: bool, limits: Limits, monitor: Monitor
+    ) -> tuple[IndexSummary, list[LayerMeasure]]:
+        """Write the index of the tree that layers unpack to, with owners; and tell what the layers were.
+
+        Args:
+            layers: File descriptors to read the blobs from, base first; their compression is detected.
+            chain_id: What they are known by together, which the index says; None for no layers.
+            sink: See `write_index`, here and below.
+            sha256: Whether contents get a sha256.
+            limits: What all of them together may not pass.
+            monitor: Sees progress, and stops the call.
         """
         ...
 

@@ -84,6 +84,17 @@ class OverlayLayers:
     redirects: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class IndexPath:
+    """An index that stands for the tree that it was made of.
+
+    Attributes:
+        path: Path of the file.
+    """
+
+    path: bytes
+
+
 class ChangeKind(StrEnum):
     """What happened to a path from lower to upper."""
 
@@ -367,6 +378,42 @@ class LayerMeasure:
     size: int
     diff_id: DiffID
     uncompressed_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSummary:
+    """What an engine knows once it has written an index.
+
+    Attributes:
+        digest: sha256 of the file.
+        size: Its length in bytes.
+        entries: Names in the tree.
+        file_bytes: Bytes of all files; one with several names counts for each.
+    """
+
+    digest: Digest
+    size: int
+    entries: int
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeIndex:
+    """A finished index.
+
+    Attributes:
+        digest: sha256 of the file.
+        size: Its length in bytes.
+        entries: Names in the tree.
+        file_bytes: Bytes of all files; one with several names counts for each.
+        seconds: Wall time of making it.
+    """
+
+    digest: Digest
+    size: int
+    entries: int
+    file_bytes: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

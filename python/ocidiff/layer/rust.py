@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ocidiff import _core
+from ocidiff.layer.engine import Lower, Upper
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
     ApplyOptions,
     ApplySummary,
     Change,
     ChangeKind,
+    IndexPath,
+    IndexSummary,
     LayerMeasure,
     LayerOptions,
     LayerSummary,
+    Limits,
     Monitor,
-    OverlayLayers,
     Reason,
 )
-from ocidiff.oci.digest import DiffID, Digest
-
-_Upper = bytes | OverlayLayers
+from ocidiff.oci.digest import ChainID, DiffID, Digest
 
 
 class RustEngine:
     """Walks, compares, packs and unpacks on all cores."""
 
     def write_layer(
-        self, lower: bytes | None, upper: _Upper, sink: int, options: LayerOptions, monitor: Monitor
+        self, lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, monitor: Monitor
     ) -> LayerSummary:
         """See `Engine.write_layer`."""
         tree, overlay = _overlay(upper)
         digest, size, diff_id, plain, added, modified, deleted, entries, skipped = _core.write_layer(
-            lower,
+            _path(lower),
             tree,
             sink,
             overlay=overlay,
-            ids=_ids(options),
+            ids=_ids(options.ids),
+            indexes=(isinstance(lower, IndexPath), isinstance(upper, IndexPath)),
             scope=_scope(options),
             compression=options.compression,
             level=options.level,
@@ -49,15 +52,16 @@ class RustEngine:
         return LayerSummary(Digest(digest), size, DiffID(diff_id), plain, added, modified, deleted, entries, skipped)
 
     def changes(
-        self, lower: bytes | None, upper: _Upper, options: LayerOptions, *, explain: bool = False
+        self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False
     ) -> Iterator[Change]:
         """See `Engine.changes`."""
         tree, overlay = _overlay(upper)
         stream = _core.ChangeStream(
-            lower,
+            _path(lower),
             tree,
             overlay=overlay,
-            ids=_ids(options),
+            ids=_ids(options.ids),
+            indexes=(isinstance(lower, IndexPath), isinstance(upper, IndexPath)),
             scope=_scope(options),
             threads=options.threads,
             profile=options.profile,
@@ -72,21 +76,39 @@ class RustEngine:
         finally:
             stream.close()
 
+    def write_index(
+        self, tree: bytes, sink: int, *, ids: IdMaps, sha256: bool, cross_mounts: bool, threads: int, monitor: Monitor
+    ) -> IndexSummary:
+        """See `Engine.write_index`."""
+        done = _core.write_index(
+            tree,
+            sink,
+            ids=_ids(ids),
+            sha256=sha256,
+            cross_mounts=cross_mounts,
+            threads=threads,
+            poll=monitor.poll,
+        )
+        return _index_summary(done)
+
+    def write_index_of_layers(
+        self, layers: Sequence[int], chain_id: ChainID | None, sink: int, *, sha256: bool, limits: Limits, monitor: Monitor
+    ) -> tuple[IndexSummary, list[LayerMeasure]]:
+        """See `Engine.write_index_of_layers`."""
+        done, found = _core.write_index_of_layers(
+            list(layers), chain_id, sink, sha256=sha256, limits=_limits(limits), poll=monitor.poll
+        )
+        measures = [LayerMeasure(Digest(digest), size, DiffID(diff_id), plain) for digest, size, diff_id, plain in found]
+        return _index_summary(done), measures
+
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""
-        limits = options.limits
         digest, size, diff_id, plain, entries, whiteouts, skipped, recorded = _core.apply_layer(
             source,
             target,
             same_owner=options.sets_owners,
             destination=options.destination,
-            limits=(
-                limits.max_bytes,
-                limits.max_entries,
-                limits.max_ratio,
-                limits.max_depth,
-                limits.max_header_bytes,
-            ),
+            limits=_limits(options.limits),
             poll=monitor.poll,
         )
         return ApplySummary(Digest(digest), size, DiffID(diff_id), plain, entries, whiteouts, skipped, recorded)
@@ -97,20 +119,33 @@ class RustEngine:
         return LayerMeasure(Digest(digest), size, DiffID(diff_id), plain)
 
 
-def _overlay(upper: _Upper) -> tuple[bytes, tuple[list[bytes], list[bytes], bool | None, bool] | None]:
+def _path(lower: Lower | None) -> bytes | None:
+    return lower.path if isinstance(lower, IndexPath) else lower
+
+
+def _overlay(upper: Upper) -> tuple[bytes, tuple[list[bytes], list[bytes], bool | None, bool] | None]:
     """The path of upper, and what lies below it where it is an upperdir."""
     if isinstance(upper, bytes):
         return upper, None
+    if isinstance(upper, IndexPath):
+        return upper.path, None
     return upper.upperdir, (list(upper.lowerdirs), list(upper.datadirs), upper.userxattr, upper.redirects)
 
 
-def _ids(options: LayerOptions) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
-    users, groups = (
-        [(one.container, one.host, one.count) for one in ranges] for ranges in (options.ids.users, options.ids.groups)
-    )
+def _ids(ids: IdMaps) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    users, groups = ([(one.container, one.host, one.count) for one in ranges] for ranges in (ids.users, ids.groups))
     return users, groups
 
 
 def _scope(options: LayerOptions) -> tuple[list[tuple[str, bool]], bool, bool]:
     scope = options.scope
     return [(rule.expression, rule.excludes) for rule in scope.rules], scope.sockets, scope.cross_mounts
+
+
+def _limits(limits: Limits) -> tuple[int | None, int | None, int | None, int, int]:
+    return limits.max_bytes, limits.max_entries, limits.max_ratio, limits.max_depth, limits.max_header_bytes
+
+
+def _index_summary(done: tuple[str, int, int, int]) -> IndexSummary:
+    digest, size, entries, file_bytes = done
+    return IndexSummary(Digest(digest), size, entries, file_bytes)

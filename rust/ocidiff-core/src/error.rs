@@ -76,6 +76,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A file that should be an index is none, or a broken one.
+    #[error("index {}: {reason}", show(path))]
+    IndexFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The caller's options contradict themselves or the format.
     #[error("{0}")]
     Usage(String),

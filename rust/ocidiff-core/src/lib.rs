@@ -11,6 +11,8 @@ pub mod diff;
 pub mod digest;
 pub mod error;
 pub mod idmap;
+pub mod index;
+pub mod indexer;
 pub mod metadata;
 pub mod stream;
 pub mod tar;

@@ -24,6 +24,9 @@ pub enum FileType {
 /// An inode's identity: device and inode number.
 pub type InodeKey = (u64, u64);
 
+/// In place of an identity that is not known; no inode has it.
+pub const UNKNOWN_KEY: InodeKey = (0, 0);
+
 /// Everything lstat says that matters to a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metadata {
@@ -54,6 +57,24 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Of a mount point, about which nothing more is told than what kind of entry it is.
+    pub fn of_mount_point(file_type: FileType) -> Self {
+        Self {
+            file_type,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: 0,
+            mtime_ns: 0,
+            ctime: (0, 0),
+            key: UNKNOWN_KEY,
+            links: 1,
+            device: (0, 0),
+            mount_root: true,
+        }
+    }
+
     /// Reads a statx result; `None` when the kind of the entry is none that Linux has.
     pub fn from_statx(statx: &Statx) -> Option<Self> {
         use rustix::fs::FileType as Kind;

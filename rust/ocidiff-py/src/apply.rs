@@ -14,8 +14,15 @@ use crate::run::{own_descriptor, run};
 
 type Summary = (String, u64, String, u64, u64, u64, BTreeMap<&'static str, u64>, u64);
 
-/// Writes the layer in the descriptor `source` onto the directory `target`. `limits` are bytes, entries, ratio, depth and
-/// header bytes.
+/// Bytes, entries, ratio, depth and header bytes.
+pub type LimitArguments = (Option<u64>, Option<u64>, Option<u64>, usize, u64);
+
+/// The limits of these numbers.
+pub fn limits_of((max_bytes, max_entries, max_ratio, max_depth, max_header_bytes): LimitArguments) -> Limits {
+    Limits { max_bytes, max_entries, max_ratio, max_depth, max_header_bytes }
+}
+
+/// Writes the layer in the descriptor `source` onto the directory `target`.
 #[pyfunction]
 #[pyo3(signature = (source, target, *, same_owner, destination, limits, poll))]
 pub fn apply_layer(
@@ -24,11 +31,10 @@ pub fn apply_layer(
     target: &[u8],
     same_owner: bool,
     destination: &str,
-    limits: (Option<u64>, Option<u64>, Option<u64>, usize, u64),
+    limits: LimitArguments,
     poll: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Summary> {
-    let (max_bytes, max_entries, max_ratio, max_depth, max_header_bytes) = limits;
-    let limits = Limits { max_bytes, max_entries, max_ratio, max_depth, max_header_bytes };
+    let limits = limits_of(limits);
     let destination = match destination {
         "directory" => Destination::Directory,
         "overlay" => Destination::Overlay,

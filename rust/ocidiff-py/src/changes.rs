@@ -12,7 +12,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::diff::{IdArguments, OverlayArguments, ScopeArguments, Source, rules, scope_of};
+use crate::diff::{IdArguments, IndexArguments, OverlayArguments, ScopeArguments, Source, rules, scope_of};
 use crate::error::to_python;
 use crate::run::thread_count;
 
@@ -36,7 +36,7 @@ pub struct ChangeStream {
 #[pymethods]
 impl ChangeStream {
     #[new]
-    #[pyo3(signature = (lower, upper, *, overlay, ids, scope, threads, profile, explain))]
+    #[pyo3(signature = (lower, upper, *, overlay, ids, scope, indexes, threads, profile, explain))]
     #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
     fn new(
         lower: Option<&[u8]>,
@@ -44,13 +44,14 @@ impl ChangeStream {
         overlay: Option<OverlayArguments>,
         ids: IdArguments,
         scope: ScopeArguments,
+        indexes: IndexArguments,
         threads: usize,
         profile: &str,
         explain: bool,
     ) -> PyResult<Self> {
         let rules = Rules { explain, ..rules(profile).map_err(to_python)? };
         let scope = scope_of(scope).map_err(to_python)?;
-        let source = Source::new(lower, upper, overlay, ids, false);
+        let source = Source::new(lower, upper, overlay, ids, indexes, false);
         let threads = thread_count(threads);
         let control = Arc::new(Control::default());
         let (sender, batches) = bounded(4);

@@ -7,11 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocidiff_core::change::{Rules, Scope, Trees};
+use ocidiff_core::change::{Root, Rules, Scope, Trees};
 use ocidiff_core::compress::Compression;
 use ocidiff_core::control::Control;
 use ocidiff_core::diff::{DiffOptions, DiffSummary, write_layer as write_layer_of};
 use ocidiff_core::idmap::{IdMaps, IdRange};
+use ocidiff_core::index::IndexFile;
+use ocidiff_core::tree::Directory;
 use ocidiff_core::tree::overlay::{Format, OverlayPaths};
 use ocidiff_core::{Error, Result};
 use pyo3::prelude::*;
@@ -35,10 +37,32 @@ pub fn scope_of((rules, sockets, cross_mounts): ScopeArguments) -> Result<Option
     Scope::new(&rules, sockets, cross_mounts).map(|scope| Some(Arc::new(scope)))
 }
 
+/// Whether the lower tree, and the upper one, are told by an index.
+pub type IndexArguments = (bool, bool);
+
 /// What is compared, as paths.
 pub enum Source {
-    Plain(Option<PathBuf>, PathBuf, [Option<Arc<IdMaps>>; 2]),
+    Plain(Option<Tree>, Tree),
     Overlay(OverlayPaths),
+}
+
+/// One of the trees.
+pub enum Tree {
+    Directory(PathBuf, Option<Arc<IdMaps>>),
+    Index(PathBuf),
+}
+
+impl Tree {
+    fn new(bytes: &[u8], is_index: bool, ids: Option<Arc<IdMaps>>) -> Self {
+        if is_index { Self::Index(path(bytes).into()) } else { Self::Directory(path(bytes).into(), ids) }
+    }
+
+    fn open(&self, control: &Control) -> Result<Root> {
+        match self {
+            Self::Directory(path, ids) => Directory::open_mapped(path, ids.clone()).map(Root::Directory),
+            Self::Index(path) => Ok(Root::Index(Arc::new(IndexFile::open(path, control)?))),
+        }
+    }
 }
 
 impl Source {
@@ -47,20 +71,14 @@ impl Source {
         lower: Option<&[u8]>,
         upper: &[u8],
         overlay: Option<OverlayArguments>,
-        (users, groups): IdArguments,
+        ids: IdArguments,
+        indexes: IndexArguments,
         lower_from_layers: bool,
     ) -> Self {
-        let ranges = |ranges: Vec<(u32, u32, u32)>| {
-            ranges.into_iter().map(|(container, host, count)| IdRange { container, host, count }).collect()
-        };
-        let maps = IdMaps { users: ranges(users), groups: ranges(groups) };
-        let ids = (!maps.is_empty()).then(|| Arc::new(maps));
+        let ids = id_maps(ids);
         let Some((lowers, data, userxattr, redirects)) = overlay else {
-            return Self::Plain(
-                lower.map(|lower| path(lower).into()),
-                path(upper).into(),
-                [ids.clone().filter(|_| !lower_from_layers), ids],
-            );
+            let lower_ids = ids.clone().filter(|_| !lower_from_layers);
+            return Self::Plain(lower.map(|lower| Tree::new(lower, indexes.0, lower_ids)), Tree::new(upper, indexes.1, ids));
         };
         let paths = |all: Vec<Vec<u8>>| all.iter().map(|one| path(one).into()).collect();
         let format = userxattr.map(|set| if set { Format::User } else { Format::Trusted });
@@ -77,15 +95,27 @@ impl Source {
     /// Opens it.
     pub fn open(&self, control: &Control) -> Result<Trees> {
         match self {
-            Self::Plain(lower, upper, ids) => Trees::open(lower.as_deref(), upper, ids.clone()),
+            Self::Plain(lower, upper) => {
+                let lower = lower.as_ref().map(|lower| lower.open(control)).transpose()?;
+                Ok(Trees::Plain { lower, upper: upper.open(control)? })
+            }
             Self::Overlay(paths) => Trees::of_overlay(paths, control),
         }
     }
 }
 
+/// The maps of these ranges, if there are any.
+pub fn id_maps((users, groups): IdArguments) -> Option<Arc<IdMaps>> {
+    let ranges = |ranges: Vec<(u32, u32, u32)>| {
+        ranges.into_iter().map(|(container, host, count)| IdRange { container, host, count }).collect()
+    };
+    let maps = IdMaps { users: ranges(users), groups: ranges(groups) };
+    (!maps.is_empty()).then(|| Arc::new(maps))
+}
+
 /// Writes the layer that turns `lower` into `upper` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, compression, level, threads, profile, lower_from_layers, source_date_epoch, poll))]
+#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, profile, lower_from_layers, source_date_epoch, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_layer(
     py: Python<'_>,
@@ -95,6 +125,7 @@ pub fn write_layer(
     overlay: Option<OverlayArguments>,
     ids: IdArguments,
     scope: ScopeArguments,
+    indexes: IndexArguments,
     compression: &str,
     level: Option<i32>,
     threads: usize,
@@ -110,7 +141,7 @@ pub fn write_layer(
         threads: thread_count(threads),
     };
     let sink = own_descriptor(sink)?;
-    let source = Source::new(lower, upper, overlay, ids, lower_from_layers);
+    let source = Source::new(lower, upper, overlay, ids, indexes, lower_from_layers);
     run(py, poll, |control| write_layer_of(source.open(control)?, sink, &options, control)).map(summary)
 }
 

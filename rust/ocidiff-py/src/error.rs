@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 import_exception!(ocidiff.errors, Cancelled);
 import_exception!(ocidiff.errors, DigestMismatchError);
+import_exception!(ocidiff.errors, IndexFileError);
 import_exception!(ocidiff.errors, LimitExceededError);
 import_exception!(ocidiff.errors, MalformedLayerError);
 import_exception!(ocidiff.errors, OcidiffError);
@@ -31,6 +32,7 @@ pub fn to_python(error: Error) -> PyErr {
         Error::LimitExceeded { .. } => LimitExceededError::new_err(message),
         Error::SourceChanged { .. } => SourceChangedError::new_err(message),
         Error::Unsupported { .. } => UnsupportedError::new_err(message),
+        Error::IndexFile { .. } => IndexFileError::new_err(message),
         Error::Overlay { .. } => OverlayError::new_err(message),
         Error::Usage(_) => UsageError::new_err(message),
         Error::DigestMismatch { .. } => DigestMismatchError::new_err(message),

@@ -4,6 +4,7 @@ mod apply;
 mod changes;
 mod diff;
 mod error;
+mod index;
 mod measure;
 mod run;
 
@@ -17,6 +18,8 @@ mod _core {
     use super::changes::ChangeStream;
     #[pymodule_export]
     use super::diff::write_layer;
+    #[pymodule_export]
+    use super::index::{write_index, write_index_of_layers};
     #[pymodule_export]
     use super::measure::measure_layer;
 

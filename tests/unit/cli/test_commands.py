@@ -15,7 +15,7 @@ from ocidiff.errors import OcidiffError, UsageError
 Output = pytest.CaptureFixture[str]
 
 COMMANDS = (
-    *("diff", "changes", "apply", "commit", "create", "mount", "umount", "ps", "rm"),
+    *("diff", "changes", "apply", "index", "commit", "create", "mount", "umount", "ps", "rm"),
     *("unpack", "images", "inspect", "history", "tag", "rmi", "gc", "verify"),
 )
 
@@ -352,3 +352,44 @@ def test_every_exception_is_one_line(
     monkeypatch.setattr(ocidiff, "changes", changes)
     assert main(["changes", "lower", "upper"]) == status
     assert capsys.readouterr().err == f"ocidiff: changes: {line}\n"
+
+
+def test_index_prints_the_digest_of_the_file_it_wrote(capsys: Output) -> None:
+    assert main(["index", "lower", "-o", "lower.idx"]) == 0
+    assert capsys.readouterr().out == ocidiff.Digest.of(Path("lower.idx").read_bytes()) + "\n"
+    assert main(["changes", "index:lower.idx", "upper"]) == 0
+    assert capsys.readouterr().out == "C /etc/hosts\nA /etc/new\nD /etc/old\n"
+    assert main(["index", "lower", "-o", "lower.idx", "--json", "--sha256"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document.pop("seconds") >= 0
+    data = Path("lower.idx").read_bytes()
+    assert document == {"digest": ocidiff.Digest.of(data), "size": len(data), "entries": 3, "fileBytes": 10}
+
+
+def test_index_takes_an_image_where_there_is_no_directory(capsys: Output) -> None:
+    assert main(["commit", "./lower", "app:v1"]) == 0
+    assert main(["index", "app:v1", "-o", "app.idx"]) == 0
+    assert main(["commit", "./upper", "app:v2", "--base", "app:v1", "--lower", "index:app.idx"]) == 0
+    assert main(["index", "app:v3", "-o", "other.idx"]) == 1
+    assert "no image 'app:v3'" in capsys.readouterr().err
+    assert not Path("other.idx").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["index", "./missing", "-o", "x"], 1, "./missing: No such file or directory"),
+        (["index", "lower", "-o", "x", "--platform", "linux/arm64"], 2, "--platform is for an image"),
+        (["index", "app", "-o", "x", "--uid-map", "0:1:1"], 2, "an image has the ids of its layers"),
+        (["diff", "index:missing", "upper", "-o", "x"], 1, "missing: No such file or directory"),
+        (["diff", "index:lower/etc/hosts", "upper", "-o", "x"], 1, "index lower/etc/hosts: it is no index"),
+        (["changes", "index:lower/etc/hosts", "upper"], 1, "index lower/etc/hosts: it is no index"),
+        (["diff", "index:x", "upper", "--overlay", "require", "-o", "y"], 1, "x: No such file or directory"),
+    ],
+)
+def test_wrong_uses_of_an_index_are_told(capsys: Output, words: list[str], status: int, told: str) -> None:
+    assert main(words) == status
+    out, err = capsys.readouterr()
+    assert told in err
+    assert out == ""
+    assert not Path("x").exists()

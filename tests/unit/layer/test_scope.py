@@ -183,3 +183,24 @@ def test_mount_points_are_crossed_only_when_asked(engine: Engine, pair: tuple[Pa
         crossed = listed(engine, pair, cross_mounts=True)
         assert {"m /app/data", "d /cache/a", "d /cache/b", "a /cache/mounted"} <= set(crossed)
     assert listed(engine, pair) == ALL + RUN
+
+
+@pytest.mark.root
+def test_an_index_knows_of_mounts_where_they_were(
+    engine: Engine, rust: Engine, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "other/below").mkdir(parents=True)
+    (tmp_path / "other/mounted").write_text("from elsewhere")
+    lower, upper = pair
+    with bound(tmp_path / "other", lower / "cache"), bound(tmp_path / "other/mounted", lower / "app/data"):
+        of_tree = {crossed: verbs.diff(engine, *pair, scope=Scope.of([], cross_mounts=crossed)) for crossed in (False, True)}
+        indexes = {crossed: verbs.index(engine, lower, cross_mounts=crossed) for crossed in (False, True)}
+        assert indexes == {crossed: verbs.index(rust, lower, cross_mounts=crossed) for crossed in (False, True)}
+    assert of_tree[False][0].skipped == {"mounts": 2}
+    for crossed, data in indexes.items():
+        with verbs.saved_index(data) as index:
+            assert verbs.diff(engine, index, upper, scope=Scope.of([], cross_mounts=crossed)) == of_tree[crossed]
+    with verbs.saved_index(indexes[False]) as index:
+        # What was mounted is not known any more.
+        assert verbs.diff(engine, index, upper, scope=Scope.of([], cross_mounts=True)) == of_tree[False]
+        assert verbs.changes(engine, index, index, Profile.OCI) == []

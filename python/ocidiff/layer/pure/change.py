@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.layer.layer import ChangeKind, LayerOptions
+from ocidiff.layer.pure.index_format import Fingerprint, XattrDigests, fingerprint, xattr_digests
+from ocidiff.layer.pure.index_tree import IndexTree
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.scope import Narrowing
@@ -20,7 +22,8 @@ from ocidiff.layer.pure.tree import Node, Tree
 
 _NANOSECONDS: Final = 10**9
 
-AnyTree = Tree | OverlayTree
+RealTree = Tree | OverlayTree
+AnyTree = RealTree | IndexTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,12 @@ def _pairs(
 def same(lower: AnyTree, old: Node, upper: AnyTree, new: Node, options: LayerOptions) -> bool:
     """Whether an entry present in both trees is unchanged; the first test that decides wins. Spec: layer-semantics 2."""
     a, b = old.stat, new.stat
-    if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino):
+    is_indexed = isinstance(lower, IndexTree) or isinstance(upper, IndexTree)
+    if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino) and not is_indexed:
         return True
     if (a.st_mode, old.uid, old.gid, a.st_rdev) != (b.st_mode, new.uid, new.gid, b.st_rdev):
         return False
-    if lower.xattrs(old) != upper.xattrs(new):
+    if not same_xattrs(lower, old, upper, new):
         return False
     if new.is_dir:
         return True
@@ -120,4 +124,29 @@ def same_content(lower: AnyTree, old: Node, upper: AnyTree, new: Node) -> bool:
         return lower.target(old) == upper.target(new)
     if not stat.S_ISREG(new.stat.st_mode):
         return True
+    if isinstance(lower, IndexTree):
+        return _is_known_content(lower.content(old), upper, new)
+    if isinstance(upper, IndexTree):
+        return _is_known_content(upper.content(new), lower, old)
     return all(x == y for x, y in zip(lower.blocks(old), upper.blocks(new), strict=True))
+
+
+def same_xattrs(lower: AnyTree, old: Node, upper: AnyTree, new: Node) -> bool:
+    """Whether two entries have the same of the xattrs that the profile compares."""
+    is_indexed = isinstance(lower, IndexTree) or isinstance(upper, IndexTree)
+    return _xattrs(lower, old, hashed=is_indexed) == _xattrs(upper, new, hashed=is_indexed)
+
+
+def _xattrs(tree: AnyTree, node: Node, *, hashed: bool) -> Mapping[bytes, bytes] | XattrDigests:
+    """What the profile compares of the xattrs of a node, or hashes of it."""
+    if isinstance(tree, IndexTree):
+        return tree.xattr_digests(node)
+    return xattr_digests(tree.xattrs(node)) if hashed else tree.xattrs(node)
+
+
+def _is_known_content(known: Fingerprint | None, tree: AnyTree, node: Node) -> bool:
+    """Whether a file has the content of which an index of the other tree has the hashes; None for no content."""
+    if known is None or isinstance(tree, IndexTree):
+        found = tree.content(node) if isinstance(tree, IndexTree) else None
+        return known is found is None or (known is not None and found is not None and known.is_same(found))
+    return known.is_same(fingerprint(tree.blocks(node), sha256=known.sha256 is not None))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from ocidiff.errors import UsageError
+from ocidiff.layer.engine import Lower, Upper
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
     ApplyOptions,
     ApplySummary,
     Change,
+    IndexPath,
+    IndexSummary,
     LayerMeasure,
     LayerOptions,
     LayerSummary,
@@ -20,9 +24,11 @@ from ocidiff.layer.layer import (
     Monitor,
     OverlayLayers,
 )
+from ocidiff.layer.pure import indexer
 from ocidiff.layer.pure.apply import Applier
 from ocidiff.layer.pure.change import AnyTree, events
 from ocidiff.layer.pure.explain import Carried, reasons, sizes
+from ocidiff.layer.pure.index_tree import IndexTree
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.record import Recorder
@@ -31,18 +37,22 @@ from ocidiff.layer.pure.scope import Narrowing
 from ocidiff.layer.pure.stream import BlobReader, BlobWriter
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.pure.tree import Tree
+from ocidiff.layer.scope import Scope
+from ocidiff.oci.digest import ChainID
 
 
 class PureEngine:
     """Walks, compares, packs and unpacks in one thread, with memory that does not grow with files or trees."""
 
     def write_layer(
-        self, lower: bytes | None, upper: bytes | OverlayLayers, sink: int, options: LayerOptions, monitor: Monitor
+        self, lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, monitor: Monitor
     ) -> LayerSummary:
         """See `Engine.write_layer`."""
         pace = Pace(monitor)
         with ExitStack() as stack:
             below, above = _open(lower, upper, options, pace, stack)
+            if isinstance(above, IndexTree):
+                raise UsageError("upper: an index has no contents for a layer")
             blob = BlobWriter(sink, options.compression, options.level, pace)
             recorder = Recorder(above, blob, options.profile, options.source_date_epoch)
             counts: Counter[str] = Counter()
@@ -66,7 +76,7 @@ class PureEngine:
         )
 
     def changes(
-        self, lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions, *, explain: bool = False
+        self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False
     ) -> Iterator[Change]:
         """See `Engine.changes`."""
         pace, carried = Pace(Monitor()), Carried(options.profile)
@@ -78,6 +88,27 @@ class PureEngine:
                     upper_bytes, lower_bytes = sizes(event, below, pace) if explain else (None, None)
                     path, layer_bytes = "/" + os.fsdecode(event.path), carried.bytes(event.node)
                     yield Change(event.kind, path, reason, upper_bytes, lower_bytes, layer_bytes)
+
+    def write_index(
+        self,
+        tree: bytes,
+        sink: int,
+        *,
+        ids: IdMaps,
+        sha256: bool,
+        cross_mounts: bool,
+        threads: int,  # noqa: ARG002 - there is one
+        monitor: Monitor,
+    ) -> IndexSummary:
+        """See `Engine.write_index`."""
+        options = LayerOptions(ids=ids, scope=Scope(cross_mounts=cross_mounts))
+        return indexer.write_index(tree, sink, options, sha256=sha256, pace=Pace(monitor))
+
+    def write_index_of_layers(
+        self, layers: Sequence[int], chain_id: ChainID | None, sink: int, *, sha256: bool, limits: Limits, monitor: Monitor
+    ) -> tuple[IndexSummary, list[LayerMeasure]]:
+        """See `Engine.write_index_of_layers`."""
+        return indexer.write_index_of_layers(layers, chain_id, sink, sha256=sha256, limits=limits, pace=Pace(monitor))
 
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""
@@ -113,12 +144,17 @@ class PureEngine:
 
 
 def _open(
-    lower: bytes | None, upper: bytes | OverlayLayers, options: LayerOptions, pace: Pace, stack: ExitStack
+    lower: Lower | None, upper: Upper, options: LayerOptions, pace: Pace, stack: ExitStack
 ) -> tuple[AnyTree | None, AnyTree]:
     """The two trees to compare, closed with `stack`."""
     if isinstance(upper, OverlayLayers):
         below, above = (OverlayTree(upper, first, options, pace) for first in (1, 0))
         return stack.enter_context(below), stack.enter_context(above)
+
+    def enter(tree: bytes | IndexPath, options: LayerOptions) -> AnyTree:
+        if isinstance(tree, IndexPath):
+            return stack.enter_context(IndexTree(tree.path, options.profile, pace))
+        return stack.enter_context(Tree(tree, options, pace))
+
     lower_options = replace(options, ids=IdMaps()) if options.lower_from_layers else options
-    lower_tree = None if lower is None else stack.enter_context(Tree(lower, lower_options, pace))
-    return lower_tree, stack.enter_context(Tree(upper, options, pace))
+    return None if lower is None else enter(lower, lower_options), enter(upper, options)

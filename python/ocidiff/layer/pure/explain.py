@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 
 from ocidiff.layer.layer import ChangeKind, LayerOptions, Profile, Reason
-from ocidiff.layer.pure.change import AnyTree, Event, same_content, same_mtime
+from ocidiff.layer.pure.change import AnyTree, Event, same_content, same_mtime, same_xattrs
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.tree import Node
 
@@ -29,7 +29,7 @@ def reasons(event: Event, lower: AnyTree | None, upper: AnyTree, options: LayerO
         yield Reason.OWNER
     if not new.is_dir and not same_mtime(a, b, options):
         yield Reason.MTIME
-    if lower.xattrs(old) != upper.xattrs(new):
+    if not same_xattrs(lower, old, upper, new):
         yield Reason.XATTR
     if stat.S_ISREG(b.st_mode) and a.st_size != b.st_size:
         yield Reason.SIZE

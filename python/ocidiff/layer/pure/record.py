@@ -11,7 +11,7 @@ from typing import Final
 from ocidiff.errors import SourceChangedError, UnsupportedError
 from ocidiff.layer.layer import ChangeKind, Profile
 from ocidiff.layer.pure import tar, whiteout
-from ocidiff.layer.pure.change import AnyTree, Event
+from ocidiff.layer.pure.change import Event, RealTree
 from ocidiff.layer.pure.directories import show, split
 from ocidiff.layer.pure.stream import BlobWriter
 from ocidiff.layer.pure.tree import Node
@@ -35,7 +35,7 @@ class Recorder:
         sockets: Changed sockets, which no tar can hold.
     """
 
-    def __init__(self, upper: AnyTree, blob: BlobWriter, profile: Profile, source_date_epoch: int | None) -> None:
+    def __init__(self, upper: RealTree, blob: BlobWriter, profile: Profile, source_date_epoch: int | None) -> None:
         self._upper = upper
         self._blob = blob
         self._profile = profile

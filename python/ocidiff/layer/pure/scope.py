@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import stat
 
+from ocidiff.layer.pure.index_tree import IndexTree
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.layer.scope import Scope
+
+_AnyTree = Tree | OverlayTree | IndexTree
 
 
 class Narrowing:
@@ -25,12 +28,11 @@ class Narrowing:
         self.mounts = 0
 
     def left(
-        self, lower: Tree | OverlayTree | None, old: Node | None, upper: Tree | OverlayTree, new: Node | None
+        self, lower: _AnyTree | None, old: Node | None, upper: _AnyTree, new: Node | None
     ) -> tuple[Node | None, Node | None]:
         """What is left of the entries of one path."""
-        if not self._scope.cross_mounts and (
-            (new is not None and upper.is_mount(new)) or (lower is not None and old is not None and lower.is_mount(old))
-        ):
+        # A tree of which mounts are crossed has none.
+        if (new is not None and upper.is_mount(new)) or (lower is not None and old is not None and lower.is_mount(old)):
             self.mounts += 1
             return None, None
         old_is_out = old is not None and self._is_out(old)

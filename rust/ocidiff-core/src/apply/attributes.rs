@@ -305,7 +305,7 @@ pub(super) fn times_of(entry: &Entry) -> Timestamps {
 }
 
 /// Whether an attribute must not come from a layer: it belongs to the host, or means something to overlayfs or to us.
-fn is_of_the_host(name: &[u8]) -> bool {
+pub(crate) fn is_of_the_host(name: &[u8]) -> bool {
     name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.") || name == RECORD
 }
 

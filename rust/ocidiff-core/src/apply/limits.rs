@@ -36,7 +36,7 @@ impl Default for Limits {
 
 impl Limits {
     /// What concerns the stream as a whole.
-    pub(super) fn bounds(&self) -> Bounds {
+    pub(crate) fn bounds(&self) -> Bounds {
         Bounds { max_bytes: self.max_bytes, max_ratio: self.max_ratio }
     }
 
@@ -44,7 +44,7 @@ impl Limits {
     ///
     /// # Errors
     /// [`Error::LimitExceeded`].
-    pub(super) fn check(&self, entry: &Entry, path: &LayerPath, count: u64) -> Result<()> {
+    pub(crate) fn check(&self, entry: &Entry, path: &LayerPath, count: u64) -> Result<()> {
         let passed = |limit, value, max| {
             Err(Error::LimitExceeded { limit, value, max, path: path.as_path().into(), offset: entry.offset })
         };

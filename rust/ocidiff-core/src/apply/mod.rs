@@ -3,13 +3,13 @@
 //! Laws: nothing outside the target changes, whatever the layer says; whiteouts touch what was there before, never what the
 //! same layer wrote, wherever they stand in it; after an error the target is not to be used.
 
-mod attributes;
+pub(crate) mod attributes;
 mod directories;
 mod entry;
 mod files;
 mod handle;
 mod limits;
-mod path;
+pub(crate) mod path;
 mod place;
 mod removal;
 mod root;

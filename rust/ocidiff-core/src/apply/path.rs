@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// A relative path without `.`, `..` and empty components; the only kind of path past the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LayerPath(Vec<u8>);
+pub(crate) struct LayerPath(Vec<u8>);
 
 impl LayerPath {
     /// Cleans the name of an entry lexically: it is relative to the root, and nothing climbs over that.
@@ -57,7 +57,7 @@ impl LayerPath {
 }
 
 /// Bytes as a path for messages.
-pub(super) fn show(bytes: &[u8]) -> &Path {
+pub(crate) fn show(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 

@@ -93,7 +93,7 @@ impl Comparer {
             (Reason::Mode, a.mode != b.mode),
             (Reason::Owner, (a.uid, a.gid) != (b.uid, b.gid)),
             (Reason::Mtime, !self.same_mtime(a, b)),
-            (Reason::Xattr, xattrs.read(lower.directory, lower.name)? != xattrs.read(upper.directory, upper.name)?),
+            (Reason::Xattr, !self.same_xattrs(lower, (upper, &upper.xattrs(xattrs)?), xattrs)?),
         ];
         let mut reasons: Vec<_> = differs.into_iter().filter_map(|(reason, differs)| differs.then_some(reason)).collect();
         match b.file_type {

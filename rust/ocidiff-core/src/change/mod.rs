@@ -23,18 +23,28 @@ pub use stream::Changes;
 use crate::control::Control;
 use crate::error::Result;
 use crate::idmap::IdMaps;
+use crate::index::IndexFile;
 use crate::metadata::{InodeKey, Metadata};
 use crate::tree::overlay::{Overlay, OverlayPaths};
 use crate::tree::{Directory, Xattr, XattrPolicy};
+
+/// A tree, or what is known of one.
+#[derive(Clone)]
+pub enum Root {
+    /// The tree itself.
+    Directory(Arc<Directory>),
+    /// An index of it.
+    Index(Arc<IndexFile>),
+}
 
 /// What is compared.
 pub enum Trees {
     /// Two trees as they are; without the lower one, all is an addition.
     Plain {
         /// The parent tree.
-        lower: Option<Arc<Directory>>,
+        lower: Option<Root>,
         /// The changed tree.
-        upper: Arc<Directory>,
+        upper: Root,
     },
     /// What an overlay shows, and what it would show without its top layer; only that layer is walked.
     Overlay(Arc<Overlay>),
@@ -48,7 +58,8 @@ impl Trees {
     pub fn open(lower: Option<&Path>, upper: &Path, ids: [Option<Arc<IdMaps>>; 2]) -> Result<Self> {
         let [lower_ids, upper_ids] = ids;
         let lower = lower.map(|lower| Directory::open_mapped(lower, lower_ids)).transpose()?;
-        Ok(Self::Plain { lower, upper: Directory::open_mapped(upper, upper_ids)? })
+        let upper = Root::Directory(Directory::open_mapped(upper, upper_ids)?);
+        Ok(Self::Plain { lower: lower.map(Root::Directory), upper })
     }
 
     /// Opens the directories of an overlay.

@@ -1,28 +1,46 @@
-//! A directory of the lower tree beside the one of the same path in the upper: two plain ones, or two of an overlay.
+//! A directory of the lower tree beside the one of the same path in the upper: two of trees or indexes, or two of an overlay.
 
 use std::cmp::Ordering;
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use super::same::Side;
+use super::Root;
+use super::same::{Facts, Side};
 use crate::control::Control;
 use crate::error::Result;
+use crate::index::{Extent, Folder as Indexed, IndexFile, Record};
 use crate::metadata::Metadata;
 use crate::tree::overlay::{Content, Folder, Found, Overlay, Place};
 use crate::tree::{Directory, Names, XattrReader};
 
 /// Two directories of one path, not opened yet; lower may be missing.
 pub enum Pair {
-    /// A name in two open directories; empty for these themselves.
-    Plain { name: CString, upper: Arc<Directory>, lower: Option<Arc<Directory>> },
+    /// Each of a tree or of an index.
+    Plain { upper: Source, lower: Option<Source> },
     /// What an overlay shows with and without its top layer.
     Overlay { overlay: Arc<Overlay>, upper: Place, lower: Option<Place> },
+}
+
+/// A directory, not opened yet.
+pub enum Source {
+    /// A name in an open directory; empty for this itself.
+    Tree(CString, Arc<Directory>),
+    /// A place in an index.
+    Index(Arc<IndexFile>, Extent),
+}
+
+/// An open directory with its names.
+pub enum Listed {
+    /// Of a tree.
+    Tree(Arc<Directory>, Names),
+    /// Of an index.
+    Index(Arc<IndexFile>, Indexed),
 }
 
 /// Two open directories of one path, with the names to look at.
 pub enum OpenPair {
     /// With the index into the names of lower and of upper for each name of either, in order.
-    Plain { upper: (Arc<Directory>, Names), lower: Option<(Arc<Directory>, Names)>, pairs: Vec<(Option<u32>, Option<u32>)> },
+    Plain { upper: Listed, lower: Option<Listed>, pairs: Vec<(Option<u32>, Option<u32>)> },
     /// With the names that may differ.
     Overlay { overlay: Arc<Overlay>, upper: Folder, lower: Option<Folder>, names: Names },
 }
@@ -47,6 +65,7 @@ pub struct Spot<'a> {
 
 enum At<'a> {
     Plain(&'a Arc<Directory>, &'a CStr),
+    Index(&'a Arc<IndexFile>, Box<Record>),
     Overlay(&'a Arc<Overlay>, Box<Found>),
 }
 
@@ -54,15 +73,10 @@ impl Pair {
     /// Opens both and reads their names.
     pub fn open(self, control: &Control) -> Result<OpenPair> {
         match self {
-            Self::Plain { name, upper, lower } => {
-                let open = |parent: Arc<Directory>| -> Result<_> {
-                    let directory = if name.is_empty() { parent } else { parent.open_child(&name)? };
-                    let names = Names::read(&directory, control)?;
-                    Ok((directory, names))
-                };
-                let upper = open(upper)?;
-                let lower = lower.map(open).transpose()?;
-                let pairs = merge(lower.as_ref().map(|(_, names)| names), &upper.1);
+            Self::Plain { upper, lower } => {
+                let upper = upper.open(control)?;
+                let lower = lower.map(|lower| lower.open(control)).transpose()?;
+                let pairs = merge(lower.as_ref().map(Listed::names), upper.names());
                 Ok(OpenPair::Plain { upper, lower, pairs })
             }
             Self::Overlay { overlay, upper, lower } => {
@@ -70,6 +84,47 @@ impl Pair {
                 let lower = lower.map(|lower| overlay.open_folder(&lower)).transpose()?;
                 let names = overlay.candidates(&upper, lower.as_ref(), control)?;
                 Ok(OpenPair::Overlay { overlay, upper, lower, names })
+            }
+        }
+    }
+}
+
+impl Source {
+    fn open(self, control: &Control) -> Result<Listed> {
+        match self {
+            Self::Tree(name, parent) => {
+                let directory = if name.is_empty() { parent } else { parent.open_child(&name)? };
+                let names = Names::read(&directory, control)?;
+                Ok(Listed::Tree(directory, names))
+            }
+            Self::Index(file, extent) => {
+                let folder = file.folder(extent)?;
+                Ok(Listed::Index(file, folder))
+            }
+        }
+    }
+}
+
+impl Listed {
+    fn names(&self) -> &Names {
+        match self {
+            Self::Tree(_, names) => names,
+            Self::Index(_, folder) => folder.names(),
+        }
+    }
+
+    /// The name at `index` of the order.
+    fn name(&self, index: u32) -> &CStr {
+        self.names().get(index as usize)
+    }
+
+    /// What is there under the name at `index` of the order.
+    fn spot(&self, index: u32) -> Result<Spot<'_>> {
+        match self {
+            Self::Tree(directory, names) => Spot::plain(directory, names.get(index as usize)),
+            Self::Index(file, folder) => {
+                let record = file.record(folder, index as usize)?;
+                Ok(Spot { metadata: record.metadata, at: At::Index(file, Box::new(record)) })
             }
         }
     }
@@ -87,15 +142,14 @@ impl OpenPair {
     /// What both have under the name at `index` of the order.
     pub fn meet(&self, index: usize, xattrs: &mut XattrReader) -> Result<Met<'_>> {
         match self {
-            Self::Plain { upper: (directory, names), lower, pairs } => {
+            Self::Plain { upper, lower, pairs } => {
                 let (in_lower, in_upper) = pairs[index];
                 let lower = lower.as_ref().zip(in_lower);
-                let lower = lower.map(|((directory, names), index)| (directory, names.get(index as usize)));
-                let Some(index) = in_upper else { return Ok(lower.map_or(Met::Nothing, |(_, name)| Met::Gone(name))) };
-                let name = names.get(index as usize);
-                let upper = Spot::plain(directory, name)?;
-                let lower = lower.map(|(directory, name)| Spot::plain(directory, name)).transpose()?;
-                Ok(Met::There { name, upper, lower })
+                let Some(index) = in_upper else {
+                    return Ok(lower.map_or(Met::Nothing, |(listed, index)| Met::Gone(listed.name(index))));
+                };
+                let lower = lower.map(|(listed, index)| listed.spot(index)).transpose()?;
+                Ok(Met::There { name: upper.name(index), upper: upper.spot(index)?, lower })
             }
             Self::Overlay { overlay, upper, lower, names } => {
                 let name = names.get(index);
@@ -122,7 +176,7 @@ impl OpenPair {
         match self {
             Self::Plain { lower, pairs, .. } => {
                 let found = lower.as_ref().zip(pairs[index].0);
-                found.map(|((directory, names), index)| Spot::plain(directory, names.get(index as usize))).transpose()
+                found.map(|(listed, index)| listed.spot(index)).transpose()
             }
             Self::Overlay { overlay, lower, names, .. } => {
                 let found = lower.as_ref().map(|lower| overlay.lookup(lower, names.get(index), xattrs)).transpose()?;
@@ -142,20 +196,26 @@ impl<'a> Spot<'a> {
         matches!((&self.at, &other.at), (At::Overlay(_, one), At::Overlay(_, other)) if one.is_very(other))
     }
 
+    /// Whether an index tells of it.
+    pub fn is_recorded(&self) -> bool {
+        matches!(self.at, At::Index(..))
+    }
+
     /// As a side of a comparison.
     pub fn side(&self) -> Side<'_> {
         let (directory, name, content) = match &self.at {
             At::Plain(directory, name) => (&***directory, *name, None),
+            At::Index(_, record) => return Side { metadata: &self.metadata, facts: Facts::Known(record) },
             At::Overlay(_, found) => (&*found.directory, &*found.name, found.content.as_ref()),
         };
         let content = content.map_or((directory, name), |content| (&content.directory, &content.path));
-        Side { directory, name, metadata: &self.metadata, content }
+        Side { metadata: &self.metadata, facts: Facts::There { directory, name, content } }
     }
 
     /// Where the content is, unless under this name in the directory that is listed.
     pub fn content(&self) -> Option<&Content> {
         match &self.at {
-            At::Plain(..) => None,
+            At::Plain(..) | At::Index(..) => None,
             At::Overlay(_, found) => found.content.as_ref(),
         }
     }
@@ -165,7 +225,8 @@ impl OpenPair {
     /// The directory of upper that has the content of its files, but those which say else.
     pub fn directory(&self) -> Option<&Arc<Directory>> {
         match self {
-            Self::Plain { upper: (directory, _), .. } => Some(directory),
+            Self::Plain { upper: Listed::Tree(directory, _), .. } => Some(directory),
+            Self::Plain { .. } => None,
             Self::Overlay { upper, .. } => upper.upper(),
         }
     }
@@ -177,31 +238,41 @@ impl Pair {
         if !spot.metadata.is_directory() {
             return None;
         }
-        Some(match &spot.at {
-            At::Plain(directory, name) => Self::Plain { name: (*name).to_owned(), upper: (*directory).clone(), lower: None },
+        let upper = match &spot.at {
+            At::Plain(directory, name) => Source::Tree((*name).to_owned(), (*directory).clone()),
+            At::Index(file, record) => Source::Index((*file).clone(), record.children().unwrap_or_default()),
             At::Overlay(overlay, found) => {
                 let upper = found.place.clone().unwrap_or_default();
-                Self::Overlay { overlay: (*overlay).clone(), upper, lower: None }
+                return Some(Self::Overlay { overlay: (*overlay).clone(), upper, lower: None });
             }
-        })
+        };
+        Some(Self::Plain { upper, lower: None })
+    }
+
+    /// The roots of two trees.
+    pub fn of_roots(upper: Root, lower: Option<Root>) -> Self {
+        let source = |root| match root {
+            Root::Directory(directory) => Source::Tree(CString::default(), directory),
+            Root::Index(file) => {
+                let root = file.root();
+                Source::Index(file, root)
+            }
+        };
+        Self::Plain { upper: source(upper), lower: lower.map(source) }
     }
 
     /// The directory `upper`, and `lower` where that is one too.
     pub fn of(upper: Spot<'_>, lower: Option<Spot<'_>>) -> Self {
         let lower = lower.filter(|lower| lower.metadata.is_directory());
-        match upper.at {
-            At::Plain(directory, name) => {
-                let lower = lower.and_then(|lower| match lower.at {
-                    At::Plain(directory, _) => Some(directory.clone()),
-                    At::Overlay(..) => None,
-                });
-                Self::Plain { name: name.to_owned(), upper: directory.clone(), lower }
-            }
-            At::Overlay(overlay, found) => {
-                let lower = lower.and_then(|lower| match lower.at {
-                    At::Overlay(_, found) => found.place,
-                    At::Plain(..) => None,
-                });
+        let source = |at| match at {
+            At::Plain(directory, name) => Ok(Source::Tree(name.to_owned(), directory.clone())),
+            At::Index(file, record) => Ok(Source::Index(file.clone(), record.children().unwrap_or_default())),
+            At::Overlay(overlay, found) => Err((overlay, found)),
+        };
+        match source(upper.at) {
+            Ok(upper) => Self::Plain { upper, lower: lower.and_then(|lower| source(lower.at).ok()) },
+            Err((overlay, found)) => {
+                let lower = lower.and_then(|lower| source(lower.at).err()).and_then(|(_, found)| found.place);
                 Self::Overlay { overlay: overlay.clone(), upper: found.place.unwrap_or_default(), lower }
             }
         }

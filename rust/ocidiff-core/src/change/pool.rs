@@ -248,6 +248,12 @@ impl Worker<'_> {
                 }
                 Met::There { name, upper, lower } => (name, upper, lower),
             };
+            if self.pool.scope.as_ref().is_some_and(|scope| scope.only_names(&upper.metadata)) {
+                let entry = Entry { metadata: upper.metadata, xattrs: Vec::new(), target: None };
+                let outcome = Outcome::Leaf(ChangeKind::Add, entry, None);
+                items.push(Item { name: name.to_owned(), outcome, explanation: None });
+                continue;
+            }
             let Some((kind, entry)) = self.look(&upper, lower.as_ref())? else { continue };
             let explanation = self.explain(kind, &upper, lower.as_ref())?;
             let outcome = if entry.metadata.is_directory() {
@@ -292,7 +298,7 @@ impl Worker<'_> {
     fn look(&mut self, upper: &Spot<'_>, lower: Option<&Spot<'_>>) -> Result<Option<(Option<ChangeKind>, Entry)>> {
         let metadata = upper.metadata;
         let side = upper.side();
-        side.directory.check_ids(side.name, &metadata)?;
+        side.check_ids()?;
         let (mut kind, mut xattrs) = (Some(ChangeKind::Add), None);
         if let Some(lower) = lower {
             let same;
@@ -304,10 +310,10 @@ impl Worker<'_> {
         }
         let xattrs = match xattrs {
             Some(read) => read,
-            None => self.xattrs.read(side.directory, side.name)?,
+            None => side.xattrs(&mut self.xattrs)?,
         };
         let is_link = metadata.file_type == FileType::Symlink;
-        let target = is_link.then(|| side.directory.link_target(side.name)).transpose()?;
+        let target = is_link.then(|| side.target()).transpose()?;
         Ok(Some((kind, Entry { metadata, xattrs, target })))
     }
 }

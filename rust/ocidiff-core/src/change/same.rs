@@ -1,6 +1,6 @@
 //! Whether an entry that both trees have is the same in both (continuity fs/diff.go, `sameFile`).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, retry_on_intr};
@@ -8,7 +8,8 @@ use rustix::io::{Errno, retry_on_intr};
 use super::Rules;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::metadata::{FileType, Metadata};
+use crate::index::{Fingerprint, Record, Wanted, XattrDigests, fingerprint_open_file};
+use crate::metadata::{FileType, Metadata, UNKNOWN_KEY};
 use crate::tree::{Directory, Xattr, XattrReader};
 
 /// Large enough that a comparison is bound by memory, small enough for every thread to own two.
@@ -23,14 +24,52 @@ pub struct Comparer {
 /// One of the two entries that are compared.
 #[derive(Clone, Copy)]
 pub struct Side<'a> {
-    /// The directory that holds it.
-    pub directory: &'a Directory,
-    /// Its name.
-    pub name: &'a CStr,
-    /// What lstat says of it.
+    /// What lstat says of it, or said.
     pub metadata: &'a Metadata,
-    /// Where its content is: a directory, and the path below it.
-    pub content: (&'a Directory, &'a CStr),
+    /// Where the rest is.
+    pub facts: Facts<'a>,
+}
+
+/// Where what lstat does not say of an entry is.
+#[derive(Clone, Copy)]
+pub enum Facts<'a> {
+    /// In a tree.
+    There {
+        /// The directory that holds it.
+        directory: &'a Directory,
+        /// Its name.
+        name: &'a CStr,
+        /// Where its content is: a directory, and the path below it.
+        content: (&'a Directory, &'a CStr),
+    },
+    /// In an index.
+    Known(&'a Record),
+}
+
+impl Side<'_> {
+    /// Refuses an owner or group outside the id map.
+    pub fn check_ids(&self) -> Result<()> {
+        match self.facts {
+            Facts::There { directory, name, .. } => directory.check_ids(name, self.metadata),
+            Facts::Known(_) => Ok(()),
+        }
+    }
+
+    /// The attributes that count; none of an entry that is only known by an index, which has but their hashes.
+    pub fn xattrs(&self, reader: &mut XattrReader) -> Result<Vec<Xattr>> {
+        match self.facts {
+            Facts::There { directory, name, .. } => reader.read(directory, name),
+            Facts::Known(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The target of a symbolic link.
+    pub fn target(&self) -> Result<CString> {
+        match self.facts {
+            Facts::There { directory, name, .. } => directory.link_target(name),
+            Facts::Known(record) => Ok(record.target().unwrap_or_default().to_owned()),
+        }
+    }
 }
 
 impl Comparer {
@@ -50,17 +89,33 @@ impl Comparer {
         control: &Control,
     ) -> Result<(bool, Option<Vec<Xattr>>)> {
         let (a, b) = (lower.metadata, upper.metadata);
-        if a.key == b.key {
+        if a.key == b.key && a.key != UNKNOWN_KEY {
             return Ok((true, None));
         }
         let facts = |m: &Metadata| (m.file_type, m.mode, m.uid, m.gid, m.device);
         if facts(a) != facts(b) || !a.is_directory() && a.size != b.size || !self.same_mtime(a, b) {
             return Ok((false, None));
         }
-        let found = xattrs.read(upper.directory, upper.name)?;
-        let same = xattrs.read(lower.directory, lower.name)? == found
+        let found = upper.xattrs(xattrs)?;
+        let same = self.same_xattrs(lower, (upper, &found), xattrs)?
             && (!self.fraction_lost(a, b) || self.same_content(lower, upper, control)?);
         Ok((same, Some(found)))
+    }
+
+    /// Whether the attributes are the same, given those of upper.
+    pub(super) fn same_xattrs(
+        &self,
+        lower: Side<'_>,
+        upper: (Side<'_>, &[Xattr]),
+        reader: &mut XattrReader,
+    ) -> Result<bool> {
+        let known = |record: &Record| record.xattrs.seen_by(self.rules.xattrs);
+        Ok(match (lower.facts, upper.0.facts) {
+            (Facts::There { .. }, Facts::There { .. }) => lower.xattrs(reader)? == upper.1,
+            (Facts::Known(lower), Facts::There { .. }) => known(lower) == XattrDigests::of(upper.1),
+            (Facts::There { .. }, Facts::Known(upper)) => XattrDigests::of(&lower.xattrs(reader)?) == known(upper),
+            (Facts::Known(lower), Facts::Known(upper)) => known(lower) == known(upper),
+        })
     }
 
     /// Whether the times of two entries of one kind are equal, as far as they can be.
@@ -78,18 +133,29 @@ impl Comparer {
     /// Whether the contents are the same, for entries whose times cannot tell.
     pub(super) fn same_content(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
         match upper.metadata.file_type {
-            FileType::Symlink => Ok(lower.directory.link_target(lower.name)? == upper.directory.link_target(upper.name)?),
-            FileType::File if upper.metadata.size > 0 => self.same_bytes(lower, upper, control),
+            FileType::Symlink => Ok(lower.target()? == upper.target()?),
+            FileType::File if upper.metadata.size > 0 => match (lower.facts, upper.facts) {
+                (Facts::There { content: below, .. }, Facts::There { content: above, .. }) => {
+                    self.same_bytes(below, above, upper.metadata.size, control)
+                }
+                _ => self.same_fingerprint(lower, upper, control),
+            },
             _ => Ok(true),
         }
     }
 
-    fn same_bytes(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
-        let open = |side: Side<'_>| side.content.0.open_file(side.content.1);
+    fn same_bytes(
+        &mut self,
+        lower: (&Directory, &CStr),
+        upper: (&Directory, &CStr),
+        size: u64,
+        control: &Control,
+    ) -> Result<bool> {
+        let open = |(directory, name): (&Directory, &CStr)| directory.open_file(name);
         let files = [open(lower)?, open(upper)?];
         let [first, second] = &mut self.buffers;
         // Both had this size when they were looked at; what one has lost since makes them differ.
-        let mut left = upper.metadata.size;
+        let mut left = size;
         while left > 0 {
             control.check()?;
             let want = first.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -103,10 +169,30 @@ impl Comparer {
         }
         Ok(true)
     }
+
+    /// The same where an index has one of the contents, or both.
+    fn same_fingerprint(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
+        let known = |side: Side<'_>| match side.facts {
+            Facts::Known(record) => record.fingerprint().copied(),
+            Facts::There { .. } => None,
+        };
+        let wanted = known(lower).or(known(upper)).map_or(Wanted::Xxh3, |known| known.wanted());
+        let mut hash = |side: Side<'_>| -> Result<Option<Fingerprint>> {
+            match side.facts {
+                Facts::There { content: (directory, name), .. } => {
+                    let file = directory.open_file(name)?;
+                    let buffer = &mut self.buffers[0];
+                    fingerprint_open_file(&file, (directory, name), side.metadata.size, wanted, buffer, control)
+                }
+                Facts::Known(record) => Ok(record.fingerprint().copied()),
+            }
+        };
+        Ok(hash(lower)?.zip(hash(upper)?).is_some_and(|(lower, upper)| lower.is_same(&upper)))
+    }
 }
 
-fn failed(side: Side<'_>, errno: Errno) -> Error {
-    Error::io("read", side.directory.path_of(side.name), errno)
+fn failed((directory, name): (&Directory, &CStr), errno: Errno) -> Error {
+    Error::io("read", directory.path_of(name), errno)
 }
 
 /// Reads until the buffer is full; tells whether the file did not end before.

@@ -19,8 +19,19 @@ pub struct Scope {
     excludes: Vec<bool>,
     /// Whether sockets are outside.
     sockets: bool,
-    /// Whether mount points are outside.
-    mounts: bool,
+    /// What becomes of mount points.
+    mounts: Mounts,
+}
+
+/// What becomes of what is mounted in the trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mounts {
+    /// It counts.
+    Crossed,
+    /// It is outside.
+    Outside,
+    /// Where it is mounted is told, and nothing more.
+    Named,
 }
 
 impl Scope {
@@ -37,7 +48,18 @@ impl Scope {
         let mut builder = RegexSetBuilder::new(texts);
         let rules = builder.unicode(false).dot_matches_new_line(true).build();
         let rules = rules.map_err(|error| Error::Usage(format!("exclude: {error}")))?;
-        Ok(Self { rules, excludes, sockets, mounts: !cross_mounts })
+        Ok(Self { rules, excludes, sockets, mounts: if cross_mounts { Mounts::Crossed } else { Mounts::Outside } })
+    }
+
+    /// All of a tree; but of what is mounted in it, unless it is crossed, only where it is.
+    pub fn all(cross_mounts: bool) -> Self {
+        let mounts = if cross_mounts { Mounts::Crossed } else { Mounts::Named };
+        Self { rules: RegexSet::empty(), excludes: Vec::new(), sockets: false, mounts }
+    }
+
+    /// Whether of this entry nothing is told but that it is a mount point.
+    pub fn only_names(&self, metadata: &Metadata) -> bool {
+        self.mounts == Mounts::Named && metadata.mount_root
     }
 
     /// Whether rules are to be asked, and so a path is needed.
@@ -92,7 +114,8 @@ impl Scope {
     }
 
     fn is_mount(&self, spot: &Spot<'_>) -> bool {
-        self.mounts && spot.metadata.mount_root
+        // Of what was mounted when an index was made nothing is in it.
+        spot.metadata.mount_root && (self.mounts == Mounts::Outside || spot.is_recorded())
     }
 
     fn excludes(&self, path: &[u8], metadata: &Metadata) -> bool {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use super::pair::Pair;
 use super::pool::{Item, Outcome, Pool, TaskId};
-use super::{Ancestor, Change, ChangeKind, Entry, Rules, Scope, Subject, Trees, join};
+use super::{Ancestor, Change, ChangeKind, Entry, Root, Rules, Scope, Subject, Trees, join};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::tree::Directory;
@@ -44,7 +44,14 @@ impl Changes {
         control: Arc<Control>,
     ) -> Result<Self> {
         let (upper, pair) = match trees {
-            Trees::Plain { lower, upper } => (upper.clone(), Pair::Plain { name: c"".to_owned(), upper, lower }),
+            Trees::Plain { lower, upper } => {
+                let directory = match [Some(&upper), lower.as_ref()] {
+                    [Some(Root::Directory(directory)), _] | [_, Some(Root::Directory(directory))] => directory.clone(),
+                    // Two indexes ask the system for nothing.
+                    _ => Directory::open_root("/".as_ref())?,
+                };
+                (directory, Pair::of_roots(upper, lower))
+            }
             Trees::Overlay(overlay) => {
                 if !rules.device_in_links && !overlay.on_one_device()? {
                     let reason = "its layers are on several file systems, so that inode numbers tell no hard links".into();

@@ -22,11 +22,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::change::{ChangeKind, Changes, Rules, Scope, Trees};
+use crate::change::{ChangeKind, Changes, Root, Rules, Scope, Trees};
 use crate::compress::Compression;
 use crate::compress::blob::{BlobSummary, BlobWriter};
 use crate::control::Control;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stream::Stream;
 use record::Recorder;
 
@@ -83,8 +83,11 @@ pub fn write_diff(
 /// Writes the layer that `trees` differ by; see [`write_diff`].
 ///
 /// # Errors
-/// As [`write_diff`].
+/// As [`write_diff`]; [`Error::Usage`] for an upper tree of which there is only an index.
 pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: &Arc<Control>) -> Result<DiffSummary> {
+    if let Trees::Plain { upper: Root::Index(_), .. } = trees {
+        return Err(Error::Usage("upper: an index has no contents for a layer".into()));
+    }
     let changes = Changes::start(trees, options.rules, options.scope.clone(), options.threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
     let blob = BlobWriter::start(stream, options.compression, options.threads, control.clone())?;

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, op
 use rustix::io::Errno;
 
 pub use names::Names;
-pub use xattr::{Xattr, XattrPolicy, XattrReader};
+pub use xattr::{CAPABILITY, Xattr, XattrPolicy, XattrReader};
 
 use crate::error::{Error, Result};
 use crate::idmap::{IdMaps, OutsideMap, UNMAPPED};

@@ -52,12 +52,15 @@ impl Names {
         all.sort_unstable();
         all.dedup();
         let mut names = Self::default();
-        for name in all {
-            let name = name.as_bytes_with_nul();
-            names.places.push((names.bytes.len(), name.len() as u16));
-            names.bytes.extend_from_slice(name);
-        }
+        all.iter().for_each(|name| names.push(name.to_bytes()));
         names
+    }
+
+    /// Adds a name, without a NUL, that comes after all others.
+    pub fn push(&mut self, name: &[u8]) {
+        self.places.push((self.bytes.len(), name.len() as u16 + 1));
+        self.bytes.extend_from_slice(name);
+        self.bytes.push(0);
     }
 
     /// How many names there are.

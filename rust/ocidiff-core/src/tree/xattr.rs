@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 /// Name and value.
 pub type Xattr = (CString, Box<[u8]>);
 
-const CAPABILITY: &CStr = c"security.capability";
+/// The attribute with the capabilities of a file.
+pub const CAPABILITY: &CStr = c"security.capability";
 /// The kernel's limits on one value and on the list of one inode's names (linux/limits.h).
 const MAX_BYTES: usize = 64 << 10;
 /// Room that nearly every value and list of names fits into.
@@ -28,7 +29,8 @@ pub enum XattrPolicy {
 }
 
 impl XattrPolicy {
-    fn wants(self, name: &[u8]) -> bool {
+    /// Whether the attribute `name` counts.
+    pub fn wants(self, name: &[u8]) -> bool {
         name == CAPABILITY.to_bytes()
             || self == Self::Portable
                 && (name == b"system.posix_acl_access"

@@ -1,0 +1,90 @@
+"""`ocidiff index`: save what a tree is, to compare with later without it."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+import ocidiff
+from ocidiff.cli.options import (
+    Settings,
+    common,
+    cross_mounts_option,
+    engine_option,
+    id_options,
+    pass_settings,
+    threads_option,
+)
+from ocidiff.cli.progress import shown
+from ocidiff.cli.render import as_json
+from ocidiff.cli.streams import complain, emit, writing_to
+
+
+@click.command(
+    "index", epilog="Example: ocidiff index ./rootfs -o base.idx && ocidiff diff index:base.idx changed -o layer.tar.gz"
+)
+@click.argument("source", metavar="TREE_OR_IMAGE", type=click.Path())
+@click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(), help="The index.")
+@click.option("--sha256", is_flag=True, help="Give contents a sha256 too, which then decides whether they are the same.")
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of an image for several.  [default: this machine]")
+@id_options
+@cross_mounts_option
+@threads_option
+@engine_option
+@common("store", "json", "quiet", "progress", "verbose")
+@pass_settings
+def command(
+    settings: Settings,
+    /,
+    *,
+    source: str,
+    output: str,
+    sha256: bool,
+    platform: str | None,
+    uid_map: tuple[str, ...],
+    gid_map: tuple[str, ...],
+    userns: int | None,
+    cross_mounts: bool,
+    threads: int,
+    engine: str | None,
+) -> None:
+    """Save what a tree is, so that index:FILE can stand for it as LOWER.
+
+    TREE_OR_IMAGE is a directory; where there is none of that name, an image of the store, whose layers are read and not
+    unpacked. Prints the digest of the index.
+    """
+    is_tree = os.path.isdir(source) or (platform is None and source.startswith((".", "/")))
+    if is_tree and platform is not None:
+        raise click.UsageError("--platform is for an image")
+    if not is_tree and (uid_map or gid_map or userns):
+        raise click.UsageError("an image has the ids of its layers")
+    if not is_tree and cross_mounts:
+        raise click.UsageError("--cross-mounts is for a tree")
+    with writing_to(output), shown(settings, "index") as progress:
+        if is_tree:
+            done = ocidiff.index(
+                source,
+                output,
+                sha256=sha256,
+                cross_mounts=cross_mounts,
+                threads=threads,
+                uid_map=uid_map,
+                gid_map=gid_map,
+                userns=userns,
+                engine=engine,
+                progress=progress,
+            )
+        else:
+            with ocidiff.Store.open(settings.store_path(), create=False) as store:
+                done = store.index(source, output, sha256=sha256, platform=platform, engine=engine, progress=progress)
+    if settings.verbose:
+        complain(f"index: {done.entries} names, {done.size} bytes; {done.seconds:.2f} s")
+    document = {
+        "digest": done.digest,
+        "size": done.size,
+        "entries": done.entries,
+        "fileBytes": done.file_bytes,
+        "seconds": round(done.seconds, 3),
+    }
+    emit(as_json(document) if settings.json else done.digest)

@@ -1,0 +1,95 @@
+"""The verb index: a tree, or the layers of an image, become an index.
+
+Law: the index of layers is the index of the tree that they unpack to.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Sequence
+
+from ocidiff.layer.layer import IndexSummary, LayerMeasure, LayerOptions, Limits
+from ocidiff.layer.pure import tar
+from ocidiff.layer.pure.index_format import Header, Record, fingerprint, mount_point, xattr_digests
+from ocidiff.layer.pure.index_writer import IndexWriter
+from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.pure.root import clean
+from ocidiff.layer.pure.sketch import Sketch
+from ocidiff.layer.pure.stream import BlobReader, limit_exceeded
+from ocidiff.layer.pure.tar_reader import TarReader
+from ocidiff.layer.pure.tree import Node, Tree
+from ocidiff.oci.digest import ChainID
+
+
+def write_index(tree: bytes, sink: int, options: LayerOptions, *, sha256: bool, pace: Pace) -> IndexSummary:
+    """Write the index of a tree; see `Engine.write_index`."""
+    writer = IndexWriter(sink, Header(sha256), pace)
+    with Tree(tree, options, pace) as source:
+        for node, is_mount in _walk(source, pace):
+            writer.add(node.path, mount_point(node.stat.st_mode) if is_mount else _record(source, node, sha256=sha256))
+    summary = writer.finish()
+    pace.report()
+    return summary
+
+
+def write_index_of_layers(
+    layers: Sequence[int], chain_id: ChainID | None, sink: int, *, sha256: bool, limits: Limits, pace: Pace
+) -> tuple[IndexSummary, list[LayerMeasure]]:
+    """Write the index of the tree that layers unpack to; see `Engine.write_index_of_layers`."""
+    sketch, measures = Sketch(), list[LayerMeasure]()
+    for layer in layers:
+        sketch.next_layer()
+        blob = BlobReader(layer, limits, pace)
+        archive = TarReader(blob, limits)
+        for entry in archive.entries():
+            pace.entry()
+            depth = clean(entry.name).count(b"/") + 1
+            if depth > limits.max_depth:
+                raise limit_exceeded("max_depth", depth, limits.max_depth, entry.offset, clean(entry.name))
+            has_content = entry.type == tar.REGULAR and entry.size > 0
+            sketch.apply(entry, fingerprint(archive.data(), sha256=sha256) if has_content else None)
+        blob.drain()
+        measures.append(LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size))
+        limits = limits.after(blob.plain_size, archive.count)
+    header = Header(sha256) if chain_id is None else Header(sha256, bytes.fromhex(chain_id.removeprefix("sha256:")))
+    writer = IndexWriter(sink, header, pace)
+    for path, record in sketch.records():
+        writer.add(path, record)
+        pace.check()
+    summary = writer.finish()
+    pace.report()
+    return summary, measures
+
+
+def _walk(tree: Tree, pace: Pace) -> Iterator[tuple[Node, bool]]:
+    """All below the root, a directory before its children, and whether something is mounted there, which is not entered."""
+    stack = [iter(sorted(tree.children(None).items()))]
+    while stack:
+        name_and_path = next(stack[-1], None)
+        if name_and_path is None:
+            stack.pop()
+            continue
+        pace.entry()
+        node = tree.node(name_and_path[1])
+        is_mount = tree.is_mount(node)
+        yield node, is_mount
+        if node.is_dir and not is_mount:
+            stack.append(iter(sorted(tree.children(node).items())))
+
+
+def _record(tree: Tree, node: Node, *, sha256: bool) -> Record:
+    tree.check_ids(node)
+    facts = node.stat
+    is_file = stat.S_ISREG(facts.st_mode)
+    is_device = stat.S_ISCHR(facts.st_mode) or stat.S_ISBLK(facts.st_mode)
+    return Record(
+        facts.st_mode,
+        node.uid,
+        node.gid,
+        xattr_digests(tree.xattrs(node)),
+        0 if node.is_dir else facts.st_mtime_ns,
+        0 if node.is_dir else facts.st_size,
+        facts.st_rdev if is_device else 0,
+        fingerprint(tree.blocks(node), sha256=sha256) if is_file and facts.st_size else None,
+        tree.target(node) if stat.S_ISLNK(facts.st_mode) else b"",
+    )

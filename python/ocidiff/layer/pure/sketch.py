@@ -1,0 +1,304 @@
+"""The tree that layers make, in the mind: what `apply` does to a directory, done to a model of it.
+
+Law: what is here after a layer is what a directory has after an apply with owners, on a file system that keeps all that the
+layer says. Memory is taken for every name, never for contents.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from ocidiff.errors import MalformedLayerError, UnsafeLayerError
+from ocidiff.layer.idmap import IdMaps, IdRange
+from ocidiff.layer.layer import RECORD
+from ocidiff.layer.pure import tar
+from ocidiff.layer.pure.directories import join, show, split
+from ocidiff.layer.pure.index_format import Fingerprint, Record, xattr_digests
+from ocidiff.layer.pure.root import clean
+from ocidiff.layer.pure.tar_reader import Entry
+from ocidiff.layer.pure.tree import CAPABILITY, is_user_visible
+from ocidiff.layer.pure.whiteout import Aufs, Opaque, Removal, read_whiteout
+
+_MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
+_IMPLIED_MODE: Final = 0o755  # of a directory that no layer describes
+_MAX_NAME_BYTES: Final = 255
+_MAX_TARGET_BYTES: Final = 4095
+_MAX_ID: Final = (1 << 32) - 2
+_MAX_MAJOR: Final = (1 << 12) - 1
+_MAX_MINOR: Final = (1 << 20) - 1
+_KINDS: Final = {
+    tar.REGULAR: stat.S_IFREG,
+    tar.DIRECTORY: stat.S_IFDIR,
+    tar.SYMLINK: stat.S_IFLNK,
+    tar.CHARACTER: stat.S_IFCHR,
+    tar.BLOCK: stat.S_IFBLK,
+    tar.FIFO: stat.S_IFIFO,
+}
+_ACCESS_ACL: Final = b"system.posix_acl_access"
+_ACL_HEADER_BYTES: Final = 4
+_ACL_ENTRY: Final = struct.Struct("<HHI")
+_ACL_MASK: Final = 0x10
+_ACL_SHIFTS: Final = {0x01: 6, 0x04: 3, _ACL_MASK: 3, 0x20: 0}  # of the mode, by the tags of what it has too
+_ACL_PLAIN_ENTRIES: Final = 3  # one without names says no more than the mode, and is not kept
+_OF_THE_HOST: Final = IdMaps((IdRange(0, 0, (1 << 32) - 1),), (IdRange(0, 0, (1 << 32) - 1),))
+
+
+@dataclass(slots=True)
+class _Inode:
+    kind: int
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    rdev: int = 0
+    content: Fingerprint | None = None
+    target: bytes = b""
+    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    children: dict[bytes, _Child] = field(default_factory=dict)
+    settled: int = 0  # the last layer of which is known that nothing of those before is left below
+
+    @property
+    def is_dir(self) -> bool:
+        return self.kind == stat.S_IFDIR
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    inode: _Inode
+    layer: int  # that wrote the name
+
+
+class Sketch:
+    """The tree so far."""
+
+    def __init__(self) -> None:
+        self._root = _Inode(stat.S_IFDIR, _IMPLIED_MODE)
+        self._layer = 0
+
+    def next_layer(self) -> None:
+        """Begin the next layer: what is there now is what its whiteouts remove."""
+        self._layer += 1
+
+    def apply(self, entry: Entry, content: Fingerprint | None) -> None:
+        """Do what `entry` says; `content` are the hashes of its data. Errors as in an apply."""
+        path = clean(entry.name)
+        if not path:
+            if entry.type != tar.DIRECTORY:
+                raise UnsafeLayerError(f"{show(entry.name)}: the root can only be a directory")
+            return
+        parent, name = split(path)
+        whiteout = read_whiteout(path)
+        if isinstance(whiteout, Aufs):
+            return
+        directory = self._resolve(parent, create=True)
+        if isinstance(whiteout, Removal):
+            self._hide(directory, whiteout.name)
+        elif isinstance(whiteout, Opaque):
+            self._prune(directory)
+        else:
+            self._create(directory, name, entry, content)
+
+    def records(self) -> Iterator[tuple[bytes, Record]]:
+        """All that is there, in walk order."""
+        todo = [(b"", iter(sorted(self._root.children.items())))]
+        while todo:
+            path, children = todo[-1]
+            child = next(children, None)
+            if child is None:
+                todo.pop()
+                continue
+            name, inode = child[0], child[1].inode
+            yield join(path, name), _record(inode)
+            if inode.is_dir:
+                todo.append((join(path, name), iter(sorted(inode.children.items()))))
+
+    def _hide(self, parent: _Inode, name: bytes) -> None:
+        """Remove what lower layers have under a name."""
+        child = parent.children.get(name)
+        if child is None:
+            return
+        if child.inode.is_dir:
+            self._prune(child.inode)
+        if child.layer < self._layer and not child.inode.children:
+            del parent.children[name]
+
+    def _prune(self, top: _Inode) -> None:
+        """Remove all that lower layers have below a directory, but the directories that still hold something."""
+        found, todo = list[_Inode](), [top]
+        while todo:
+            directory = todo.pop()
+            if directory.settled == self._layer:
+                continue
+            directory.settled = self._layer
+            found.append(directory)
+            todo += [child.inode for child in directory.children.values() if child.inode.is_dir]
+        for directory in reversed(found):  # each after those in it
+            for name, child in list(directory.children.items()):
+                if child.layer < self._layer and not child.inode.children:
+                    del directory.children[name]
+
+    def _create(self, parent: _Inode, name: bytes, entry: Entry, content: Fingerprint | None) -> None:
+        if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
+            raise UnsafeLayerError(f"{show(entry.name)}: owner {entry.uid}:{entry.gid} is out of range")
+        _check_name(entry.name, name)
+        there = parent.children.get(name)
+        if entry.type == tar.HARD_LINK:
+            inode = self._linked(parent, name, entry)
+        elif entry.type == tar.DIRECTORY and there is not None and there.inode.is_dir:
+            inode = there.inode
+        else:
+            inode = _Inode(_KINDS[entry.type], settled=self._layer, content=content, size=entry.size)
+            if entry.type == tar.SYMLINK:
+                _check_target(entry)
+                inode.target, inode.size, inode.mode = entry.linkname, len(entry.linkname), 0o777
+            elif entry.type in (tar.CHARACTER, tar.BLOCK):
+                inode.rdev = _device(entry)
+        parent.children[name] = _Child(inode, self._layer)
+        _describe(inode, entry)
+
+    def _linked(self, parent: _Inode, name: bytes, entry: Entry) -> _Inode:
+        """The inode that a hard link leads to, once nothing has its name any more."""
+        target_parent, target_name = split(clean(entry.linkname))
+        wrong = f"hard link {show(entry.name)} to {show(entry.linkname)}: "
+        if not target_name:
+            raise MalformedLayerError(wrong + "it is a directory")
+        try:
+            directory = self._resolve(target_parent, create=False)
+            inode = directory.children[target_name].inode
+        except (KeyError, FileNotFoundError, NotADirectoryError) as error:
+            raise MalformedLayerError(wrong + "it does not exist") from error
+        if inode.is_dir:
+            raise MalformedLayerError(wrong + "it is a directory")
+        if directory is parent and target_name == name:
+            raise MalformedLayerError(wrong + "it is the same name")
+        replaced = parent.children.pop(name, None)
+        if replaced is not None and _holds(replaced.inode, directory):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(clean(entry.name)))
+        return inode
+
+    def _resolve(self, path: bytes, *, create: bool) -> _Inode:
+        """The directory `path`, with links followed as if the root were `/`; with `create`, what is missing is made."""
+        here, above, links = self._root, list[_Inode](), 0
+        todo = path.split(b"/")[::-1]
+        while todo:
+            name = todo.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                here = above.pop() if above else self._root
+                continue
+            child = here.children.get(name)
+            if child is not None and child.inode.kind == stat.S_IFLNK:
+                links += 1
+                if links > _MAX_LINKS:
+                    raise UnsafeLayerError(f"{show(path)}: too many symbolic links")
+                if child.inode.target.startswith(b"/"):
+                    here = self._root
+                    above.clear()
+                todo += child.inode.target.split(b"/")[::-1]
+                continue
+            if child is None or not child.inode.is_dir:
+                if not create:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(path))
+                _check_name(path, name)
+                child = _Child(_Inode(stat.S_IFDIR, _IMPLIED_MODE, settled=self._layer), self._layer)
+                here.children[name] = child
+            above.append(here)
+            here = child.inode
+        return here
+
+
+def _holds(top: _Inode, directory: _Inode) -> bool:
+    """Whether `directory` is `top` or below it."""
+    todo = [top]
+    while todo:
+        here = todo.pop()
+        if here is directory:
+            return True
+        todo += [child.inode for child in here.children.values() if child.inode.is_dir]
+    return False
+
+
+def _describe(inode: _Inode, entry: Entry) -> None:
+    """Take owner, attributes, mode and time of an entry; one that links may leave out attributes."""
+    if entry.type != tar.HARD_LINK:
+        inode.xattrs.clear()
+    elif (inode.uid, inode.gid) != (entry.uid, entry.gid):
+        inode.xattrs.pop(CAPABILITY, None)  # a new owner clears it
+    inode.uid, inode.gid = entry.uid, entry.gid
+    for key, value in entry.xattrs.items():
+        if not is_user_visible(key) or key == RECORD.encode() or not _may_have(inode, key):
+            continue
+        if value:
+            inode.xattrs[key] = value
+        else:
+            inode.xattrs.pop(key, None)
+    if inode.kind != stat.S_IFLNK:
+        inode.mode = entry.mode
+    if not inode.is_dir:
+        inode.mtime_ns = entry.mtime_ns
+
+
+def _may_have(inode: _Inode, key: bytes) -> bool:
+    """Whether the kernel lets an inode of this kind have the attribute."""
+    if inode.kind in (stat.S_IFREG, stat.S_IFDIR):
+        return True
+    return not key.startswith(b"user.") and not (inode.kind == stat.S_IFLNK and key.startswith(b"system."))
+
+
+def _check_name(path: bytes, name: bytes) -> None:
+    if len(name) > _MAX_NAME_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), os.fsdecode(clean(path)))
+
+
+def _check_target(entry: Entry) -> None:
+    if not 0 < len(entry.linkname) <= _MAX_TARGET_BYTES:
+        cause = errno.ENAMETOOLONG if entry.linkname else errno.ENOENT
+        raise OSError(cause, os.strerror(cause), os.fsdecode(clean(entry.name)))
+
+
+def _device(entry: Entry) -> int:
+    major, minor = entry.device
+    if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
+        raise UnsafeLayerError(f"{show(entry.name)}: device number {major}:{minor} is out of range")
+    if entry.type == tar.CHARACTER and entry.device == (0, 0):
+        raise UnsafeLayerError(f"{show(entry.name)}: character device 0:0 is a whiteout of overlayfs")
+    return os.makedev(major, minor)
+
+
+def _record(inode: _Inode) -> Record:
+    xattrs = {}
+    for key, value in inode.xattrs.items():
+        told = _with_mode(value, inode.mode) if key == _ACCESS_ACL else _OF_THE_HOST.xattr(key, value)
+        if told:
+            xattrs[key] = told
+    mode = inode.kind | inode.mode
+    return Record(
+        mode,
+        inode.uid,
+        inode.gid,
+        xattr_digests(xattrs),
+        inode.mtime_ns,
+        inode.size,
+        inode.rdev,
+        inode.content,
+        inode.target,
+    )
+
+
+def _with_mode(acl: bytes, mode: int) -> bytes:
+    """An ACL with the permissions of a mode that was set after it; none where it says no more than that. Spec: acl(5)."""
+    told = bytearray(acl)
+    starts = range(_ACL_HEADER_BYTES, len(acl) - _ACL_ENTRY.size + 1, _ACL_ENTRY.size)
+    tags = [_ACL_ENTRY.unpack_from(acl, start)[0] for start in starts]
+    for start, tag in zip(starts, tags, strict=True):
+        if tag in _ACL_SHIFTS and not (tag == 0x04 and _ACL_MASK in tags):
+            struct.pack_into("<H", told, start + 2, mode >> _ACL_SHIFTS[tag] & 7)
+    return b"" if len(acl) == _ACL_HEADER_BYTES + _ACL_PLAIN_ENTRIES * _ACL_ENTRY.size else bytes(told)

@@ -1,0 +1,363 @@
+//! The bytes of an index. All numbers are little-endian.
+//!
+//! `Header`, then a block for each directory that is not empty, those of its directories before its own, then the trailer. A
+//! block is the number of its records, and the records, in the order of their names' bytes.
+
+use std::ffi::{CStr, CString};
+
+use super::fingerprint::{Fingerprint, XattrDigests};
+use crate::metadata::{FileType, Metadata, UNKNOWN_KEY};
+
+/// What an index begins with.
+pub const MAGIC: &[u8; 8] = b"OCIDIFFX";
+/// The version of the format that is written, and the only one that is read.
+pub const VERSION: u16 = 1;
+/// Bytes of the header, and of the trailer.
+pub const HEADER_BYTES: usize = 48;
+pub const TRAILER_BYTES: usize = 44;
+/// The checksum, an XXH3-128 of all before it, is the last part of the trailer.
+pub const CHECKSUM_BYTES: usize = 16;
+
+/// No record is shorter: a name of one byte, and an empty directory.
+pub const LEAST_RECORD_BYTES: u64 = 25;
+
+const HAS_SHA256: u16 = 1;
+const HAS_CAPABILITY: u8 = 1;
+const HAS_OTHERS: u8 = 2;
+const IS_MOUNT: u8 = 4;
+
+/// The upper 4 of the 16 bits of `st_mode` (inode(7)).
+const KINDS: [(u16, FileType); 7] = [
+    (0o01, FileType::Fifo),
+    (0o02, FileType::CharDevice),
+    (0o04, FileType::Directory),
+    (0o06, FileType::BlockDevice),
+    (0o10, FileType::File),
+    (0o12, FileType::Symlink),
+    (0o14, FileType::Socket),
+];
+/// What a device number of Linux can hold.
+const MAX_MAJOR: u32 = (1 << 12) - 1;
+const MAX_MINOR: u32 = (1 << 20) - 1;
+const NS_PER_SECOND: u32 = 1_000_000_000;
+
+/// What is said of the whole index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Whether contents have a sha256 beside the XXH3-128.
+    pub has_sha256: bool,
+    /// The chain ID of the layers that it was made from; zeros for a tree.
+    pub chain_id: [u8; 32],
+}
+
+impl Header {
+    /// The bytes of the header.
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[10..12].copy_from_slice(&(u16::from(self.has_sha256) * HAS_SHA256).to_le_bytes());
+        bytes[16..].copy_from_slice(&self.chain_id);
+        bytes
+    }
+
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let mut fields = Fields(bytes);
+        if fields.take(MAGIC.len()).ok() != Some(MAGIC) {
+            return Err("it is no index".into());
+        }
+        if bytes.len() < HEADER_BYTES {
+            return Err("it is truncated".into());
+        }
+        let (version, flags) = (fields.u16()?, fields.u16()?);
+        if version != VERSION {
+            return Err(format!("it has version {version} of the format, and only {VERSION} can be read"));
+        }
+        if flags & !HAS_SHA256 != 0 || fields.u32()? != 0 {
+            return Err("its header has unknown flags".into());
+        }
+        Ok(Self { has_sha256: flags & HAS_SHA256 != 0, chain_id: fields.array()? })
+    }
+}
+
+/// Where a block is; nowhere for an empty directory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// From the start of the file.
+    pub offset: u64,
+    /// In bytes.
+    pub length: u32,
+}
+
+/// What the end of the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trailer {
+    /// The block of the root.
+    pub root: Extent,
+    /// Names in the tree.
+    pub entries: u64,
+    /// Bytes of all files; one with several names counts for each.
+    pub file_bytes: u64,
+}
+
+impl Trailer {
+    /// The bytes before the checksum.
+    pub fn encode(&self) -> [u8; TRAILER_BYTES - CHECKSUM_BYTES] {
+        let mut bytes = [0; TRAILER_BYTES - CHECKSUM_BYTES];
+        bytes[..8].copy_from_slice(&self.root.offset.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.root.length.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.entries.to_le_bytes());
+        bytes[20..].copy_from_slice(&self.file_bytes.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the bytes before the checksum.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let mut fields = Fields(bytes);
+        let root = Extent { offset: fields.u64()?, length: fields.u32()? };
+        Ok(Self { root, entries: fields.u64()?, file_bytes: fields.u64()? })
+    }
+}
+
+/// What is kept of an entry beside its metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// Nothing: of an empty file, and of what has no content.
+    Nothing,
+    /// The hashes of a file.
+    Content(Fingerprint),
+    /// The target of a symbolic link.
+    Target(CString),
+    /// The block of a directory.
+    Children(Extent),
+}
+
+/// An entry of the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What a comparison looks at. Identity, number of names and change time are none of it, nor are size and times of a
+    /// directory.
+    pub metadata: Metadata,
+    /// Its attributes.
+    pub xattrs: XattrDigests,
+    /// The rest.
+    pub kept: Kept,
+}
+
+/// The records of one directory, while they are put together.
+#[derive(Debug, Default)]
+pub struct Block {
+    count: u32,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    /// Adds an entry; names come in the order of their bytes. A file with content gets room for `fingerprint`; tells where.
+    pub fn push(&mut self, name: &[u8], metadata: &Metadata, xattrs: &XattrDigests, kept: &Kept) -> usize {
+        if self.bytes.is_empty() {
+            self.bytes.extend_from_slice(&[0; 4]);
+        }
+        self.count += 1;
+        // The kernel's limit on names is 255 bytes, so a length always fits.
+        self.bytes.push(name.len() as u8);
+        self.bytes.extend_from_slice(name);
+        let kind = KINDS.iter().find(|(_, kind)| *kind == metadata.file_type).map_or(0, |(bits, _)| *bits);
+        self.put(&(kind << 12 | metadata.mode as u16).to_le_bytes());
+        self.put(&metadata.uid.to_le_bytes());
+        self.put(&metadata.gid.to_le_bytes());
+        let has = u8::from(xattrs.capability.is_some()) * HAS_CAPABILITY + u8::from(xattrs.others.is_some()) * HAS_OTHERS;
+        self.bytes.push(has + u8::from(metadata.mount_root) * IS_MOUNT);
+        for digest in [xattrs.capability, xattrs.others].into_iter().flatten() {
+            self.put(&digest);
+        }
+        if let Kept::Children(extent) = kept {
+            self.put(&extent.offset.to_le_bytes());
+            self.put(&extent.length.to_le_bytes());
+            return self.bytes.len();
+        }
+        self.put(&metadata.mtime.to_le_bytes());
+        self.put(&metadata.mtime_ns.to_le_bytes());
+        self.put(&metadata.size.to_le_bytes());
+        if matches!(metadata.file_type, FileType::CharDevice | FileType::BlockDevice) {
+            self.put(&metadata.device.0.to_le_bytes());
+            self.put(&metadata.device.1.to_le_bytes());
+        }
+        let place = self.bytes.len();
+        match kept {
+            Kept::Content(fingerprint) => self.bytes.extend(fingerprint_bytes(fingerprint)),
+            Kept::Target(target) => {
+                // The kernel's limit on targets is 4095 bytes.
+                self.put(&(target.as_bytes().len() as u16).to_le_bytes());
+                self.put(target.as_bytes());
+            }
+            Kept::Nothing | Kept::Children(_) => {}
+        }
+        place
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Fills in the hashes of a file, at the place that `push` told.
+    pub fn fill(&mut self, place: usize, fingerprint: &Fingerprint) {
+        for (slot, byte) in self.bytes.iter_mut().skip(place).zip(fingerprint_bytes(fingerprint)) {
+            *slot = byte;
+        }
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Ends the block.
+    pub fn finish(mut self) -> Vec<u8> {
+        if let Some(count) = self.bytes.first_chunk_mut::<4>() {
+            *count = self.count.to_le_bytes();
+        }
+        self.bytes
+    }
+}
+
+fn fingerprint_bytes(fingerprint: &Fingerprint) -> impl Iterator<Item = u8> {
+    fingerprint.xxh3.into_iter().chain(fingerprint.sha256.into_iter().flatten())
+}
+
+/// Takes the bytes of an index apart.
+pub struct Fields<'a>(pub &'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or("it ends within a record")?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        self.take(N)?.try_into().map_err(|_| "it ends within a record".into())
+    }
+
+    fn u8(&mut self) -> Result<u8, String> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, String> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    /// The number of records that a block begins with, too.
+    pub fn u32(&mut self) -> Result<u32, String> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// The name of the next record, with a NUL after it in `buffer`.
+    pub fn name(&mut self) -> Result<&'a [u8], String> {
+        let length = self.u8()?;
+        let name = self.take(length.into())?;
+        if matches!(name, b"" | b"." | b"..") || name.iter().any(|&byte| byte == b'/' || byte == 0) {
+            return Err("a record has a name that cannot be one".into());
+        }
+        Ok(name)
+    }
+
+    /// The rest of the record; blocks of directories lie before `limit`.
+    pub fn record(&mut self, header: &Header, limit: u64) -> Result<Record, String> {
+        let mode = self.u16()?;
+        let kind = KINDS.iter().find(|(bits, _)| *bits == mode >> 12);
+        let file_type = kind.map(|(_, kind)| *kind).ok_or("a record has an unknown type")?;
+        let mut metadata = Metadata {
+            file_type,
+            mode: (mode & 0o7777).into(),
+            uid: self.u32()?,
+            gid: self.u32()?,
+            size: 0,
+            mtime: 0,
+            mtime_ns: 0,
+            ctime: (0, 0),
+            key: UNKNOWN_KEY,
+            links: 1,
+            device: (0, 0),
+            mount_root: false,
+        };
+        let flags = self.u8()?;
+        if flags & !(HAS_CAPABILITY | HAS_OTHERS | IS_MOUNT) != 0 {
+            return Err("a record has unknown flags".into());
+        }
+        metadata.mount_root = flags & IS_MOUNT != 0;
+        let mut digest = |flag| if flags & flag != 0 { self.array().map(Some) } else { Ok(None) };
+        let xattrs = XattrDigests { capability: digest(HAS_CAPABILITY)?, others: digest(HAS_OTHERS)? };
+        if file_type == FileType::Directory {
+            let extent = Extent { offset: self.u64()?, length: self.u32()? };
+            if extent.offset.checked_add(extent.length.into()).is_none_or(|end| end > limit) {
+                return Err("a directory lies outside the file".into());
+            }
+            return Ok(Record { metadata, xattrs, kept: Kept::Children(extent) });
+        }
+        metadata.mtime = self.u64()?.cast_signed();
+        metadata.mtime_ns = self.u32()?;
+        metadata.size = self.u64()?;
+        if metadata.mtime_ns >= NS_PER_SECOND {
+            return Err("a record has a wrong time".into());
+        }
+        let kept = match file_type {
+            FileType::File if metadata.size > 0 => {
+                let xxh3 = self.array()?;
+                let sha256 = if header.has_sha256 { Some(self.array()?) } else { None };
+                Kept::Content(Fingerprint { xxh3, sha256 })
+            }
+            FileType::Symlink => {
+                let length = self.u16()?;
+                Kept::Target(CString::new(self.take(length.into())?).map_err(|_| "a target has a NUL")?)
+            }
+            FileType::CharDevice | FileType::BlockDevice => {
+                metadata.device = (self.u32()?, self.u32()?);
+                if metadata.device.0 > MAX_MAJOR || metadata.device.1 > MAX_MINOR {
+                    return Err("a record has a wrong device".into());
+                }
+                Kept::Nothing
+            }
+            _ => Kept::Nothing,
+        };
+        Ok(Record { metadata, xattrs, kept })
+    }
+}
+
+impl Record {
+    /// The target of a symbolic link.
+    pub fn target(&self) -> Option<&CStr> {
+        match &self.kept {
+            Kept::Target(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// The hashes of a file with content.
+    pub fn fingerprint(&self) -> Option<&Fingerprint> {
+        match &self.kept {
+            Kept::Content(fingerprint) => Some(fingerprint),
+            _ => None,
+        }
+    }
+
+    /// Where the entries of a directory are.
+    pub fn children(&self) -> Option<Extent> {
+        match self.kept {
+            Kept::Children(extent) => Some(extent),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `write_index` and `write_index_of_layers`: the verb index.
+
+use std::os::fd::RawFd;
+
+use ocidiff_core::change::{Root, Trees};
+use ocidiff_core::digest::Digest;
+use ocidiff_core::index::{Header, IndexSummary, Wanted};
+use ocidiff_core::indexer::{self, IndexOptions};
+use ocidiff_core::tree::Directory;
+use pyo3::prelude::*;
+
+use crate::apply::{LimitArguments, limits_of};
+use crate::diff::{IdArguments, id_maps, path};
+use crate::error::to_python;
+use crate::run::{own_descriptor, run, thread_count};
+
+type Summary = (String, u64, u64, u64);
+type Measure = (String, u64, String, u64);
+
+/// Writes the index of `tree` to the descriptor `sink`.
+#[pyfunction]
+#[pyo3(signature = (tree, sink, *, ids, sha256, cross_mounts, threads, poll))]
+#[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
+pub fn write_index(
+    py: Python<'_>,
+    tree: &[u8],
+    sink: RawFd,
+    ids: IdArguments,
+    sha256: bool,
+    cross_mounts: bool,
+    threads: usize,
+    poll: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Summary> {
+    let wanted = if sha256 { Wanted::Sha256 } else { Wanted::Xxh3 };
+    let options = IndexOptions { wanted, cross_mounts, threads: thread_count(threads) };
+    let (sink, ids) = (own_descriptor(sink)?, id_maps(ids));
+    run(py, poll, |control| {
+        let upper = Root::Directory(Directory::open_mapped(path(tree), ids)?);
+        indexer::write_index(Trees::Plain { lower: None, upper }, sink, options, control)
+    })
+    .map(summary)
+}
+
+/// Writes the index of the tree that the layers in the descriptors `sources`, base first, unpack to.
+#[pyfunction]
+#[pyo3(signature = (sources, chain_id, sink, *, sha256, limits, poll))]
+pub fn write_index_of_layers(
+    py: Python<'_>,
+    sources: Vec<RawFd>,
+    chain_id: Option<&str>,
+    sink: RawFd,
+    sha256: bool,
+    limits: LimitArguments,
+    poll: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(Summary, Vec<Measure>)> {
+    let chain_id = chain_id.map(str::parse::<Digest>).transpose().map_err(to_python)?;
+    let chain_id = chain_id.map_or([0; 32], |chain_id| chain_id.bytes());
+    let header = Header { has_sha256: sha256, chain_id };
+    let sink = own_descriptor(sink)?;
+    let sources = sources.into_iter().map(own_descriptor).collect::<PyResult<Vec<_>>>()?;
+    let done = run(py, poll, |control| indexer::write_index_of_layers(sources, sink, &header, limits_of(limits), control))?;
+    let measure = |layer: ocidiff_core::compress::decompress::Digests| {
+        (layer.digest.to_string(), layer.size, layer.diff_id.to_string(), layer.uncompressed_size)
+    };
+    Ok((summary(done.index), done.layers.into_iter().map(measure).collect()))
+}
+
+fn summary(done: IndexSummary) -> Summary {
+    (done.digest.to_string(), done.size, done.entries, done.file_bytes)
+}

@@ -18,7 +18,7 @@ C_COMPILER = $(shell command -v cc 2>/dev/null)
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev check bench interop overlay fuzz soak-trees soak-kill soak-errors soak-power soak-processes clean
+.PHONY: help demo test dev check bench interop overlay fuzz soak-trees soak-index soak-kill soak-errors soak-power soak-processes clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ fuzz: $(CORE) ## Feed the readers of layers and indexes with made-up input, SECO
 	for target in tar_read apply_into_root whiteout_name gzip_blob zstd_blob index_read; do \
 		cargo fuzz run --fuzz-dir rust/fuzz --sanitizer none $$target -- -max_len=16384 -max_total_time=$(or $(SECONDS),60) || exit 1; \
 	done
+
+soak-index: $(CORE) ## Compare the indexes of 500 (EXAMPLES) made-up trees, and of their layers, with the trees themselves
+	OCIDIFF_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest tests/property/test_index_equals_tree.py tests/property/test_index_of_layers.py
 
 soak-kill: $(CORE) ## Kill calls on a store at 500 of their system calls, unpack also at 50 random moments: sound after each
 	OCIDIFF_KILLS=50 $(BIN)/python -m pytest -s tests/faults/test_kill.py tests/unit/image/test_unpack.py -k kill

@@ -79,6 +79,7 @@ def index(engine: Engine, tree: Place, *, sha256: bool = False, cross_mounts: bo
         summary = engine.write_index(
             os.fsencode(tree),
             sink.fileno(),
+            chain_id=None,
             ids=IdMaps(),
             sha256=sha256,
             cross_mounts=cross_mounts,

@@ -64,7 +64,15 @@ def apply_layer(
     """(digest, size, diff_id, uncompressed_size, entries, whiteouts, skipped, recorded)."""
 
 def write_index(
-    tree: bytes, sink: int, *, ids: _Ids, sha256: bool, cross_mounts: bool, threads: int, poll: _Poll | None
+    tree: bytes,
+    sink: int,
+    *,
+    chain_id: str | None,
+    ids: _Ids,
+    sha256: bool,
+    cross_mounts: bool,
+    threads: int,
+    poll: _Poll | None,
 ) -> tuple[str, int, int, int]:
     """(digest, size, entries, file_bytes)."""
 

@@ -29,6 +29,7 @@ from ocidiff.cli.streams import complain, emit, writing_to
     default=None,
     help="Give every entry its recorded owner, or leave out what may not be set.  [default: same owner for root]",
 )
+@click.option("--index", metavar="FILE", type=click.Path(), help="Save an index of the tree too, for diff index:FILE.")
 @limit_options
 @engine_option
 @common("store", "json", "quiet", "progress", "verbose")
@@ -38,6 +39,7 @@ def command(
     image: str,
     directory: str,
     same_owner: bool | None,
+    index: str | None,
     engine: str | None,
     **limits: Unpack[LimitArguments],
 ) -> None:
@@ -51,7 +53,13 @@ def command(
         shown(settings, "unpack") as progress,
     ):
         unpacked = store.unpack(
-            image, directory, same_owner=same_owner, limits=limits_of(limits), engine=engine, progress=progress
+            image,
+            directory,
+            same_owner=same_owner,
+            index=index,
+            limits=limits_of(limits),
+            engine=engine,
+            progress=progress,
         )
     if settings.verbose:
         complain(f"unpack: {len(unpacked.manifest.layers)} layers; {unpacked.seconds:.2f} s")

@@ -221,6 +221,7 @@ class Store:
         *,
         platform: str | None = None,
         same_owner: bool | None = None,
+        index: Output | None = None,
         limits: Limits | None = None,
         engine: str | None = None,
         progress: ProgressCallback | None = None,
@@ -233,6 +234,8 @@ class Store:
             directory: Missing, or empty.
             platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
             same_owner: See `ocidiff.apply`.
+            index: Where an index of the tree goes too, as `output` of `ocidiff.index`; None for none. Where the tree keeps
+                all that the layers say, it is the one that `Store.index` makes.
             limits: What the layers may not pass, bytes and entries of all together; None for the defaults.
             engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
             progress: Called with the counters over all layers a few times a second.
@@ -251,6 +254,7 @@ class Store:
                 layout,
                 image,
                 os.fspath(directory),
+                index=index,
                 engine=selected,
                 options=ApplyOptions(same_owner, limits=limits or Limits()),
                 monitor=Monitor(progress, cancel),

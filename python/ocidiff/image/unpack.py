@@ -17,9 +17,11 @@ from ocidiff.errors import AlreadyExistsError, UnsupportedError
 from ocidiff.image.image import Image
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import ApplyOptions, ApplySummary, IndexSummary, Limits, Monitor, Progress
+from ocidiff.layer.output import Output, open_output
 from ocidiff.oci import media_type
-from ocidiff.oci.digest import chain_id
+from ocidiff.oci.digest import ChainID, chain_id
 
 INCOMPLETE: Final = ".ocidiff-incomplete"
 """What a directory holds as long as it is not whole. The next unpacking into it begins by removing all that is there."""
@@ -28,7 +30,14 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def unpack(
-    content: ContentStore, image: Image, directory: str, *, engine: Engine, options: ApplyOptions, monitor: Monitor
+    content: ContentStore,
+    image: Image,
+    directory: str,
+    *,
+    index: Output | None,
+    engine: Engine,
+    options: ApplyOptions,
+    monitor: Monitor,
 ) -> None:
     """Write the tree of an image into a directory, which is empty or made; on failure it is left as it was found.
 
@@ -36,6 +45,7 @@ def unpack(
         content: Where the layers are.
         image: What to unpack.
         directory: Path of the directory.
+        index: Where the index of the tree goes; None for none. It tells of the layers if the tree keeps all they say.
         engine: What applies the layers.
         options: How they are applied; the limits are for all layers together.
         monitor: Sees progress over all layers, and stops the call.
@@ -45,8 +55,21 @@ def unpack(
         DigestMismatchError: A layer is not the one that the manifest or the configuration names.
     """
     check_layers(content, image)
-    with _target(directory) as tree:
-        apply_layers(content, image, tree, engine=engine, options=options, monitor=monitor)
+    with _target(directory) as tree, ExitStack() as stack:
+        # Opened first: a place that cannot be written to shall not be found out at the end.
+        sink = None if index is None else stack.enter_context(open_output(index))
+        is_whole = apply_layers(content, image, tree, engine=engine, options=options, monitor=monitor)
+        if sink is not None:
+            engine.write_index(
+                os.fsencode(tree),
+                sink,
+                chain_id=_chain_id(image) if is_whole else None,
+                ids=IdMaps(),
+                sha256=False,
+                cross_mounts=False,
+                threads=0,
+                monitor=replace(monitor, progress=None),
+            )
 
 
 def check_layers(content: ContentStore, image: Image) -> None:
@@ -64,9 +87,13 @@ def check_layers(content: ContentStore, image: Image) -> None:
 
 def apply_layers(
     content: ContentStore, image: Image, directory: str, *, engine: Engine, options: ApplyOptions, monitor: Monitor
-) -> None:
-    """Apply the layers of an image, base first, each verified; arguments and errors as in `unpack`."""
-    done = Done()
+) -> bool:
+    """Apply the layers of an image, base first, each verified; arguments and errors as in `unpack`.
+
+    Returns:
+        Whether the tree keeps all that the layers say of it.
+    """
+    done, is_whole = Done(), options.sets_owners
     for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
         monitor.check()
         with content.open_blob(descriptor) as blob:
@@ -75,6 +102,8 @@ def apply_layers(
             )
         verify(summary, descriptor.digest, diff_id)
         done = done.plus(summary)
+        is_whole = is_whole and not set(summary.skipped) - {"aufs"}
+    return is_whole
 
 
 def index_layers(
@@ -103,11 +132,17 @@ def index_layers(
     monitor.check()
     with ExitStack() as stack:
         blobs = [stack.enter_context(content.open_blob(layer)).fileno() for layer in image.manifest.layers]
-        chain = chain_id(diff_ids) if diff_ids else None
+        chain = _chain_id(image)
         summary, measures = engine.write_index_of_layers(blobs, chain, sink, sha256=sha256, limits=limits, monitor=monitor)
     for measure, descriptor, diff_id in zip(measures, image.manifest.layers, diff_ids, strict=True):
         verify(measure, descriptor.digest, diff_id)
     return summary
+
+
+def _chain_id(image: Image) -> ChainID | None:
+    """What the layers of an image are known by together; None for no layers."""
+    diff_ids = image.config.rootfs.diff_ids
+    return chain_id(diff_ids) if diff_ids else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,13 +66,23 @@ class Engine(Protocol):
         ...
 
     def write_index(
-        self, tree: bytes, sink: int, *, ids: IdMaps, sha256: bool, cross_mounts: bool, threads: int, monitor: Monitor
+        self,
+        tree: bytes,
+        sink: int,
+        *,
+        chain_id: ChainID | None,
+        ids: IdMaps,
+        sha256: bool,
+        cross_mounts: bool,
+        threads: int,
+        monitor: Monitor,
     ) -> IndexSummary:
         """Write the index of a tree.
 
         Args:
             tree: Path of the tree.
             sink: File descriptor that takes the index, from its current offset.
+            chain_id: What the layers are known by together which the tree was unpacked from; None for any other tree.
             ids: What the ids of files are in the container.
             sha256: Whether contents get a sha256 beside the XXH3-128.
             cross_mounts: Whether what is mounted in the tree counts; otherwise there is only told where it is.
@@ -88,7 +98,7 @@ class Engine(Protocol):
 
         Args:
             layers: File descriptors to read the blobs from, base first; their compression is detected.
-            chain_id: What they are known by together, which the index says; None for no layers.
+            chain_id: See `write_index`; None for no layers.
             sink: See `write_index`, here and below.
             sha256: Whether contents get a sha256.
             limits: What all of them together may not pass.

@@ -60,6 +60,7 @@ def index(
         summary = selected.write_index(
             directory,
             sink,
+            chain_id=None,
             ids=options.ids,
             sha256=sha256,
             cross_mounts=cross_mounts,

@@ -77,12 +77,22 @@ class RustEngine:
             stream.close()
 
     def write_index(
-        self, tree: bytes, sink: int, *, ids: IdMaps, sha256: bool, cross_mounts: bool, threads: int, monitor: Monitor
+        self,
+        tree: bytes,
+        sink: int,
+        *,
+        chain_id: ChainID | None,
+        ids: IdMaps,
+        sha256: bool,
+        cross_mounts: bool,
+        threads: int,
+        monitor: Monitor,
     ) -> IndexSummary:
         """See `Engine.write_index`."""
         done = _core.write_index(
             tree,
             sink,
+            chain_id=chain_id,
             ids=_ids(ids),
             sha256=sha256,
             cross_mounts=cross_mounts,

@@ -14,7 +14,7 @@ use ocidiff_core::compress::Compression;
 use ocidiff_core::control::Control;
 use ocidiff_core::diff::{DiffOptions, write_layer};
 use ocidiff_core::error::Error;
-use ocidiff_core::index::{Header, IndexFile, Wanted};
+use ocidiff_core::index::{Header, IndexFile};
 use ocidiff_core::indexer::{IndexOptions, write_index, write_index_of_layers};
 use ocidiff_core::tree::Directory;
 
@@ -28,7 +28,7 @@ fn tree(path: &Path) -> Root {
 fn index(path: &Path, place: &Path, threads: usize) {
     let trees = Trees::Plain { lower: None, upper: tree(path) };
     let sink = File::create(place).unwrap().into();
-    let options = IndexOptions { wanted: Wanted::Sha256, cross_mounts: false, threads };
+    let options = IndexOptions { header: HEADER, cross_mounts: false, threads };
     let summary = write_index(trees, sink, options, &Arc::default()).unwrap();
     assert_eq!(summary.size, fs::metadata(place).unwrap().len());
 }

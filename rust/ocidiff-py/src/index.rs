@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use ocidiff_core::change::{Root, Trees};
 use ocidiff_core::digest::Digest;
-use ocidiff_core::index::{Header, IndexSummary, Wanted};
+use ocidiff_core::index::{Header, IndexSummary};
 use ocidiff_core::indexer::{self, IndexOptions};
 use ocidiff_core::tree::Directory;
 use pyo3::prelude::*;
@@ -19,20 +19,20 @@ type Measure = (String, u64, String, u64);
 
 /// Writes the index of `tree` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (tree, sink, *, ids, sha256, cross_mounts, threads, poll))]
+#[pyo3(signature = (tree, sink, *, chain_id, ids, sha256, cross_mounts, threads, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_index(
     py: Python<'_>,
     tree: &[u8],
     sink: RawFd,
+    chain_id: Option<&str>,
     ids: IdArguments,
     sha256: bool,
     cross_mounts: bool,
     threads: usize,
     poll: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Summary> {
-    let wanted = if sha256 { Wanted::Sha256 } else { Wanted::Xxh3 };
-    let options = IndexOptions { wanted, cross_mounts, threads: thread_count(threads) };
+    let options = IndexOptions { header: header(chain_id, sha256)?, cross_mounts, threads: thread_count(threads) };
     let (sink, ids) = (own_descriptor(sink)?, id_maps(ids));
     run(py, poll, |control| {
         let upper = Root::Directory(Directory::open_mapped(path(tree), ids)?);
@@ -53,9 +53,7 @@ pub fn write_index_of_layers(
     limits: LimitArguments,
     poll: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<(Summary, Vec<Measure>)> {
-    let chain_id = chain_id.map(str::parse::<Digest>).transpose().map_err(to_python)?;
-    let chain_id = chain_id.map_or([0; 32], |chain_id| chain_id.bytes());
-    let header = Header { has_sha256: sha256, chain_id };
+    let header = header(chain_id, sha256)?;
     let sink = own_descriptor(sink)?;
     let sources = sources.into_iter().map(own_descriptor).collect::<PyResult<Vec<_>>>()?;
     let done = run(py, poll, |control| indexer::write_index_of_layers(sources, sink, &header, limits_of(limits), control))?;
@@ -63,6 +61,11 @@ pub fn write_index_of_layers(
         (layer.digest.to_string(), layer.size, layer.diff_id.to_string(), layer.uncompressed_size)
     };
     Ok((summary(done.index), done.layers.into_iter().map(measure).collect()))
+}
+
+fn header(chain_id: Option<&str>, has_sha256: bool) -> PyResult<Header> {
+    let chain_id = chain_id.map(str::parse::<Digest>).transpose().map_err(to_python)?;
+    Ok(Header { has_sha256, chain_id: chain_id.map_or([0; 32], |chain_id| chain_id.bytes()) })
 }
 
 fn summary(done: IndexSummary) -> Summary {

@@ -35,6 +35,33 @@ def test_the_index_of_an_image_is_that_of_its_tree(handmade: Handmade, tmp_path:
     assert list(ocidiff.changes(f"index:{tmp_path / 'image.idx'}", tmp_path / "tree", engine=engine_name)) == []
 
 
+@pytest.mark.root
+def test_an_unpacking_leaves_the_index_of_the_layers_where_it_keeps_all_they_say(
+    handmade: Handmade, tmp_path: Path, engine_name: str
+) -> None:
+    layer, diff_id = handmade.layer({"a": "1", "d/b": "1"})
+    handmade.name("app", handmade.manifest(handmade.config([diff_id]), [layer]))
+    with Store.open(handmade.path) as store:
+        store.index("app", tmp_path / "layers.idx", engine=engine_name)
+        store.unpack("app", tmp_path / "tree", index=tmp_path / "tree.idx", engine=engine_name)
+        assert (tmp_path / "tree.idx").read_bytes() == (tmp_path / "layers.idx").read_bytes()
+        # Without their owners it is no tree of those layers, but it is itself.
+        store.unpack("app", tmp_path / "mine", index=tmp_path / "mine.idx", same_owner=False, engine=engine_name)
+        ocidiff.index(tmp_path / "mine", tmp_path / "again.idx", engine=engine_name)
+        assert (tmp_path / "mine.idx").read_bytes() == (tmp_path / "again.idx").read_bytes()
+
+
+def test_an_unpacking_without_a_place_for_its_index_leaves_nothing(
+    handmade: Handmade, tmp_path: Path, engine_name: str
+) -> None:
+    handmade.name("app", handmade.image({"a": "1"}))
+    with Store.open(handmade.path) as store:
+        for index in (tmp_path / "missing" / "x.idx", "/dev/full"):
+            with pytest.raises(OSError, match=r"No such file|No space"):
+                store.unpack("app", tmp_path / "tree", index=index, engine=engine_name)
+            assert not (tmp_path / "tree").exists()
+
+
 def test_a_layer_that_is_not_the_one_that_is_named_gives_no_index(
     handmade: Handmade, tmp_path: Path, engine_name: str
 ) -> None:

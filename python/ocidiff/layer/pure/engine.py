@@ -94,6 +94,7 @@ class PureEngine:
         tree: bytes,
         sink: int,
         *,
+        chain_id: ChainID | None,
         ids: IdMaps,
         sha256: bool,
         cross_mounts: bool,
@@ -102,7 +103,7 @@ class PureEngine:
     ) -> IndexSummary:
         """See `Engine.write_index`."""
         options = LayerOptions(ids=ids, scope=Scope(cross_mounts=cross_mounts))
-        return indexer.write_index(tree, sink, options, sha256=sha256, pace=Pace(monitor))
+        return indexer.write_index(tree, chain_id, sink, options, sha256=sha256, pace=Pace(monitor))
 
     def write_index_of_layers(
         self, layers: Sequence[int], chain_id: ChainID | None, sink: int, *, sha256: bool, limits: Limits, monitor: Monitor

@@ -21,9 +21,11 @@ from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.oci.digest import ChainID
 
 
-def write_index(tree: bytes, sink: int, options: LayerOptions, *, sha256: bool, pace: Pace) -> IndexSummary:
+def write_index(
+    tree: bytes, chain_id: ChainID | None, sink: int, options: LayerOptions, *, sha256: bool, pace: Pace
+) -> IndexSummary:
     """Write the index of a tree; see `Engine.write_index`."""
-    writer = IndexWriter(sink, Header(sha256), pace)
+    writer = IndexWriter(sink, _header(chain_id, sha256=sha256), pace)
     with Tree(tree, options, pace) as source:
         for node, is_mount in _walk(source, pace):
             writer.add(node.path, mount_point(node.stat.st_mode) if is_mount else _record(source, node, sha256=sha256))
@@ -51,14 +53,17 @@ def write_index_of_layers(
         blob.drain()
         measures.append(LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size))
         limits = limits.after(blob.plain_size, archive.count)
-    header = Header(sha256) if chain_id is None else Header(sha256, bytes.fromhex(chain_id.removeprefix("sha256:")))
-    writer = IndexWriter(sink, header, pace)
+    writer = IndexWriter(sink, _header(chain_id, sha256=sha256), pace)
     for path, record in sketch.records():
         writer.add(path, record)
         pace.check()
     summary = writer.finish()
     pace.report()
     return summary, measures
+
+
+def _header(chain_id: ChainID | None, *, sha256: bool) -> Header:
+    return Header(sha256) if chain_id is None else Header(sha256, bytes.fromhex(chain_id.removeprefix("sha256:")))
 
 
 def _walk(tree: Tree, pace: Pace) -> Iterator[tuple[Node, bool]]:

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 
-use super::fingerprint::{Fingerprint, XattrDigests};
+use super::fingerprint::{Fingerprint, Wanted, XattrDigests};
 use crate::metadata::{FileType, Metadata, UNKNOWN_KEY};
 
 /// What an index begins with.
@@ -51,6 +51,11 @@ pub struct Header {
 }
 
 impl Header {
+    /// Which hashes contents have.
+    pub fn wanted(&self) -> Wanted {
+        if self.has_sha256 { Wanted::Sha256 } else { Wanted::Xxh3 }
+    }
+
     /// The bytes of the header.
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];

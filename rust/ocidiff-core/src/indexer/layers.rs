@@ -11,7 +11,7 @@ use crate::compress::decompress::{Decompressed, Digests};
 use crate::control::Control;
 use crate::error::Result;
 use crate::idmap::IdMaps;
-use crate::index::{Block, Extent, FingerprintHasher, Header, IndexSummary, IndexWriter, Kept, Wanted, XattrDigests};
+use crate::index::{Block, Extent, FingerprintHasher, Header, IndexSummary, IndexWriter, Kept, XattrDigests};
 use crate::metadata::{FileType, Metadata, UNKNOWN_KEY};
 use crate::stream::Stream;
 use crate::tar::header::EntryType;
@@ -69,7 +69,6 @@ fn read(
     limits: Limits,
     control: &Arc<Control>,
 ) -> Result<(Digests, u64)> {
-    let wanted = if header.has_sha256 { Wanted::Sha256 } else { Wanted::Xxh3 };
     let source = Stream::new(layer, control.clone())?;
     std::thread::scope(|scope| {
         let read = || {
@@ -84,7 +83,7 @@ fn read(
                 limits.check(&entry, &path, count)?;
                 let has_content = entry.entry_type == EntryType::File && entry.size > 0;
                 let content = if has_content {
-                    let mut hasher = FingerprintHasher::new(wanted);
+                    let mut hasher = FingerprintHasher::new(header.wanted());
                     reader.read_data(|data| {
                         hasher.update(data);
                         control.check()

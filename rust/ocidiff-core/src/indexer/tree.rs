@@ -62,8 +62,8 @@ struct Frame {
 /// How an index is made.
 #[derive(Debug, Clone, Copy)]
 pub struct IndexOptions {
-    /// Which hashes contents get.
-    pub wanted: Wanted,
+    /// What the index says of itself: which hashes contents get, and which layers it stands for.
+    pub header: Header,
     /// Whether what is mounted in the tree counts; otherwise there is only told where it is.
     pub cross_mounts: bool,
     /// Threads that walk, and as many that hash.
@@ -75,8 +75,8 @@ pub struct IndexOptions {
 /// # Errors
 /// [`Error`]; what was written is then no index.
 pub fn write_index(trees: Trees, sink: OwnedFd, options: IndexOptions, control: &Arc<Control>) -> Result<IndexSummary> {
-    let IndexOptions { wanted, cross_mounts, threads } = options;
-    let header = Header { has_sha256: wanted == Wanted::Sha256, chain_id: [0; 32] };
+    let IndexOptions { header, cross_mounts, threads } = options;
+    let wanted = header.wanted();
     let writer = IndexWriter::start(sink, &header, control)?;
     let changes = Changes::start(trees, Rules::OCI, Some(Arc::new(Scope::all(cross_mounts))), threads, control.clone())?;
     let (batches, taken) = bounded(BATCHES_AHEAD);

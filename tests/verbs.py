@@ -73,7 +73,7 @@ def apply(engine: Engine, blob: bytes, target: Place, **options: Any) -> ApplySu
         return engine.apply_layer(source.fileno(), os.fsencode(target), ApplyOptions(**options, limits=limits), Monitor())
 
 
-def index(engine: Engine, tree: Place, *, sha256: bool = False, cross_mounts: bool = False, threads: int = 0) -> bytes:
+def index(engine: Engine, tree: Place, *, sha256: bool = False, threads: int = 0, **options: bool) -> bytes:
     """The index of a tree."""
     with tempfile.TemporaryFile() as sink:
         summary = engine.write_index(
@@ -82,7 +82,8 @@ def index(engine: Engine, tree: Place, *, sha256: bool = False, cross_mounts: bo
             chain_id=None,
             ids=IdMaps(),
             sha256=sha256,
-            cross_mounts=cross_mounts,
+            stamps=options.get("stamps", False),
+            cross_mounts=options.get("cross_mounts", False),
             threads=threads,
             monitor=Monitor(),
         )

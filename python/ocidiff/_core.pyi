@@ -70,6 +70,7 @@ def write_index(
     chain_id: str | None,
     ids: _Ids,
     sha256: bool,
+    stamps: bool,
     cross_mounts: bool,
     threads: int,
     poll: _Poll | None,

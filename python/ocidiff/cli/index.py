@@ -27,6 +27,9 @@ from ocidiff.cli.streams import complain, emit, writing_to
 @click.argument("source", metavar="TREE_OR_IMAGE", type=click.Path())
 @click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(), help="The index.")
 @click.option("--sha256", is_flag=True, help="Give contents a sha256 too, which then decides whether they are the same.")
+@click.option(
+    "--stamps", is_flag=True, help="Keep inodes and change times too, to compare with this very tree, changed in place."
+)
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of an image for several.  [default: this machine]")
 @id_options
 @cross_mounts_option
@@ -41,6 +44,7 @@ def command(
     source: str,
     output: str,
     sha256: bool,
+    stamps: bool,
     platform: str | None,
     uid_map: tuple[str, ...],
     gid_map: tuple[str, ...],
@@ -59,14 +63,15 @@ def command(
         raise click.UsageError("--platform is for an image")
     if not is_tree and (uid_map or gid_map or userns):
         raise click.UsageError("an image has the ids of its layers")
-    if not is_tree and cross_mounts:
-        raise click.UsageError("--cross-mounts is for a tree")
+    if not is_tree and (cross_mounts or stamps):
+        raise click.UsageError("--cross-mounts and --stamps are for a tree")
     with writing_to(output), shown(settings, "index") as progress:
         if is_tree:
             done = ocidiff.index(
                 source,
                 output,
                 sha256=sha256,
+                stamps=stamps,
                 cross_mounts=cross_mounts,
                 threads=threads,
                 uid_map=uid_map,

@@ -66,6 +66,7 @@ def unpack(
                 chain_id=_chain_id(image) if is_whole else None,
                 ids=IdMaps(),
                 sha256=False,
+                stamps=False,
                 cross_mounts=False,
                 threads=0,
                 monitor=replace(monitor, progress=None),

@@ -73,6 +73,7 @@ class Engine(Protocol):
         chain_id: ChainID | None,
         ids: IdMaps,
         sha256: bool,
+        stamps: bool,
         cross_mounts: bool,
         threads: int,
         monitor: Monitor,
@@ -85,6 +86,7 @@ class Engine(Protocol):
             chain_id: What the layers are known by together which the tree was unpacked from; None for any other tree.
             ids: What the ids of files are in the container.
             sha256: Whether contents get a sha256 beside the XXH3-128.
+            stamps: Whether what has not changed for some seconds is given the inode and change time that it has.
             cross_mounts: Whether what is mounted in the tree counts; otherwise there is only told where it is.
             threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
             monitor: Sees progress, and stops the call.

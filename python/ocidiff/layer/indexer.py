@@ -21,6 +21,7 @@ def index(
     output: Output,
     *,
     sha256: bool = False,
+    stamps: bool = False,
     cross_mounts: bool = False,
     threads: int = 0,
     uid_map: Sequence[str] = (),
@@ -36,6 +37,8 @@ def index(
         tree: Directory of the tree.
         output: Path of the index, which appears whole or not at all; or an open file, written from its position on.
         sha256: Give contents a sha256 beside the XXH3-128. It decides then: who can make files may make two of one XXH3.
+        stamps: Keep the inodes and change times of files too. A comparison with this very tree then takes what still has
+            them as the same, and reads only what changed since. The bytes of the index depend on time and place then.
         cross_mounts: Let what is mounted in the tree count. Otherwise mount points do not, in any comparison with the index.
         threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
         uid_map: See `diff`, here and below. An index has ids of the container.
@@ -63,6 +66,7 @@ def index(
             chain_id=None,
             ids=options.ids,
             sha256=sha256,
+            stamps=stamps,
             cross_mounts=cross_mounts,
             threads=options.threads,
             monitor=monitor,

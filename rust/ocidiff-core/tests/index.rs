@@ -28,7 +28,7 @@ fn tree(path: &Path) -> Root {
 fn index(path: &Path, place: &Path, threads: usize) {
     let trees = Trees::Plain { lower: None, upper: tree(path) };
     let sink = File::create(place).unwrap().into();
-    let options = IndexOptions { header: HEADER, cross_mounts: false, threads };
+    let options = IndexOptions { header: HEADER, stamps: false, cross_mounts: false, threads };
     let summary = write_index(trees, sink, options, &Arc::default()).unwrap();
     assert_eq!(summary.size, fs::metadata(place).unwrap().len());
 }

@@ -19,7 +19,7 @@ type Measure = (String, u64, String, u64);
 
 /// Writes the index of `tree` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (tree, sink, *, chain_id, ids, sha256, cross_mounts, threads, poll))]
+#[pyo3(signature = (tree, sink, *, chain_id, ids, sha256, stamps, cross_mounts, threads, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_index(
     py: Python<'_>,
@@ -28,11 +28,12 @@ pub fn write_index(
     chain_id: Option<&str>,
     ids: IdArguments,
     sha256: bool,
+    stamps: bool,
     cross_mounts: bool,
     threads: usize,
     poll: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Summary> {
-    let options = IndexOptions { header: header(chain_id, sha256)?, cross_mounts, threads: thread_count(threads) };
+    let options = IndexOptions { header: header(chain_id, sha256)?, stamps, cross_mounts, threads: thread_count(threads) };
     let (sink, ids) = (own_descriptor(sink)?, id_maps(ids));
     run(py, poll, |control| {
         let upper = Root::Directory(Directory::open_mapped(path(tree), ids)?);

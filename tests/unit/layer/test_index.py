@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -155,6 +157,32 @@ def test_a_sha256_decides_where_there_is_one(engine: Engine, tree: Path, tmp_pat
     data[data.index(hash_of_hosts)] ^= 1
     found = listed(engine, sealed(bytes(data)), tree, tmp_path / "index")
     assert found == ([] if has_sha256 else [("modify", b"etc/hosts")])
+
+
+def test_a_stamp_tells_what_has_not_changed_since(rust: Engine, pure: Engine, tree: Path, tmp_path: Path) -> None:
+    time.sleep(4.1)  # what has just changed gets none
+    (tree / "new").touch()
+    os.utime(tree / "new", (1_600_000_000, 1_600_000_000))
+    data = verbs.index(rust, tree, stamps=True)
+    assert data == verbs.index(pure, tree, stamps=True)
+    # Four old files and links have one.
+    assert len(data) == len(verbs.index(rust, tree)) + 4 * 28
+    # An index that is wrong of a content says whether that was looked at.
+    wrong = bytearray(data[:-16])
+    wrong[data.index(xxhash.xxh3_128(b"127.0.0.1 localhost\n").digest())] ^= 1
+    hosts = tree / "etc" / "hosts"
+    for engine in (rust, pure):
+        assert listed(engine, data, tree, tmp_path / "index") == []
+        assert listed(engine, sealed(bytes(wrong)), tree, tmp_path / "index") == []
+    shutil.copytree(tree, tmp_path / "copy", symlinks=True)
+    os.utime(hosts, (1_600_000_000, 1_600_000_000))  # the same times, and a new change time
+    (tree / "etc" / "deep" / "file").write_text("y" * 70_000)
+    os.utime(tree / "etc" / "deep" / "file", (1_600_000_000, 1_600_000_000))
+    for engine in (rust, pure):
+        assert listed(engine, data, tree, tmp_path / "index") == [("modify", b"etc/deep/file")]
+        changed = [("modify", b"etc/deep/file"), ("modify", b"etc/hosts")]
+        assert listed(engine, sealed(bytes(wrong)), tree, tmp_path / "index") == changed
+        assert listed(engine, sealed(bytes(wrong)), tmp_path / "copy", tmp_path / "index") == changed[1:]
 
 
 def test_the_public_verbs_take_an_index(tree: Path, tmp_path: Path) -> None:

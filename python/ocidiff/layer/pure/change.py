@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.layer.layer import ChangeKind, LayerOptions
-from ocidiff.layer.pure.index_format import Fingerprint, XattrDigests, fingerprint, xattr_digests
+from ocidiff.layer.pure.index_format import Fingerprint, XattrDigests, fingerprint, stamp_of, xattr_digests
 from ocidiff.layer.pure.index_tree import IndexTree
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
@@ -94,11 +94,14 @@ def same(lower: AnyTree, old: Node, upper: AnyTree, new: Node, options: LayerOpt
         return True
     if (a.st_mode, old.uid, old.gid, a.st_rdev) != (b.st_mode, new.uid, new.gid, b.st_rdev):
         return False
+    seems_same = not new.is_dir and a.st_size == b.st_size and same_mtime(a, b, options)
+    if seems_same and isinstance(lower, IndexTree) and lower.stamp(old) == stamp_of(b):
+        return True
     if not same_xattrs(lower, old, upper, new):
         return False
     if new.is_dir:
         return True
-    if a.st_size != b.st_size or not same_mtime(a, b, options):
+    if not seems_same:
         return False
     # Whole seconds, as after unpacking a layer, prove nothing: the content decides.
     return not _fraction_lost(a, b, options) or same_content(lower, old, upper, new)

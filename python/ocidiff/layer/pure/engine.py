@@ -97,13 +97,14 @@ class PureEngine:
         chain_id: ChainID | None,
         ids: IdMaps,
         sha256: bool,
+        stamps: bool,
         cross_mounts: bool,
         threads: int,  # noqa: ARG002 - there is one
         monitor: Monitor,
     ) -> IndexSummary:
         """See `Engine.write_index`."""
         options = LayerOptions(ids=ids, scope=Scope(cross_mounts=cross_mounts))
-        return indexer.write_index(tree, chain_id, sink, options, sha256=sha256, pace=Pace(monitor))
+        return indexer.write_index(tree, chain_id, sink, options, sha256=sha256, stamps=stamps, pace=Pace(monitor))
 
     def write_index_of_layers(
         self, layers: Sequence[int], chain_id: ChainID | None, sink: int, *, sha256: bool, limits: Limits, monitor: Monitor

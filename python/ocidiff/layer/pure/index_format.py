@@ -24,12 +24,14 @@ LEAST_RECORD_BYTES: Final = 25  # a name of one byte, and an empty directory
 _OWNER: Final = struct.Struct("<HIIB")  # mode with type, owner, group, which attributes there are
 _CHILDREN: Final = struct.Struct("<QI")
 _LEAF: Final = struct.Struct("<qIQ")  # seconds, nanoseconds, size
+_STAMP: Final = struct.Struct("<QQqI")  # device, inode, seconds and nanoseconds of the change time
 _DEVICE: Final = struct.Struct("<II")
 _TARGET: Final = struct.Struct("<H")
 _HAS_SHA256: Final = 1
 _HAS_CAPABILITY: Final = 1
 _HAS_OTHERS: Final = 2
 _IS_MOUNT: Final = 4
+_HAS_STAMP: Final = 8
 _XXH3_BYTES: Final = 16
 _SHA256_BYTES: Final = 32
 _NANOSECONDS: Final = 10**9
@@ -38,6 +40,9 @@ _MAX_MINOR: Final = (1 << 20) - 1
 _KINDS: Final = frozenset(
     {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK}
 )
+
+Stamp = tuple[int, int, int]
+"""What no two states of any files share: a change to an inode sets its change time, which nobody can choose."""
 
 
 class BrokenIndex(Exception):  # noqa: N818 - becomes an error once the file is named
@@ -145,6 +150,7 @@ class Record:
         content: Of a file that is not empty.
         target: Of a symbolic link.
         children: Where the block of a directory is, and its length; both 0 when it is empty.
+        stamp: Device, inode and nanoseconds of the change time; None where they are not kept, or prove nothing.
         is_mount: Whether something was mounted there, of which nothing more is told than its type.
     """
 
@@ -159,14 +165,18 @@ class Record:
     target: bytes = b""
     children: tuple[int, int] = (0, 0)
     is_mount: bool = False
+    stamp: Stamp | None = None
 
     def encode(self, name: bytes) -> bytes:
         """The bytes of the record."""
         attributes = self.xattrs
         flags = _HAS_CAPABILITY * bool(attributes.capability) + _HAS_OTHERS * bool(attributes.others)
-        flags += _IS_MOUNT * self.is_mount
+        flags += _IS_MOUNT * self.is_mount + _HAS_STAMP * (self.stamp is not None)
         start = bytes([len(name)]) + name + _OWNER.pack(self.mode, self.uid, self.gid, flags)
         start += attributes.capability + attributes.others
+        if self.stamp is not None:
+            device, inode, ctime_ns = self.stamp
+            start += _STAMP.pack(device, inode, ctime_ns // _NANOSECONDS, ctime_ns % _NANOSECONDS)
         if stat.S_ISDIR(self.mode):
             return start + _CHILDREN.pack(*self.children)
         start += _LEAF.pack(self.mtime_ns // _NANOSECONDS, self.mtime_ns % _NANOSECONDS, self.size)
@@ -177,6 +187,11 @@ class Record:
         if stat.S_ISCHR(self.mode) or stat.S_ISBLK(self.mode):
             return start + _DEVICE.pack(os.major(self.rdev), os.minor(self.rdev))
         return start
+
+
+def stamp_of(facts: os.stat_result) -> Stamp:
+    """The stamp of what lstat says this of."""
+    return facts.st_dev, facts.st_ino, facts.st_ctime_ns
 
 
 def mount_point(mode: int) -> Record:
@@ -211,15 +226,19 @@ class Fields:
         mode, uid, gid, flags = self._unpack(_OWNER)
         if stat.S_IFMT(mode) not in _KINDS:
             raise BrokenIndex("a record has an unknown type")
-        if flags & ~(_HAS_CAPABILITY | _HAS_OTHERS | _IS_MOUNT):
+        if flags & ~(_HAS_CAPABILITY | _HAS_OTHERS | _IS_MOUNT | _HAS_STAMP):
             raise BrokenIndex("a record has unknown flags")
         capability, others = (self._take(_XXH3_BYTES if flags & bit else 0) for bit in (_HAS_CAPABILITY, _HAS_OTHERS))
         xattrs, is_mount = XattrDigests(capability, others), bool(flags & _IS_MOUNT)
+        stamp = None
+        if flags & _HAS_STAMP:
+            device, inode, seconds, nanoseconds = self._unpack(_STAMP)
+            stamp = device, inode, seconds * _NANOSECONDS + nanoseconds
         if stat.S_ISDIR(mode):
             offset, length = self._unpack(_CHILDREN)
             if offset + length > limit:
                 raise BrokenIndex("a directory lies outside the file")
-            return Record(mode, uid, gid, xattrs, children=(offset, length), is_mount=is_mount)
+            return Record(mode, uid, gid, xattrs, children=(offset, length), is_mount=is_mount, stamp=stamp)
         seconds, nanoseconds, size = self._unpack(_LEAF)
         if nanoseconds >= _NANOSECONDS:
             raise BrokenIndex("a record has a wrong time")
@@ -237,7 +256,7 @@ class Fields:
                 raise BrokenIndex("a record has a wrong device")
             rdev = os.makedev(major, minor)
         mtime_ns = seconds * _NANOSECONDS + nanoseconds
-        return Record(mode, uid, gid, xattrs, mtime_ns, size, rdev, content, target, is_mount=is_mount)
+        return Record(mode, uid, gid, xattrs, mtime_ns, size, rdev, content, target, is_mount=is_mount, stamp=stamp)
 
     def _unpack(self, form: struct.Struct) -> tuple[int, ...]:
         return form.unpack(self._take(form.size))

@@ -27,6 +27,7 @@ from ocidiff.layer.pure.index_format import (
     Fingerprint,
     Header,
     Record,
+    Stamp,
     XattrDigests,
     decode_header,
 )
@@ -115,6 +116,10 @@ class IndexTree:
         """The hashes of the attributes that the profile compares."""
         found = self._record_of(node).xattrs
         return XattrDigests(found.capability) if self._profile is Profile.CONTAINERD else found
+
+    def stamp(self, node: Node) -> Stamp | None:
+        """Which state of which inode it was."""
+        return self._record_of(node).stamp
 
     def content(self, node: Node) -> Fingerprint | None:
         """The hashes of a file that is not empty."""

@@ -6,11 +6,14 @@ Law: the index of layers is the index of the tree that they unpack to.
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
 
 from ocidiff.layer.layer import IndexSummary, LayerMeasure, LayerOptions, Limits
 from ocidiff.layer.pure import tar
-from ocidiff.layer.pure.index_format import Header, Record, fingerprint, mount_point, xattr_digests
+from ocidiff.layer.pure.index_format import Header, Record, fingerprint, mount_point, stamp_of, xattr_digests
 from ocidiff.layer.pure.index_writer import IndexWriter
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.root import clean
@@ -20,15 +23,23 @@ from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.oci.digest import ChainID
 
+# What changed later before the index was begun gets no stamp: a change time is that of the last tick of the clock, up to 2
+# seconds ago on some file systems, so that a change to come could have the same one.
+_SETTLED_SECONDS: Final = 3
+
 
 def write_index(
-    tree: bytes, chain_id: ChainID | None, sink: int, options: LayerOptions, *, sha256: bool, pace: Pace
+    tree: bytes, chain_id: ChainID | None, sink: int, options: LayerOptions, *, sha256: bool, stamps: bool, pace: Pace
 ) -> IndexSummary:
     """Write the index of a tree; see `Engine.write_index`."""
     writer = IndexWriter(sink, _header(chain_id, sha256=sha256), pace)
+    settled_before_ns = (int(time.time()) - _SETTLED_SECONDS) * 10**9 if stamps else 0
     with Tree(tree, options, pace) as source:
         for node, is_mount in _walk(source, pace):
-            writer.add(node.path, mount_point(node.stat.st_mode) if is_mount else _record(source, node, sha256=sha256))
+            record = mount_point(node.stat.st_mode) if is_mount else _record(source, node, sha256=sha256)
+            if node.stat.st_ctime_ns < settled_before_ns and not (node.is_dir or is_mount):
+                record = replace(record, stamp=stamp_of(node.stat))
+            writer.add(node.path, record)
     summary = writer.finish()
     pace.report()
     return summary

@@ -8,7 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::Rules;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::index::{Fingerprint, Record, Wanted, XattrDigests, fingerprint_open_file};
+use crate::index::{Fingerprint, Record, Stamp, Wanted, XattrDigests, fingerprint_open_file};
 use crate::metadata::{FileType, Metadata, UNKNOWN_KEY};
 use crate::tree::{Directory, Xattr, XattrReader};
 
@@ -95,6 +95,9 @@ impl Comparer {
         let facts = |m: &Metadata| (m.file_type, m.mode, m.uid, m.gid, m.device);
         if facts(a) != facts(b) || !a.is_directory() && a.size != b.size || !self.same_mtime(a, b) {
             return Ok((false, None));
+        }
+        if is_known_state(lower, b) {
+            return Ok((true, None));
         }
         let found = upper.xattrs(xattrs)?;
         let same = self.same_xattrs(lower, (upper, &found), xattrs)?
@@ -189,6 +192,11 @@ impl Comparer {
         };
         Ok(hash(lower)?.zip(hash(upper)?).is_some_and(|(lower, upper)| lower.is_same(&upper)))
     }
+}
+
+/// Whether an index knows this very state of this very inode.
+fn is_known_state(lower: Side<'_>, upper: &Metadata) -> bool {
+    matches!(lower.facts, Facts::Known(record) if record.stamp == Some(Stamp::of(upper)))
 }
 
 fn failed((directory, name): (&Directory, &CStr), errno: Errno) -> Error {

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 
 use super::fingerprint::{Fingerprint, Wanted, XattrDigests};
-use crate::metadata::{FileType, Metadata, UNKNOWN_KEY};
+use crate::metadata::{FileType, InodeKey, Metadata, UNKNOWN_KEY};
 
 /// What an index begins with.
 pub const MAGIC: &[u8; 8] = b"OCIDIFFX";
@@ -25,6 +25,7 @@ const HAS_SHA256: u16 = 1;
 const HAS_CAPABILITY: u8 = 1;
 const HAS_OTHERS: u8 = 2;
 const IS_MOUNT: u8 = 4;
+const HAS_STAMP: u8 = 8;
 
 /// The upper 4 of the 16 bits of `st_mode` (inode(7)).
 const KINDS: [(u16, FileType); 7] = [
@@ -141,6 +142,22 @@ pub enum Kept {
     Children(Extent),
 }
 
+/// What no two states of any files share: a change to an inode sets its change time, which nobody can choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Device and inode number.
+    pub key: InodeKey,
+    /// Change time, seconds and nanoseconds.
+    pub ctime: (i64, u32),
+}
+
+impl Stamp {
+    /// The stamp of what lstat says this of.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self { key: metadata.key, ctime: metadata.ctime }
+    }
+}
+
 /// An entry of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -149,6 +166,8 @@ pub struct Record {
     pub metadata: Metadata,
     /// Its attributes.
     pub xattrs: XattrDigests,
+    /// Which state of which inode it was, where that was wanted and is sure.
+    pub stamp: Option<Stamp>,
     /// The rest.
     pub kept: Kept,
 }
@@ -162,7 +181,14 @@ pub struct Block {
 
 impl Block {
     /// Adds an entry; names come in the order of their bytes. A file with content gets room for `fingerprint`; tells where.
-    pub fn push(&mut self, name: &[u8], metadata: &Metadata, xattrs: &XattrDigests, kept: &Kept) -> usize {
+    pub fn push(
+        &mut self,
+        name: &[u8],
+        metadata: &Metadata,
+        stamp: Option<Stamp>,
+        xattrs: &XattrDigests,
+        kept: &Kept,
+    ) -> usize {
         if self.bytes.is_empty() {
             self.bytes.extend_from_slice(&[0; 4]);
         }
@@ -175,9 +201,15 @@ impl Block {
         self.put(&metadata.uid.to_le_bytes());
         self.put(&metadata.gid.to_le_bytes());
         let has = u8::from(xattrs.capability.is_some()) * HAS_CAPABILITY + u8::from(xattrs.others.is_some()) * HAS_OTHERS;
-        self.bytes.push(has + u8::from(metadata.mount_root) * IS_MOUNT);
+        self.bytes.push(has + u8::from(metadata.mount_root) * IS_MOUNT + u8::from(stamp.is_some()) * HAS_STAMP);
         for digest in [xattrs.capability, xattrs.others].into_iter().flatten() {
             self.put(&digest);
+        }
+        if let Some(Stamp { key: (device, inode), ctime: (seconds, nanoseconds) }) = stamp {
+            self.put(&device.to_le_bytes());
+            self.put(&inode.to_le_bytes());
+            self.put(&seconds.to_le_bytes());
+            self.put(&nanoseconds.to_le_bytes());
         }
         if let Kept::Children(extent) = kept {
             self.put(&extent.offset.to_le_bytes());
@@ -299,18 +331,22 @@ impl<'a> Fields<'a> {
             mount_root: false,
         };
         let flags = self.u8()?;
-        if flags & !(HAS_CAPABILITY | HAS_OTHERS | IS_MOUNT) != 0 {
+        if flags & !(HAS_CAPABILITY | HAS_OTHERS | IS_MOUNT | HAS_STAMP) != 0 {
             return Err("a record has unknown flags".into());
         }
         metadata.mount_root = flags & IS_MOUNT != 0;
         let mut digest = |flag| if flags & flag != 0 { self.array().map(Some) } else { Ok(None) };
         let xattrs = XattrDigests { capability: digest(HAS_CAPABILITY)?, others: digest(HAS_OTHERS)? };
+        let stamp = match flags & HAS_STAMP {
+            0 => None,
+            _ => Some(Stamp { key: (self.u64()?, self.u64()?), ctime: (self.u64()?.cast_signed(), self.u32()?) }),
+        };
         if file_type == FileType::Directory {
             let extent = Extent { offset: self.u64()?, length: self.u32()? };
             if extent.offset.checked_add(extent.length.into()).is_none_or(|end| end > limit) {
                 return Err("a directory lies outside the file".into());
             }
-            return Ok(Record { metadata, xattrs, kept: Kept::Children(extent) });
+            return Ok(Record { metadata, xattrs, stamp, kept: Kept::Children(extent) });
         }
         metadata.mtime = self.u64()?.cast_signed();
         metadata.mtime_ns = self.u32()?;
@@ -337,7 +373,7 @@ impl<'a> Fields<'a> {
             }
             _ => Kept::Nothing,
         };
-        Ok(Record { metadata, xattrs, kept })
+        Ok(Record { metadata, xattrs, stamp, kept })
     }
 }
 

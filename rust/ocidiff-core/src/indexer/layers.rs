@@ -168,7 +168,7 @@ fn put(block: &mut Block, name: &[u8], inode: &Inode, children: Option<Extent>) 
         (None, None) if file_type == FileType::Symlink => Kept::Target(c_string(&inode.target)),
         (None, None) => Kept::Nothing,
     };
-    block.push(name, &metadata, &XattrDigests::of(&xattrs_of(inode)), &kept);
+    block.push(name, &metadata, None, &XattrDigests::of(&xattrs_of(inode)), &kept);
 }
 
 /// The attributes as the kernel tells them.

@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -15,7 +16,7 @@ use crate::change::{Ancestor, Change, Changes, Entry, Rules, Scope, Subject, Tre
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::index::{
-    Block, Extent, Fingerprint, Header, IndexSummary, IndexWriter, Kept, Wanted, XattrDigests, fingerprint_file,
+    Block, Extent, Fingerprint, Header, IndexSummary, IndexWriter, Kept, Stamp, Wanted, XattrDigests, fingerprint_file,
 };
 use crate::metadata::{FileType, Metadata};
 use crate::tree::Directory;
@@ -28,6 +29,9 @@ const BATCHES_AHEAD: usize = 64;
 /// Finished blocks that wait for their hashes, in bytes.
 const BLOCKS_AHEAD_BYTES: usize = 4 << 20;
 const READ_BYTES: usize = 128 << 10;
+/// What changed later before the index was begun gets no stamp: a change time is that of the last tick of the clock, up to 2
+/// seconds ago on some file systems, so that a change to come could have the same one.
+const SETTLED_SECONDS: i64 = 3;
 
 /// Files of one directory to hash.
 struct Batch {
@@ -64,6 +68,8 @@ struct Frame {
 pub struct IndexOptions {
     /// What the index says of itself: which hashes contents get, and which layers it stands for.
     pub header: Header,
+    /// Whether files get stamps, by which a comparison with this very tree knows what has not changed since.
+    pub stamps: bool,
     /// Whether what is mounted in the tree counts; otherwise there is only told where it is.
     pub cross_mounts: bool,
     /// Threads that walk, and as many that hash.
@@ -75,8 +81,10 @@ pub struct IndexOptions {
 /// # Errors
 /// [`Error`]; what was written is then no index.
 pub fn write_index(trees: Trees, sink: OwnedFd, options: IndexOptions, control: &Arc<Control>) -> Result<IndexSummary> {
-    let IndexOptions { header, cross_mounts, threads } = options;
+    let IndexOptions { header, stamps, cross_mounts, threads } = options;
     let wanted = header.wanted();
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let settled_before = stamps.then(|| since_epoch.as_secs().cast_signed() - SETTLED_SECONDS);
     let writer = IndexWriter::start(sink, &header, control)?;
     let changes = Changes::start(trees, Rules::OCI, Some(Arc::new(Scope::all(cross_mounts))), threads, control.clone())?;
     let (batches, taken) = bounded(BATCHES_AHEAD);
@@ -89,7 +97,8 @@ pub fn write_index(trees: Trees, sink: OwnedFd, options: IndexOptions, control: 
         }
         drop(taken);
         let frames = vec![Frame::new(None)];
-        Teller { writer, wanted, cross_mounts, batches, frames, waiting: VecDeque::new(), waiting_bytes: 0 }.tell(changes)
+        Teller { writer, wanted, settled_before, cross_mounts, batches, frames, waiting: VecDeque::new(), waiting_bytes: 0 }
+            .tell(changes)
     })
 }
 
@@ -108,6 +117,8 @@ fn serve(batches: &Receiver<Batch>, wanted: Wanted, control: &Control) {
 struct Teller {
     writer: IndexWriter,
     wanted: Wanted,
+    /// Files that have not changed since this time, in seconds since 1970, get a stamp.
+    settled_before: Option<i64>,
     cross_mounts: bool,
     batches: Sender<Batch>,
     frames: Vec<Frame>,
@@ -164,7 +175,9 @@ impl Teller {
         self.writer.count(if metadata.file_type == FileType::File { metadata.size } else { 0 });
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
         let plain = Metadata { mount_root: false, ..*metadata };
-        let place = frame.block.push(name.to_bytes(), &plain, &XattrDigests::of(&entry.xattrs), &kept);
+        let is_settled = self.settled_before.is_some_and(|time| metadata.ctime.0 < time);
+        let stamp = is_settled.then(|| Stamp::of(metadata));
+        let place = frame.block.push(name.to_bytes(), &plain, stamp, &XattrDigests::of(&entry.xattrs), &kept);
         let Some(directory) = directory else { return Ok(()) };
         let new = || Gathered { directory, files: Vec::new(), places: Vec::new(), bytes: 0 };
         let gathered = frame.gathered.get_or_insert_with(new);
@@ -181,7 +194,7 @@ impl Teller {
         self.writer.count(0);
         let Some(frame) = self.frames.last_mut() else { return };
         let kept = if file_type == FileType::Directory { Kept::Children(Extent::default()) } else { Kept::Nothing };
-        frame.block.push(name.to_bytes(), &Metadata::of_mount_point(file_type), &XattrDigests::default(), &kept);
+        frame.block.push(name.to_bytes(), &Metadata::of_mount_point(file_type), None, &XattrDigests::default(), &kept);
     }
 
     /// What stands in a block until the hashes are there.
@@ -208,7 +221,7 @@ impl Teller {
             let Entry { metadata, xattrs, .. } = &directory.entry;
             let name = directory.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
             let metadata = Metadata { mount_root: false, ..*metadata };
-            above.block.push(name, &metadata, &XattrDigests::of(xattrs), &Kept::Children(extent));
+            above.block.push(name, &metadata, None, &XattrDigests::of(xattrs), &Kept::Children(extent));
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
-"""Writes the hostile layers as what fuzzing starts from: `seeds.py DIRECTORY`, one directory below it for each target."""
+"""Writes the hostile layers, and their indexes, as seeds of fuzzing, a directory for each target: `seeds.py DIR`."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import subprocess
 import sys
@@ -12,6 +13,11 @@ from hashlib import sha256
 from pathlib import Path
 
 import cases
+
+import verbs
+from ocidiff.errors import OcidiffError
+from ocidiff.layer.engine import select_engine
+from ocidiff.layer.pure.index_format import CHECKSUM_BYTES
 
 # `make fuzz` gives longer inputs to no target.
 MAX_BYTES = 16384
@@ -29,7 +35,11 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         yield "apply_into_root", blob
         packer = zlib.compressobj(wbits=31)
         yield "gzip_blob", packer.compress(blob) + packer.flush()
+        with contextlib.suppress(OcidiffError, OSError):
+            yield "index_read", verbs.index_of_layers(select_engine("pure"), [blob])[0][:-CHECKSUM_BYTES]
         yield "zstd_blob", subprocess.run(["zstd", "-qc"], input=blob, stdout=subprocess.PIPE, check=True).stdout
+    here = Path(__file__).parent
+    yield "index_read", verbs.index(select_engine("pure"), here, sha256=True, stamps=True)[:-CHECKSUM_BYTES]
     for case in cases.WHITEOUTS:
         with tarfile.open(fileobj=io.BytesIO(case.layer())) as archive:
             for name in archive.getnames():

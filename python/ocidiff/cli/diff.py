@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Unpack
 
 import click
@@ -11,7 +10,7 @@ import ocidiff
 from ocidiff.cli.options import LayerArguments, Settings, common, compared_trees, layer_options, pass_settings, trees_of
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, layer_document, layer_line
-from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
+from ocidiff.cli.streams import complain, emit, sink_of, warn_of_skipped, writing_to
 
 
 @click.command("diff", epilog="Example: ocidiff diff lower upper -o layer.tar.gz")
@@ -38,16 +37,12 @@ def command(
     Prints the digest of the layer.
     """
     below, above = trees_of(lower, upper, upperdir, lowerdir)
-    to_stdout = output == "-"
-    if to_stdout and settings.json:
-        raise click.UsageError("--json and -o - both want stdout")
-    if to_stdout and sys.stdout.isatty():
-        raise click.UsageError("-o -: a layer is not written to a terminal")
+    sink, to_stdout = sink_of(output, "a layer", json=settings.json), output == "-"
     with writing_to("stdout" if to_stdout else output), shown(settings, "diff") as progress:
         layer = ocidiff.diff(
             below,
             above,
-            sys.stdout.buffer if to_stdout else output,
+            sink,
             progress=progress,
             **options,
         )

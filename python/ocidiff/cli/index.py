@@ -18,14 +18,14 @@ from ocidiff.cli.options import (
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
-from ocidiff.cli.streams import complain, emit, writing_to
+from ocidiff.cli.streams import complain, emit, sink_of, writing_to
 
 
 @click.command(
     "index", epilog="Example: ocidiff index ./rootfs -o base.idx && ocidiff diff index:base.idx changed -o layer.tar.gz"
 )
 @click.argument("source", metavar="TREE_OR_IMAGE", type=click.Path())
-@click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(), help="The index.")
+@click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(), help="The index; - for stdout.")
 @click.option("--sha256", is_flag=True, help="Give contents a sha256 too, which then decides whether they are the same.")
 @click.option(
     "--stamps", is_flag=True, help="Keep inodes and change times too, to compare with this very tree, changed in place."
@@ -65,11 +65,12 @@ def command(
         raise click.UsageError("an image has the ids of its layers")
     if not is_tree and (cross_mounts or stamps):
         raise click.UsageError("--cross-mounts and --stamps are for a tree")
-    with writing_to(output), shown(settings, "index") as progress:
+    sink, to_stdout = sink_of(output, "an index", json=settings.json), output == "-"
+    with writing_to("stdout" if to_stdout else output), shown(settings, "index") as progress:
         if is_tree:
             done = ocidiff.index(
                 source,
-                output,
+                sink,
                 sha256=sha256,
                 stamps=stamps,
                 cross_mounts=cross_mounts,
@@ -82,9 +83,11 @@ def command(
             )
         else:
             with ocidiff.Store.open(settings.store_path(), create=False) as store:
-                done = store.index(source, output, sha256=sha256, platform=platform, engine=engine, progress=progress)
+                done = store.index(source, sink, sha256=sha256, platform=platform, engine=engine, progress=progress)
     if settings.verbose:
         complain(f"index: {done.entries} names, {done.size} bytes; {done.seconds:.2f} s")
+    if to_stdout:
+        return
     document = {
         "digest": done.digest,
         "size": done.size,

@@ -6,6 +6,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import BinaryIO
+
+import click
 
 from ocidiff.cli.render import printable
 from ocidiff.errors import OcidiffError
@@ -27,6 +30,17 @@ def warn_of_skipped(what: str, skipped: Mapping[str, int]) -> None:
     for reason_, count in skipped.items():
         if reason_ != "excluded":  # which somebody asked for
             complain(f"warning: {what}: {count} {reason_} left out")
+
+
+def sink_of(output: str, what: str, *, json: bool) -> str | BinaryIO:
+    """What takes a result in bytes: the file `output`; for `-` stdout, unless it is a terminal or wanted for JSON."""
+    if output != "-":
+        return output
+    if json:
+        raise click.UsageError("--json and -o - both want stdout")
+    if sys.stdout.isatty():
+        raise click.UsageError(f"-o -: {what} is not written to a terminal")
+    return sys.stdout.buffer
 
 
 @contextmanager

@@ -349,11 +349,14 @@ def _index_path(tree: Tree) -> IndexPath | None:
     """The index that `index:FILE` names.
 
     Raises:
+        UsageError: It names none.
         FileNotFoundError: It is missing.
     """
     if not isinstance(tree, str) or not tree.startswith(INDEX):
         return None
     path = tree.removeprefix(INDEX)
+    if not path:
+        raise UsageError(f"{INDEX} takes the path of an index after it")
     os.stat(path)
     return IndexPath(os.fsencode(path))
 

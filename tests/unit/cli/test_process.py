@@ -121,6 +121,13 @@ def test_a_layer_goes_through_a_pipe(tmp_path: Path) -> None:
     assert (tmp_path / "target/file").read_text() == "content"
 
 
+def test_an_index_goes_through_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    done = subprocess.run([*OCIDIFF, "index", str(tmp_path), "-o", "-"], capture_output=True, check=True)
+    assert done.stdout.startswith(b"OCIDIFFX")
+    assert done.stderr == b""
+
+
 def on_terminal(*words: str) -> tuple[int, str]:
     """Exit status of a command whose stdout and stderr are a terminal, and what it wrote there."""
     controller, terminal = pty.openpty()
@@ -140,6 +147,9 @@ def test_a_layer_is_not_written_to_a_terminal(tmp_path: Path) -> None:
     status, shown = on_terminal("diff", "scratch", str(tmp_path), "-o", "-")
     assert status == 2
     assert "a layer is not written to a terminal" in shown
+    status, shown = on_terminal("index", str(tmp_path), "-o", "-")
+    assert status == 2
+    assert "an index is not written to a terminal" in shown
 
 
 def test_a_terminal_gets_a_bar_and_then_the_digest(tmp_path: Path) -> None:

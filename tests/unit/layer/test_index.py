@@ -185,6 +185,22 @@ def test_a_stamp_tells_what_has_not_changed_since(rust: Engine, pure: Engine, tr
         assert listed(engine, sealed(bytes(wrong)), tmp_path / "copy", tmp_path / "index") == changed[1:]
 
 
+@pytest.mark.parametrize("engine_name", ["rust", "pure"])
+def test_an_index_appears_whole_or_not_at_all(engine_name: str, tree: Path, tmp_path: Path) -> None:
+    place = tmp_path / "index"
+    place.write_text("what was there")
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ocidiff.index(tree, place, engine=engine_name, progress=interrupt)
+    assert place.read_text() == "what was there"
+    with pytest.raises(OSError, match="No space"):
+        ocidiff.index(tree, "/dev/full", engine=engine_name)
+    assert sorted(os.listdir(tmp_path)) == ["index", "tree"]
+
+
 def test_the_public_verbs_take_an_index(tree: Path, tmp_path: Path) -> None:
     done = ocidiff.index(tree, tmp_path / "base.idx")
     assert (done.entries, done.file_bytes) == (7, 70_020)

@@ -24,16 +24,17 @@ class Tool:
             place = str(home)
             self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": place, "XDG_RUNTIME_DIR": place}
 
-    def run(self, *arguments: str | Path) -> str:
+    def run(self, *arguments: str | Path, directory: Path | None = None) -> str:
         """What it writes to stdout, which may hold names of files; a failure tells what it wrote to stderr."""
-        done = self.attempt(*arguments)
+        done = self.attempt(*arguments, directory=directory)
         assert done.returncode == 0, f"{self._path} {arguments}: {done.stderr}"
         return done.stdout
 
-    def attempt(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run it, whatever comes of it."""
+    def attempt(self, *arguments: str | Path, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run it, in a directory if one is given, whatever comes of it."""
         return subprocess.run(
             [self._path, *map(str, arguments)],
+            cwd=directory,
             env=self._environment,
             capture_output=True,
             encoding="utf-8",

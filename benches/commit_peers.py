@@ -1,0 +1,156 @@
+"""Commit beside other tools, of one change over one image. Needs root, buildah, skopeo and umoci.
+
+`commit_peers.py prepare PLACE LOWER UPPER` makes an image of LOWER, and with every tool two containers over it: one has 300
+changed files, in the other LOWER has become UPPER. `commit_peers.py measure PLACE [ROUNDS]` commits each, ours 5 times,
+theirs ROUNDS (1) times, and prints the medians; what a commit has made is removed again, untimed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+OWN_ROUNDS = 5
+CHANGED_FILES = 300
+CHANGES = (f"{CHANGED_FILES} files", "upper tree")
+OCIDIFF = Path(sys.executable).with_name("ocidiff")
+
+
+def run(*command: str | Path) -> str:
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def seconds(*command: str | Path) -> float:
+    start = time.perf_counter()
+    run(*command)
+    return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where everything is; all images are named `base:1` or `new:1`."""
+
+    root: Path
+
+    def ocidiff(self, *words: str | Path) -> tuple[str | Path, ...]:
+        return (OCIDIFF, "--store", self.root / "store", *words)
+
+    def buildah(self, *words: str | Path) -> tuple[str | Path, ...]:
+        storage = ("--root", self.root / "buildah", "--runroot", self.root / "run", "--storage-driver", "overlay")
+        return ("buildah", *storage, *words)
+
+    def layout(self, name: str = "base") -> str:
+        return f"{self.root / 'umoci'}:{name}"
+
+    def bundle(self, number: int) -> Path:
+        return self.root / f"bundle{number}"
+
+
+def prepare(root: Path, lower: Path, upper: Path) -> None:
+    place = Place(root)
+    run(*place.ocidiff("commit", lower, "base:1", "-q"))
+    run("skopeo", "copy", "-q", f"oci:{root / 'store'}:base:1", f"oci:{place.layout()}")
+    changes = [root / f"change{number}.tar" for number in range(len(CHANGES))]
+    for number, change in enumerate(changes):
+        if number:
+            run(*place.ocidiff("diff", lower, upper, "-o", change, "--compression", "none"))
+        else:
+            change_files(place, lower, change)
+        name = f"work{number}"
+        run(*place.ocidiff("create", "base:1", name, "-q"))
+        run(*place.ocidiff("apply", change, run(*place.ocidiff("mount", name))))
+        run(*place.ocidiff("umount", name))
+        run(*place.buildah("from", "--name", name, f"oci:{place.layout()}"))
+        run(*place.ocidiff("apply", change, run(*place.buildah("mount", name))))
+        run(*place.buildah("umount", name))
+        run("umoci", "unpack", "--image", place.layout(), place.bundle(number))
+        run(*place.ocidiff("apply", change, place.bundle(number) / "rootfs"))
+
+
+def change_files(place: Place, lower: Path, change: Path) -> None:
+    """Writes the layer in which some files have become longer, the same ones each time."""
+    tree = Path(run(*place.ocidiff("mount", run(*place.ocidiff("create", "base:1", "scratch", "-q")))))
+    files = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
+    for path in random.Random(1).sample(files, CHANGED_FILES):
+        with path.open("ab") as file:
+            file.write(b"changed\n")
+    run(*place.ocidiff("diff", lower, tree, "-o", change, "--compression", "none", "--overlay", "never"))
+    run(*place.ocidiff("rm", "--force", "scratch"))
+
+
+def ours(place: Place, number: int) -> float:
+    taken = seconds(*place.ocidiff("commit", f"work{number}", "new:1"))
+    assert len(json.loads(run(*place.ocidiff("inspect", "new:1")))["manifest"]["layers"]) == 2
+    # Or the next one would find what it is about to make.
+    run(*place.ocidiff("rmi", "new:1"))
+    run(*place.ocidiff("gc", "-q"))
+    return taken
+
+
+def ours_mounted(place: Place, number: int) -> float:
+    run(*place.ocidiff("mount", f"work{number}"))
+    try:
+        return ours(place, number)
+    finally:
+        run(*place.ocidiff("umount", f"work{number}"))
+
+
+def ours_create(place: Place, _: int) -> float:
+    taken = seconds(*place.ocidiff("create", "base:1", "made"))
+    run(*place.ocidiff("rm", "made"))
+    return taken
+
+
+def buildah(place: Place, number: int) -> float:
+    taken = seconds(*place.buildah("commit", "-q", f"work{number}", "new"))
+    described = json.loads(run(*place.buildah("inspect", "--type", "image", "new")))
+    assert len(described["OCIv1"]["rootfs"]["diff_ids"]) == 2
+    run(*place.buildah("rmi", "new"))
+    return taken
+
+
+def umoci(place: Place, number: int) -> float:
+    taken = seconds("umoci", "repack", "--image", place.layout("new"), place.bundle(number))
+    assert len(json.loads(run("umoci", "stat", "--json", "--image", place.layout("new")))["history"]) == 2
+    run("umoci", "rm", "--image", place.layout("new"))
+    run("umoci", "gc", "--layout", place.root / "umoci")
+    return taken
+
+
+Tool = Callable[[Place, int], float]
+OWN: dict[str, Tool] = {"ocidiff commit": ours, "ocidiff commit, mounted": ours_mounted}
+PEERS: dict[str, Tool] = {"buildah commit": buildah, "umoci repack": umoci}
+
+
+def measure(root: Path, rounds: str = "1") -> None:
+    os.sync()
+    place = Place(root)
+    show("second create", "ocidiff create", [ours_create(place, 0) for _ in range(OWN_ROUNDS)], 1)
+    for number, change in enumerate(CHANGES):
+        own = 1.0
+        for name, tool in (OWN | PEERS).items():
+            taken = [tool(place, number) for _ in range(OWN_ROUNDS if name in OWN else int(rounds))]
+            own = statistics.median(taken) if tool is ours else own
+            show(change, name, taken, own)
+
+
+def show(change: str, name: str, taken: list[float], own: float) -> None:
+    median = statistics.median(taken)
+    runs = " ".join(f"{one:.3f}" for one in taken)
+    print(f"{change:14} {name:24} {median:7.3f} s  {median / own:6.1f}x  ({runs})", flush=True)
+
+
+if __name__ == "__main__":
+    verb, *words = sys.argv[1:]
+    if verb == "prepare":
+        prepare(*map(Path, words))
+    else:
+        measure(Path(words[0]), *words[1:])

@@ -21,7 +21,7 @@ from ocidiff.content import records
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_REFERS_SNAPSHOT, LABEL_ROOT
 from ocidiff.errors import DocumentError, NotFoundError
-from ocidiff.lease import CONTENT, boot_id, end_leases, read_leases
+from ocidiff.lease import CONTENT, end_leases, read_leases
 from ocidiff.oci.digest import Digest
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
 from ocidiff.snapshot import local, rows
@@ -112,21 +112,6 @@ def collect(
         if not dry_run:
             local.discard(layout, [row.id for row in unneeded])
     return Collected(blobs, blob_bytes, len(unneeded), snapshot_bytes, ingest_count, ingest_bytes, leases, young)
-
-
-def sweep_leftovers(layout: Layout) -> None:
-    """Remove what processes left that died, and what a failure of power may have torn."""
-    if not layout.has_database():
-        return
-    database = layout.database()
-    with database.reading() as connection:
-        rubbish = any(lease.is_over() for lease in read_leases(connection)) or rows.leftovers(connection, boot_id())
-    if rubbish:
-        with database.transaction(durable=True) as connection:
-            end_leases(connection)
-            gone = [row for row in rows.leftovers(connection, boot_id()) if rows.delete_unused(connection, row)]
-        local.discard(layout, [row.id for row in gone])
-    local.sweep(layout)
 
 
 def _mark(layout: Layout, connection: sqlite3.Connection, documents: _Documents) -> _Needed:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -164,7 +163,7 @@ class Leases:
         if not 1 <= expires_seconds <= 1 << 31:
             raise UsageError(f"lease of {expires_seconds} s: takes at least 1 second")
         now = time.time_ns()
-        lease = Lease(secrets.token_hex(16), now, now + round(expires_seconds * _NS_PER_SECOND), Owner.of_this_process())
+        lease = Lease(os.urandom(16).hex(), now, now + round(expires_seconds * _NS_PER_SECOND), Owner.of_this_process())
         owner = lease.owner
         with self._database.transaction() as connection:
             connection.execute(

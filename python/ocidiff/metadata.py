@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -199,7 +198,7 @@ def _connect(path: str) -> sqlite3.Connection:
 
 def _create(path: str) -> None:
     """Make the database under a private name and give it its own once it is whole: nobody ever sees it half made."""
-    temporary = f"{path}.{secrets.token_hex(8)}"
+    temporary = f"{path}.{os.urandom(8).hex()}"
     os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
     try:
         connection = _connect(temporary)

@@ -13,7 +13,6 @@ import click
 
 import ocidiff
 from ocidiff.layer.layer import Limits, OverlayLayers
-from ocidiff.layer.overlay import split_lowerdir
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
@@ -295,6 +294,8 @@ def trees_of(
         return lower, upper
     if upperdir is None or lowerdir is None or lower is not None:
         raise click.UsageError("--upperdir and --lowerdir go together, and take the place of LOWER and UPPER")
+    from ocidiff.layer.overlay import split_lowerdir
+
     below, data = split_lowerdir(os.fsencode(lowerdir))
     return None, ocidiff.overlay_layers(upperdir, list(map(os.fsdecode, below)), datadirs=list(map(os.fsdecode, data)))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -21,7 +20,7 @@ _SEARCHABLE: Final = 0o700
 def create_file(parent: int) -> tuple[str, int]:
     """The name and the locked descriptor of a new private file in the directory `parent`."""
     while True:
-        name = secrets.token_hex(16)
+        name = os.urandom(16).hex()
         descriptor = os.open(name, _CREATE_FILE, 0o600, dir_fd=parent)
         if _lock_new(descriptor):
             return name, descriptor
@@ -31,7 +30,7 @@ def create_file(parent: int) -> tuple[str, int]:
 def create_directory(parent: int) -> tuple[str, int]:
     """The name and the locked descriptor of a new private directory in the directory `parent`."""
     while True:
-        name = secrets.token_hex(16)
+        name = os.urandom(16).hex()
         os.mkdir(name, _SEARCHABLE, dir_fd=parent)
         try:
             descriptor = os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
@@ -60,7 +59,7 @@ def adopt(parent: int, source: int, name: str) -> str | None:
 
     None when it is gone already. Nothing is removed yet, so that this is quick however much it holds.
     """
-    aside = secrets.token_hex(16)
+    aside = os.urandom(16).hex()
     try:
         os.rename(name, aside, src_dir_fd=source, dst_dir_fd=parent)
     except FileNotFoundError:
@@ -121,7 +120,7 @@ def _flatten(directory: int, name: str) -> None:
             if stat.S_ISDIR(os.stat(inner, dir_fd=below, follow_symlinks=False).st_mode):
                 # Moving a directory writes its `..`, which takes write permission on it.
                 os.chmod(inner, _SEARCHABLE, dir_fd=below)
-                os.rename(inner, secrets.token_hex(16), src_dir_fd=below, dst_dir_fd=directory)
+                os.rename(inner, os.urandom(16).hex(), src_dir_fd=below, dst_dir_fd=directory)
             else:
                 os.unlink(inner, dir_fd=below)
     finally:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
-from ocidiff.content.layout import Layout
 from ocidiff.errors import AlreadyExistsError, Cancelled, NotFoundError, OcidiffError
-from ocidiff.image.chain import refer_to_snapshot
 from ocidiff.image.container import Container
 from ocidiff.image.image import Image
 from ocidiff.layer.differ import write_layer
@@ -35,7 +32,6 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def adoption(
-    layout: Layout,
     snapshots: LocalSnapshotter,
     container: Container,
     *,
@@ -50,8 +46,7 @@ def adoption(
     the layer is known is made beside the block, which writes it.
 
     Args:
-        layout: The store, under a lease.
-        snapshots: What holds the container's tree, under the same lease.
+        snapshots: What holds the container's tree, under a lease.
         container: Locked against being mounted.
         engine: What reads the tree again.
         options: What the layer is written with.
@@ -76,7 +71,7 @@ def adoption(
             except NotFoundError:
                 if not prepared.commit(name, image.layer.diff_id, link=not clone, engine=engine, monitor=monitor):
                     return False
-            refer_to_snapshot(layout, image.config_digest, snapshots.name, name)
+            snapshots.refer(image.config_digest, name)
         except (OSError, OcidiffError) as error:
             monitor.check()
             _log.debug("%s: not kept as a snapshot: %s", image.name, error)
@@ -98,7 +93,7 @@ class _Prepared:
         self._options = options
         epoch = options.source_date_epoch
         self._latest_ns = None if epoch is None else epoch * _NS_PER_SECOND
-        self._key = f"extract-{secrets.token_hex(16)}"
+        self._key = f"extract-{os.urandom(16).hex()}"
         self._outline: Outline | None = None
         self._error: Exception | None = None
         self._ends = self._is_kept = False

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 
 from ocidiff.content.layout import Layout
-from ocidiff.content.store import LABEL_REFERS_SNAPSHOT, LABEL_UNCOMPRESSED
+from ocidiff.content.store import LABEL_UNCOMPRESSED
 from ocidiff.errors import AlreadyExistsError, NotFoundError
 from ocidiff.image.image import Image
 from ocidiff.image.unpack import Done, check_layers
@@ -52,16 +51,8 @@ def unpack_chain(
         used = _extract(layout, snapshots, (descriptor, diff_id), (parent, chain[position]), engine, monitor, used)
     if not chain:
         return None
-    refer_to_snapshot(layout, image.config_digest, snapshots.name, chain[-1])
+    snapshots.refer(image.config_digest, chain[-1])
     return chain[-1]
-
-
-def refer_to_snapshot(layout: Layout, config: str, driver: str, name: str) -> None:
-    """Let a configuration keep the snapshot of its image."""
-    label = f"{LABEL_REFERS_SNAPSHOT}.{driver}"
-    digest = ChainID(config)
-    if layout.info(digest).labels.get(label) != name:
-        layout.update_labels(digest, {label: name})
 
 
 def _present(snapshots: LocalSnapshotter, chain: Sequence[ChainID]) -> int:
@@ -84,7 +75,7 @@ def _extract(
 ) -> Done:
     descriptor, diff_id = layer
     parent, name = place
-    key = f"extract-{secrets.token_hex(16)} {name}"
+    key = f"extract-{os.urandom(16).hex()} {name}"
     mounts = snapshots.prepare(key, parent)
     try:
         with directory_of(unsynced(mounts)) as tree, layout.open_blob(descriptor) as blob:

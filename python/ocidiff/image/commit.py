@@ -14,7 +14,6 @@ from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_UNCOMPRESSED, ContentStore
 from ocidiff.image import mutate
 from ocidiff.image.image import Image
-from ocidiff.image.unpack import apply_layers, check_layers
 from ocidiff.layer.differ import with_ignore_file, write_layer
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.layer import ApplyOptions, Layer, LayerOptions, Monitor, OverlayLayers, OverlayMode
@@ -97,6 +96,8 @@ def commit(
 @contextmanager
 def unpacked(store: Layout, base: Image, engine: Engine, monitor: Monitor) -> Iterator[bytes]:
     """The path of the tree of an image, private to this process; removed at the end, whatever happens."""
+    from ocidiff.image.unpack import apply_layers, check_layers
+
     check_layers(store, base)
     with store.temporary_directory() as private:
         # A layer may open up the mode of the directory it is applied onto, not of the one around it.

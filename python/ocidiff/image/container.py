@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 from ocidiff.content.files import OPEN_DIRECTORY
 from ocidiff.content.layout import Layout
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
-from ocidiff.image.chain import unpack_chain
 from ocidiff.image.image import Image
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Monitor, OverlayLayers
@@ -102,8 +100,10 @@ class Containers:
         with self._layout.database().reading() as connection:
             _refuse_taken(connection, name)
         snapshots = snapshotter(layout, driver)
+        from ocidiff.image.chain import unpack_chain
+
         parent = unpack_chain(layout, snapshots, image, engine=engine, monitor=monitor)
-        key = _KEY + secrets.token_hex(16)
+        key = _KEY + os.urandom(16).hex()
         snapshots.prepare(key, parent)
         try:
             with self._layout.database().transaction(durable=True) as connection:
@@ -298,4 +298,4 @@ def _refuse_taken(connection: sqlite3.Connection, name: str) -> None:
 def _default_name(image: str) -> str:
     """A name that says what is in it."""
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", image.partition("@")[0].rpartition("/")[2].partition(":")[0])[:64]
-    return f"{stem.strip('-_.') or 'container'}-{secrets.token_hex(4)}"
+    return f"{stem.strip('-_.') or 'container'}-{os.urandom(4).hex()}"

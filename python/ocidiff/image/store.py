@@ -22,7 +22,6 @@ from ocidiff.errors import (
 )
 from ocidiff.image import commit as commit_tree
 from ocidiff.image import lookup
-from ocidiff.image import unpack as unpack_tree
 from ocidiff.image.image import Image, ImageRecord, read_image
 from ocidiff.image.reference import Reference
 from ocidiff.layer.differ import SCRATCH, Tree, layer_options, lower_path, overlay_mode, tree_path
@@ -193,7 +192,7 @@ class Store:
 
                 snapshots = snapshotter(layout, container.driver)
                 adopt = trees.enter_context(
-                    adoption(layout, snapshots, container, engine=selected, options=options, monitor=monitor)
+                    adoption(snapshots, container, engine=selected, options=options, monitor=monitor)
                 )
             image = commit_tree.commit(
                 layout,
@@ -246,11 +245,13 @@ class Store:
             AlreadyExistsError: The directory is not empty.
             DigestMismatchError: A part of the image is not the one that is named.
         """
+        from ocidiff.image.unpack import unpack
+
         started = time.monotonic()
         selected = select_engine(engine)
         with self._reading() as layout:
             image = lookup.find_image(layout, name, None if platform is None else Platform.of_text(platform))
-            unpack_tree.unpack(
+            unpack(
                 layout,
                 image,
                 os.fspath(directory),
@@ -418,7 +419,8 @@ class Store:
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """Remove what nothing needs, and say how much it was; see `gc.collect`."""
-        from ocidiff.gc import collect, sweep_leftovers
+        from ocidiff.gc import collect
+        from ocidiff.snapshot.local import sweep_leftovers
 
         sweep_leftovers(self._layout)
         return collect(self._layout, dry_run=dry_run)
@@ -465,7 +467,7 @@ class Store:
     @contextmanager
     def _working(self, lease_seconds: float) -> Iterator[Layout]:
         """The layout under a lease, which ends with the block; first what dead processes left is removed."""
-        from ocidiff.gc import sweep_leftovers
+        from ocidiff.snapshot.local import sweep_leftovers
 
         sweep_leftovers(self._layout)
         with Leases(self._layout.database()).hold(lease_seconds) as lease:

@@ -29,7 +29,6 @@ from ocidiff.layer.layer import (
     check_size,
 )
 from ocidiff.layer.output import Output, open_output
-from ocidiff.layer.overlay import layers_behind
 from ocidiff.layer.scope import Scope
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
@@ -268,6 +267,8 @@ def _layers(lower: Lower | None, upper: Upper, mode: OverlayMode) -> OverlayLaye
         return upper
     if mode is OverlayMode.NEVER:
         return None
+    from ocidiff.layer.overlay import layers_behind
+
     layers = None
     try:
         layers = layers_behind(lower, upper) if isinstance(lower, bytes) and isinstance(upper, bytes) else None

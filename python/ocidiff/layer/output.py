@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from typing import Final, Protocol
@@ -131,7 +130,7 @@ def _rename_or_remove(directory: int, temporary: str, name: str) -> None:
 
 
 def _temporary_name() -> str:
-    return ".ocidiff-" + secrets.token_hex(16)
+    return ".ocidiff-" + os.urandom(16).hex()
 
 
 def _link_source(file: int) -> str:

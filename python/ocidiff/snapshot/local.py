@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ocidiff.content import workspace
 from ocidiff.content.files import OPEN_DIRECTORY
 from ocidiff.content.layout import Layout
+from ocidiff.content.store import LABEL_REFERS_SNAPSHOT
 from ocidiff.errors import AlreadyExistsError, InUseError, UsageError
-from ocidiff.lease import boot_id, protect, snapshots_of
+from ocidiff.lease import boot_id, end_leases, protect, read_leases, snapshots_of
+from ocidiff.oci.digest import Digest
 from ocidiff.snapshot import rows
 from ocidiff.snapshot.mount import Mount, sync_file_system
 from ocidiff.snapshot.rows import Row
@@ -144,6 +146,12 @@ class LocalSnapshotter:
         with self._layout.database().transaction() as connection:
             rows.require(connection, self.name, name)
             self._protect(connection, name)
+
+    def refer(self, digest: Digest, name: str) -> None:
+        """Let a blob keep a snapshot, for as long as something needs the blob."""
+        label = f"{LABEL_REFERS_SNAPSHOT}.{self.name}"
+        if self._layout.info(digest).labels.get(label) != name:
+            self._layout.update_labels(digest, {label: name})
 
     def remove(self, key: str) -> None:
         """See `Snapshotter.remove`."""
@@ -273,6 +281,21 @@ def sweep(layout: Layout) -> None:
             aside = [workspace.adopt(waiting, trees, name) for name in orphans]
         for name in filter(None, aside):
             workspace.discard(waiting, name)
+
+
+def sweep_leftovers(layout: Layout) -> None:
+    """Remove what processes left that died, and what a failure of power may have torn."""
+    if not layout.has_database():
+        return
+    database = layout.database()
+    with database.reading() as connection:
+        rubbish = any(lease.is_over() for lease in read_leases(connection)) or rows.leftovers(connection, boot_id())
+    if rubbish:
+        with database.transaction(durable=True) as connection:
+            end_leases(connection)
+            gone = [row for row in rows.leftovers(connection, boot_id()) if rows.delete_unused(connection, row)]
+        discard(layout, [row.id for row in gone])
+    sweep(layout)
 
 
 def tree_of(layout: Layout, number: int) -> str:

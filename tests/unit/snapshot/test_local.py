@@ -12,10 +12,9 @@ import pytest
 
 import probes
 from ocidiff.content.layout import Layout
-from ocidiff.gc import sweep_leftovers
 from ocidiff.lease import Leases
 from ocidiff.snapshot import local, mount
-from ocidiff.snapshot.local import LocalSnapshotter
+from ocidiff.snapshot.local import LocalSnapshotter, sweep_leftovers
 from ocidiff.snapshot.mount import directory_of, lower_directories
 from ocidiff.snapshot.select import snapshotter as select
 from ocidiff.snapshot.snapshotter import Kind, Snapshotter

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_UNCOMPRESSED
@@ -13,7 +13,7 @@ from ocidiff.image.image import Image
 from ocidiff.image.unpack import Done, check_layers
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import ApplyOptions, Monitor
+from ocidiff.layer.layer import ApplyOptions, ApplySummary, Monitor
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, chain_ids
 from ocidiff.snapshot.local import LocalSnapshotter
@@ -64,6 +64,33 @@ def _present(snapshots: LocalSnapshotter, chain: Sequence[ChainID]) -> int:
     return 0
 
 
+def restore_snapshot(
+    layout: Layout,
+    snapshots: LocalSnapshotter,
+    name: ChainID,
+    layer: tuple[Descriptor, DiffID],
+    engine: Engine,
+    monitor: Monitor,
+) -> None:
+    """Make the tree of a committed snapshot anew, on the one of its parent; what grows on it stays as it is.
+
+    Args:
+        layout: Where the layer is, under a lease.
+        snapshots: Where the tree goes, under the same lease.
+        name: Of the snapshot.
+        layer: What its tree is made from, and the digest of its tar.
+        engine: What applies the layer.
+        monitor: Sees progress, and stops the call.
+
+    Raises:
+        NotFoundError: The layer is missing, or the snapshot went in the meantime.
+        DigestMismatchError: The layer is damaged.
+    """
+    parent = snapshots.stat(name).parent
+    with _extracted(layout, snapshots, layer, parent, name, engine, monitor, Done()) as (key, _):
+        snapshots.replace(name, key)
+
+
 def _extract(
     layout: Layout,
     snapshots: LocalSnapshotter,
@@ -73,8 +100,30 @@ def _extract(
     monitor: Monitor,
     used: Done,
 ) -> Done:
-    descriptor, diff_id = layer
     parent, name = place
+    with _extracted(layout, snapshots, layer, parent, name, engine, monitor, used) as (key, summary):
+        try:
+            snapshots.commit(name, key)
+        except AlreadyExistsError:
+            # Somebody else was faster, with the same tree.
+            snapshots.keep(name)
+            snapshots.remove(key)
+    return used.plus(summary)
+
+
+@contextmanager
+def _extracted(
+    layout: Layout,
+    snapshots: LocalSnapshotter,
+    layer: tuple[Descriptor, DiffID],
+    parent: str | None,
+    name: ChainID,
+    engine: Engine,
+    monitor: Monitor,
+    used: Done,
+) -> Iterator[tuple[str, ApplySummary]]:
+    """The key of an active snapshot with the tree of a layer on that of its parent; it goes when the block fails."""
+    descriptor, diff_id = layer
     key = f"extract-{os.urandom(16).hex()} {name}"
     mounts = snapshots.prepare(key, parent)
     try:
@@ -83,14 +132,8 @@ def _extract(
             summary = engine.apply_layer(blob.fileno(), os.fsencode(tree), options, used.continued(monitor))
         verify(summary, descriptor.digest, diff_id)
         layout.update_labels(descriptor.digest, {LABEL_UNCOMPRESSED: diff_id})
-        try:
-            snapshots.commit(name, key)
-        except AlreadyExistsError:
-            # Somebody else was faster, with the same tree.
-            snapshots.keep(name)
-            snapshots.remove(key)
+        yield key, summary
     except BaseException:
         with suppress(NotFoundError):
             snapshots.remove(key)
         raise
-    return used.plus(summary)

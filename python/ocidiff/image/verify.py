@@ -14,13 +14,16 @@ from typing import Final
 from ocidiff.content.layout import REF_NAME, Layout
 from ocidiff.content.store import LABEL_UNCOMPRESSED
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, OcidiffError
+from ocidiff.image.chain import restore_snapshot
 from ocidiff.image.container import Containers
 from ocidiff.image.image import Image, images_of
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Monitor
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.digest import DiffID, Digest
+from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_ids
 from ocidiff.snapshot import local, rows
+from ocidiff.snapshot.rows import Row
+from ocidiff.snapshot.select import snapshotter
 from ocidiff.snapshot.snapshotter import Kind
 
 _BLOCK_BYTES: Final = 1 << 20
@@ -83,6 +86,7 @@ class _Verification:
         self._faults: list[Fault] = []
         self._measured: dict[Digest, DiffID] = {}
         self._damaged: set[Digest] = set()
+        self._layers: dict[str, tuple[Descriptor, DiffID]] = {}
         self._blob_bytes = 0
 
     def run(self) -> Verified:
@@ -91,8 +95,8 @@ class _Verification:
         self._index()
         blobs = self._blobs()
         images = self._images()
-        snapshots = self._snapshots()
         containers = self._containers()
+        snapshots = self._snapshots()
         return Verified(blobs, self._blob_bytes, images, snapshots, containers, tuple(self._faults))
 
     def _fault(self, kind: str, where: str, problem: str, *, repaired: bool = False) -> None:
@@ -165,6 +169,7 @@ class _Verification:
             return ()
 
     def _image(self, name: str, image: Image) -> None:
+        self._note_layers(image)
         for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
             self._monitor.check()
             try:
@@ -174,6 +179,11 @@ class _Verification:
                 continue
             if actual != diff_id:
                 self._fault("image", name, f"layer {descriptor.digest}: its tar is {actual}, expected {diff_id}")
+
+    def _note_layers(self, image: Image) -> None:
+        """Which layer each snapshot of an image is made from."""
+        diff_ids = image.config.rootfs.diff_ids
+        self._layers |= zip(chain_ids(diff_ids), zip(image.manifest.layers, diff_ids, strict=True), strict=True)
 
     def _diff_id(self, descriptor: Descriptor) -> DiffID:
         if descriptor.digest in self._damaged:
@@ -197,27 +207,49 @@ class _Verification:
         """Every snapshot has its directory, and a committed parent."""
         local.sweep(self._layout)
         with self._layout.database().transaction(durable=True) as connection:
-            present = local.present_ids(self._layout)
             found = rows.walk(connection)
             kinds = {row.id: row.kind for row in found}
+            broken = []
             # Children first, so that a broken pair can go.
             for row in reversed(found):
                 if row.parent_id is not None and kinds[row.parent_id] is not Kind.COMMITTED:
                     self._fault("snapshot", row.key, f"grows on one that is {kinds[row.parent_id]}")
-                if row.id in present:
+                if local.is_present(self._layout, row):
                     continue
                 gone = self._repair and rows.delete_unused(connection, row)
-                needed = "" if gone or not self._repair else "; something grows on it, and is lost"
-                self._fault("snapshot", row.key, f"its directory {row.id} is missing{needed}", repaired=gone)
+                if gone or not self._repair:
+                    self._fault("snapshot", row.key, f"its directory {row.id} is missing", repaired=gone)
+                else:
+                    broken.append(row)
+        # What was dropped may have left a directory without a tree.
+        local.sweep(self._layout)
+        for row in reversed(broken):
+            why = self._why_not_restored(row)
+            self._fault("snapshot", row.key, f"its directory {row.id} is missing{why}", repaired=not why)
         return len(found)
+
+    def _why_not_restored(self, row: Row) -> str:
+        """Make a snapshot again that something grows on; empty when that is done."""
+        if row.kind is not Kind.COMMITTED:
+            return "; what was changed in it is lost"
+        layer = self._layers.get(row.key)
+        if layer is None:
+            return "; something grows on it, and no image has its layer"
+        try:
+            snapshots = snapshotter(self._layout, row.driver)
+            restore_snapshot(self._layout, snapshots, ChainID(row.key), layer, engine=self._engine, monitor=self._monitor)
+        except (OcidiffError, OSError) as error:
+            self._monitor.check()
+            return f"; something grows on it, and it cannot be made again: {error}"
+        return ""
 
     def _containers(self) -> int:
         """Every working container has the image that it was made from."""
         containers = Containers(self._layout).list()
         for container in containers:
             try:
-                for _ in images_of(self._layout, container.image, container.manifest):
-                    pass
+                for image in images_of(self._layout, container.image, container.manifest):
+                    self._note_layers(image)
             except (OcidiffError, OSError) as error:
                 # Unless it went in the meantime.
                 if container.name in {present.name for present in Containers(self._layout).list()}:

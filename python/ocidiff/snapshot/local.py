@@ -147,6 +147,30 @@ class LocalSnapshotter:
             rows.require(connection, self.name, name)
             self._protect(connection, name)
 
+    def replace(self, name: str, key: str) -> None:
+        """Give a committed snapshot the tree of an active one, which ends, in place of its own; what grows on it stays.
+
+        Args:
+            name: What is committed; its tree may be missing.
+            key: What has grown on the same parent.
+
+        Raises:
+            NotFoundError: One of them is missing.
+        """
+        self._driver.settle(self._directory(self._row(key).id))
+        # What grows on it may be a container, which cannot be made again.
+        sync_file_system(self._root)
+        with _open_trees(self._layout) as trees, self._layout.waiting() as waiting:
+            with self._layout.database().transaction(durable=True) as connection:
+                row, active = rows.require(connection, self.name, name), rows.require(connection, self.name, key)
+                aside = workspace.adopt(waiting, trees, str(row.id))
+                os.rename(str(active.id), str(row.id), src_dir_fd=trees, dst_dir_fd=trees)
+                os.fsync(trees)
+                rows.mark_synced(connection, [row.id])
+                rows.delete(connection, active)
+            if aside is not None:
+                workspace.discard(waiting, aside)
+
     def refer(self, digest: Digest, name: str) -> None:
         """Let a blob keep a snapshot, for as long as something needs the blob."""
         label = f"{LABEL_REFERS_SNAPSHOT}.{self.name}"
@@ -303,12 +327,10 @@ def tree_of(layout: Layout, number: int) -> str:
     return os.path.join(_root(layout), str(number), TREE)
 
 
-def present_ids(layout: Layout) -> set[int]:
-    """The numbers of all directories that are there."""
-    if not os.path.exists(_root(layout)):
-        return set()
-    with _open_trees(layout) as trees:
-        return {int(name) for name in os.listdir(trees) if name.isdigit()}
+def is_present(layout: Layout, row: Row) -> bool:
+    """Whether a snapshot has its directory, with a tree in it; a view may be without."""
+    tree = tree_of(layout, row.id)
+    return os.path.isdir(os.path.dirname(tree) if row.kind is Kind.VIEW else tree)
 
 
 def disk_usage(path: str) -> Usage:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import probes
+import trees
 from layouts import Handmade
 from ocidiff.image.store import Store
 from ocidiff.image.verify import Fault
@@ -126,6 +128,46 @@ def test_a_snapshot_without_its_directory_is_a_fault_and_is_made_again(store: St
     assert _only(store.verify(repair=True).faults).repaired
     assert store.verify().faults == ()
     store.create("app:1", "again", driver="directory")
+
+
+@pytest.mark.parametrize("driver", ["overlay", "directory"])
+def test_a_snapshot_under_a_container_is_made_again_from_its_layer(
+    store: Store, rootfs: Path, tmp_path: Path, driver: str, engine_name: str
+) -> None:
+    if driver == "overlay" and not probes.can_mount_overlay():
+        probes.missing("needs overlay mounts")
+    place = tmp_path / "store" / "snapshots"
+    store.containers.remove("work")
+    (rootfs / "etc" / "first").write_text("1")
+    store.commit(rootfs, "base:1")
+    (rootfs / "etc" / "second").write_text("2")
+    store.commit(rootfs, "app:2", base="base:1")
+    others = set(place.iterdir())
+    store.create("app:2", "work", driver=driver)
+    root = Path(store.containers.mount("work"))
+    (root / "etc" / "own").write_text("kept")
+    before = trees.scan_tree(root)
+    store.containers.umount("work")
+    store.untag("app:2")
+    lost, torn, _ = sorted(set(place.iterdir()) - others, key=lambda path: int(path.name))
+    shutil.rmtree(lost)
+    shutil.rmtree(torn / "fs")
+    assert [(fault.kind, fault.repaired) for fault in store.verify().faults] == [("snapshot", False)] * 2
+    assert [fault.repaired for fault in store.verify(repair=True, engine=engine_name).faults] == [True] * 2
+    assert store.verify().faults == ()
+    assert trees.comparable(trees.scan_tree(store.containers.mount("work"))) == trees.comparable(before)
+    store.containers.umount("work")
+    assert len(set(place.iterdir()) - others) == 3
+
+
+def test_a_snapshot_whose_layer_is_lost_too_cannot_be_mended(store: Store, tmp_path: Path) -> None:
+    _damage(tmp_path, _layer(store))
+    shutil.rmtree(tmp_path / "store" / "snapshots" / "1")
+    fault = next(fault for fault in store.verify(repair=True).faults if fault.kind == "snapshot")
+    assert not fault.repaired
+    assert "cannot be made again" in fault.problem
+    assert _layer(store) in fault.problem
+    assert os.listdir(tmp_path / "store" / "snapshots") == ["2"]
 
 
 def test_what_a_container_has_lost_cannot_be_mended(store: Store, tmp_path: Path) -> None:

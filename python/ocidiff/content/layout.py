@@ -13,7 +13,6 @@ Spec: image-spec image-layout.md.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import threading
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from ocidiff.content import ingest as ingests
 from ocidiff.content import records, workspace
-from ocidiff.content.files import DIRECTORY_MODE, OPEN_DIRECTORY, open_directory, open_regular
+from ocidiff.content.files import BLOBS, DIRECTORY_MODE, INDEX, INGEST, Files, open_directory, open_regular
 from ocidiff.content.ingest import FileIngest
 from ocidiff.content.store import Info, Status
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError
@@ -33,7 +32,7 @@ from ocidiff.lease import CONTENT, protect
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
-from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, Members, compact, parse_object
+from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, parse_object
 from ocidiff.oci.manifest import Index
 
 if TYPE_CHECKING:
@@ -41,14 +40,9 @@ if TYPE_CHECKING:
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 
-_VERSION: Final = "1.0.0"
-_MARKER, _INDEX, _LOCK, _INGEST, _BLOBS = "oci-layout", "index.json", "index.lock", "ingest", "blobs"
 _DATABASE: Final = "ocidiff.db"
 _DAMAGED: Final = "damaged"
-_OWN: Final = frozenset({_INDEX, _LOCK, _INGEST, _BLOBS})
 _ALGORITHM: Final = "sha256"
-# Other users read the layout.
-_FILE_MODE: Final = 0o644
 
 
 class _Shared:
@@ -62,9 +56,9 @@ class _Shared:
 class Layout:
     """A `ContentStore` in a directory, and the names of its images. Made by `Layout.open`; safe from several threads."""
 
-    def __init__(self, path: str, root: int, shared: _Shared, lease_id: str | None = None) -> None:
-        self._path = path
-        self._root = root
+    def __init__(self, files: Files, shared: _Shared, lease_id: str | None = None) -> None:
+        self._path = files.path
+        self._files = files
         self._shared = shared
         self._lease_id = lease_id
 
@@ -83,9 +77,10 @@ class Layout:
         text = os.fspath(path)
         if create:
             os.makedirs(text, DIRECTORY_MODE, exist_ok=True)
-        layout = cls(text, os.open(text, OPEN_DIRECTORY), _Shared())
+        layout = cls(Files(text), _Shared())
         try:
-            layout._begin(create)
+            layout._files.begin(create=create)
+            layout._sweep()
         except BaseException:
             layout.close()
             raise
@@ -97,9 +92,7 @@ class Layout:
             if self._shared.database is not None:
                 self._shared.database.close()
                 self._shared.database = None
-        if self._root >= 0:
-            os.close(self._root)
-            self._root = -1
+        self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -116,9 +109,9 @@ class Layout:
 
     def ingest(self, ref: str | None = None) -> FileIngest:
         """See `ContentStore.ingest`."""
-        waiting = self._directory(_INGEST, create=True)
+        waiting = self._directory(INGEST)
         try:
-            blobs = self._directory(_BLOBS, _ALGORITHM, create=True)
+            blobs = self._directory(*BLOBS)
         except BaseException:
             os.close(waiting)
             raise
@@ -194,13 +187,10 @@ class Layout:
     def walk(self) -> Iterator[Digest]:
         """See `ContentStore.walk`."""
         try:
-            blobs = self._directory(_BLOBS, _ALGORITHM, create=False)
+            with self._files.directory(*BLOBS, create=False) as blobs:
+                names = os.listdir(blobs)
         except FileNotFoundError:
             return
-        try:
-            names = os.listdir(blobs)
-        finally:
-            os.close(blobs)
         for name in names:
             # What has another name is no blob of ours.
             with contextlib.suppress(DocumentError):
@@ -216,34 +206,26 @@ class Layout:
     @contextlib.contextmanager
     def set_aside(self) -> Iterator[Callable[[Digest], bool]]:
         """What moves blobs out of sight at once, and removes them when the block ends; it answers whether there was one."""
-        blobs = self._directory(_BLOBS, _ALGORITHM, create=True)
-        try:
-            with self.waiting() as waiting:
-                aside: list[str] = []
+        with self._files.directory(*BLOBS) as blobs, self.waiting() as waiting:
+            aside: list[str] = []
 
-                def move(digest: Digest) -> bool:
-                    name = workspace.adopt(waiting, blobs, digest.hex)
-                    if name is not None:
-                        aside.append(name)
-                    return name is not None
+            def move(digest: Digest) -> bool:
+                name = workspace.adopt(waiting, blobs, digest.hex)
+                if name is not None:
+                    aside.append(name)
+                return name is not None
 
-                try:
-                    yield move
-                finally:
-                    for name in aside:
-                        workspace.discard(waiting, name)
-        finally:
-            os.close(blobs)
+            try:
+                yield move
+            finally:
+                for name in aside:
+                    workspace.discard(waiting, name)
 
     def move_to_damaged(self, digest: Digest) -> None:
         """Take a blob that is not what its name says out of the way, into `damaged/`."""
-        with self._damaged() as damaged:
-            blobs = self._directory(_BLOBS, _ALGORITHM, create=False)
-            try:
-                os.rename(digest.hex, digest.hex, src_dir_fd=blobs, dst_dir_fd=damaged)
-                os.fsync(blobs)
-            finally:
-                os.close(blobs)
+        with self._files.directory(_DAMAGED) as damaged, self._files.directory(*BLOBS, create=False) as blobs:
+            os.rename(digest.hex, digest.hex, src_dir_fd=blobs, dst_dir_fd=damaged)
+            os.fsync(blobs)
 
     def forget_missing(self) -> None:
         """Drop the records of blobs that never came, or that another tool removed."""
@@ -269,7 +251,7 @@ class Layout:
 
     def under(self, lease_id: str) -> Self:
         """The same layout, for work under a lease: what is written through it stays until the lease ends."""
-        return type(self)(self._path, self._root, self._shared, lease_id)
+        return type(self)(self._files, self._shared, lease_id)
 
     @property
     def lease_id(self) -> str | None:
@@ -279,7 +261,7 @@ class Layout:
     @property
     def waiting_path(self) -> str:
         """Absolute path of the directory `ingest/`."""
-        return os.path.join(os.path.abspath(self._path), _INGEST)
+        return os.path.join(os.path.abspath(self._path), INGEST)
 
     def protect(self, digest: Digest) -> None:
         """Keep a blob, and what it refers to, for as long as the lease of this layout lasts."""
@@ -291,7 +273,7 @@ class Layout:
 
     def index(self) -> Index:
         """What `index.json` holds now."""
-        return Index.parse(self._read(_INDEX), media_type.INDEX, f"{self._path}/{_INDEX}")
+        return Index.parse(self._files.read(INDEX), media_type.INDEX, f"{self._path}/{INDEX}")
 
     def named(self, name: str) -> Descriptor:
         """The descriptor of that name.
@@ -329,79 +311,44 @@ class Layout:
         Raises:
             DocumentError, FileNotFoundError: The index is damaged or missing.
         """
-        with self._locked():
+        with self._files.locked():
             self._mirror(self.index())
 
     def restore_index(self) -> None:
         """Make the index anew from what the database has of it; a damaged one is kept in `damaged/`."""
-        with self._locked():
+        with self._files.locked():
             with self.database().reading() as connection:
                 rows = connection.execute("SELECT descriptor FROM image ORDER BY position").fetchall()
             where = f"{self._path}/{_DATABASE}"
             entries = tuple(Descriptor.parse(parse_object(str(row[0]).encode(), where), where) for row in rows)
-            with self._damaged() as damaged, contextlib.suppress(FileNotFoundError):
-                os.link(_INDEX, f"{_INDEX}.{time.time_ns()}", src_dir_fd=self._root, dst_dir_fd=damaged)
-            self._replace(_INDEX, Index(entries).encode())
+            with self._files.directory(_DAMAGED) as damaged, contextlib.suppress(FileNotFoundError):
+                os.link(INDEX, f"{INDEX}.{time.time_ns()}", src_dir_fd=self._files.root, dst_dir_fd=damaged)
+            self._files.replace(INDEX, Index(entries).encode())
 
     @contextlib.contextmanager
     def temporary_directory(self) -> Iterator[str]:
         """The path of a private directory beside the blobs; removed at the end, whatever happens."""
         with self.waiting() as waiting, workspace.directory(waiting) as name:
-            yield os.path.join(self._path, _INGEST, name)
+            yield os.path.join(self._path, INGEST, name)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[int]:
         """Descriptor of the directory `ingest/`, for what is on its way in or out."""
-        waiting = self._directory(_INGEST, create=True)
-        try:
+        with self._files.directory(INGEST) as waiting:
             yield waiting
-        finally:
-            os.close(waiting)
 
-    # Files of the layout.
-
-    def _begin(self, create: bool) -> None:
-        """Check that this is a layout, making it one when it is empty or half made."""
-        try:
-            self._check_marker()
-        except FileNotFoundError:
-            if not create or not _OWN.issuperset(os.listdir(self._root)):
-                raise DocumentError(f"{self._path}: no OCI image layout: it has no {_MARKER} file") from None
-            self._initialise()
-        try:
-            waiting = self._directory(_INGEST, create=False)
-        except FileNotFoundError:
-            return
-        try:
+    def _sweep(self) -> None:
+        """Remove what dead processes left, where anybody ever wrote."""
+        with contextlib.suppress(FileNotFoundError), self._files.directory(INGEST, create=False) as waiting:
             workspace.sweep(waiting, keep=ingests.is_resumable)
-        finally:
-            os.close(waiting)
-
-    def _initialise(self) -> None:
-        with self._locked():
-            for names in ((_INGEST,), (_BLOBS, _ALGORITHM)):
-                os.close(self._directory(*names, create=True))
-            try:
-                self.index()
-            except FileNotFoundError:
-                self._replace(_INDEX, Index().encode())
-            # The marker comes last: a directory without it is no layout yet.
-            self._replace(_MARKER, compact({"imageLayoutVersion": _VERSION}))
-
-    def _check_marker(self) -> None:
-        where = f"{self._path}/{_MARKER}"
-        members = Members(parse_object(self._read(_MARKER), where), where)
-        version = members.text("imageLayoutVersion")
-        if version != _VERSION:
-            members.fail("imageLayoutVersion", f"is {version[:100]!r}, expected {_VERSION!r}")
 
     def _update_index(self, change: Callable[[Index], Index]) -> None:
-        with self._locked():
+        with self._files.locked():
             before = self.index()
             after = change(before)
             if after != before:
                 self._mirror(after)
-                self._replace(_INDEX, after.encode())
+                self._files.replace(INDEX, after.encode())
 
     def _mirror(self, index: Index) -> None:
         """Keep the entries of the index in the database too, from which a damaged index can be made again."""
@@ -414,46 +361,10 @@ class Layout:
                 connection.execute("DELETE FROM image")
                 connection.executemany("INSERT INTO image VALUES (?, ?, ?)", rows)
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.open(_LOCK, flags, _FILE_MODE, dir_fd=self._root)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
-
-    def _replace(self, name: str, data: bytes) -> None:
-        """Replace a file of the layout whole: readers see the old or the new one, also after a power failure."""
-        with self.waiting() as waiting:
-            temporary, file = workspace.create_file(waiting)
-            try:
-                with os.fdopen(file, "wb", closefd=False) as stream:
-                    stream.write(data)
-                os.fsync(file)
-                os.fchmod(file, _FILE_MODE)
-                os.rename(temporary, name, src_dir_fd=waiting, dst_dir_fd=self._root)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=waiting)
-                raise
-            finally:
-                os.close(file)
-        os.fsync(self._root)
-
-    def _read(self, name: str) -> bytes:
-        with open_regular(name, self._root, f"{self._path}/{name}") as file:
-            # One byte more than allowed, for the parser to refuse.
-            return file.read(MAX_DOCUMENT_BYTES + 1)
-
     def _open_blob(self, digest: Digest) -> BinaryIO:
         try:
-            blobs = self._directory(_BLOBS, _ALGORITHM, create=False)
-            try:
-                return open_regular(digest.hex, blobs, f"{self._path}/{_BLOBS}/{_ALGORITHM}/{digest.hex}")
-            finally:
-                os.close(blobs)
+            with self._files.directory(*BLOBS, create=False) as blobs:
+                return open_regular(digest.hex, blobs, "/".join((self._path, *BLOBS, digest.hex)))
         except FileNotFoundError:
             raise NotFoundError(f"{self._path}: no blob {digest}") from None
 
@@ -461,13 +372,6 @@ class Layout:
         with self.database().transaction() as connection:
             records.record(connection, digest, size, labels, self._lease_id)
 
-    @contextlib.contextmanager
-    def _damaged(self) -> Iterator[int]:
-        damaged = self._directory(_DAMAGED, create=True)
-        try:
-            yield damaged
-        finally:
-            os.close(damaged)
-
-    def _directory(self, *names: str, create: bool) -> int:
-        return open_directory(self._root, self._path, *names, create=create)
+    def _directory(self, *names: str) -> int:
+        """A descriptor for who closes it himself."""
+        return open_directory(self._files.root, self._path, *names, create=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 OWN_ROUNDS = 5
 CHANGED_FILES = 300
+LARGEST_CHANGED_BYTES = 64 << 10
 CHANGES = (f"{CHANGED_FILES} files", "upper tree")
 OCIDIFF = Path(sys.executable).with_name("ocidiff")
 
@@ -78,16 +79,17 @@ def prepare(root: Path, lower: Path, upper: Path) -> None:
 def change_files(place: Place, lower: Path, change: Path) -> None:
     """Writes the layer in which some files have become longer, the same ones each time."""
     tree = Path(run(*place.ocidiff("mount", run(*place.ocidiff("create", "base:1", "scratch", "-q")))))
-    files = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
-    for path in random.Random(1).sample(files, CHANGED_FILES):
+    files = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
+    small = sorted(path for path in files if path.stat().st_size <= LARGEST_CHANGED_BYTES)
+    for path in random.Random(1).sample(small, CHANGED_FILES):
         with path.open("ab") as file:
             file.write(b"changed\n")
     run(*place.ocidiff("diff", lower, tree, "-o", change, "--compression", "none", "--overlay", "never"))
     run(*place.ocidiff("rm", "--force", "scratch"))
 
 
-def ours(place: Place, number: int) -> float:
-    taken = seconds(*place.ocidiff("commit", f"work{number}", "new:1"))
+def ours(place: Place, number: int, *options: str) -> float:
+    taken = seconds(*place.ocidiff("commit", f"work{number}", "new:1", *options))
     assert len(json.loads(run(*place.ocidiff("inspect", "new:1")))["manifest"]["layers"]) == 2
     # Or the next one would find what it is about to make.
     run(*place.ocidiff("rmi", "new:1"))
@@ -126,7 +128,13 @@ def umoci(place: Place, number: int) -> float:
 
 
 Tool = Callable[[Place, int], float]
-OWN: dict[str, Tool] = {"ocidiff commit": ours, "ocidiff commit, mounted": ours_mounted}
+OWN: dict[str, Tool] = {
+    "ocidiff commit": ours,
+    "ocidiff commit, mounted": ours_mounted,
+    "ocidiff commit, zstd": lambda place, number: ours(place, number, "--compression", "zstd"),
+    # As buildah stores it.
+    "ocidiff commit, plain": lambda place, number: ours(place, number, "--compression", "none"),
+}
 PEERS: dict[str, Tool] = {"buildah commit": buildah, "umoci repack": umoci}
 
 

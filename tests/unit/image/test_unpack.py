@@ -200,7 +200,7 @@ def test_what_is_removed_is_below_the_mark(
     seen = []
 
     def look(directory: int) -> None:
-        seen.append((os.listdir(out), sorted(os.listdir(directory))))
+        seen.append((os.listdir(out), sorted(workspace.names_in(directory))))
         clear(directory)
 
     monkeypatch.setattr(workspace, "clear", look)

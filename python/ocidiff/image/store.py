@@ -290,11 +290,13 @@ class Store:
             NotFoundError: There is no such image, or a part of it is missing.
             DigestMismatchError: A part of the image is not the one that is named.
         """
+        from ocidiff.image.unpack import index_layers
+
         started = time.monotonic()
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         with self._reading() as layout, open_output(output) as sink:
             image = lookup.find_image(layout, name, None if platform is None else Platform.of_text(platform))
-            done = unpack_tree.index_layers(
+            done = index_layers(
                 layout, image, sink, engine=selected, sha256=sha256, limits=limits or Limits(), monitor=monitor
             )
         return TreeIndex(done.digest, done.size, done.entries, done.file_bytes, seconds=time.monotonic() - started)

@@ -1,4 +1,4 @@
-"""Lookup: which image a name stands for."""
+"""Lookup: which image a name stands for, and which names there are."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Final
 
 from ocidiff.content.layout import REF_NAME, Layout
-from ocidiff.errors import DocumentError, NotFoundError, UsageError
-from ocidiff.image.image import Image, read_image
+from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, UnsupportedError, UsageError
+from ocidiff.image.image import Image, ImageRecord, read_image
 from ocidiff.image.reference import Reference
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
@@ -48,6 +48,20 @@ def find_image(layout: Layout, name: str, platform: Platform | None) -> Image:
     # Before it is read, since the name may go at any time.
     layout.protect(descriptor.digest)
     return read_image(layout, descriptor.annotations.get(REF_NAME, name), descriptor, platform)
+
+
+def records(layout: Layout) -> list[ImageRecord]:
+    """See `Store.images`."""
+    return [_record(layout, entry) for entry in layout.index().manifests]
+
+
+def _record(layout: Layout, entry: Descriptor) -> ImageRecord:
+    name = entry.annotations.get(REF_NAME)
+    try:
+        image = read_image(layout, name or entry.digest, entry)
+    except (NotFoundError, DocumentError, DigestMismatchError, UnsupportedError):
+        return ImageRecord(name, entry.digest, None, None, None)
+    return ImageRecord(name, entry.digest, image.config.created or None, image.size, image.config.platform)
 
 
 def _by_digest(layout: Layout, reference: Reference, digest: Digest) -> Descriptor:

@@ -13,29 +13,24 @@ from typing import TYPE_CHECKING, Final, Self
 
 from ocidiff.content.layout import REF_NAME, Layout
 from ocidiff.errors import (
-    DigestMismatchError,
-    DocumentError,
     InUseError,
     NotFoundError,
-    UnsupportedError,
     UsageError,
 )
 from ocidiff.image import commit as commit_tree
 from ocidiff.image import lookup
-from ocidiff.image.image import Image, ImageRecord, read_image
+from ocidiff.image.image import Image, ImageRecord
 from ocidiff.image.reference import Reference
-from ocidiff.layer.differ import SCRATCH, Tree, layer_options, lower_path, overlay_mode, tree_path
-from ocidiff.layer.engine import Engine, Lower, select_engine
+from ocidiff.image.source import check_source, open_source
+from ocidiff.layer.differ import Tree, layer_options, overlay_mode
+from ocidiff.layer.engine import select_engine
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.indexer import layers_of
 from ocidiff.layer.layer import (
     ApplyOptions,
     Cancellation,
     Compression,
-    IndexPath,
     Limits,
     Monitor,
-    OverlayLayers,
     OverlayMode,
     Profile,
     ProgressCallback,
@@ -46,7 +41,6 @@ from ocidiff.layer.scope import Scope
 from ocidiff.lease import DEFAULT_LEASE_SECONDS, Leases
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.digest import chain_id
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import is_timestamp
 
@@ -172,34 +166,36 @@ class Store:
         wanted = None if platform is None else Platform.of_text(platform)
         step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
-        upper: bytes | OverlayLayers = _checked_source(source, base, lower, ids)
-        lower_tree: Lower | None
-        with self._working(lease_seconds) as layout, ExitStack() as trees:
-            if not isinstance(source, str | os.PathLike):
-                container = trees.enter_context(self.containers.locked(source.name))
-                lower_tree, upper = trees.enter_context(self.containers.trees(container, walk=mode is OverlayMode.NEVER))
-                layout.protect(container.manifest.digest)
-                parent: Image | None = read_image(layout, container.image, container.manifest, wanted)
-            else:
-                parent = None if base in (None, SCRATCH) else lookup.find_image(layout, str(base), wanted)
-                lower_tree = trees.enter_context(_lower_tree(layout, parent, lower, selected, monitor))
-            from_layers = lower is None or _is_index_of(lower_tree, parent)
-            options = replace(options, lower_from_layers=parent is not None and from_layers)
+        check_source(source, base, lower, ids)
+        with self._working(lease_seconds) as layout, ExitStack() as stack:
+            found = stack.enter_context(
+                open_source(
+                    layout,
+                    source,
+                    base=base,
+                    lower=lower,
+                    platform=wanted,
+                    walk=mode is OverlayMode.NEVER,
+                    engine=selected,
+                    monitor=monitor,
+                )
+            )
+            options = replace(options, lower_from_layers=found.lower_from_layers)
             adopt: Callable[[Image], bool] | None = None
-            if not isinstance(source, str | os.PathLike):
+            if found.container is not None:
                 from ocidiff.image.adopt import adoption
                 from ocidiff.snapshot.select import snapshotter
 
-                snapshots = snapshotter(layout, container.driver)
-                adopt = trees.enter_context(
-                    adoption(snapshots, container, engine=selected, options=options, monitor=monitor)
+                snapshots = snapshotter(layout, found.container.driver)
+                adopt = stack.enter_context(
+                    adoption(snapshots, found.container, engine=selected, options=options, monitor=monitor)
                 )
             image = commit_tree.commit(
                 layout,
                 reference.stored_name,
-                lower_tree,
-                upper,
-                base=parent,
+                found.lower,
+                found.upper,
+                base=found.base,
                 platform=wanted or Platform.of_machine(),
                 step=step,
                 engine=selected,
@@ -303,7 +299,7 @@ class Store:
 
     def images(self) -> list[ImageRecord]:
         """What is in the store, in the order of its index; an image that cannot be read is listed without its facts."""
-        return [self._record(entry) for entry in self._layout.index().manifests]
+        return lookup.records(self._layout)
 
     def inspect(self, name: str, *, platform: str | None = None) -> dict[str, object]:
         """The documents of an image: `name`, `descriptor` (of the manifest), `manifest` and `config`.
@@ -488,54 +484,6 @@ class Store:
                     if error.errno not in _NOT_WRITABLE:
                         raise
             yield layout
-
-    def _record(self, entry: Descriptor) -> ImageRecord:
-        name = entry.annotations.get(REF_NAME)
-        try:
-            image = read_image(self._layout, name or entry.digest, entry)
-        except (NotFoundError, DocumentError, DigestMismatchError, UnsupportedError):
-            return ImageRecord(name, entry.digest, None, None, None)
-        return ImageRecord(name, entry.digest, image.config.created or None, image.size, image.config.platform)
-
-
-def _checked_source(source: Tree | Container, base: str | None, lower: Tree | None, ids: IdMaps) -> bytes:
-    """The tree to commit, which a container has only once it is locked; what contradicts itself is refused."""
-    if not isinstance(source, str | os.PathLike):
-        if base is not None or lower is not None:
-            raise UsageError(f"container {source.name}: has a base of its own")
-        if ids:
-            raise UsageError(f"container {source.name}: has the ids of its image")
-        return b""
-    if lower is not None and base in (None, SCRATCH) and lower_path(lower) is not None:
-        raise UsageError(f"lower {os.fspath(lower)!r}: a lower tree needs the base that it is the tree of")
-    return tree_path(source)
-
-
-def _is_index_of(lower: Lower | None, base: Image | None) -> bool:
-    """Whether the lower tree is told by an index of the layers of the base.
-
-    Raises:
-        UsageError: It is one of other layers.
-    """
-    if base is None or not isinstance(lower, IndexPath):
-        return False
-    layers, diff_ids = layers_of(lower), base.config.rootfs.diff_ids
-    if layers is not None and (not diff_ids or layers != chain_id(diff_ids)):
-        raise UsageError(f"lower {os.fsdecode(lower.path)!r}: is an index of other layers than those of {base.name}")
-    return layers is not None
-
-
-@contextmanager
-def _lower_tree(
-    layout: Layout, base: Image | None, lower: Tree | None, engine: Engine, monitor: Monitor
-) -> Iterator[Lower | None]:
-    if lower is not None:
-        yield lower_path(lower)
-    elif base is None:
-        yield None
-    else:
-        with commit_tree.unpacked(layout, base, engine, monitor) as tree:
-            yield tree
 
 
 def _shown_name(entry: Descriptor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 import verbs
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Profile
+
+# As long as `make soak-index` takes.
+pytestmark = pytest.mark.timeout(3600)
 
 
 @given(

@@ -17,7 +17,7 @@ import verbs
 from ocidiff.errors import OcidiffError
 from ocidiff.layer.engine import Engine
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 
 NAMES = ("a", "b", "c", "d", "l")
 TARGETS = ("a", "b/a", "..", "../b", "/c", "/", "l", "/a/./b/../b", "missing/x")

@@ -57,8 +57,8 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Of a mount point, about which nothing more is told than what kind of entry it is.
-    pub fn of_mount_point(file_type: FileType) -> Self {
+    /// Of an entry of which only its kind is known yet.
+    pub fn of_kind(file_type: FileType) -> Self {
         Self {
             file_type,
             mode: 0,
@@ -71,7 +71,7 @@ impl Metadata {
             key: UNKNOWN_KEY,
             links: 1,
             device: (0, 0),
-            mount_root: true,
+            mount_root: false,
         }
     }
 

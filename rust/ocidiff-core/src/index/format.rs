@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 
 use super::fingerprint::{Fingerprint, Wanted, XattrDigests};
-use crate::metadata::{FileType, InodeKey, Metadata, UNKNOWN_KEY};
+use crate::metadata::{FileType, InodeKey, Metadata};
 
 /// What an index begins with.
 pub const MAGIC: &[u8; 8] = b"OCIDIFFX";
@@ -316,20 +316,8 @@ impl<'a> Fields<'a> {
         let mode = self.u16()?;
         let kind = KINDS.iter().find(|(bits, _)| *bits == mode >> 12);
         let file_type = kind.map(|(_, kind)| *kind).ok_or("a record has an unknown type")?;
-        let mut metadata = Metadata {
-            file_type,
-            mode: (mode & 0o7777).into(),
-            uid: self.u32()?,
-            gid: self.u32()?,
-            size: 0,
-            mtime: 0,
-            mtime_ns: 0,
-            ctime: (0, 0),
-            key: UNKNOWN_KEY,
-            links: 1,
-            device: (0, 0),
-            mount_root: false,
-        };
+        let mut metadata =
+            Metadata { mode: (mode & 0o7777).into(), uid: self.u32()?, gid: self.u32()?, ..Metadata::of_kind(file_type) };
         let flags = self.u8()?;
         if flags & !(HAS_CAPABILITY | HAS_OTHERS | IS_MOUNT | HAS_STAMP) != 0 {
             return Err("a record has unknown flags".into());

@@ -12,7 +12,7 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::idmap::IdMaps;
 use crate::index::{Block, Extent, FingerprintHasher, Header, IndexSummary, IndexWriter, Kept, XattrDigests};
-use crate::metadata::{FileType, Metadata, UNKNOWN_KEY};
+use crate::metadata::{FileType, Metadata};
 use crate::stream::Stream;
 use crate::tar::header::EntryType;
 use crate::tar::read::Reader;
@@ -149,18 +149,14 @@ fn write(sketch: &Sketch, mut writer: IndexWriter, control: &Control) -> Result<
 fn put(block: &mut Block, name: &[u8], inode: &Inode, children: Option<Extent>) {
     let file_type = inode.file_type.unwrap_or(FileType::File);
     let metadata = Metadata {
-        file_type,
         mode: inode.mode,
         uid: inode.uid,
         gid: inode.gid,
         size: inode.size,
         mtime: inode.mtime.0,
         mtime_ns: inode.mtime.1,
-        ctime: (0, 0),
-        key: UNKNOWN_KEY,
-        links: 1,
         device: inode.device,
-        mount_root: false,
+        ..Metadata::of_kind(file_type)
     };
     let kept = match (children, &inode.content) {
         (Some(extent), _) => Kept::Children(extent),

@@ -194,7 +194,8 @@ impl Teller {
         self.writer.count(0);
         let Some(frame) = self.frames.last_mut() else { return };
         let kept = if file_type == FileType::Directory { Kept::Children(Extent::default()) } else { Kept::Nothing };
-        frame.block.push(name.to_bytes(), &Metadata::of_mount_point(file_type), None, &XattrDigests::default(), &kept);
+        let metadata = Metadata { mount_root: true, ..Metadata::of_kind(file_type) };
+        frame.block.push(name.to_bytes(), &metadata, None, &XattrDigests::default(), &kept);
     }
 
     /// What stands in a block until the hashes are there.

@@ -18,7 +18,7 @@ C_COMPILER = $(shell command -v cc 2>/dev/null)
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev check bench interop overlay fuzz soak-trees soak-index soak-kill soak-errors soak-power soak-processes clean
+.PHONY: help demo test dev check bench interop overlay fuzz soak-trees soak-index soak-kill soak-errors soak-power soak-processes soak-live clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ soak-power: $(CORE) ## Take the power from a file system at 200 moments: sound a
 
 soak-processes: $(CORE) ## Let 16 processes work on one store for ten minutes: no error, nothing left
 	OCIDIFF_PROCESSES=16 OCIDIFF_PROCESSES_SECONDS=600 $(BIN)/python -m pytest -s tests/faults/test_processes.py
+
+soak-live: $(CORE) ## Diff a tree 200 times, in six ways, while a program changes it: no file is torn, nothing fails
+	OCIDIFF_LIVE_DIFFS=200 $(BIN)/python -m pytest -s tests/faults/test_live_trees.py
 
 clean: ## Remove all that the other targets made
 	rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks $(CORE)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Destination,
         Layer,
         Limits,
+        OnChange,
         OverlayLayers,
         Profile,
         Progress,
@@ -94,6 +95,7 @@ __all__ = [
     "MalformedLayerError",
     "NotFoundError",
     "OcidiffError",
+    "OnChange",
     "OverlayError",
     "OverlayLayers",
     "Profile",
@@ -130,8 +132,8 @@ _HOMES: Final = {
     "layer.differ": "changes diff overlay_layers",
     "layer.indexer": "index",
     "layer.layer": (
-        "ApplySummary Cancellation Change ChangeKind Compression Destination Layer Limits OverlayLayers Profile Progress "
-        "Reason TreeIndex"
+        "ApplySummary Cancellation Change ChangeKind Compression Destination Layer Limits OnChange OverlayLayers Profile "
+        "Progress Reason TreeIndex"
     ),
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",

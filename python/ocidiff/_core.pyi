@@ -48,9 +48,10 @@ def write_layer(
     profile: str,
     lower_from_layers: bool,
     source_date_epoch: int | None,
+    retry_on_change: bool,
     poll: _Poll | None,
-) -> tuple[str, int, str, int, int, int, int, int, dict[str, int]]:
-    """(digest, size, diff_id, uncompressed_size, added, modified, deleted, entries, skipped)."""
+) -> tuple[str, int, str, int, int, int, int, int, dict[str, int], int, int]:
+    """(digest, size, diff_id, uncompressed_size, added, modified, deleted, entries, skipped, retried, vanished)."""
 
 def apply_layer(
     source: int,
@@ -101,6 +102,7 @@ class ChangeStream:
         threads: int,
         profile: str,
         explain: bool,
+        retry_on_change: bool,
     ) -> ChangeStream: ...
     def __iter__(self) -> ChangeStream: ...
     def __next__(self) -> list[tuple[str, bytes, int, _Explained | None]]: ...

@@ -46,6 +46,7 @@ def command(
     userns: int | None,
     exclude: tuple[str, ...],
     cross_mounts: bool,
+    on_change: str,
     threads: int,
     engine: str | None,
 ) -> None:
@@ -70,6 +71,7 @@ def command(
         exclude=exclude,
         cross_mounts=cross_mounts,
         explain=explain,
+        on_change=on_change,
         engine=engine,
     ):
         totals.add(change)

@@ -12,7 +12,7 @@ import ocidiff
 from ocidiff.cli.options import LayerArguments, Settings, common, layer_options, lease_option, pass_settings
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document, layer_line
-from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
+from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped, writing_to
 from ocidiff.errors import NotFoundError
 from ocidiff.layer.output import open_output
 
@@ -84,6 +84,7 @@ def command(
             os.write(iid, image.descriptor.digest.encode())
     if image.layer is not None and not settings.quiet:
         warn_of_skipped("commit", image.layer.skipped)
+        warn_of_changes("commit", image.layer)
     if settings.verbose:
         complain(f"commit: {layer_line(image.layer) if image.layer else 'no change, no layer'}")
     emit(as_json(image_document(image)) if settings.json else image.descriptor.digest)

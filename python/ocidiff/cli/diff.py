@@ -10,7 +10,7 @@ import ocidiff
 from ocidiff.cli.options import LayerArguments, Settings, common, compared_trees, layer_options, pass_settings, trees_of
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, layer_document, layer_line
-from ocidiff.cli.streams import complain, emit, sink_of, warn_of_skipped, writing_to
+from ocidiff.cli.streams import complain, emit, sink_of, warn_of_changes, warn_of_skipped, writing_to
 
 
 @click.command("diff", epilog="Example: ocidiff diff lower upper -o layer.tar.gz")
@@ -48,6 +48,7 @@ def command(
         )
     if not settings.quiet:
         warn_of_skipped("diff", layer.skipped)
+        warn_of_changes("diff", layer)
     if settings.verbose:
         complain(f"diff: {layer_line(layer)}")
     if not to_stdout:

@@ -100,6 +100,7 @@ class LayerArguments(TypedDict):
     exclude: tuple[str, ...]
     cross_mounts: bool
     fail_above: int | None
+    on_change: str
     engine: str | None
 
 
@@ -145,6 +146,13 @@ _COMPARISON: Final = (
         help="Paths that do not count, as in a gitignore file; @runtime for what engines put into a running container.",
     ),
     cross_mounts_option,
+    click.option(
+        "--on-change",
+        type=click.Choice(("fail", "retry")),
+        default="retry",
+        show_default=True,
+        help="A file that changes while it is read: an error, or read again until it rests.",
+    ),
     threads_option,
 )
 _BLOB: Final = (

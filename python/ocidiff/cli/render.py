@@ -100,6 +100,8 @@ def layer_document(layer: Layer) -> Mapping[str, object]:
         "empty": layer.empty,
         "changes": {"added": layer.added, "modified": layer.modified, "deleted": layer.deleted},
         "skipped": dict(layer.skipped),
+        "retried": layer.retried,
+        "vanished": layer.vanished,
         "seconds": round(layer.seconds, 6),
     }
 

@@ -12,6 +12,7 @@ import click
 
 from ocidiff.cli.render import printable
 from ocidiff.errors import OcidiffError
+from ocidiff.layer.layer import Layer
 
 
 def emit(text: str) -> None:
@@ -30,6 +31,12 @@ def warn_of_skipped(what: str, skipped: Mapping[str, int]) -> None:
     for reason_, count in skipped.items():
         if reason_ != "excluded":  # which somebody asked for
             complain(f"warning: {what}: {count} {reason_} left out")
+
+
+def warn_of_changes(what: str, layer: Layer) -> None:
+    """Say on stderr that the tree changed while it was read."""
+    if layer.retried or layer.vanished:
+        complain(f"warning: {what}: the tree changed: {layer.retried} names read again, {layer.vanished} gone")
 
 
 def sink_of(output: str, what: str, *, json: bool) -> str | BinaryIO:

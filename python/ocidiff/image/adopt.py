@@ -18,7 +18,7 @@ from ocidiff.image.container import Container
 from ocidiff.image.image import Image
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression, LayerOptions, Monitor, OverlayLayers, Profile
+from ocidiff.layer.layer import Compression, LayerOptions, Monitor, OnChange, OverlayLayers, Profile
 from ocidiff.layer.scope import Scope
 from ocidiff.oci.digest import ChainID, DiffID, chain_id
 from ocidiff.snapshot.clone import can_share_blocks
@@ -152,7 +152,13 @@ def _diff_id(snapshots: LocalSnapshotter, key: str, engine: Engine, options: Lay
             None,
             OverlayLayers(own, tuple(lower), userxattr=in_user_namespace(), redirects=False),
             sink.fileno(),
-            # All of it, so that a snapshot with what the layer leaves out is not taken for the layer.
-            options=replace(options, compression=Compression.NONE, level=None, scope=Scope(cross_mounts=True)),
+            options=replace(
+                options,
+                compression=Compression.NONE,
+                level=None,
+                # All of it, so that a snapshot with what the layer leaves out is not taken for the layer.
+                scope=Scope(cross_mounts=True),
+                on_change=OnChange.FAIL,
+            ),
             monitor=monitor,
         ).diff_id

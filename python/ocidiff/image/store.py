@@ -31,6 +31,7 @@ from ocidiff.layer.layer import (
     Compression,
     Limits,
     Monitor,
+    OnChange,
     OverlayMode,
     Profile,
     ProgressCallback,
@@ -106,6 +107,7 @@ class Store:
         exclude: Sequence[str] = (),
         cross_mounts: bool = False,
         fail_above: int | None = None,
+        on_change: str = OnChange.RETRY,
         platform: str | None = None,
         lease_seconds: float = DEFAULT_LEASE_SECONDS,
         engine: str | None = None,
@@ -136,6 +138,7 @@ class Store:
             exclude: Patterns of paths that do not count.
             cross_mounts: Let what is mounted in the tree count.
             fail_above: Largest uncompressed size of the layer in bytes.
+            on_change: What becomes of a file that changes while it is read.
             source_date_epoch: Bound of modification times, and time of the commit.
             platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
                 on; None for this machine.
@@ -162,7 +165,7 @@ class Store:
             raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
         ids, mode = IdMaps.of(uid_map, gid_map, userns), overlay_mode(overlay)
         scope = Scope.of(exclude, cross_mounts=cross_mounts)
-        options = layer_options(compression, level, threads, profile, source_date_epoch, ids, scope, fail_above)
+        options = layer_options(compression, level, threads, profile, source_date_epoch, ids, scope, fail_above, on_change)
         wanted = None if platform is None else Platform.of_text(platform)
         step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)

@@ -22,6 +22,7 @@ from ocidiff.layer.layer import (
     Layer,
     LayerOptions,
     Monitor,
+    OnChange,
     OverlayLayers,
     OverlayMode,
     Profile,
@@ -44,7 +45,7 @@ _MEDIA_TYPES: Final = {
     Compression.NONE: media_type.LAYER,
 }
 
-_Choice = TypeVar("_Choice", Compression, OverlayMode, Profile)
+_Choice = TypeVar("_Choice", Compression, OnChange, OverlayMode, Profile)
 _log = logging.getLogger(__name__)
 
 
@@ -65,6 +66,7 @@ def diff(
     exclude: Sequence[str] = (),
     cross_mounts: bool = False,
     fail_above: int | None = None,
+    on_change: str = OnChange.RETRY,
     engine: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: Cancellation | None = None,
@@ -95,6 +97,8 @@ def diff(
         cross_mounts: Let what is mounted in the trees count. Otherwise mount points do not.
         fail_above: Largest uncompressed size of the layer in bytes; the call fails as soon as that is passed. None for no
             limit.
+        on_change: What becomes of a file that changes while it is read: `retry` reads it again until it rests, and takes
+            what is gone as absent, so that each file of the layer is one that existed; `fail` ends the call.
         engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
         progress: Called with the counters a few times a second.
         cancel: Stops the call.
@@ -103,7 +107,7 @@ def diff(
         UsageError: An option is out of range.
         FileNotFoundError, NotADirectoryError: A tree is missing, or is no directory.
         UnsupportedError: The tree holds what the format cannot say, or an owner outside the id maps.
-        SourceChangedError: A file changed while it was read.
+        SourceChangedError: A file changed while it was read, and that is an error; or it never rested.
         OverlayError: The upperdir has to be read, and cannot.
         LimitExceededError: The layer is larger than `fail_above`.
         IndexFileError: The index is none, or a broken one.
@@ -111,7 +115,7 @@ def diff(
     """
     ids = IdMaps.of(uid_map, gid_map, userns)
     scope = Scope.of(exclude, cross_mounts=cross_mounts)
-    options = layer_options(compression, level, threads, profile, source_date_epoch, ids, scope, fail_above)
+    options = layer_options(compression, level, threads, profile, source_date_epoch, ids, scope, fail_above, on_change)
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper)
     options = with_ignore_file(options, upper_tree)
@@ -134,6 +138,7 @@ def changes(
     exclude: Sequence[str] = (),
     cross_mounts: bool = False,
     explain: bool = True,
+    on_change: str = OnChange.RETRY,
     engine: str | None = None,
 ) -> Iterator[Change]:
     """The changes from `lower` to `upper`, lazily, in layer order; arguments and errors as in `diff`.
@@ -149,6 +154,7 @@ def changes(
         userns: Process with both.
         exclude: Patterns of paths that do not count.
         cross_mounts: Let what is mounted in the trees count.
+        on_change: What becomes of a name that changes while it is looked at.
         explain: Give the reason and the sizes of each change. That compares contents which need not be compared else, those
             of files whose metadata changed.
         engine: `rust` or `pure`.
@@ -158,6 +164,7 @@ def changes(
         threads=threads,
         ids=IdMaps.of(uid_map, gid_map, userns),
         scope=Scope.of(exclude, cross_mounts=cross_mounts),
+        on_change=_choice(OnChange, "on_change", on_change),
     )
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper, may_be_index=True)
@@ -224,6 +231,8 @@ def write_layer(
         empty=summary.entries == 0,
         skipped=summary.skipped,
         seconds=time.monotonic() - started,
+        retried=summary.retried,
+        vanished=summary.vanished,
     )
 
 
@@ -300,6 +309,7 @@ def layer_options(
     ids: IdMaps,
     scope: Scope,
     fail_above: int | None,
+    on_change: str,
 ) -> LayerOptions:
     """The options that loose arguments and the environment give.
 
@@ -315,6 +325,7 @@ def layer_options(
         ids=ids,
         scope=scope,
         fail_above=fail_above,
+        on_change=_choice(OnChange, "on_change", on_change),
     )
 
 

@@ -60,7 +60,7 @@ class Engine(Protocol):
         Args:
             lower: See `write_layer`.
             upper: See `write_layer`; it may be an index.
-            options: Of these profile, threads and ids count.
+            options: Of these profile, threads, ids and on_change count.
             explain: Tell why each is a change, and of how many bytes: contents are then compared that need not be.
         """
         ...

@@ -65,6 +65,17 @@ class OverlayMode(StrEnum):
     REQUIRE = "require"
 
 
+class OnChange(StrEnum):
+    """What becomes of a file that changes while it is read.
+
+    `RETRY` reads it again until it rests for as long as that takes, and takes what is gone as absent: each file of the layer
+    is one that existed. `FAIL` ends the call.
+    """
+
+    FAIL = "fail"
+    RETRY = "retry"
+
+
 @dataclass(frozen=True, slots=True)
 class OverlayLayers:
     """The directories of an overlay, to be read with nothing mounted.
@@ -244,6 +255,7 @@ class LayerOptions:
         ids: What the ids of files are in the container. A lower tree from layers has these already.
         fail_above: Largest uncompressed size in bytes; None for no limit.
         scope: Which paths count.
+        on_change: What becomes of files that change while they are read.
 
     Raises:
         UsageError: A value is outside its range.
@@ -258,6 +270,7 @@ class LayerOptions:
     ids: IdMaps = field(default_factory=IdMaps)
     fail_above: int | None = None
     scope: Scope = field(default_factory=Scope)
+    on_change: OnChange = OnChange.RETRY
 
     def __post_init__(self) -> None:
         levels = LEVELS[self.compression]
@@ -350,6 +363,8 @@ class LayerSummary:
         entries: Tar entries written, parents and link entries included.
         skipped: What was left out, by reason: `sockets`, `mounts`, and `excluded`, the paths outside of the scope that
             seem to have changed.
+        retried: Names that changed while they were read, and were read again.
+        vanished: Names that were gone when their turn came, and count as absent.
     """
 
     digest: Digest
@@ -361,6 +376,8 @@ class LayerSummary:
     deleted: int
     entries: int
     skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)
+    retried: int = 0
+    vanished: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +444,8 @@ class Layer:
         added, modified, deleted: Changes by kind.
         skipped: What was left out, by reason.
         seconds: Wall time of the diff.
+        retried: Names that changed while they were read, and were read again.
+        vanished: Names that were gone when their turn came, and count as absent.
     """
 
     descriptor: Descriptor
@@ -438,6 +457,8 @@ class Layer:
     empty: bool
     skipped: Mapping[str, int]
     seconds: float
+    retried: int = 0
+    vanished: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from ocidiff.layer.layer import (
     LayerSummary,
     Limits,
     Monitor,
+    OnChange,
     Reason,
 )
 from ocidiff.oci.digest import ChainID, DiffID, Digest
@@ -33,7 +34,7 @@ class RustEngine:
     ) -> LayerSummary:
         """See `Engine.write_layer`."""
         tree, overlay = _overlay(upper)
-        digest, size, diff_id, plain, added, modified, deleted, entries, skipped = _core.write_layer(
+        digest, size, diff_id, plain, added, modified, deleted, entries, skipped, retried, vanished = _core.write_layer(
             _path(lower),
             tree,
             sink,
@@ -47,9 +48,11 @@ class RustEngine:
             profile=options.profile,
             lower_from_layers=options.lower_from_layers,
             source_date_epoch=options.source_date_epoch,
+            retry_on_change=options.on_change is OnChange.RETRY,
             poll=monitor.poll,
         )
-        return LayerSummary(Digest(digest), size, DiffID(diff_id), plain, added, modified, deleted, entries, skipped)
+        counts = (added, modified, deleted, entries, skipped, retried, vanished)
+        return LayerSummary(Digest(digest), size, DiffID(diff_id), plain, *counts)
 
     def changes(
         self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False
@@ -66,6 +69,7 @@ class RustEngine:
             threads=options.threads,
             profile=options.profile,
             explain=explain,
+            retry_on_change=options.on_change is OnChange.RETRY,
         )
         try:
             for batch in stream:

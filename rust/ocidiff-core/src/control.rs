@@ -1,8 +1,12 @@
 //! What a caller sees of a running verb, and how it stops it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
+
+/// How often a name that changes is looked at before it is told that it never rests.
+pub const ATTEMPTS: u32 = 12;
 
 /// Shared between a running verb and its caller: cancellation in, counters out.
 #[derive(Debug, Default)]
@@ -13,6 +17,9 @@ pub struct Control {
     bytes_blob: AtomicU64,
     excluded: AtomicU64,
     mounts: AtomicU64,
+    bytes_aside: AtomicU64,
+    retried: AtomicU64,
+    vanished: AtomicU64,
 }
 
 /// The counters of a [`Control`] at one moment.
@@ -42,11 +49,19 @@ impl Control {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
+    /// Waits before an attempt, longer before each; the first is 0 and comes at once.
+    pub fn pause(&self, attempt: u32) -> Result<()> {
+        if attempt > 0 {
+            std::thread::sleep(Duration::from_millis(1 << attempt.min(6)));
+        }
+        self.check()
+    }
+
     /// The counters now.
     pub fn progress(&self) -> Progress {
         Progress {
             entries: self.entries.load(Relaxed),
-            bytes_plain: self.bytes_plain.load(Relaxed),
+            bytes_plain: self.bytes_plain.load(Relaxed) + self.bytes_aside.load(Relaxed),
             bytes_blob: self.bytes_blob.load(Relaxed),
         }
     }
@@ -64,6 +79,33 @@ impl Control {
     /// How many paths were excluded, and how many mount points were not crossed.
     pub fn left_out(&self) -> (u64, u64) {
         (self.excluded.load(Relaxed), self.mounts.load(Relaxed))
+    }
+
+    /// Sets back what is counted anew when all that was done is thrown away, and done again.
+    pub fn start_again(&self) {
+        for counter in [&self.entries, &self.bytes_plain, &self.bytes_blob, &self.excluded, &self.mounts] {
+            counter.store(0, Relaxed);
+        }
+    }
+
+    /// Counts bytes of the uncompressed tar that are known before they are written: those of the file that is being copied.
+    pub fn set_aside(&self, bytes: u64) {
+        self.bytes_aside.store(bytes, Relaxed);
+    }
+
+    /// Counts a name that changed while it was read, and was read again.
+    pub fn add_retried(&self) {
+        self.retried.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a name that was there when its directory was listed, and then was gone.
+    pub fn add_vanished(&self) {
+        self.vanished.fetch_add(1, Relaxed);
+    }
+
+    /// How many names were read again, and how many vanished.
+    pub fn changes(&self) -> (u64, u64) {
+        (self.retried.load(Relaxed), self.vanished.load(Relaxed))
     }
 
     /// Counts directory or layer entries.

@@ -8,6 +8,9 @@ use rustix::io::Errno;
 /// The result of every fallible function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What is told of a failed temporary file.
+const TEMPORARY: &str = "keep a file that may change in";
+
 /// Every failure of this crate. Paths are shown escaped, so a hostile name cannot write to a terminal.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -104,6 +107,26 @@ impl Error {
     /// A failed system call `op` on `path`.
     pub fn io(op: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         Self::Io { op, path: path.into(), source: source.into() }
+    }
+
+    /// A temporary file could not be made or used.
+    pub fn temporary(source: io::Error) -> Self {
+        Self::Io { op: TEMPORARY, path: std::env::temp_dir(), source }
+    }
+
+    /// Whether somebody who changes the tree may be the cause: a name vanished or became something else.
+    pub fn is_change(&self) -> bool {
+        match self {
+            Self::SourceChanged { .. } => true,
+            Self::Io { op, .. } if *op == TEMPORARY => false,
+            Self::Io { op, source, .. } => match Errno::from_io_error(source) {
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => true,
+                Some(Errno::INVAL) => *op == "readlink",
+                Some(Errno::NXIO) => *op == "open",
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// The same for rustix's own error, for use in `map_err`.

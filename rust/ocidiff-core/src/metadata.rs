@@ -106,6 +106,11 @@ impl Metadata {
         })
     }
 
+    /// Whether this is how overlayfs says that there is nothing.
+    pub fn is_overlay_whiteout(&self) -> bool {
+        self.file_type == FileType::CharDevice && self.device == (0, 0)
+    }
+
     /// Whether this is a directory.
     pub fn is_directory(&self) -> bool {
         self.file_type == FileType::Directory

@@ -36,7 +36,7 @@ pub struct ChangeStream {
 #[pymethods]
 impl ChangeStream {
     #[new]
-    #[pyo3(signature = (lower, upper, *, overlay, ids, scope, indexes, threads, profile, explain))]
+    #[pyo3(signature = (lower, upper, *, overlay, ids, scope, indexes, threads, profile, explain, retry_on_change))]
     #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
     fn new(
         lower: Option<&[u8]>,
@@ -48,8 +48,9 @@ impl ChangeStream {
         threads: usize,
         profile: &str,
         explain: bool,
+        retry_on_change: bool,
     ) -> PyResult<Self> {
-        let rules = Rules { explain, ..rules(profile).map_err(to_python)? };
+        let rules = Rules { explain, retry_on_change, ..rules(profile).map_err(to_python)? };
         let scope = scope_of(scope).map_err(to_python)?;
         let source = Source::new(lower, upper, overlay, ids, indexes, false);
         let threads = thread_count(threads);

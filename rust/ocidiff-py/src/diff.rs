@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 use crate::error::to_python;
 use crate::run::{own_descriptor, run, thread_count};
 
-type Summary = (String, u64, String, u64, u64, u64, u64, u64, BTreeMap<&'static str, u64>);
+type Summary = (String, u64, String, u64, u64, u64, u64, u64, BTreeMap<&'static str, u64>, u64, u64);
 
 /// Lower directories and data directories, top first; whether `userxattr` is set, if known; whether redirects are followed.
 pub type OverlayArguments = (Vec<Vec<u8>>, Vec<Vec<u8>>, Option<bool>, bool);
@@ -115,7 +115,7 @@ pub fn id_maps((users, groups): IdArguments) -> Option<Arc<IdMaps>> {
 
 /// Writes the layer that turns `lower` into `upper` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, profile, lower_from_layers, source_date_epoch, poll))]
+#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, profile, lower_from_layers, source_date_epoch, retry_on_change, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_layer(
     py: Python<'_>,
@@ -132,10 +132,11 @@ pub fn write_layer(
     profile: &str,
     lower_from_layers: bool,
     source_date_epoch: Option<i64>,
+    retry_on_change: bool,
     poll: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Summary> {
     let options = DiffOptions {
-        rules: Rules { lower_from_layers, source_date_epoch, ..rules(profile).map_err(to_python)? },
+        rules: Rules { lower_from_layers, source_date_epoch, retry_on_change, ..rules(profile).map_err(to_python)? },
         scope: scope_of(scope).map_err(to_python)?,
         compression: compression_of(compression, level).map_err(to_python)?,
         threads: thread_count(threads),
@@ -161,6 +162,8 @@ fn summary(done: DiffSummary) -> Summary {
         done.deleted,
         done.entries,
         skipped,
+        done.retried,
+        done.vanished,
     )
 }
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +58,24 @@ def test_diff_json_is_one_object_with_the_names_of_the_contract(capsys: Output) 
         "empty": False,
         "changes": {"added": 1, "modified": 1, "deleted": 1},
         "skipped": {},
+        "retried": 0,
+        "vanished": 0,
     }
+
+
+def test_a_tree_that_changed_meanwhile_is_told(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diff(*arguments: Any, **options: Any) -> ocidiff.Layer:
+        assert options["on_change"] == "fail"
+        return replace(layer, retried=2, vanished=1)
+
+    layer = ocidiff.diff("lower", "upper", "layer")
+    monkeypatch.setattr(ocidiff, "diff", diff)
+    assert main(["diff", "lower", "upper", "-o", "layer", "--json", "--on-change", "fail"]) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["retried"], json.loads(out)["vanished"]) == (2, 1)
+    assert err == "ocidiff: warning: diff: the tree changed: 2 names read again, 1 gone\n"
+    assert main(["-q", "diff", "lower", "upper", "-o", "layer", "--on-change", "fail"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_changes_prints_a_letter_and_a_path_in_layer_order(capsys: Output) -> None:
@@ -153,10 +172,11 @@ def test_what_is_excluded_is_counted_and_no_reason_for_a_warning(capsys: Output)
     assert json.loads(capsys.readouterr().out)["layer"]["skipped"] == {"excluded": 3}
 
 
-def test_a_layer_far_above_its_size_is_refused_before_it_is_written(capsys: Output) -> None:
+@pytest.mark.parametrize("engine", ["rust", "pure"])
+def test_a_layer_far_above_its_size_is_refused_before_it_is_written(capsys: Output, engine: str) -> None:
     with open("upper/sparse", "wb") as file:
         file.truncate(1 << 40)
-    assert main(["diff", "lower", "upper", "-o", "layer", "--fail-above", "1MiB"]) == 1
+    assert main(["diff", "lower", "upper", "-o", "layer", "--fail-above", "1MiB", "--engine", engine]) == 1
     assert capsys.readouterr().err == "ocidiff: diff: the change takes more than 1048576 bytes, uncompressed\n"
     assert not Path("layer").exists()
 

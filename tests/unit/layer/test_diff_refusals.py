@@ -18,7 +18,7 @@ import trees
 import verbs
 from ocidiff.errors import Cancelled, SourceChangedError, UnsupportedError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Cancellation, Compression, LayerOptions, Monitor, Profile, Progress
+from ocidiff.layer.layer import Cancellation, Compression, LayerOptions, Monitor, OnChange, Profile, Progress
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ class TestSourceChanges:
                 done.append(disturb(victim))
 
         with pytest.raises(SourceChangedError, match="upper/f"):
-            write(engine, None, upper, Monitor(progress), compression=Compression.NONE)
+            write(engine, None, upper, Monitor(progress), compression=Compression.NONE, on_change=OnChange.FAIL)
         assert done
 
 
@@ -224,7 +224,7 @@ class TestCancellation:
 
         with pytest.raises(Cancelled):
             write(engine, None, upper, Monitor(progress, cancel))
-        assert seen[-1].bytes_plain < 2 << 30
+        assert seen[-1].bytes_plain <= 2 << 30  # the whole tar has more
 
     def test_an_exception_of_the_callback_comes_through(self, engine: Engine, upper: Path) -> None:
         with (upper / "f").open("wb") as file:

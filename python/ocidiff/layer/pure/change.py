@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ocidiff.errors import SourceChangedError
 from ocidiff.layer.layer import ChangeKind, LayerOptions
 from ocidiff.layer.pure.index_format import Fingerprint, XattrDigests, fingerprint, stamp_of, xattr_digests
 from ocidiff.layer.pure.index_tree import IndexTree
+from ocidiff.layer.pure.live import ATTEMPTS, ATTEMPTS_TO_OPEN, Live
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.scope import Narrowing
@@ -44,46 +46,92 @@ class Event:
 
 
 def events(
-    lower: AnyTree | None, upper: AnyTree, pace: Pace, options: LayerOptions, narrowing: Narrowing
+    lower: AnyTree | None, upper: AnyTree, pace: Pace, options: LayerOptions, narrowing: Narrowing, live: Live
 ) -> Iterator[Event]:
     """What happened from `lower` to `upper`, in walk order, of what `narrowing` leaves.
 
     Below a directory that is gone or is no directory any more nothing is reported: its own event says it all.
     """
-    stack = [_pairs(lower, None, upper, None, pace)]
+    stack = [_pairs(lower, None, upper, None, pace, live)]
     while stack:
         pair = next(stack[-1], None)
         if pair is None:
             stack.pop()
             continue
-        old, new = narrowing.left(lower, pair[0], upper, pair[1])
+        kind, old, new = _look(lower, pair[0], upper, pair[1], options, narrowing, live)
         if new is None:
             if old is not None:
                 yield Event(ChangeKind.DELETE, old.path, None, old)
             continue
-        upper.check_ids(new)
-        if old is None or lower is None:
-            yield Event(ChangeKind.ADD, new.path, new, None)
-        elif not same(lower, old, upper, new, options):
-            yield Event(ChangeKind.MODIFY, new.path, new, old)
-        elif not new.is_dir and new.stat.st_nlink > 1:
-            yield Event(None, new.path, new, old)
+        if kind is not None or (not new.is_dir and new.stat.st_nlink > 1):
+            yield Event(kind, new.path, new, old)
         if new.is_dir:
-            stack.append(_pairs(lower if old is not None and old.is_dir else None, old, upper, new, pace))
+            stack.append(_pairs(lower if old is not None and old.is_dir else None, old, upper, new, pace, live))
+
+
+def _look(
+    lower: AnyTree | None,
+    old: Node | None,
+    upper: AnyTree,
+    path: bytes | None,
+    options: LayerOptions,
+    narrowing: Narrowing,
+    live: Live,
+) -> tuple[ChangeKind | None, Node | None, Node | None]:
+    """What is left of a name in both trees, after what happened to it; `path` is that of upper, if upper had it."""
+    for attempt in range(ATTEMPTS):
+        live.pause(attempt)
+        new = None if path is None else _node(upper, path, live)
+        try:
+            left, new = narrowing.left(lower, old, upper, new)
+            if new is None:
+                return None, left, None
+            upper.check_ids(new)
+            if left is None or lower is None:
+                return ChangeKind.ADD, None, new
+            return None if same(lower, left, upper, new, options) else ChangeKind.MODIFY, left, new
+        except (OSError, SourceChangedError) as error:
+            if not live.allows(error) or attempt + 1 == ATTEMPTS:
+                raise
+        live.retried += attempt == 0
+        upper.forget()
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _node(upper: AnyTree, path: bytes, live: Live) -> Node | None:
+    """What is at `path`; None when it is gone."""
+    try:
+        return upper.node(path)
+    except (OSError, SourceChangedError) as error:
+        if not live.allows(error):
+            raise
+    live.vanished += 1
+    return None
 
 
 def _pairs(
-    lower: AnyTree | None, old: Node | None, upper: AnyTree, new: Node | None, pace: Pace
-) -> Iterator[tuple[Node | None, Node | None]]:
-    """What two directories hold, name by name; `lower` is None where there is no old directory."""
+    lower: AnyTree | None, old: Node | None, upper: AnyTree, new: Node | None, pace: Pace, live: Live
+) -> Iterator[tuple[Node | None, bytes | None]]:
+    """What two directories hold, name by name, of upper its path; `lower` is None where there is no old directory."""
     before = lower.children(old) if lower is not None else {}
-    after = upper.children(new)
+    after = _children(upper, new, live)
     for name in sorted(before.keys() | after.keys()):
         pace.entry()
-        yield (
-            lower.node(before[name]) if lower is not None and name in before else None,
-            upper.node(after[name]) if name in after else None,
-        )
+        yield lower.node(before[name]) if lower is not None and name in before else None, after.get(name)
+
+
+def _children(upper: AnyTree, directory: Node | None, live: Live) -> dict[bytes, bytes]:
+    """Paths by name of what is in `directory`, or in the root for None; nothing when it is gone."""
+    for attempt in range(ATTEMPTS_TO_OPEN):
+        live.pause(attempt)
+        try:
+            return upper.children(directory)
+        except (OSError, SourceChangedError) as error:
+            if directory is None or not live.allows(error):
+                raise
+        upper.forget()
+    live.vanished += 1
+    return {}
 
 
 def same(lower: AnyTree, old: Node, upper: AnyTree, new: Node, options: LayerOptions) -> bool:

@@ -45,6 +45,10 @@ class Directories:
         self._shorten(0)
         os.close(self._root)
 
+    def forget(self) -> None:
+        """Close all but the root: what is there may have changed."""
+        self._shorten(0)
+
     def full(self, path: bytes) -> bytes:
         """The path that the caller knows `path` by."""
         return os.path.join(self._base, path) if path else self._base

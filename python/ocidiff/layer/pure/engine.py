@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from ocidiff.errors import UsageError
+from ocidiff.errors import SourceChangedError, UsageError
 from ocidiff.layer.engine import Lower, Upper
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
     ApplyOptions,
     ApplySummary,
     Change,
+    ChangeKind,
     IndexPath,
     IndexSummary,
     LayerMeasure,
@@ -22,13 +23,16 @@ from ocidiff.layer.layer import (
     LayerSummary,
     Limits,
     Monitor,
+    OnChange,
     OverlayLayers,
+    Reason,
 )
 from ocidiff.layer.pure import indexer
 from ocidiff.layer.pure.apply import Applier
-from ocidiff.layer.pure.change import AnyTree, events
+from ocidiff.layer.pure.change import AnyTree, Event, events
 from ocidiff.layer.pure.explain import Carried, reasons, sizes
 from ocidiff.layer.pure.index_tree import IndexTree
+from ocidiff.layer.pure.live import Live
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.record import Recorder
@@ -54,12 +58,11 @@ class PureEngine:
             if isinstance(above, IndexTree):
                 raise UsageError("upper: an index has no contents for a layer")
             blob = BlobWriter(sink, options.compression, options.level, pace)
-            recorder = Recorder(above, blob, options.profile, options.source_date_epoch)
-            counts: Counter[str] = Counter()
-            narrowing = Narrowing(options.scope)
-            for event in events(below, above, pace, options, narrowing):
-                counts[event.kind or "unmodified"] += 1
-                recorder.record(event)
+            live, narrowing = Live(options.on_change, pace), Narrowing(options.scope)
+            recorder = Recorder(above, blob, options.profile, options.source_date_epoch, live)
+            counts: Counter[ChangeKind | None] = Counter()
+            for event in events(below, above, pace, options, narrowing, live):
+                counts[recorder.record(event)] += 1
             recorder.finish()
         pace.report()
         left_out = {"excluded": narrowing.excluded, "mounts": narrowing.mounts, "sockets": recorder.sockets}
@@ -68,11 +71,13 @@ class PureEngine:
             blob.size,
             blob.diff_id,
             blob.plain_size,
-            counts["add"],
-            counts["modify"],
-            counts["delete"],
+            counts[ChangeKind.ADD],
+            counts[ChangeKind.MODIFY],
+            counts[ChangeKind.DELETE],
             recorder.entries,
             {reason: count for reason, count in left_out.items() if count},
+            live.retried,
+            live.vanished,
         )
 
     def changes(
@@ -82,9 +87,10 @@ class PureEngine:
         pace, carried = Pace(Monitor()), Carried(options.profile)
         with ExitStack() as stack:
             below, above = _open(lower, upper, options, pace, stack)
-            for event in events(below, above, pace, options, Narrowing(options.scope)):
+            live = Live(options.on_change, pace)
+            for event in events(below, above, pace, options, Narrowing(options.scope), live):
                 if event.kind is not None:
-                    reason = tuple(reasons(event, below, above, options)) if explain else ()
+                    reason = _reasons(event, below, above, options, live) if explain else ()
                     upper_bytes, lower_bytes = sizes(event, below, pace) if explain else (None, None)
                     path, layer_bytes = "/" + os.fsdecode(event.path), carried.bytes(event.node)
                     yield Change(event.kind, path, reason, upper_bytes, lower_bytes, layer_bytes)
@@ -103,7 +109,7 @@ class PureEngine:
         monitor: Monitor,
     ) -> IndexSummary:
         """See `Engine.write_index`."""
-        options = LayerOptions(ids=ids, scope=Scope(cross_mounts=cross_mounts))
+        options = LayerOptions(ids=ids, scope=Scope(cross_mounts=cross_mounts), on_change=OnChange.FAIL)
         return indexer.write_index(tree, chain_id, sink, options, sha256=sha256, stamps=stamps, pace=Pace(monitor))
 
     def write_index_of_layers(
@@ -143,6 +149,16 @@ class PureEngine:
         blob.drain()
         pace.report()
         return LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size)
+
+
+def _reasons(event: Event, lower: AnyTree | None, upper: AnyTree, options: LayerOptions, live: Live) -> tuple[Reason, ...]:
+    """Why an event is one; nothing when it has changed again."""
+    try:
+        return tuple(reasons(event, lower, upper, options))
+    except (OSError, SourceChangedError) as error:
+        if not live.allows(error):
+            raise
+        return ()
 
 
 def _open(

@@ -87,6 +87,9 @@ class IndexTree:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
+    def forget(self) -> None:
+        """Nothing: an index does not change."""
+
     def node(self, path: bytes) -> Known:
         """The name `path`."""
         parent, name = split(path)

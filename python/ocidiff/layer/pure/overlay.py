@@ -13,10 +13,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from ocidiff.errors import OverlayError, UnsupportedError
+from ocidiff.errors import OverlayError, SourceChangedError, UnsupportedError
 from ocidiff.layer.layer import LayerOptions, OverlayLayers, Profile
 from ocidiff.layer.pure import whiteout
+from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.directories import join, show, split
+from ocidiff.layer.pure.live import is_same
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.tree import Node, Tree
 
@@ -27,6 +29,7 @@ _OPAQUE_KEYS: Final = (b"user.fuseoverlayfs.opaque", b"trusted.overlay.opaque", 
 _INITIAL_USER_NAMESPACE: Final = 0xEFFFFFFD  # linux/proc_ns.h
 _CAP_SYS_ADMIN: Final = 21
 _REMEMBERED: Final = 4096  # directories whose layers are not looked up again
+_GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 _Part = tuple[int, bytes]  # number of a layer, path in it
 
@@ -70,6 +73,13 @@ class OverlayTree:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    def forget(self) -> None:
+        """See `Tree.forget`."""
+        self._stacks.clear()
+        self._last = None
+        for tree in self._trees:
+            tree.forget()
+
     def full(self, path: bytes) -> bytes:
         """The path in the upperdir, for messages."""
         return self._trees[self._first].full(path)
@@ -88,7 +98,7 @@ class OverlayTree:
         for layer, place in self._stack(path):
             names.update(filter(None, map(self._real_name, self._trees[layer].names(place))))
         paths = {name: join(path, name) for name in names}
-        return {name: child for name, child in paths.items() if self._find(child) is not None}
+        return {name: child for name, child in paths.items() if self._may_be(child)}
 
     def check_ids(self, node: Node) -> None:
         """See `Tree.check_ids`."""
@@ -112,8 +122,25 @@ class OverlayTree:
 
     def blocks(self, node: Node) -> Iterator[bytes]:
         """See `Tree.blocks`."""
-        tree, place = self._found(node).content
+        found = self._found(node)
+        if not is_same(found.top[1].stat, node.stat):
+            raise SourceChangedError(f"{show(self.full(node.path))}: changed while it was read")
+        tree, place = found.content
         return tree.blocks(place)
+
+    def take(self, node: Node) -> tuple[Node, Aside]:
+        """See `Tree.take`."""
+        found = self._found(node)
+        tree, place = found.content
+        now, content = tree.take(place)
+        return replace(now if place is found.top[1] else found.top[1], path=node.path), content
+
+    def _may_be(self, path: bytes) -> bool:
+        """Whether there is something at `path`; what goes meanwhile is found to be gone when its turn comes."""
+        try:
+            return self._find(path) is not None
+        except _GONE:
+            return True
 
     def _found(self, node: Node) -> _Found:
         found = self._find(node.path)
@@ -303,7 +330,13 @@ def _prefix_of(upper: Tree, layers: OverlayLayers) -> bytes:
     todo = [b""]
     while todo:
         path = todo.pop()
-        for key in upper.keys(path):
+        try:
+            keys, below = upper.keys(path), upper.names(path)
+        except _GONE:
+            if not path:
+                raise
+            continue  # gone since: whatever took its place is found, and refused, later
+        for key in keys:
             for prefix in (_TRUSTED, _USER):
                 mark = key.removeprefix(prefix)
                 if mark != key and not mark.startswith(b"overlay."):
@@ -314,11 +347,10 @@ def _prefix_of(upper: Tree, layers: OverlayLayers) -> bytes:
                 seen.add(_NAMES)
             if key.endswith(b".override_stat"):
                 seen.add(b"override")
-        for name in upper.names(path):
-            names |= name.startswith(whiteout.PREFIX)
-            if upper.node(join(path, name)).is_dir:
-                directories += 1
-                todo.append(join(path, name))
+        names |= any(name.startswith(whiteout.PREFIX) for name in below)
+        inside = [child for name in below if _is_directory(upper, child := join(path, name))]
+        directories += len(inside)
+        todo.extend(inside)
     blind = directories > 0 and not _may_read_trusted()
     if layers.userxattr is not None:
         prefix = _USER if layers.userxattr else _TRUSTED
@@ -339,6 +371,13 @@ def _prefix_of(upper: Tree, layers: OverlayLayers) -> bytes:
     if redirected and prefix != _NAMES and not (layers.redirects and prefix == _TRUSTED):
         raise refuse("it has redirects that the mount does not follow")
     return prefix
+
+
+def _is_directory(tree: Tree, path: bytes) -> bool:
+    try:
+        return tree.node(path).is_dir
+    except _GONE:
+        return False
 
 
 def _may_read_trusted() -> bool:

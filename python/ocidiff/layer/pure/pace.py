@@ -8,6 +8,7 @@ from typing import Final
 from ocidiff.errors import Cancelled
 from ocidiff.layer.layer import Monitor
 
+BLOCK_BYTES: Final = 1 << 18  # of a file at a time: some milliseconds of compression, so that a cancel is seen in time
 _INTERVAL_SECONDS: Final = 0.05
 
 
@@ -17,6 +18,7 @@ class Pace:
     Attributes:
         entries: Directory or layer entries so far.
         bytes_plain: Bytes of the uncompressed tar so far.
+        bytes_aside: Bytes of it that are known before they are written: those of the file that is being copied.
         bytes_blob: Bytes of the stored blob so far.
     """
 
@@ -25,6 +27,7 @@ class Pace:
         self._due = time.monotonic()  # at once, so that a call which is cancelled beforehand does nothing
         self.entries = 0
         self.bytes_plain = 0
+        self.bytes_aside = 0
         self.bytes_blob = 0
 
     def entry(self) -> None:
@@ -47,6 +50,6 @@ class Pace:
         Raises:
             Cancelled: The monitor says stop.
         """
-        if not self._monitor.poll(self.entries, self.bytes_plain, self.bytes_blob):
+        if not self._monitor.poll(self.entries, self.bytes_plain + self.bytes_aside, self.bytes_blob):
             raise Cancelled("cancelled")
         self._due = time.monotonic() + _INTERVAL_SECONDS

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Final
 
 from ocidiff.errors import SourceChangedError, UnsupportedError
 from ocidiff.layer.layer import ChangeKind, Profile
 from ocidiff.layer.pure import tar, whiteout
+from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.change import Event, RealTree
 from ocidiff.layer.pure.directories import show, split
+from ocidiff.layer.pure.live import ATTEMPTS, Live, has_grown, is_same
 from ocidiff.layer.pure.stream import BlobWriter
 from ocidiff.layer.pure.tree import Node
 
@@ -35,64 +38,129 @@ class Recorder:
         sockets: Changed sockets, which no tar can hold.
     """
 
-    def __init__(self, upper: RealTree, blob: BlobWriter, profile: Profile, source_date_epoch: int | None) -> None:
+    def __init__(
+        self, upper: RealTree, blob: BlobWriter, profile: Profile, source_date_epoch: int | None, live: Live
+    ) -> None:
         self._upper = upper
         self._blob = blob
         self._profile = profile
         self._latest_ns = None if source_date_epoch is None else source_date_epoch * _NANOSECONDS
+        self._live = live
         self._written: set[bytes] = set()  # directories
-        self._source: dict[tuple[int, int], bytes] = {}  # inode -> the name that carried its data
+        # inode -> the name that carried its data, and its entry where it is not as the walk saw it
+        self._source: dict[tuple[int, int], tuple[bytes, tar.Header | None]] = {}
         self._waiting: dict[tuple[int, int], list[bytes]] = {}  # inode -> unchanged names seen before any source
         self.entries = 0
         self.sockets = 0
 
-    def record(self, event: Event) -> None:
-        """Write what `event` asks for."""
-        if event.node is not None:
-            self._record(event.node, changed=event.kind is not None)
-        elif event.kind is ChangeKind.DELETE:
-            self._put(tar.Header(whiteout.whiteout_of(event.path), tar.REGULAR))
+    def record(self, event: Event) -> ChangeKind | None:
+        """Write what `event` asks for; what happened in the end, as a name may have vanished. Spec: layer-semantics 5.1."""
+        node, kind = event.node, event.kind
+        if node is None:
+            return kind if self._put(tar.Header(whiteout.whiteout_of(event.path), tar.REGULAR)) else None
+        if stat.S_ISSOCK(node.stat.st_mode):
+            self.sockets += kind is not None
+            return kind
+        has_links = not node.is_dir and node.stat.st_nlink > 1
+        inode = self._inode(node.stat)
+        source = self._source.get(inode) if has_links else None
+        if kind is None and source is None:
+            if has_links:
+                self._waiting.setdefault(inode, []).append(node.path)
+            return None
+        taken = self._take(node, with_content=source is None)
+        if taken is None:
+            return self._gone(event)
+        now, header, content = taken
+        with nullcontext() if content is None else content:
+            if stat.S_ISSOCK(now.stat.st_mode):
+                self.sockets += 1
+                return kind
+            if source is not None:
+                header = _link(source[1] or header, node.path, source[0])
+            self._refuse_whiteout_name(node.path)
+            if not self._put(header, now, content):
+                return None
+        if has_links and source is None and self._inode(now.stat) == inode:
+            self._source[inode] = (node.path, None if is_same(now.stat, node.stat) else header)
+            for name in self._waiting.pop(inode, []):
+                self._refuse_whiteout_name(name)
+                self._put(_link(header, name, node.path))
+        return kind
 
     def finish(self) -> None:
         """Write the end of the archive."""
         self._blob.write(tar.END)
         self._blob.finish()
 
-    def _record(self, node: Node, *, changed: bool) -> None:
-        """One name of upper. Spec: layer-semantics 5.1."""
-        if stat.S_ISSOCK(node.stat.st_mode):
-            self.sockets += changed
-            return
-        source, links = None, []
-        if not node.is_dir and node.stat.st_nlink > 1:
-            inode = self._inode(node.stat)
-            source = self._source.get(inode)
-            if source is None and not changed:
-                self._waiting.setdefault(inode, []).append(node.path)
-                return
-            if source is None:
-                self._source[inode] = node.path
-                links = self._waiting.pop(inode, [])
-        elif not changed:
-            return
-        header = self._header(node)
-        if source is not None:
-            header = _link(header, node.path, source)
-        self._refuse_whiteout_name(node.path)
-        self._put(header, node)
-        for name in links:
-            self._refuse_whiteout_name(name)
-            self._put(_link(header, name, node.path))
+    def _take(self, node: Node, *, with_content: bool) -> tuple[Node, tar.Header, Aside | None] | None:
+        """What has the name of `node` at one moment, with its entry, and its content where it may change; None when gone.
 
-    def _put(self, header: tar.Header, node: Node | None = None) -> None:
-        """Write the ancestors that are not written yet, the entry, and its data. Spec: layer-semantics 4."""
+        Raises:
+            SourceChangedError: It never rests.
+        Spec: layer-semantics 7.
+        """
+        if not self._live.retries:
+            return node, self._header(node), None
+        now = node
+        for attempt in range(ATTEMPTS):
+            self._live.pause(attempt)
+            content = None
+            with ExitStack() as stack:
+                try:
+                    if attempt:
+                        self._upper.forget()
+                        now = self._upper.node(node.path)
+                        self._upper.check_ids(now)
+                    if now.is_dir != node.is_dir:
+                        return None
+                    if with_content and stat.S_ISREG(now.stat.st_mode) and now.stat.st_size:
+                        now, content = self._upper.take(now)
+                        stack.enter_context(content)
+                    header = self._header(now)
+                    if is_same(now.stat, node.stat) or self._is_still(now):
+                        self._live.retried += attempt == 0 and not is_same(now.stat, node.stat)
+                        stack.pop_all()
+                        return now, header, content
+                except (OSError, SourceChangedError) as error:
+                    if not self._live.allows(error):
+                        raise
+                    if self._is_gone(node.path):
+                        return None
+            self._live.retried += attempt == 0
+        raise SourceChangedError(f"{show(self._upper.full(node.path))}: changed while it was read: it never rested")
+
+    def _is_still(self, node: Node) -> bool:
+        """Whether a name has still the file whose attributes were read by it, but for more bytes at its end."""
+        self._upper.forget()
+        found = self._upper.node(node.path).stat
+        return is_same(found, node.stat) or has_grown(node.stat, found)
+
+    def _is_gone(self, path: bytes) -> bool:
+        self._upper.forget()
+        try:
+            self._upper.node(path)
+        except (OSError, SourceChangedError) as error:
+            if self._live.allows(error):
+                return True
+            raise
+        return False
+
+    def _gone(self, event: Event) -> ChangeKind | None:
+        """Say of a name that was seen that it is gone."""
+        self._live.vanished += 1
+        if event.kind is not ChangeKind.MODIFY:
+            return None
+        return ChangeKind.DELETE if self._put(tar.Header(whiteout.whiteout_of(event.path), tar.REGULAR)) else None
+
+    def _put(self, header: tar.Header, node: Node | None = None, content: Aside | None = None) -> bool:
+        """Write the ancestors that are not written yet, the entry, and its data; whether all were there.
+
+        Spec: layer-semantics 4.
+        """
         for directory in _ancestors(header.path):
-            if directory not in self._written:
-                self._written.add(directory)
-                parent = self._upper.node(directory)
-                if not parent.is_dir:
-                    raise SourceChangedError(f"{show(self._upper.full(directory))}: changed while it was read")
-                self._record(parent, changed=True)
+            if directory not in self._written and not self._parent(directory):
+                return False
         try:
             self._blob.write(tar.encode(header))
         except UnsupportedError as error:
@@ -101,9 +169,25 @@ class Recorder:
         if header.type == tar.DIRECTORY:
             self._written.add(header.path)
         if node is not None and header.size:
-            for block in self._upper.blocks(node):
+            for block in self._upper.blocks(node) if content is None else content.blocks():
                 self._blob.write(block)
             self._blob.write(tar.padding(header.size))
+        return True
+
+    def _parent(self, path: bytes) -> bool:
+        """Write a directory above an entry; false when it is gone, and so is what was in it."""
+        try:
+            directory = self._upper.node(path)
+            if not directory.is_dir:
+                raise SourceChangedError(f"{show(self._upper.full(path))}: changed while it was read")
+            header = self._header(directory)
+        except (OSError, SourceChangedError) as error:
+            if not self._live.allows(error):
+                raise
+            self._live.vanished += 1
+            return False
+        self._refuse_whiteout_name(path)
+        return self._put(header)
 
     def _header(self, node: Node) -> tar.Header:
         """The entry of `node` as if it had no other name."""

@@ -6,17 +6,19 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Self
 
 from ocidiff.errors import SourceChangedError, UnsupportedError
 from ocidiff.layer.idmap import UNMAPPED
-from ocidiff.layer.layer import LayerOptions, Profile
+from ocidiff.layer.layer import LayerOptions, OnChange, Profile
 from ocidiff.layer.overlay import has_mounts_below, mount_id
+from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.directories import Directories, join, show, split
-from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.pure.live import has_grown, is_same, settle
+from ocidiff.layer.pure.pace import BLOCK_BYTES, Pace
 
-BLOCK_BYTES: Final = 1 << 18  # some milliseconds of compression, so that a cancel is seen in time
 CAPABILITY: Final = b"security.capability"
 _ACLS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
 _NO_XATTR: Final = (errno.ENODATA, errno.ENOTSUP)
@@ -59,6 +61,7 @@ class Tree:
         self._directories = Directories(root)
         self._profile = options.profile
         self._ids = options.ids
+        self._may_be_replaced = options.on_change is OnChange.RETRY
         self._pace = pace
         self._may_have_mounts = not options.scope.cross_mounts and has_mounts_below(self._directories.at(b""))
 
@@ -67,6 +70,10 @@ class Tree:
 
     def __exit__(self, *_: object) -> None:
         self._directories.__exit__()
+
+    def forget(self) -> None:
+        """Let go of what is open: the tree may have changed."""
+        self._directories.forget()
 
     def full(self, path: bytes) -> bytes:
         """The path that the caller knows `path` by."""
@@ -110,10 +117,10 @@ class Tree:
         """Paths by name of what is in `directory`, or in the root for None.
 
         Raises:
-            SourceChangedError: Another directory has taken its place.
+            SourceChangedError: Another directory has taken its place, where that is an error.
         """
         path = directory.path if directory else b""
-        if directory is not None:
+        if directory is not None and not self._may_be_replaced:
             here = os.fstat(self._directories.at(path))
             if (here.st_dev, here.st_ino) != (directory.stat.st_dev, directory.stat.st_ino):
                 raise self._changed(path)
@@ -160,6 +167,8 @@ class Tree:
         try:
             return os.readlink(name, dir_fd=above)
         except OSError as error:
+            if error.errno == errno.EINVAL:  # no link any more
+                raise self._changed(node.path) from error
             raise self._directories.error(error, node.path) from error
 
     def blocks(self, node: Node) -> Iterator[bytes]:
@@ -169,25 +178,65 @@ class Tree:
             SourceChangedError: The file is not the one that was seen, or changed while it was read.
         Spec: layer-semantics 7.
         """
-        parent, name = split(node.path)
-        above = self._directories.at(parent)
+        file = self._open(node.path)
         try:
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise self._changed(node.path) from error
-            raise self._directories.error(error, node.path) from error
-        try:
-            self._check_unchanged(file, node)
-            left = node.stat.st_size
-            while left:
-                block = self._read_full(file, min(left, BLOCK_BYTES), node.path)
-                left -= len(block)
-                yield block
-                self._pace.check()
-            self._check_unchanged(file, node)
+            self._check_unchanged(settle(file)[0], node)
+            yield from self._read(file, node.stat.st_size, node.path)
+            self._check_unchanged(os.fstat(file), node)
         finally:
             os.close(file)
+
+    def take(self, node: Node) -> tuple[Node, Aside]:
+        """The regular file at the place of `node` as it was at one moment, with its content apart from it.
+
+        Raises:
+            SourceChangedError: It changed meanwhile, other than by growing.
+        Spec: layer-semantics 7.
+        """
+        file = self._open(node.path)
+        try:
+            seen, shows_changes = settle(file)
+            if not stat.S_ISREG(seen.st_mode):
+                raise self._changed(node.path)
+            self._pace.bytes_aside = seen.st_size
+            with ExitStack() as stack:
+                aside = stack.enter_context(Aside(seen.st_size))
+                for block in self._read(file, seen.st_size, node.path):
+                    aside.add(block)
+                now = os.fstat(file)
+                unchanged = is_same(now, seen)
+                if not (unchanged or has_grown(seen, now)):
+                    raise self._changed(node.path)
+                if not (unchanged and shows_changes):
+                    # What is read twice was all there between the two readings.
+                    os.lseek(file, 0, os.SEEK_SET)
+                    again = self._read(file, seen.st_size, node.path)
+                    if any(one != other for one, other in zip(aside.blocks(), again, strict=True)):
+                        raise self._changed(node.path)
+                stack.pop_all()
+                return Node(node.path, seen, *self._ids.owner(seen)), aside
+        finally:
+            self._pace.bytes_aside = 0
+            os.close(file)
+
+    def _open(self, path: bytes) -> int:
+        """The regular file `path`, open for reading; or else a fifo."""
+        parent, name = split(path)
+        above = self._directories.at(parent)
+        try:
+            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+                raise self._changed(path) from error
+            raise self._directories.error(error, path) from error
+
+    def _read(self, file: int, size: int, path: bytes) -> Iterator[bytes]:
+        """The first `size` bytes of a file, in full blocks of `BLOCK_BYTES` but the last."""
+        while size:
+            block = self._read_full(file, min(size, BLOCK_BYTES), path)
+            size -= len(block)
+            yield block
+            self._pace.check()
 
     def _read_full(self, file: int, size: int, path: bytes) -> bytes:
         """Exactly `size` bytes."""
@@ -203,15 +252,8 @@ class Tree:
             size -= len(part)
         return b"".join(parts)
 
-    def _check_unchanged(self, file: int, node: Node) -> None:
-        now, seen = os.fstat(file), node.stat
-        if (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (
-            seen.st_dev,
-            seen.st_ino,
-            seen.st_size,
-            seen.st_mtime_ns,
-            seen.st_ctime_ns,
-        ):
+    def _check_unchanged(self, now: os.stat_result, node: Node) -> None:
+        if not is_same(now, node.stat):
             raise self._changed(node.path)
 
     def _changed(self, path: bytes) -> SourceChangedError:

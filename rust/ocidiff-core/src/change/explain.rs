@@ -111,10 +111,10 @@ fn bytes_at(spot: &Spot<'_>, xattrs: &mut XattrReader, control: &Control) -> Res
     let mut bytes = file_bytes(&spot.metadata);
     let mut todo = Vec::from_iter(Pair::alone(spot));
     while let Some(directory) = todo.pop() {
-        let opened = directory.open(control)?;
+        let opened = directory.open(false, control)?;
         for index in 0..opened.len() {
             control.check()?;
-            if let Met::There { upper: spot, .. } = opened.meet(index, xattrs)? {
+            if let Met::There { upper: spot, .. } = opened.meet(index, false, xattrs, control)? {
                 bytes = bytes.saturating_add(file_bytes(&spot.metadata));
                 todo.extend(Pair::alone(&spot));
             }

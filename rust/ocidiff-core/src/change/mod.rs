@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use explain::{Carried, Explanation, Reason};
+pub(crate) use same::fill;
 pub use scope::Scope;
 pub use stream::Changes;
 
@@ -38,6 +39,7 @@ pub enum Root {
 }
 
 /// What is compared.
+#[derive(Clone)]
 pub enum Trees {
     /// Two trees as they are; without the lower one, all is an addition.
     Plain {
@@ -60,6 +62,15 @@ impl Trees {
         let lower = lower.map(|lower| Directory::open_mapped(lower, lower_ids)).transpose()?;
         let upper = Root::Directory(Directory::open_mapped(upper, upper_ids)?);
         Ok(Self::Plain { lower: lower.map(Root::Directory), upper })
+    }
+
+    /// The root of the changed tree, or the directory that takes the changes; `None` for an index.
+    pub fn upper(&self) -> Option<&Arc<Directory>> {
+        match self {
+            Self::Plain { upper: Root::Directory(upper), .. } => Some(upper),
+            Self::Plain { .. } => None,
+            Self::Overlay(overlay) => Some(overlay.upper()),
+        }
     }
 
     /// Opens the directories of an overlay.
@@ -97,6 +108,8 @@ pub struct Rules {
     /// nothing, and contents decide. Otherwise only two times without fractions say nothing. Times of the upper tree are
     /// bounded before they are compared, as those of the layers were.
     pub lower_from_layers: bool,
+    /// Whether a name that changes while it is read is read again, and one that vanishes is not there, in place of an error.
+    pub retry_on_change: bool,
     /// Later modification times are stored as this (seconds since 1970).
     pub source_date_epoch: Option<i64>,
     /// Whether changes come with an [`Explanation`]. It costs a look at all that a verdict can do without.
@@ -110,6 +123,7 @@ impl Rules {
         device_in_links: false,
         refuse_whiteout_names: false,
         lower_from_layers: false,
+        retry_on_change: false,
         source_date_epoch: None,
         explain: false,
     };
@@ -119,6 +133,7 @@ impl Rules {
         device_in_links: true,
         refuse_whiteout_names: true,
         lower_from_layers: false,
+        retry_on_change: false,
         source_date_epoch: None,
         explain: false,
     };

@@ -13,6 +13,8 @@ use crate::metadata::Metadata;
 use crate::tree::overlay::{Content, Folder, Found, Overlay, Place};
 use crate::tree::{Directory, Names, XattrReader};
 
+const ATTEMPTS_TO_OPEN: u32 = 3;
+
 /// Two directories of one path, not opened yet; lower may be missing.
 pub enum Pair {
     /// Each of a tree or of an index.
@@ -70,31 +72,62 @@ enum At<'a> {
 }
 
 impl Pair {
-    /// Opens both and reads their names.
-    pub fn open(self, control: &Control) -> Result<OpenPair> {
+    /// Opens both and reads their names. An upper one that is gone, but the root, is empty where that is no error.
+    pub fn open(self, retry_on_change: bool, control: &Control) -> Result<OpenPair> {
         match self {
             Self::Plain { upper, lower } => {
-                let upper = upper.open(control)?;
-                let lower = lower.map(|lower| lower.open(control)).transpose()?;
+                let upper = upper.open(retry_on_change, control)?;
+                let lower = lower.map(|lower| lower.open(false, control)).transpose()?;
                 let pairs = merge(lower.as_ref().map(Listed::names), upper.names());
                 Ok(OpenPair::Plain { upper, lower, pairs })
             }
             Self::Overlay { overlay, upper, lower } => {
-                let upper = overlay.open_folder(&upper)?;
                 let lower = lower.map(|lower| overlay.open_folder(&lower)).transpose()?;
-                let names = overlay.candidates(&upper, lower.as_ref(), control)?;
+                let list = |upper: Folder| -> Result<_> {
+                    let names = overlay.candidates(&upper, lower.as_ref(), control)?;
+                    Ok((upper, names))
+                };
+                let open = || overlay.open_folder(&upper).and_then(list);
+                let opened = open_changing(retry_on_change && !upper.is_root(), control, open)?;
+                let (upper, names) = opened.map_or_else(|| list(Folder::default()), Ok)?;
                 Ok(OpenPair::Overlay { overlay, upper, lower, names })
             }
         }
     }
 }
 
+/// Opens a directory of upper; `None` when it is gone where that is no error. One that another is about to replace is away for
+/// a moment only.
+fn open_changing<T>(retry_on_change: bool, control: &Control, open: impl Fn() -> Result<T>) -> Result<Option<T>> {
+    for attempt in 0..ATTEMPTS_TO_OPEN {
+        control.pause(attempt)?;
+        match open() {
+            Err(error) if retry_on_change && error.is_change() => {}
+            opened => return opened.map(Some),
+        }
+    }
+    control.add_vanished();
+    Ok(None)
+}
+
 impl Source {
-    fn open(self, control: &Control) -> Result<Listed> {
+    /// Opens it and reads its names. One that is gone, but a root, is empty where that is no error.
+    fn open(self, retry_on_change: bool, control: &Control) -> Result<Listed> {
         match self {
-            Self::Tree(name, parent) => {
-                let directory = if name.is_empty() { parent } else { parent.open_child(&name)? };
+            Self::Tree(name, root) if name.is_empty() => {
+                // It may have been read before.
+                let directory = root.rewound()?;
                 let names = Names::read(&directory, control)?;
+                Ok(Listed::Tree(directory, names))
+            }
+            Self::Tree(name, parent) => {
+                let open = || -> Result<_> {
+                    let directory = parent.open_child(&name)?;
+                    let names = Names::read(&directory, control)?;
+                    Ok((directory, names))
+                };
+                let opened = open_changing(retry_on_change, control, open)?;
+                let (directory, names) = opened.unwrap_or_else(|| (parent, Names::default()));
                 Ok(Listed::Tree(directory, names))
             }
             Self::Index(file, extent) => {
@@ -139,17 +172,23 @@ impl OpenPair {
         }
     }
 
-    /// What both have under the name at `index` of the order.
-    pub fn meet(&self, index: usize, xattrs: &mut XattrReader) -> Result<Met<'_>> {
+    /// What both have under the name at `index` of the order. One that upper has no more is not there where that is no error.
+    pub fn meet(&self, index: usize, retry_on_change: bool, xattrs: &mut XattrReader, control: &Control) -> Result<Met<'_>> {
         match self {
             Self::Plain { upper, lower, pairs } => {
                 let (in_lower, in_upper) = pairs[index];
                 let lower = lower.as_ref().zip(in_lower);
-                let Some(index) = in_upper else {
-                    return Ok(lower.map_or(Met::Nothing, |(listed, index)| Met::Gone(listed.name(index))));
+                let gone = || lower.map_or(Met::Nothing, |(listed, index)| Met::Gone(listed.name(index)));
+                let Some(index) = in_upper else { return Ok(gone()) };
+                let spot = match upper.spot(index) {
+                    Err(error) if retry_on_change && error.is_change() => {
+                        control.add_vanished();
+                        return Ok(gone());
+                    }
+                    spot => spot?,
                 };
                 let lower = lower.map(|(listed, index)| listed.spot(index)).transpose()?;
-                Ok(Met::There { name: upper.name(index), upper: upper.spot(index)?, lower })
+                Ok(Met::There { name: upper.name(index), upper: spot, lower })
             }
             Self::Overlay { overlay, upper, lower, names } => {
                 let name = names.get(index);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::pair::{Met, OpenPair, Pair, Spot};
 use super::same::Comparer;
 use super::{ChangeKind, Entry, Explanation, Rules, Scope, join};
-use crate::control::Control;
+use crate::control::{ATTEMPTS, Control};
 use crate::error::{Error, Result};
 use crate::metadata::FileType;
 use crate::tree::overlay::Content;
@@ -44,6 +44,9 @@ pub enum Outcome {
     /// A directory, what happened to it (`None`: it is the same), and the task that lists it.
     Directory(Option<ChangeKind>, Entry, TaskId),
 }
+
+/// What there is to tell of a name that upper has: what happened (`None`: it is the same), what it is, and why.
+type Seen = Option<(Option<ChangeKind>, Entry, Option<Box<Explanation>>)>;
 
 /// What a task found.
 pub struct Listing {
@@ -220,8 +223,9 @@ impl Worker<'_> {
         match work {
             Work::Slice(opened, number) => self.list(position, &opened, number),
             Work::Open(pair, path) => {
-                let opened = Arc::new(Opened { pair: pair.open(&self.pool.control)?, path });
-                let slices = opened.pair.len().div_ceil(SLICE_NAMES);
+                let pair = pair.open(self.pool.rules.retry_on_change, &self.pool.control)?;
+                let slices = pair.len().div_ceil(SLICE_NAMES);
+                let opened = Arc::new(Opened { pair, path });
                 let rest = (1..slices).map(|number| (place(position, number), Work::Slice(opened.clone(), number)));
                 let more = self.pool.add_tasks(rest);
                 let first = self.list(&place(position, 0), &opened, 0)?;
@@ -239,7 +243,8 @@ impl Worker<'_> {
         let mut has_content = false;
         for index in start..end {
             self.pool.control.check()?;
-            let (name, upper, lower) = match self.meet(opened, index)? {
+            let (met, seen) = self.meet(opened, index)?;
+            let (name, upper, lower) = match met {
                 Met::Nothing => continue,
                 Met::Gone(name) => {
                     let explanation = self.explain_gone(pair, index)?;
@@ -248,14 +253,13 @@ impl Worker<'_> {
                 }
                 Met::There { name, upper, lower } => (name, upper, lower),
             };
-            if self.pool.scope.as_ref().is_some_and(|scope| scope.only_names(&upper.metadata)) {
+            if self.has_only_name(&upper) {
                 let entry = Entry { metadata: upper.metadata, xattrs: Vec::new(), target: None };
                 let outcome = Outcome::Leaf(ChangeKind::Add, entry, None);
                 items.push(Item { name: name.to_owned(), outcome, explanation: None });
                 continue;
             }
-            let Some((kind, entry)) = self.look(&upper, lower.as_ref())? else { continue };
-            let explanation = self.explain(kind, &upper, lower.as_ref())?;
+            let Some((kind, entry, explanation)) = seen else { continue };
             let outcome = if entry.metadata.is_directory() {
                 children
                     .push((place(position, items.len()), Work::Open(Pair::of(upper, lower), self.path_below(path, name))));
@@ -277,16 +281,41 @@ impl Worker<'_> {
         Ok(Listing { items, directory: pair.directory().filter(|_| has_content).cloned(), more: Vec::new() })
     }
 
+    /// What both trees have under a name, as far as it is in the scope, and what there is to tell of it; once more while it
+    /// changes, where that is wanted.
+    fn meet<'b>(&mut self, opened: &'b Opened, index: usize) -> Result<(Met<'b>, Seen)> {
+        let (retry, control) = (self.pool.rules.retry_on_change, &self.pool.control);
+        let mut attempt = 0;
+        loop {
+            let met = self.narrowed(opened, index).and_then(|met| match &met {
+                Met::There { upper, lower, .. } if !self.has_only_name(upper) => {
+                    self.look(upper, lower.as_ref()).map(|seen| (met, seen))
+                }
+                _ => Ok((met, None)),
+            });
+            match met {
+                Err(error) if retry && error.is_change() && attempt < ATTEMPTS => {
+                    if attempt == 0 {
+                        control.add_retried();
+                    }
+                    attempt += 1;
+                    control.pause(attempt)?;
+                }
+                met => return met,
+            }
+        }
+    }
+
     /// What both trees have under a name, as far as it is in the scope.
-    fn meet<'b>(&mut self, opened: &'b Opened, index: usize) -> Result<Met<'b>> {
-        let Opened { pair, path } = opened;
-        let met = pair.meet(index, &mut self.xattrs)?;
-        let Some(scope) = &self.pool.scope else { return Ok(met) };
+    fn narrowed<'b>(&mut self, Opened { pair, path }: &'b Opened, index: usize) -> Result<Met<'b>> {
+        let Pool { rules, scope, control, .. } = self.pool;
+        let met = pair.meet(index, rules.retry_on_change, &mut self.xattrs, control)?;
+        let Some(scope) = scope else { return Ok(met) };
         let path = match &met {
             Met::Nothing => return Ok(met),
             Met::Gone(name) | Met::There { name, .. } => self.path_below(path, name),
         };
-        scope.narrow(&path, met, pair, index, &mut self.xattrs, &self.pool.control)
+        scope.narrow(&path, met, pair, index, &mut self.xattrs, control)
     }
 
     /// The path of `name` in the directory at `path`; empty where nobody asks for it.
@@ -294,8 +323,13 @@ impl Worker<'_> {
         if self.pool.scope.as_ref().is_some_and(|scope| scope.needs_paths()) { join(path, name) } else { Vec::new() }
     }
 
+    /// Whether nothing but its name and kind counts.
+    fn has_only_name(&self, upper: &Spot<'_>) -> bool {
+        self.pool.scope.as_ref().is_some_and(|scope| scope.only_names(&upper.metadata))
+    }
+
     /// Looks at a name that upper has; `None` when there is nothing to tell of it.
-    fn look(&mut self, upper: &Spot<'_>, lower: Option<&Spot<'_>>) -> Result<Option<(Option<ChangeKind>, Entry)>> {
+    fn look(&mut self, upper: &Spot<'_>, lower: Option<&Spot<'_>>) -> Result<Seen> {
         let metadata = upper.metadata;
         let side = upper.side();
         side.check_ids()?;
@@ -314,7 +348,8 @@ impl Worker<'_> {
         };
         let is_link = metadata.file_type == FileType::Symlink;
         let target = is_link.then(|| side.target()).transpose()?;
-        Ok(Some((kind, Entry { metadata, xattrs, target })))
+        let explanation = self.explain(kind, upper, lower)?;
+        Ok(Some((kind, Entry { metadata, xattrs, target }, explanation)))
     }
 }
 

@@ -204,7 +204,7 @@ fn failed((directory, name): (&Directory, &CStr), errno: Errno) -> Error {
 }
 
 /// Reads until the buffer is full; tells whether the file did not end before.
-fn fill(file: &OwnedFd, mut buffer: &mut [u8]) -> std::result::Result<bool, Errno> {
+pub fn fill(file: &OwnedFd, mut buffer: &mut [u8]) -> std::result::Result<bool, Errno> {
     while !buffer.is_empty() {
         match retry_on_intr(|| rustix::io::read(file, &mut *buffer))? {
             0 => return Ok(false),

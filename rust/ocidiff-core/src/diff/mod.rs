@@ -16,11 +16,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod live;
 mod record;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_getfl, fstat, ftruncate, makedev, seek, tell};
+use rustix::io::Errno;
 
 use crate::change::{ChangeKind, Changes, Root, Rules, Scope, Trees};
 use crate::compress::Compression;
@@ -28,7 +33,11 @@ use crate::compress::blob::{BlobSummary, BlobWriter};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::stream::Stream;
+use live::Live;
 use record::Recorder;
+
+/// What `/dev/null` is (Documentation/admin-guide/devices.txt).
+const NULL_DEVICE: (u32, u32) = (1, 3);
 
 /// What a layer shall be.
 #[derive(Debug, Clone)]
@@ -62,6 +71,10 @@ pub struct DiffSummary {
     pub excluded: u64,
     /// Mount points that were not crossed.
     pub mounts: u64,
+    /// Names that changed while they were read, and were read again.
+    pub retried: u64,
+    /// Names that were there when their directory was listed, and then were gone.
+    pub vanished: u64,
 }
 
 /// Writes the layer that turns `lower` into `upper` to `sink`; without `lower`, all of `upper` is added.
@@ -88,10 +101,69 @@ pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: 
     if let Trees::Plain { upper: Root::Index(_), .. } = trees {
         return Err(Error::Usage("upper: an index has no contents for a layer".into()));
     }
+    write_live(trees, sink, options, control, live::LATELY)
+}
+
+/// The same, where large files that have rested for `streamed_after` are written as they are read.
+fn write_live(
+    trees: Trees,
+    sink: OwnedFd,
+    options: &DiffOptions,
+    control: &Arc<Control>,
+    streamed_after: Duration,
+) -> Result<DiffSummary> {
+    let start = if options.rules.retry_on_change { start_of(&sink)? } else { None };
+    if let Some(start) = start {
+        let first = sink.try_clone().map_err(|source| Error::io("duplicate", "", source))?;
+        match attempt(trees.clone(), first, options, control, Some(streamed_after)) {
+            Err(error) if error.is_change() => {}
+            done => return done,
+        }
+        take_back(&sink, start)?;
+        control.start_again();
+        control.add_retried();
+    }
+    attempt(trees, sink, options, control, None)
+}
+
+/// Where a layer begins in its sink, when all that is written can be taken back: at the end of a file, or nowhere.
+fn start_of(sink: &OwnedFd) -> Result<Option<u64>> {
+    let stat = fstat(sink).map_err(Error::sys("stat", ""))?;
+    if stat.st_rdev == makedev(NULL_DEVICE.0, NULL_DEVICE.1) {
+        return Ok(Some(0));
+    }
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let appends = fcntl_getfl(sink).map_err(Error::sys("stat", ""))?.contains(OFlags::APPEND);
+    let start = tell(sink).map_err(Error::sys("seek", ""))?;
+    Ok(Some(start).filter(|&start| !appends && i64::try_from(start) == Ok(stat.st_size)))
+}
+
+/// Takes back all that was written from `start` on.
+fn take_back(sink: &OwnedFd, start: u64) -> Result<()> {
+    match ftruncate(sink, start) {
+        // The null device.
+        Err(Errno::INVAL) => {}
+        done => done.map_err(Error::sys("truncate", ""))?,
+    }
+    seek(sink, SeekFrom::Start(start)).map_err(Error::sys("seek", "")).map(|_| ())
+}
+
+/// Writes a layer, once. A large file that was written as it was read, and changed meanwhile, is an error.
+fn attempt(
+    trees: Trees,
+    sink: OwnedFd,
+    options: &DiffOptions,
+    control: &Arc<Control>,
+    streamed_after: Option<Duration>,
+) -> Result<DiffSummary> {
+    let upper = trees.upper().filter(|_| options.rules.retry_on_change);
+    let live = upper.map(|upper| Live::new(options.rules, upper, streamed_after));
     let changes = Changes::start(trees, options.rules, options.scope.clone(), options.threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
     let blob = BlobWriter::start(stream, options.compression, options.threads, control.clone())?;
-    let mut recorder = Recorder::new(blob, options.rules);
+    let mut recorder = Recorder::new(blob, options.rules, live, control.clone());
     let (mut added, mut modified, mut deleted) = (0, 0, 0);
     for change in changes {
         let change = change?;
@@ -105,7 +177,21 @@ pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: 
     }
     let (entries, sockets) = (recorder.entries(), recorder.sockets());
     let (excluded, mounts) = control.left_out();
-    Ok(DiffSummary { blob: recorder.finish()?, added, modified, deleted, entries, sockets, excluded, mounts })
+    let (never_added, gone) = recorder.vanished();
+    let blob = recorder.finish()?;
+    let (retried, vanished) = control.changes();
+    Ok(DiffSummary {
+        blob,
+        added: added - never_added,
+        modified: modified - gone,
+        deleted: deleted + gone,
+        entries,
+        sockets,
+        excluded,
+        mounts,
+        retried,
+        vanished,
+    })
 }
 
 /// The changes from `lower` to `upper`, in the order of a layer, while the trees are read.
@@ -114,4 +200,59 @@ pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: 
 /// [`crate::Error::Io`] when a root is missing or no directory.
 pub fn changes(lower: Option<&Path>, upper: &Path, rules: Rules, threads: usize, control: &Arc<Control>) -> Result<Changes> {
     Changes::start(Trees::open(lower, upper, [None, None])?, rules, None, threads, control.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{Read, Seek, SeekFrom, Write};
+
+    use super::*;
+
+    /// What `disturb` leaves of a large file, found in a layer that was being written while it was called.
+    fn disturbed(before: &[u8], disturb: impl FnOnce(&Path) + Send) -> (DiffSummary, Vec<u8>) {
+        let upper = tempfile::tempdir().unwrap();
+        let file = upper.path().join("file");
+        std::fs::File::create(&file).unwrap().set_len(256 << 20).unwrap();
+        let mut sink = tempfile::tempfile().unwrap();
+        sink.write_all(before).unwrap();
+        let options = DiffOptions {
+            rules: Rules { retry_on_change: true, ..Rules::OCI },
+            scope: None,
+            compression: Compression::None,
+            threads: 1,
+        };
+        let control = Arc::new(Control::default());
+        let done = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while control.progress().bytes_plain < 4 << 20 {
+                    std::thread::yield_now();
+                }
+                disturb(&file);
+            });
+            let trees = Trees::open(None, upper.path(), [None, None]).unwrap();
+            write_live(trees, sink.try_clone().unwrap().into(), &options, &control, Duration::ZERO).unwrap()
+        });
+        let mut written = Vec::new();
+        sink.seek(SeekFrom::Start(0)).unwrap();
+        sink.read_to_end(&mut written).unwrap();
+        assert!(written.starts_with(before));
+        (done, written.split_off(before.len()))
+    }
+
+    #[test]
+    fn a_large_file_that_changes_while_it_is_written_is_written_again() {
+        let (done, layer) = disturbed(b"what was there", |file| std::fs::write(file, "new").unwrap());
+        assert_eq!((done.retried, done.entries, done.added), (1, 1, 1));
+        assert_eq!(layer.len(), 2048);
+        assert_eq!((&layer[..5], &layer[512..516]), (&b"file\0"[..], &b"new\0"[..]));
+        assert_eq!(done.blob.size, 2048);
+    }
+
+    #[test]
+    fn one_that_vanishes_meanwhile_is_absent() {
+        let (done, layer) = disturbed(b"", |file| std::fs::remove_file(file).unwrap());
+        assert_eq!((done.retried, done.entries, done.added), (1, 0, 0));
+        assert_eq!(layer, crate::tar::header::END);
+    }
 }

@@ -6,11 +6,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::io::retry_on_intr;
 
+use super::live::{Live, Taken, settle};
 use crate::change::{Ancestor, Change, ChangeKind, Entry, Rules, Subject};
 use crate::compress::blob::{BlobSummary, BlobWriter};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, InodeKey, Metadata};
 use crate::tar::header::{END, EntryType, Header, pad};
@@ -20,11 +23,19 @@ use crate::whiteout;
 /// The names of one inode with several of them, as far as they were seen.
 #[derive(Default)]
 struct Group {
-    /// The name that carries the data.
-    source: Option<Vec<u8>>,
+    /// The name that carries the data, and what it was when it was read, unless as the walk saw it.
+    source: Option<(Vec<u8>, Option<Entry>)>,
     /// Unchanged names that were seen before any source.
     waiting: Vec<(Vec<u8>, Rc<Ancestor>)>,
     seen: u32,
+}
+
+/// What became of an entry.
+enum Written {
+    /// It is of the file that the walk saw; with what it was when it was read, unless the same.
+    Source(Option<Entry>),
+    /// Something else, or nothing, had its name.
+    Other,
 }
 
 /// Writes changes as entries.
@@ -35,12 +46,31 @@ pub struct Recorder {
     header: Vec<u8>,
     entries: u64,
     sockets: u64,
+    vanished: (u64, u64),
+    /// What reads files that may be changing, where that is no error.
+    live: Option<Live>,
+    control: Arc<Control>,
 }
 
 impl Recorder {
-    /// A recorder that writes to `blob`.
-    pub fn new(blob: BlobWriter, rules: Rules) -> Self {
-        Self { blob, rules, groups: HashMap::new(), header: Vec::new(), entries: 0, sockets: 0 }
+    /// A recorder that writes to `blob`; without `live`, a file that changes is an error.
+    pub fn new(blob: BlobWriter, rules: Rules, live: Option<Live>, control: Arc<Control>) -> Self {
+        Self {
+            blob,
+            rules,
+            groups: HashMap::new(),
+            header: Vec::new(),
+            entries: 0,
+            sockets: 0,
+            vanished: (0, 0),
+            live,
+            control,
+        }
+    }
+
+    /// How many additions and how many modifications were told of names that had vanished when their turn came.
+    pub fn vanished(&self) -> (u64, u64) {
+        self.vanished
     }
 
     /// Entries so far.
@@ -70,7 +100,7 @@ impl Recorder {
             }
             Subject::Leaf { entry, .. } if entry.metadata.links > 1 => self.linked(change, entry),
             Subject::Leaf { .. } if change.kind == ChangeKind::Unmodified => Ok(()),
-            Subject::Leaf { entry, .. } => self.leaf(change, entry),
+            Subject::Leaf { entry, .. } => self.leaf(change, entry).map(|_| ()),
         }
     }
 
@@ -114,7 +144,67 @@ impl Recorder {
         missing.into_iter().rev().try_for_each(|directory| self.directory(directory))
     }
 
-    fn leaf(&mut self, change: &Change, entry: &Entry) -> Result<()> {
+    /// Writes an entry with its data.
+    fn leaf(&mut self, change: &Change, entry: &Entry) -> Result<Written> {
+        match &change.subject {
+            // What is in the lower layers of an overlay rests.
+            Subject::Leaf { directory: Some(directory), name, content: None, .. }
+                if entry.metadata.file_type == FileType::File && entry.metadata.size > 0 =>
+            {
+                // For the time of the call, because it lends what it has read.
+                let Some(mut live) = self.live.take() else { return self.resting(change, entry) };
+                let written = self.changing(change, entry, directory, name, &mut live);
+                self.live = Some(live);
+                written
+            }
+            _ => self.resting(change, entry),
+        }
+    }
+
+    /// Writes a file that somebody may be writing to.
+    fn changing(
+        &mut self,
+        change: &Change,
+        entry: &Entry,
+        directory: &Directory,
+        name: &CStr,
+        live: &mut Live,
+    ) -> Result<Written> {
+        let seen = &entry.metadata;
+        if live.may_stream(seen) && self.open_unchanged(directory, name, seen).is_ok() {
+            return self.resting(change, entry);
+        }
+        match live.take(directory, name, seen, &self.control)? {
+            Taken::File { metadata, xattrs, mut content } => {
+                let is_same_file = metadata.key == seen.key;
+                let now = xattrs.map(|xattrs| Entry { metadata, xattrs, target: None });
+                self.check_name(&change.path)?;
+                self.parents(&change.parent)?;
+                self.put(&self.header_of(&change.path, now.as_ref().unwrap_or(entry), EntryType::File))?;
+                live.read(&mut content, |block| self.blob.write(block))?;
+                self.pad(metadata.size)?;
+                Ok(if is_same_file { Written::Source(now) } else { Written::Other })
+            }
+            Taken::Other(now) if now.metadata.file_type == FileType::Socket => {
+                self.sockets += 1;
+                Ok(Written::Other)
+            }
+            Taken::Other(now) => self.resting(change, &now).map(|_| Written::Other),
+            Taken::Gone => {
+                self.control.add_vanished();
+                if change.kind == ChangeKind::Add {
+                    self.vanished.0 += 1;
+                } else {
+                    self.vanished.1 += 1;
+                    self.whiteout(change)?;
+                }
+                Ok(Written::Other)
+            }
+        }
+    }
+
+    /// Writes an entry as the walk saw it.
+    fn resting(&mut self, change: &Change, entry: &Entry) -> Result<Written> {
         let entry_type = match entry.metadata.file_type {
             FileType::Symlink => EntryType::Symlink,
             FileType::Fifo => EntryType::Fifo,
@@ -127,10 +217,11 @@ impl Recorder {
         self.put(&self.header_of(&change.path, entry, entry_type))?;
         match &change.subject {
             Subject::Leaf { directory: Some(directory), name, content, .. } if entry_type == EntryType::File => {
-                self.content(directory, name, content.as_deref().unwrap_or(&entry.metadata))
+                self.content(directory, name, content.as_deref().unwrap_or(&entry.metadata))?;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(Written::Source(None))
     }
 
     /// An entry whose inode has several names: the first changed one carries the data, all others become links to it.
@@ -138,16 +229,15 @@ impl Recorder {
         let key = self.rules.link_key(&entry.metadata);
         let mut group = self.groups.remove(&key).unwrap_or_default();
         group.seen += 1;
-        if let Some(source) = &group.source {
-            self.link(&change.path, &change.parent, source, entry)?;
+        if let Some((source, now)) = &group.source {
+            self.link(&change.path, &change.parent, source, now.as_ref().unwrap_or(entry))?;
         } else if change.kind == ChangeKind::Unmodified {
             group.waiting.push((change.path.clone(), change.parent.clone()));
-        } else {
-            self.leaf(change, entry)?;
+        } else if let Written::Source(now) = self.leaf(change, entry)? {
             for (path, parent) in std::mem::take(&mut group.waiting) {
-                self.link(&path, &parent, &change.path, entry)?;
+                self.link(&path, &parent, &change.path, now.as_ref().unwrap_or(entry))?;
             }
-            group.source = Some(change.path.clone());
+            group.source = Some((change.path.clone(), now));
         }
         // Once all names were seen nothing can refer to the group any more. Without the device in the key two inodes
         // share it, and no count tells when both are through.
@@ -197,12 +287,7 @@ impl Recorder {
         if expected.size == 0 {
             return Ok(());
         }
-        let file = directory.open_file(name)?;
-        let unchanged = || match directory.open_metadata(&file, name)? {
-            found if found == *expected => Ok(()),
-            found => Err(changed(directory, name, expected, &found)),
-        };
-        unchanged()?;
+        let file = self.open_unchanged(directory, name, expected)?;
         let mut left = expected.size;
         while left > 0 {
             match self.blob.fill_with(left, |space| read(&file, space, directory, name))? {
@@ -210,9 +295,21 @@ impl Recorder {
                 count => left -= count as u64,
             }
         }
-        unchanged()?;
+        check_unchanged(directory, name, expected, &directory.open_metadata(&file, name)?)?;
+        self.pad(expected.size)
+    }
+
+    /// Opens a file that is still what was seen of it.
+    fn open_unchanged(&self, directory: &Directory, name: &CStr, expected: &Metadata) -> Result<OwnedFd> {
+        let file = directory.open_file(name)?;
+        check_unchanged(directory, name, expected, &settle(&file, directory, name, &self.control)?.0)?;
+        Ok(file)
+    }
+
+    /// Fills up the last record of a file of `size` bytes.
+    fn pad(&mut self, size: u64) -> Result<()> {
         self.header.clear();
-        pad(&mut self.header, expected.size);
+        pad(&mut self.header, size);
         self.blob.write(&self.header)
     }
 
@@ -230,13 +327,14 @@ fn read(file: &OwnedFd, space: &mut [u8], directory: &Directory, name: &CStr) ->
     retry_on_intr(|| rustix::io::read(file, &mut *space)).map_err(|errno| Error::io("read", directory.path_of(name), errno))
 }
 
-/// What changed of a file, as far as a message can tell.
-fn changed(directory: &Directory, name: &CStr, expected: &Metadata, found: &Metadata) -> Error {
+/// Tells what changed of a file, as far as a message can.
+fn check_unchanged(directory: &Directory, name: &CStr, expected: &Metadata, found: &Metadata) -> Result<()> {
     let reason = match () {
+        () if expected == found => return Ok(()),
         () if expected.key != found.key => "another file took its name",
         () if expected.size != found.size => "its size changed",
         () if (expected.mtime, expected.mtime_ns) != (found.mtime, found.mtime_ns) => "it was written to",
         () => "its metadata changed",
     };
-    Error::SourceChanged { path: directory.path_of(name), reason }
+    Err(Error::SourceChanged { path: directory.path_of(name), reason })
 }

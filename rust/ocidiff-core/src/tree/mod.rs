@@ -10,7 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, openat2, readlinkat, statx};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, SeekFrom, Statx, StatxFlags, openat, openat2, readlinkat, seek, statx,
+};
 use rustix::io::Errno;
 
 pub use names::Names;
@@ -51,6 +53,12 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| self.failed("open", name, errno))?;
         Ok(Arc::new(Self { fd, path: self.path_of(name), ids: self.ids.clone() }))
+    }
+
+    /// This directory, whose names are read from the first one on.
+    pub fn rewound(self: &Arc<Self>) -> Result<Arc<Self>> {
+        seek(&self.fd, SeekFrom::Start(0)).map_err(Error::sys("seek", &self.path))?;
+        Ok(self.clone())
     }
 
     /// Opens the directory at `path` below this one, through directories alone.

@@ -7,7 +7,7 @@ use rustix::fs::{lgetxattr, llistxattr};
 use rustix::io::Errno;
 
 use super::Directory;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Name and value.
 pub type Xattr = (CString, Box<[u8]>);
@@ -78,7 +78,7 @@ impl XattrReader {
         match answer {
             Ok(length) => Ok(&self.buffer[..length]),
             Err(Errno::OPNOTSUPP) => Ok(&[]),
-            Err(errno) => Err(Error::io("list xattrs", directory.path_of(name), errno)),
+            Err(errno) => Err(directory.failed("list xattrs", name, errno)),
         }
     }
 
@@ -111,7 +111,7 @@ impl XattrReader {
         match answer {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
             Ok(length) => Ok(Some(&self.buffer[..length])),
-            Err(errno) => Err(Error::io("read xattr", directory.path_of(name), errno)),
+            Err(errno) => Err(directory.failed("read xattr", name, errno)),
         }
     }
 }

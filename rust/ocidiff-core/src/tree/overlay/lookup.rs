@@ -241,7 +241,7 @@ impl Overlay {
             return Ok(found.map(|metadata| Probe { metadata, whiteout: true, opaque, metacopy, redirect }));
         };
         match metadata.file_type {
-            FileType::CharDevice => whiteout = metadata.device == (0, 0),
+            FileType::CharDevice => whiteout = metadata.is_overlay_whiteout(),
             FileType::File if self.format == Format::Names => {}
             FileType::File => {
                 whiteout = metadata.size == 0 && xattrs.raw(directory, name, self.keys().whiteout)?.is_some();

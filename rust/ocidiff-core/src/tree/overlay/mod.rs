@@ -69,8 +69,8 @@ pub struct Place {
     parts: Vec<Part>,
 }
 
-/// An open directory of an overlay.
-#[derive(Debug)]
+/// An open directory of an overlay; by default one that is not there.
+#[derive(Debug, Default)]
 pub struct Folder {
     parts: Vec<(Part, Arc<Directory>)>,
 }
@@ -195,21 +195,41 @@ impl Overlay {
         let mut reader = self.reader();
         let mut todo = Vec::new();
         for path in redirected {
-            todo.extend(self.place_of(path, &mut reader)?);
+            match self.place_of(path, &mut reader) {
+                // Gone since, here and below.
+                Err(error) if error.is_change() => {}
+                place => todo.extend(place?),
+            }
         }
         while let Some(place) = todo.pop() {
             control.check()?;
-            let folder = self.open_folder(&place)?;
-            for (part, directory) in &folder.parts {
-                let names = Names::read(directory, control)?;
-                for index in 0..names.len() {
-                    let Some(name) = self.real_name(names.get(index)) else { continue };
-                    let Some(found) = self.lookup(&folder, name, &mut reader)? else { continue };
-                    match found.place {
-                        Some(place) if found.layer == part.layer => todo.push(place),
-                        None if found.layer > 0 && found.metadata.links > 1 => return Ok(true),
-                        _ => {}
-                    }
+            match self.has_links_in(&place, &mut todo, &mut reader, control) {
+                Err(error) if error.is_change() => {}
+                Ok(false) => {}
+                found => return found,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a directory has files with several names; directories in it are `todo`.
+    fn has_links_in(
+        &self,
+        place: &Place,
+        todo: &mut Vec<Place>,
+        reader: &mut XattrReader,
+        control: &Control,
+    ) -> Result<bool> {
+        let folder = self.open_folder(place)?;
+        for (part, directory) in &folder.parts {
+            let names = Names::read(directory, control)?;
+            for index in 0..names.len() {
+                let Some(name) = self.real_name(names.get(index)) else { continue };
+                let Some(found) = self.lookup(&folder, name, reader)? else { continue };
+                match found.place {
+                    Some(place) if found.layer == part.layer => todo.push(place),
+                    None if found.layer > 0 && found.metadata.links > 1 => return Ok(true),
+                    _ => {}
                 }
             }
         }
@@ -231,6 +251,13 @@ impl Overlay {
 
     fn reader(&self) -> XattrReader {
         XattrReader::new(XattrPolicy::Capability, &self.layers[0])
+    }
+}
+
+impl Place {
+    /// Whether this is the root of an overlay.
+    pub fn is_root(&self) -> bool {
+        self.parts.iter().all(|part| part.path.is_empty())
     }
 }
 

@@ -46,11 +46,15 @@ impl Survey {
         let mut todo = vec![(root.clone(), Vec::new())];
         while let Some((directory, path)) = todo.pop() {
             control.check()?;
-            for name in survey.directories_in(&directory)? {
+            let names = match survey.directories_in(&directory) {
+                // Gone since: whatever took its place is found, and refused, later.
+                Err(error) if error.is_change() => continue,
+                names => names?,
+            };
+            for name in names {
                 survey.has_directories = true;
                 let child = match directory.open_child(&name) {
-                    // Gone since: whatever took its place is found, and refused, later.
-                    Err(Error::SourceChanged { .. }) => continue,
+                    Err(error) if error.is_change() => continue,
                     child => child?,
                 };
                 let path =

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import probes
 from ocidiff.layer.engine import ENGINES, Engine, select_engine
 from ocidiff.snapshot import mount
+
+# xfs takes no less.
+_SIZE_BYTES = 320 << 20
 
 
 def pytest_configure() -> None:
@@ -31,6 +38,22 @@ def _no_mount_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     for point in reversed(left):
         mount.detach(point, lazily=True)
     assert left == []
+
+
+@pytest.fixture(params=["xfs", "btrfs"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """The root of an empty file system."""
+    if shutil.which(f"mkfs.{request.param}") is None or not os.path.exists("/dev/loop-control"):
+        probes.missing(f"needs mkfs.{request.param} and loop devices")
+    with (tmp_path / "disk").open("wb") as file:
+        file.truncate(_SIZE_BYTES)
+    subprocess.run([f"mkfs.{request.param}", "-q", tmp_path / "disk"], check=True, stderr=subprocess.DEVNULL)
+    root = tmp_path / "root"
+    root.mkdir()
+    subprocess.run(["mount", "-o", "loop", tmp_path / "disk", root], check=True)
+    yield root
+    # With the containers that a failure has left.
+    subprocess.run(["umount", "-R", root], check=True)
 
 
 @pytest.fixture(scope="session", params=ENGINES)

@@ -45,6 +45,7 @@ def write_layer(
     compression: str,
     level: int | None,
     threads: int,
+    memory_bytes: int | None,
     profile: str,
     lower_from_layers: bool,
     source_date_epoch: int | None,

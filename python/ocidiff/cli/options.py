@@ -91,6 +91,7 @@ class LayerArguments(TypedDict):
     compression: str
     level: int | None
     threads: int
+    memory_bytes: int | None
     profile: str
     overlay: str
     source_date_epoch: int | None
@@ -104,6 +105,26 @@ class LayerArguments(TypedDict):
     engine: str | None
 
 
+class _Size(click.ParamType[int]):
+    """Bytes, with a unit of powers of 1000 (kB, MB) or of 1024 (KiB, MiB), or none."""
+
+    name = "SIZE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        parts = _SIZE.fullmatch(str(value))
+        power = parts and _UNITS.get(parts[2].lower())
+        if not parts or power is None:
+            return self.fail(f"{value!r} is no size, such as 500MB or 2GiB", param, ctx)
+        return int(parts[1]) * power
+
+
+_SIZE: Final = re.compile(r"([0-9]{1,18}) ?([A-Za-z]*)", re.ASCII)
+_UNITS: Final[Mapping[str, int]] = {
+    "": 1,
+    "b": 1,
+    **{letter + "b": 1000**power for power, letter in enumerate("kmgt", 1)},
+    **{letter + "ib": 1024**power for power, letter in enumerate("kmgt", 1)},
+}
 _IDS: Final = (
     click.option(
         "--uid-map",
@@ -165,6 +186,13 @@ _BLOB: Final = (
     ),
     click.option("--level", type=int, metavar="N", help="Compression level.  [default: 6 for gzip, 3 for zstd]"),
     click.option(
+        "--memory",
+        "memory_bytes",
+        type=_Size(),
+        metavar="SIZE",
+        help="Memory of the process, kept by fewer threads.  [default: 128MiB, or what one thread takes]",
+    ),
+    click.option(
         "--source-date-epoch",
         type=int,
         metavar="SECONDS",
@@ -204,26 +232,6 @@ class _Limit(click.ParamType[int]):
         return number if number >= 0 else self.fail(f"{value!r} is neither a number nor 'none'", param, ctx)
 
 
-class _Size(click.ParamType[int]):
-    """Bytes, with a unit of powers of 1000 (kB, MB) or of 1024 (KiB, MiB), or none."""
-
-    name = "SIZE"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        parts = _SIZE.fullmatch(str(value))
-        power = parts and _UNITS.get(parts[2].lower())
-        if not parts or power is None:
-            return self.fail(f"{value!r} is no size, such as 500MB or 2GiB", param, ctx)
-        return int(parts[1]) * power
-
-
-_SIZE: Final = re.compile(r"([0-9]{1,18}) ?([A-Za-z]*)", re.ASCII)
-_UNITS: Final[Mapping[str, int]] = {
-    "": 1,
-    "b": 1,
-    **{letter + "b": 1000**power for power, letter in enumerate("kmgt", 1)},
-    **{letter + "ib": 1024**power for power, letter in enumerate("kmgt", 1)},
-}
 _UNLIMITED: Final = -1
 _LIMITS: Final = (
     click.option("--limit-bytes", type=_Limit(), default=1 << 40, help="Largest uncompressed size.  [default: 1 TiB]"),

@@ -98,6 +98,7 @@ class Store:
         compression: str = Compression.GZIP,
         level: int | None = None,
         threads: int = 0,
+        memory_bytes: int | None = None,
         profile: str = Profile.OCI,
         overlay: str = OverlayMode.AUTO,
         source_date_epoch: int | None = None,
@@ -130,6 +131,7 @@ class Store:
             compression: See `ocidiff.diff`, here and below.
             level: Of the compressor.
             threads: Worker threads.
+            memory_bytes: Memory of the process.
             profile: Which rules decide.
             overlay: Whether the upperdir of a mounted overlay is read in place of what it shows.
             uid_map: Of a directory; a base that is unpacked keeps its ids.
@@ -165,7 +167,9 @@ class Store:
             raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
         ids, mode = IdMaps.of(uid_map, gid_map, userns), overlay_mode(overlay)
         scope = Scope.of(exclude, cross_mounts=cross_mounts)
-        options = layer_options(compression, level, threads, profile, source_date_epoch, ids, scope, fail_above, on_change)
+        options = layer_options(
+            compression, level, threads, memory_bytes, profile, source_date_epoch, ids, scope, fail_above, on_change
+        )
         wanted = None if platform is None else Platform.of_text(platform)
         step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)

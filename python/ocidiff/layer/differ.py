@@ -58,6 +58,7 @@ def diff(
     compression: str = Compression.GZIP,
     level: int | None = None,
     threads: int = 0,
+    memory_bytes: int | None = None,
     profile: str = Profile.OCI,
     source_date_epoch: int | None = None,
     uid_map: Sequence[str] = (),
@@ -85,6 +86,8 @@ def diff(
         compression: `gzip`, `zstd` or `none`.
         level: Level of the compressor (gzip 1-9, zstd 1-19); None for its default.
         threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
+        memory_bytes: Memory of the process, kept by fewer threads: a call that cannot keep it fails at once. None for
+            128 MiB, or what one thread takes. The pure engine has one thread, and no bound.
         profile: `oci` or `containerd`.
         source_date_epoch: Later modification times are set to this (seconds since 1970); None for what the environment
             variable `SOURCE_DATE_EPOCH` says.
@@ -115,7 +118,9 @@ def diff(
     """
     ids = IdMaps.of(uid_map, gid_map, userns)
     scope = Scope.of(exclude, cross_mounts=cross_mounts)
-    options = layer_options(compression, level, threads, profile, source_date_epoch, ids, scope, fail_above, on_change)
+    options = layer_options(
+        compression, level, threads, memory_bytes, profile, source_date_epoch, ids, scope, fail_above, on_change
+    )
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper)
     options = with_ignore_file(options, upper_tree)
@@ -304,6 +309,7 @@ def layer_options(
     compression: str,
     level: int | None,
     threads: int,
+    memory_bytes: int | None,
     profile: str,
     source_date_epoch: int | None,
     ids: IdMaps,
@@ -320,6 +326,7 @@ def layer_options(
         compression=_choice(Compression, "compression", compression),
         level=level,
         threads=threads,
+        memory_bytes=memory_bytes,
         profile=_choice(Profile, "profile", profile),
         source_date_epoch=_environment_epoch() if source_date_epoch is None else source_date_epoch,
         ids=ids,

@@ -247,6 +247,8 @@ class LayerOptions:
         compression: How the blob is compressed.
         level: Level of the compressor (gzip 1-9, zstd 1-19); None for its default (gzip 6, zstd 3).
         threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
+        memory_bytes: Memory of the process, kept by fewer threads; None for 128 MiB, or what one thread takes. The pure
+            engine has one thread, and no bound.
         profile: Which rules decide.
         source_date_epoch: Later modification times are set to this (seconds since 1970); None for no bound.
         lower_from_layers: The lower tree was unpacked from layers, which keep whole seconds. A time that lost its fraction
@@ -264,6 +266,7 @@ class LayerOptions:
     compression: Compression = Compression.GZIP
     level: int | None = None
     threads: int = 0
+    memory_bytes: int | None = None
     profile: Profile = Profile.OCI
     source_date_epoch: int | None = None
     lower_from_layers: bool = False
@@ -279,6 +282,8 @@ class LayerOptions:
             raise UsageError(f"level {self.level}: {self.compression} takes {allowed}")
         if not 0 <= self.threads <= 1024:
             raise UsageError(f"threads {self.threads}: takes 1 to 1024, or 0 for all cores")
+        if self.memory_bytes is not None and not 0 <= self.memory_bytes < 1 << 64:
+            raise UsageError(f"memory {self.memory_bytes}: takes bytes, 0 or more")
         if self.fail_above is not None and self.fail_above < 0:
             raise UsageError(f"fail above {self.fail_above}: takes bytes, 0 or more")
         if self.source_date_epoch is not None and not 0 <= self.source_date_epoch < 1 << 33:

@@ -45,6 +45,7 @@ class RustEngine:
             compression=options.compression,
             level=options.level,
             threads=options.threads,
+            memory_bytes=options.memory_bytes,
             profile=options.profile,
             lower_from_layers=options.lower_from_layers,
             source_date_epoch=options.source_date_epoch,

@@ -115,7 +115,7 @@ pub fn id_maps((users, groups): IdArguments) -> Option<Arc<IdMaps>> {
 
 /// Writes the layer that turns `lower` into `upper` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, profile, lower_from_layers, source_date_epoch, retry_on_change, poll))]
+#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, memory_bytes, profile, lower_from_layers, source_date_epoch, retry_on_change, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_layer(
     py: Python<'_>,
@@ -129,6 +129,7 @@ pub fn write_layer(
     compression: &str,
     level: Option<i32>,
     threads: usize,
+    memory_bytes: Option<u64>,
     profile: &str,
     lower_from_layers: bool,
     source_date_epoch: Option<i64>,
@@ -140,6 +141,7 @@ pub fn write_layer(
         scope: scope_of(scope).map_err(to_python)?,
         compression: compression_of(compression, level).map_err(to_python)?,
         threads: thread_count(threads),
+        memory_bytes,
     };
     let sink = own_descriptor(sink)?;
     let source = Source::new(lower, upper, overlay, ids, indexes, lower_from_layers);

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,25 +11,6 @@ import probes
 import trees
 from ocidiff.image.store import Store
 from ocidiff.snapshot.clone import can_share_blocks
-
-# xfs takes no less.
-_SIZE_BYTES = 320 << 20
-
-
-@pytest.fixture(params=["xfs", "btrfs"])
-def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """The root of an empty file system."""
-    if shutil.which(f"mkfs.{request.param}") is None or not os.path.exists("/dev/loop-control"):
-        probes.missing(f"needs mkfs.{request.param} and loop devices")
-    with (tmp_path / "disk").open("wb") as file:
-        file.truncate(_SIZE_BYTES)
-    subprocess.run([f"mkfs.{request.param}", "-q", tmp_path / "disk"], check=True, stderr=subprocess.DEVNULL)
-    root = tmp_path / "root"
-    root.mkdir()
-    subprocess.run(["mount", "-o", "loop", tmp_path / "disk", root], check=True)
-    yield root
-    # With the containers that a failure has left.
-    subprocess.run(["umount", "-R", root], check=True)
 
 
 @pytest.mark.root

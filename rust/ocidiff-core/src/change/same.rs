@@ -10,6 +10,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::index::{Fingerprint, Record, Stamp, Wanted, XattrDigests, fingerprint_open_file};
 use crate::metadata::{FileType, Metadata, UNKNOWN_KEY};
+use crate::tree::extents::share_all_blocks;
 use crate::tree::{Directory, Xattr, XattrReader};
 
 /// Large enough that a comparison is bound by memory, small enough for every thread to own two.
@@ -156,6 +157,9 @@ impl Comparer {
     ) -> Result<bool> {
         let open = |(directory, name): (&Directory, &CStr)| directory.open_file(name);
         let files = [open(lower)?, open(upper)?];
+        if share_all_blocks(&files, size) {
+            return Ok(true);
+        }
         let [first, second] = &mut self.buffers;
         // Both had this size when they were looked at; what one has lost since makes them differ.
         let mut left = size;

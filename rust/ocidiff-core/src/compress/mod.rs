@@ -7,6 +7,7 @@ mod block;
 pub mod decompress;
 mod gzip;
 pub mod measure;
+pub mod memory;
 mod zstd;
 
 /// How a blob is compressed.

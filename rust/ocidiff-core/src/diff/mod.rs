@@ -9,6 +9,7 @@
 //!     scope: None,
 //!     compression: Compression::Gzip { level: 6 },
 //!     threads: 2,
+//!     memory_bytes: None,
 //! };
 //! let sink = File::create("layer.tar.gz")?.into();
 //! let summary = diff::write_diff(Some(Path::new("lower")), Path::new("upper"), sink, &options, &Arc::new(Control::default()))?;
@@ -30,6 +31,7 @@ use rustix::io::Errno;
 use crate::change::{ChangeKind, Changes, Root, Rules, Scope, Trees};
 use crate::compress::Compression;
 use crate::compress::blob::{BlobSummary, BlobWriter};
+use crate::compress::memory::threads_within;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::stream::Stream;
@@ -50,6 +52,8 @@ pub struct DiffOptions {
     pub compression: Compression,
     /// Threads that walk and threads that compress, each; the bytes do not depend on it.
     pub threads: usize,
+    /// The memory of the process, which may mean fewer threads; `None` for 128 MiB, or what one thread takes.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What is known once a layer is written.
@@ -160,9 +164,10 @@ fn attempt(
 ) -> Result<DiffSummary> {
     let upper = trees.upper().filter(|_| options.rules.retry_on_change);
     let live = upper.map(|upper| Live::new(options.rules, upper, streamed_after));
-    let changes = Changes::start(trees, options.rules, options.scope.clone(), options.threads, control.clone())?;
+    let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;
+    let changes = Changes::start(trees, options.rules, options.scope.clone(), threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
-    let blob = BlobWriter::start(stream, options.compression, options.threads, control.clone())?;
+    let blob = BlobWriter::start(stream, options.compression, threads, control.clone())?;
     let mut recorder = Recorder::new(blob, options.rules, live, control.clone());
     let (mut added, mut modified, mut deleted) = (0, 0, 0);
     for change in changes {

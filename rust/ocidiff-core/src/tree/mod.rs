@@ -1,5 +1,6 @@
 //! Reading a tree: directory handles and names, never whole paths, nothing followed.
 
+pub mod extents;
 mod names;
 pub mod overlay;
 mod xattr;

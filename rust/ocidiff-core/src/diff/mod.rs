@@ -19,6 +19,7 @@
 
 mod live;
 mod record;
+mod sparse;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -226,6 +227,7 @@ mod tests {
             scope: None,
             compression: Compression::None,
             threads: 1,
+            memory_bytes: None,
         };
         let control = Arc::new(Control::default());
         let done = std::thread::scope(|scope| {

@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustix::io::retry_on_intr;
-
 use super::live::{Live, Taken, settle};
+use super::sparse::SparseReader;
 use crate::change::{Ancestor, Change, ChangeKind, Entry, Rules, Subject};
 use crate::compress::blob::{BlobSummary, BlobWriter};
 use crate::control::Control;
@@ -288,9 +287,11 @@ impl Recorder {
             return Ok(());
         }
         let file = self.open_unchanged(directory, name, expected)?;
+        let failed = |errno| Error::io("read", directory.path_of(name), errno);
+        let mut reader = SparseReader::new(&file, expected.size);
         let mut left = expected.size;
         while left > 0 {
-            match self.blob.fill_with(left, |space| read(&file, space, directory, name))? {
+            match self.blob.fill_with(left, |space| reader.read(space).map_err(failed))? {
                 0 => return Err(Error::SourceChanged { path: directory.path_of(name), reason: "it became shorter" }),
                 count => left -= count as u64,
             }
@@ -321,10 +322,6 @@ impl Recorder {
         }
         Ok(())
     }
-}
-
-fn read(file: &OwnedFd, space: &mut [u8], directory: &Directory, name: &CStr) -> Result<usize> {
-    retry_on_intr(|| rustix::io::read(file, &mut *space)).map_err(|errno| Error::io("read", directory.path_of(name), errno))
 }
 
 /// Tells what changed of a file, as far as a message can.

@@ -17,6 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod ahead;
 mod live;
 mod record;
 mod sparse;
@@ -36,6 +37,7 @@ use crate::compress::memory::threads_within;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::stream::Stream;
+use ahead::Ahead;
 use live::Live;
 use record::Recorder;
 
@@ -171,7 +173,7 @@ fn attempt(
     let blob = BlobWriter::start(stream, options.compression, threads, control.clone())?;
     let mut recorder = Recorder::new(blob, options.rules, live, control.clone());
     let (mut added, mut modified, mut deleted) = (0, 0, 0);
-    for change in changes {
+    for change in Ahead::start(changes)? {
         let change = change?;
         match change.kind {
             ChangeKind::Add => added += 1,

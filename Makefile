@@ -46,8 +46,9 @@ check: $(CORE) ## Lint, types, formats and architecture: what a change must pass
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(BIN)/python -m pytest -q tests/architecture
 
-bench: $(CORE) ## Measure the verbs on this machine
+bench: $(CORE) ## Measure the verbs on this machine, and the parts that they are made of
 	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only
+	cargo bench --manifest-path rust/kernels/Cargo.toml
 
 interop: $(CORE) ## Run the tests against foreign tools; a missing tool is a failure
 	OCIDIFF_REQUIRE=all $(BIN)/python -m pytest -m interop

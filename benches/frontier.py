@@ -131,7 +131,7 @@ def drawing(all_series: list[Series], plain_bytes: int) -> str:
             parts.append(f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="3.5" fill="{series.colour}"/>')
             text(at_x + 5, at_y - 5, label, series.colour)
         if series.labels != [series.name]:
-            text(width - right, top + 16 * (place + 1), series.name, series.colour, anchor="end")
+            text(left + 12, height - bottom - 12 - 16 * place, series.name, series.colour)
     return "\n".join([*parts, "</svg>\n"])
 
 

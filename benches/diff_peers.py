@@ -45,6 +45,7 @@ class Contender:
             text = output.read()
         assert process.returncode == 0, f"{self.name}: {process.returncode}"
         self.processor_seconds.append(usage.ru_utime + usage.ru_stime)
+        # A process counts what its parent had when it was made: less than this program, a dozen MiB, is not told apart.
         self.peak_mib = max(self.peak_mib, usage.ru_maxrss / KIB_PER_MIB)
         if text.startswith(b"{") and b"diffID" in text:
             found = json.loads(text)

@@ -213,6 +213,15 @@ def test_a_directory_that_its_layer_replaces_later_is_no_fault(engine: Engine, t
     assert (target / "d").stat().st_mtime != MTIME
 
 
+@pytest.mark.parametrize("last", [file(b"d"), directory(b"d")])
+def test_a_directory_of_a_lower_layer_that_an_emptied_one_keeps_can_be_replaced(
+    engine: Engine, target: Path, last: Member
+) -> None:
+    verbs.apply(engine, tar(directory(b"d")), target)
+    verbs.apply(engine, tar(file(b"d/new"), file(b".wh..wh..opq"), last), target)
+    assert (target / "d").is_dir() == (last[0].type == tarfile.DIRTYPE)
+
+
 def test_directories_that_cannot_be_written_get_their_children_first(engine: Engine, target: Path) -> None:
     verbs.apply(engine, tar(directory(b"n", mode=0o500), directory(b"n/m", mode=0), file(b"n/m/f", mode=0)), target)
     assert [stat.S_IMODE((target / name).lstat().st_mode) for name in ("n",)] == [0o500]

@@ -90,6 +90,7 @@ impl Remover<'_> {
                 };
                 if self.is_settled(child.key()) {
                     level.kept = true;
+                    self.keep(level.key, &name);
                     continue;
                 }
                 levels.push(self.read(&child, name)?);
@@ -109,11 +110,19 @@ impl Remover<'_> {
             }
             if done.kept || self.is_written(above.key, &done.name) {
                 above.kept = true;
+                self.keep(above.key, &done.name);
                 continue;
             }
             unlinkat(&here, done.name.as_slice(), AtFlags::REMOVEDIR)?;
         }
         Ok(false)
+    }
+
+    /// Notes a directory that stays for what this layer wrote in it: the one above, once settled, has no other names.
+    fn keep(&mut self, above: InodeKey, name: &[u8]) {
+        if let Some(written) = &mut self.spare {
+            written.add(above, name);
+        }
     }
 
     /// Removes what is no directory and notes what is.

@@ -74,7 +74,7 @@ def shape(tree: Path) -> set[tuple[str, int, int, int]]:
             path = os.path.join(directory, name)
             info = os.lstat(path)
             size = 0 if name in directories else info.st_size
-            found.add((os.path.relpath(path, tree), info.st_mode, size, int(info.st_mtime)))
+            found.add((os.path.relpath(path, tree), info.st_mode, size, info.st_mtime_ns // 1_000_000_000))
     return found
 
 

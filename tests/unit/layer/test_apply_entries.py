@@ -222,6 +222,11 @@ def test_a_directory_of_a_lower_layer_that_an_emptied_one_keeps_can_be_replaced(
     assert (target / "d").is_dir() == (last[0].type == tarfile.DIRTYPE)
 
 
+def test_a_directory_that_is_only_implied_has_nothing_of_one_that_is_gone(engine: Engine, target: Path) -> None:
+    verbs.apply(engine, tar(directory(b"d", mode=0o700), file(b"d"), file(b"d/f")), target)
+    assert stat.S_IMODE((target / "d").stat().st_mode) == 0o755
+
+
 def test_directories_that_cannot_be_written_get_their_children_first(engine: Engine, target: Path) -> None:
     verbs.apply(engine, tar(directory(b"n", mode=0o500), directory(b"n/m", mode=0), file(b"n/m/f", mode=0)), target)
     assert [stat.S_IMODE((target / name).lstat().st_mode) for name in ("n",)] == [0o500]

@@ -36,6 +36,14 @@ impl Directories {
         self.rests.push(Rest { path: path.into(), key, times: Some(times), mode });
     }
 
+    /// Drops what was noted of a directory that is gone: the one that was made now has got its inode number.
+    pub fn forget(&mut self, key: InodeKey) {
+        if let Some(old) = self.last.remove(&key) {
+            self.rests[old].times = None;
+            self.rests[old].mode = None;
+        }
+    }
+
     /// Notes the mode of a directory of a lower layer that it gets back in the end.
     pub fn restore(&mut self, granted: Granted) {
         if !self.last.contains_key(&granted.key) {

@@ -126,6 +126,7 @@ impl<'a> Applier<'a> {
                 self.writers.wait()?;
                 let made = self.root.make(path, &mut self.written)?;
                 for directory in self.root.take_replacing() {
+                    self.directories.forget(directory.key());
                     if let Some(upper) = &self.upper {
                         upper.make_opaque(&directory).map_err(self.root.failed("make opaque", path))?;
                     }

@@ -32,7 +32,8 @@ class Contender:
     processor_seconds: list[float] = field(default_factory=list)
     peak_mib: float = 0
     size: int | None = None
-    diff_id: str | None = None
+    # What all have to come to: the diff ID, or how many names were added and deleted.
+    result: str = ""
 
     def run(self) -> None:
         start = time.perf_counter()
@@ -47,9 +48,14 @@ class Contender:
         self.processor_seconds.append(usage.ru_utime + usage.ru_stime)
         # A process counts what its parent had when it was made: less than this program, a dozen MiB, is not told apart.
         self.peak_mib = max(self.peak_mib, usage.ru_maxrss / KIB_PER_MIB)
-        if text.startswith(b"{") and b"diffID" in text:
+        if text.startswith(b"{"):
             found = json.loads(text)
-            self.size, self.diff_id = found.get("size") or None, found["diffID"]
+            counts = found.get("changes", {}) if found.get("mode") == "changes" else None
+            self.size = found.get("size") or None
+            self.result = found["diffID"] if counts is None else f"{counts.get('add', 0)} {counts.get('delete', 0)}"
+        elif text.startswith((b"A /", b"C /", b"D /")):
+            kinds = [line[:1] for line in text.splitlines()]
+            self.result = f"{kinds.count(b'A')} {kinds.count(b'D')}"
 
     def row(self, slowest: float) -> str:
         times = f"{statistics.median(self.seconds):.2f} ({min(self.seconds):.2f}-{max(self.seconds):.2f})"
@@ -86,7 +92,7 @@ def main(work: str, lower: str, upper: str, *peers: str) -> None:
             for contender in contenders:
                 contender.run()
                 print(f"{number} {contender.name} {contender.seconds[-1]:.2f}", file=sys.stderr, flush=True)
-        assert len({one.diff_id for one in contenders if one.diff_id}) <= 1
+        assert len({one.result for one in contenders if one.result}) == 1, [one.result for one in contenders]
     slowest = max(statistics.median(one.seconds) for one in contenders)
     print("| | s (least-most) | processor s | ratio | peak MiB | bytes |", "|---|---|---|---|---|---|", sep="\n")
     print(*(one.row(slowest) for one in contenders), sep="\n")

@@ -22,7 +22,8 @@ import probes
 import trees
 import verbs
 from ocidiff.layer.engine import Engine, select_engine
-from ocidiff.layer.layer import OverlayLayers, Profile
+from ocidiff.layer.layer import OverlayLayers
+from ocidiff.layer.options import Profile
 from ocidiff.layer.overlay import layers_behind
 from ocidiff.layer.scope import Scope
 

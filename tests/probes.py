@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression
+from ocidiff.layer.options import Compression
 
 CAPABILITY_VALUE = bytes.fromhex("0100000200040000000000000000000000000000")  # v2, cap_net_bind_service
 # version 2; user::rwx, user:1000:r--, group::r-x, mask::r-x, other::r--

@@ -12,21 +12,9 @@ from typing import Any
 
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import (
-    ApplyOptions,
-    ApplySummary,
-    Change,
-    Compression,
-    IndexPath,
-    IndexSummary,
-    LayerMeasure,
-    LayerOptions,
-    LayerSummary,
-    Limits,
-    Monitor,
-    OverlayLayers,
-    Profile,
-)
+from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary, OverlayLayers
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, Limits, Profile
 
 Place = bytes | str | Path
 

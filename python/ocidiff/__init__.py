@@ -43,22 +43,9 @@ if TYPE_CHECKING:
     from ocidiff.layer.applier import apply
     from ocidiff.layer.differ import changes, diff, overlay_layers
     from ocidiff.layer.indexer import index
-    from ocidiff.layer.layer import (
-        ApplySummary,
-        Cancellation,
-        Change,
-        ChangeKind,
-        Compression,
-        Destination,
-        Layer,
-        Limits,
-        OnChange,
-        OverlayLayers,
-        Profile,
-        Progress,
-        Reason,
-        TreeIndex,
-    )
+    from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, Layer, OverlayLayers, Reason, TreeIndex
+    from ocidiff.layer.monitor import Cancellation, Progress
+    from ocidiff.layer.options import Compression, Destination, Limits, OnChange, Profile
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
 
@@ -131,10 +118,9 @@ _HOMES: Final = {
     "layer.applier": "apply",
     "layer.differ": "changes diff overlay_layers",
     "layer.indexer": "index",
-    "layer.layer": (
-        "ApplySummary Cancellation Change ChangeKind Compression Destination Layer Limits OnChange OverlayLayers Profile "
-        "Progress Reason TreeIndex"
-    ),
+    "layer.layer": "ApplySummary Change ChangeKind Layer OverlayLayers Reason TreeIndex",
+    "layer.monitor": "Cancellation Progress",
+    "layer.options": "Compression Destination Limits OnChange Profile",
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",
 }

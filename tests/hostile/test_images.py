@@ -15,7 +15,7 @@ import probes
 from archives import directory, file, symlink, tar
 from layouts import Handmade
 from ocidiff.image.store import Store
-from ocidiff.layer.layer import Limits
+from ocidiff.layer.options import Limits
 from ocidiff.oci import media_type
 
 # What `cases.Case` finds in its target.

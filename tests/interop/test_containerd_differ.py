@@ -15,7 +15,7 @@ import trees
 import verbs
 from interop.tools import Tool
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Profile
+from ocidiff.layer.options import Profile
 from property import strategies
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]

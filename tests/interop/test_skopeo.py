@@ -14,7 +14,7 @@ import trees
 from interop.tools import Tool
 from ocidiff.image.image import Image
 from ocidiff.image.store import Store
-from ocidiff.layer.layer import Compression
+from ocidiff.layer.options import Compression
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

@@ -16,7 +16,7 @@ import verbs
 from interop import samples
 from interop.tools import Tool
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression
+from ocidiff.layer.options import Compression
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

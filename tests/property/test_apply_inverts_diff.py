@@ -11,7 +11,7 @@ import probes
 import trees
 import verbs
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression, Profile
+from ocidiff.layer.options import Compression, Profile
 
 
 # As long as `make soak-trees` takes.

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import trees
 import verbs
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Change, ChangeKind, Profile
+from ocidiff.layer.layer import Change, ChangeKind
+from ocidiff.layer.options import Profile
 from ocidiff.layer.totals import Totals
 
 FACTS = {

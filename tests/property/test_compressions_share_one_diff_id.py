@@ -9,7 +9,7 @@ import probes
 import trees
 import verbs
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression
+from ocidiff.layer.options import Compression
 
 
 @given(pair=strategies.pairs())

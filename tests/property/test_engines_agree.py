@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import trees
 import verbs
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Profile
+from ocidiff.layer.options import Profile
 
 
 @given(

@@ -19,7 +19,7 @@ import probes
 import trees
 import verbs
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Profile
+from ocidiff.layer.options import Profile
 from ocidiff.layer.scope import Scope
 
 # What patterns are made of: names of the trees, wildcards, and what has to be escaped.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import verbs
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Profile
+from ocidiff.layer.options import Profile
 
 # As long as `make soak-index` takes.
 pytestmark = pytest.mark.timeout(3600)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import verbs
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression
+from ocidiff.layer.options import Compression
 
 
 @given(pair=strategies.pairs(sockets=True), compression=st.sampled_from(Compression))

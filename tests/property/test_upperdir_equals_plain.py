@@ -14,7 +14,7 @@ import trees
 import verbs
 from archives import MTIME, Member, directory, file, symlink, tar, whiteout
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Destination
+from ocidiff.layer.options import Destination
 
 NAMES = (b"a", b"b", b"d", b"d/x", b"d/y", b"d/x/p", b"d/x/q", b"e", b"e/r")
 

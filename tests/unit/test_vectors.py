@@ -15,7 +15,8 @@ import probes
 import trees
 import verbs
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression, IndexPath, Profile
+from ocidiff.layer.layer import IndexPath
+from ocidiff.layer.options import Compression, Profile
 
 pytestmark = pytest.mark.root
 

@@ -12,7 +12,8 @@ from typing import Any, Final, TypedDict, TypeVar
 import click
 
 import ocidiff
-from ocidiff.layer.layer import Limits, OverlayLayers
+from ocidiff.layer.layer import OverlayLayers
+from ocidiff.layer.options import Limits
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]

@@ -10,7 +10,7 @@ from typing import Final
 
 from ocidiff.cli.options import Settings
 from ocidiff.cli.render import as_json, size
-from ocidiff.layer.layer import Progress, ProgressCallback
+from ocidiff.layer.monitor import Progress, ProgressCallback
 
 _PLAIN_SECONDS: Final = 2.0
 _JSON_SECONDS: Final = 0.2

@@ -18,7 +18,9 @@ from ocidiff.image.container import Container
 from ocidiff.image.image import Image
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression, LayerOptions, Monitor, OnChange, OverlayLayers, Profile
+from ocidiff.layer.layer import OverlayLayers
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import Compression, LayerOptions, OnChange, Profile
 from ocidiff.layer.scope import Scope
 from ocidiff.oci.digest import ChainID, DiffID, chain_id
 from ocidiff.snapshot.clone import can_share_blocks

@@ -13,7 +13,9 @@ from ocidiff.image.image import Image
 from ocidiff.image.unpack import Done, check_layers
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import ApplyOptions, ApplySummary, Monitor
+from ocidiff.layer.layer import ApplySummary
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import ApplyOptions
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, chain_ids
 from ocidiff.snapshot.local import LocalSnapshotter

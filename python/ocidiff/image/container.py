@@ -17,7 +17,8 @@ from ocidiff.content.layout import Layout
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
 from ocidiff.image.image import Image
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Monitor, OverlayLayers
+from ocidiff.layer.layer import OverlayLayers
+from ocidiff.layer.monitor import Monitor
 from ocidiff.lease import boot_id
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.snapshot import mount as mounting

@@ -16,7 +16,8 @@ from ocidiff.image.image import Image, read_image
 from ocidiff.layer.differ import SCRATCH, Tree, lower_path, tree_path
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import IndexPath, Monitor, OverlayLayers
+from ocidiff.layer.layer import IndexPath, OverlayLayers
+from ocidiff.layer.monitor import Monitor
 from ocidiff.oci.digest import chain_id
 from ocidiff.oci.platform import Platform
 

@@ -25,18 +25,9 @@ from ocidiff.image.source import check_source, open_source
 from ocidiff.layer.differ import Tree, layer_options, overlay_mode
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import (
-    ApplyOptions,
-    Cancellation,
-    Compression,
-    Limits,
-    Monitor,
-    OnChange,
-    OverlayMode,
-    Profile,
-    ProgressCallback,
-    TreeIndex,
-)
+from ocidiff.layer.layer import TreeIndex
+from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
+from ocidiff.layer.options import ApplyOptions, Compression, Limits, OnChange, OverlayMode, Profile
 from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.scope import Scope
 from ocidiff.lease import DEFAULT_LEASE_SECONDS, Leases

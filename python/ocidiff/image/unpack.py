@@ -18,7 +18,9 @@ from ocidiff.image.image import Image
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import ApplyOptions, ApplySummary, IndexSummary, Limits, Monitor, Progress
+from ocidiff.layer.layer import ApplySummary, IndexSummary
+from ocidiff.layer.monitor import Monitor, Progress
+from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.layer.output import Output, open_output
 from ocidiff.oci import media_type
 from ocidiff.oci.digest import ChainID, chain_id

@@ -18,7 +18,7 @@ from ocidiff.image.chain import restore_snapshot
 from ocidiff.image.container import Containers
 from ocidiff.image.image import Image, images_of
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Monitor
+from ocidiff.layer.monitor import Monitor
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_ids
 from ocidiff.snapshot import local, rows

@@ -12,16 +12,9 @@ from typing import TypeVar
 from ocidiff.errors import DigestMismatchError, DocumentError, UsageError
 from ocidiff.layer.differ import Tree, tree_path
 from ocidiff.layer.engine import select_engine
-from ocidiff.layer.layer import (
-    ApplyOptions,
-    ApplySummary,
-    Cancellation,
-    Destination,
-    LayerMeasure,
-    Limits,
-    Monitor,
-    ProgressCallback,
-)
+from ocidiff.layer.layer import ApplySummary, LayerMeasure
+from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
+from ocidiff.layer.options import ApplyOptions, Destination, Limits
 from ocidiff.layer.output import HasFileno
 from ocidiff.oci.digest import DiffID, Digest
 

@@ -14,21 +14,9 @@ from typing import Final, TypeVar
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import (
-    Cancellation,
-    Change,
-    Compression,
-    IndexPath,
-    Layer,
-    LayerOptions,
-    Monitor,
-    OnChange,
-    OverlayLayers,
-    OverlayMode,
-    Profile,
-    ProgressCallback,
-    check_size,
-)
+from ocidiff.layer.layer import Change, IndexPath, Layer, OverlayLayers
+from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check_size
+from ocidiff.layer.options import Compression, LayerOptions, OnChange, OverlayMode, Profile
 from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.scope import Scope
 from ocidiff.oci import media_type

@@ -9,19 +9,9 @@ from typing import Protocol
 
 from ocidiff.errors import UsageError
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import (
-    ApplyOptions,
-    ApplySummary,
-    Change,
-    IndexPath,
-    IndexSummary,
-    LayerMeasure,
-    LayerOptions,
-    LayerSummary,
-    Limits,
-    Monitor,
-    OverlayLayers,
-)
+from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary, OverlayLayers
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits
 from ocidiff.oci.digest import ChainID
 
 ENGINES = ("rust", "pure")

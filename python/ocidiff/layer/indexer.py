@@ -10,7 +10,9 @@ from ocidiff.errors import IndexFileError
 from ocidiff.layer.differ import Tree, tree_path
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import Cancellation, IndexPath, LayerOptions, Monitor, ProgressCallback, TreeIndex
+from ocidiff.layer.layer import IndexPath, TreeIndex
+from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
+from ocidiff.layer.options import LayerOptions
 from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.pure.index_format import HEADER, BrokenIndex, decode_header
 from ocidiff.oci.digest import ChainID

@@ -8,21 +8,9 @@ from collections.abc import Iterator, Sequence
 from ocidiff import _core
 from ocidiff.layer.engine import Lower, Upper
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import (
-    ApplyOptions,
-    ApplySummary,
-    Change,
-    ChangeKind,
-    IndexPath,
-    IndexSummary,
-    LayerMeasure,
-    LayerOptions,
-    LayerSummary,
-    Limits,
-    Monitor,
-    OnChange,
-    Reason,
-)
+from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, IndexPath, IndexSummary, LayerMeasure, LayerSummary, Reason
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits, OnChange
 from ocidiff.oci.digest import ChainID, DiffID, Digest
 
 

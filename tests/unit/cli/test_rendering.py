@@ -9,7 +9,7 @@ import pytest
 from ocidiff.cli import progress
 from ocidiff.cli.options import Settings
 from ocidiff.cli.render import columns, printable, size
-from ocidiff.layer.layer import Progress
+from ocidiff.layer.monitor import Progress
 
 Output = pytest.CaptureFixture[str]
 

@@ -25,7 +25,7 @@ from ocidiff.errors import (
     UsageError,
 )
 from ocidiff.image.store import Store
-from ocidiff.layer.layer import Cancellation, Progress
+from ocidiff.layer.monitor import Cancellation, Progress
 from ocidiff.oci import media_type
 from ocidiff.oci.platform import Platform
 

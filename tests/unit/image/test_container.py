@@ -19,7 +19,7 @@ from ocidiff.content.layout import Layout
 from ocidiff.errors import AlreadyExistsError, Cancelled, DigestMismatchError, InUseError, NotFoundError, UsageError
 from ocidiff.image.container import Container
 from ocidiff.image.store import Store
-from ocidiff.layer.layer import Cancellation
+from ocidiff.layer.monitor import Cancellation
 from ocidiff.lease import Leases
 from ocidiff.snapshot import mount
 from ocidiff.snapshot.clone import can_share_blocks

@@ -28,7 +28,8 @@ from ocidiff.errors import (
 )
 from ocidiff.image.store import Store
 from ocidiff.image.unpack import INCOMPLETE
-from ocidiff.layer.layer import Limits, Progress
+from ocidiff.layer.monitor import Progress
+from ocidiff.layer.options import Limits
 
 # `make soak-kill` asks for more.
 KILLS = int(os.environ.get("OCIDIFF_KILLS", "8"))

@@ -16,7 +16,7 @@ import verbs
 from archives import Member, directory, file, hard_link, member, symlink, tar, whiteout
 from ocidiff.errors import LayerError, LimitExceededError, MalformedLayerError, UnsafeLayerError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression
+from ocidiff.layer.options import Compression
 from ocidiff.layer.pure import tar as format_
 
 SAMPLE = tar(

@@ -16,7 +16,8 @@ import verbs
 from archives import MTIME, Member, directory, file, hard_link, member, symlink, tar, whiteout
 from ocidiff.errors import Cancelled, MalformedLayerError, UnsafeLayerError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import ApplyOptions, Cancellation, Monitor, Progress
+from ocidiff.layer.monitor import Cancellation, Monitor, Progress
+from ocidiff.layer.options import ApplyOptions
 
 
 def names_below(root: Path) -> set[str]:

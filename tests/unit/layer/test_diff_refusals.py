@@ -18,7 +18,8 @@ import trees
 import verbs
 from ocidiff.errors import Cancelled, SourceChangedError, UnsupportedError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Cancellation, Compression, LayerOptions, Monitor, OnChange, Profile, Progress
+from ocidiff.layer.monitor import Cancellation, Monitor, Progress
+from ocidiff.layer.options import Compression, LayerOptions, OnChange, Profile
 
 
 @pytest.fixture

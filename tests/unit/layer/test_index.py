@@ -16,7 +16,9 @@ import ocidiff
 import verbs
 from ocidiff.errors import IndexFileError, UsageError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import IndexPath, LayerOptions, Monitor, Profile
+from ocidiff.layer.layer import IndexPath
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import LayerOptions, Profile
 
 HEADER = struct.Struct("<8sHHI32s")
 

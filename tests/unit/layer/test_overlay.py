@@ -15,7 +15,8 @@ import trees
 import verbs
 from ocidiff.errors import OverlayError, UnsupportedError, UsageError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import OverlayLayers, Profile
+from ocidiff.layer.layer import OverlayLayers
+from ocidiff.layer.options import Profile
 from ocidiff.layer.overlay import parse_layers, parse_mountinfo, split_lowerdir
 
 

@@ -10,7 +10,7 @@ import pytest
 import verbs
 from ocidiff.errors import UnsupportedError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import Compression
+from ocidiff.layer.options import Compression
 
 
 def test_zstd_without_a_module_says_what_is_missing(pure: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

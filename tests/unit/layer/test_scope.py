@@ -18,7 +18,8 @@ import trees
 import verbs
 from ocidiff.errors import UsageError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import OverlayLayers, Profile
+from ocidiff.layer.layer import OverlayLayers
+from ocidiff.layer.options import Profile
 from ocidiff.layer.scope import IGNORE_FILE, Scope
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from ocidiff.errors import MalformedLayerError, UnsafeLayerError
-from ocidiff.layer.layer import RECORD, ApplyOptions, Destination
+from ocidiff.layer.layer import RECORD
+from ocidiff.layer.options import ApplyOptions, Destination
 from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.directories import join, show, split
 from ocidiff.layer.pure.root import OWNER_ALL, Root, clean

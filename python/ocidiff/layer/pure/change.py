@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.errors import SourceChangedError
-from ocidiff.layer.layer import ChangeKind, LayerOptions
+from ocidiff.layer.layer import ChangeKind
+from ocidiff.layer.options import LayerOptions
 from ocidiff.layer.pure.index_format import Fingerprint, XattrDigests, fingerprint, stamp_of, xattr_digests
 from ocidiff.layer.pure.index_tree import IndexTree
 from ocidiff.layer.pure.live import ATTEMPTS, ATTEMPTS_TO_OPEN, Live

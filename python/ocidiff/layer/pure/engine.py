@@ -12,21 +12,18 @@ from ocidiff.errors import SourceChangedError, UsageError
 from ocidiff.layer.engine import Lower, Upper
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
-    ApplyOptions,
     ApplySummary,
     Change,
     ChangeKind,
     IndexPath,
     IndexSummary,
     LayerMeasure,
-    LayerOptions,
     LayerSummary,
-    Limits,
-    Monitor,
-    OnChange,
     OverlayLayers,
     Reason,
 )
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits, OnChange
 from ocidiff.layer.pure import indexer
 from ocidiff.layer.pure.apply import Applier
 from ocidiff.layer.pure.change import AnyTree, Event, events

@@ -5,7 +5,8 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
-from ocidiff.layer.layer import ChangeKind, LayerOptions, Profile, Reason
+from ocidiff.layer.layer import ChangeKind, Reason
+from ocidiff.layer.options import LayerOptions, Profile
 from ocidiff.layer.pure.change import AnyTree, Event, same_content, same_mtime, same_xattrs
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.tree import Node

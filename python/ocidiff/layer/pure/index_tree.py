@@ -14,7 +14,7 @@ from typing import Final, Self
 import xxhash
 
 from ocidiff.errors import IndexFileError
-from ocidiff.layer.layer import Profile
+from ocidiff.layer.options import Profile
 from ocidiff.layer.pure.directories import join, show, split
 from ocidiff.layer.pure.index_format import (
     CHECKSUM_BYTES,

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from ocidiff.layer.layer import IndexSummary, LayerMeasure, LayerOptions, Limits
+from ocidiff.layer.layer import IndexSummary, LayerMeasure
+from ocidiff.layer.options import LayerOptions, Limits
 from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.index_format import Header, Record, fingerprint, mount_point, stamp_of, xattr_digests
 from ocidiff.layer.pure.index_writer import IndexWriter

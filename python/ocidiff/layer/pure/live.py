@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from ocidiff.errors import SourceChangedError
-from ocidiff.layer.layer import OnChange
+from ocidiff.layer.options import OnChange
 from ocidiff.layer.pure.aside import AsideError
 from ocidiff.layer.pure.pace import Pace
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from ocidiff.errors import OverlayError, SourceChangedError, UnsupportedError
-from ocidiff.layer.layer import LayerOptions, OverlayLayers, Profile
+from ocidiff.layer.layer import OverlayLayers
+from ocidiff.layer.options import LayerOptions, Profile
 from ocidiff.layer.pure import whiteout
 from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.directories import join, show, split

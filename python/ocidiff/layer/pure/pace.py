@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from ocidiff.errors import Cancelled
-from ocidiff.layer.layer import Monitor
+from ocidiff.layer.monitor import Monitor
 
 BLOCK_BYTES: Final = 1 << 18  # of a file at a time: some milliseconds of compression, so that a cancel is seen in time
 _INTERVAL_SECONDS: Final = 0.05

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from ocidiff.errors import SourceChangedError, UnsupportedError
-from ocidiff.layer.layer import ChangeKind, Profile
+from ocidiff.layer.layer import ChangeKind
+from ocidiff.layer.options import Profile
 from ocidiff.layer.pure import tar, whiteout
 from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.change import Event, RealTree

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from ocidiff.errors import LimitExceededError, MalformedLayerError, UnsupportedError
-from ocidiff.layer.layer import Compression, Limits
+from ocidiff.layer.options import Compression, Limits
 from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.oci.digest import DiffID, Digest

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.errors import MalformedLayerError, UnsupportedError
-from ocidiff.layer.layer import Limits
+from ocidiff.layer.options import Limits
 from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.stream import BlobReader, limit_exceeded

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from ocidiff.errors import SourceChangedError, UnsupportedError
 from ocidiff.layer.idmap import UNMAPPED
-from ocidiff.layer.layer import LayerOptions, OnChange, Profile
+from ocidiff.layer.options import LayerOptions, OnChange, Profile
 from ocidiff.layer.overlay import has_mounts_below, mount_id
 from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.directories import Directories, join, show, split

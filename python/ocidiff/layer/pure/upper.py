@@ -10,7 +10,7 @@ import stat
 from typing import Final
 
 from ocidiff.errors import UnsupportedError
-from ocidiff.layer.layer import Destination
+from ocidiff.layer.options import Destination
 from ocidiff.layer.pure.directories import split
 from ocidiff.layer.pure.root import Root
 

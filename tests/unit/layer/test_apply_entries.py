@@ -224,8 +224,19 @@ def test_a_directory_of_a_lower_layer_that_an_emptied_one_keeps_can_be_replaced(
 
 
 def test_a_directory_that_is_only_implied_has_nothing_of_one_that_is_gone(engine: Engine, target: Path) -> None:
-    verbs.apply(engine, tar(directory(b"d", mode=0o700), file(b"d"), file(b"d/f")), target)
-    assert stat.S_IMODE((target / "d").stat().st_mode) == 0o755
+    verbs.apply(engine, tar(directory(b"d", mode=0o700), directory(b"d/e", mode=0o700), file(b"d"), file(b"d/e/f")), target)
+    assert [stat.S_IMODE((target / name).stat().st_mode) for name in ("d", "d/e")] == [0o755, 0o755]
+
+
+def test_a_path_does_not_lead_through_a_link_that_it_has_replaced(engine: Engine, target: Path) -> None:
+    verbs.apply(engine, tar(symlink(b"l", b".."), file(b"l/l", b"one"), file(b"l/l", b"two")), target)
+    assert (target / "l" / "l").read_bytes() == b"two"
+
+
+def test_a_path_does_not_lead_through_a_link_that_it_has_removed(engine: Engine, target: Path) -> None:
+    verbs.apply(engine, tar(symlink(b"l", b"..")), target)
+    verbs.apply(engine, tar(whiteout(b"l/l"), file(b"l/l")), target)
+    assert (target / "l" / "l").is_file()
 
 
 def test_directories_that_cannot_be_written_get_their_children_first(engine: Engine, target: Path) -> None:

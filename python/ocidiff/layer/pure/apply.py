@@ -154,11 +154,11 @@ class Applier:
         for made in self._root.made:
             self._remember(made)
             self._settled.add(made)
-        for made in self._root.replacing:
             facts = self._root.lstat(made)
             if facts is not None:  # it may have the inode number of a directory that is gone
                 self._directories.pop((facts.st_dev, facts.st_ino), None)
-            if self._upper is not None:
+        if self._upper is not None:
+            for made in self._root.replacing:
                 self._upper.make_opaque(made)
         self._root.made.clear()
         self._root.replacing.clear()

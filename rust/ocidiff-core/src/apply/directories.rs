@@ -36,7 +36,7 @@ impl Directories {
         self.rests.push(Rest { path: path.into(), key, times: Some(times), mode });
     }
 
-    /// Drops what was noted of a directory that is gone: the one that was made now has got its inode number.
+    /// Drops what was noted of a directory that is gone: one that was made now may have got its inode number.
     pub fn forget(&mut self, key: InodeKey) {
         if let Some(old) = self.last.remove(&key) {
             self.rests[old].times = None;

@@ -17,7 +17,7 @@ use super::handle::{Directory, OWNER_ALL};
 use super::path::LayerPath;
 use super::place::Place;
 use super::removal::Remover;
-use super::root::Root;
+use super::root::{Made, Root};
 use super::upper::Upper;
 use super::writers::{Shared, SmallFile, Writers};
 use super::written::Written;
@@ -125,9 +125,9 @@ impl<'a> Applier<'a> {
             None => {
                 self.writers.wait()?;
                 let made = self.root.make(path, &mut self.written)?;
-                for directory in self.root.take_replacing() {
-                    self.directories.forget(directory.key());
-                    if let Some(upper) = &self.upper {
+                for Made { key, replacing } in self.root.take_made() {
+                    self.directories.forget(key);
+                    if let (Some(upper), Some(directory)) = (&self.upper, replacing) {
                         upper.make_opaque(&directory).map_err(self.root.failed("make opaque", path))?;
                     }
                 }
@@ -144,6 +144,7 @@ impl<'a> Applier<'a> {
     fn hide(&mut self, whiteout: Whiteout<'_>, place: &Place<'_>) -> Result<()> {
         self.whiteouts += 1;
         self.writers.wait()?;
+        self.root.forget();
         let is_thorough = self.upper.is_some();
         let mut remover = Remover { control: self.shared.control, spare: Some(&mut self.written), is_thorough };
         if let Whiteout::Removal(name) = whiteout {
@@ -383,6 +384,7 @@ impl<'a> Applier<'a> {
     /// Removes what is there, whoever made it.
     fn remove(&mut self, place: &Place<'_>) -> Result<()> {
         self.writers.wait()?;
+        self.root.forget();
         let mut remover = Remover { control: self.shared.control, spare: None, is_thorough: false };
         remover.remove(&place.parent, place.name()).map_err(|failure| place.failed_removal(failure))
     }

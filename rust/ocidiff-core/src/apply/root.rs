@@ -29,10 +29,10 @@ pub(super) struct Root {
     top: Arc<Directory>,
     path: PathBuf,
     has_openat2: bool,
-    /// The directory that was asked for last. Whatever is removed is removed from it, so it cannot be stale.
+    /// The directory that was asked for last; see [`Root::forget`].
     current: Option<(Vec<u8>, Arc<Directory>)>,
     granted: Vec<Granted>,
-    replacing: Vec<Arc<Directory>>,
+    made: Vec<Made>,
 }
 
 /// A directory whose owner got the right to work in it for the time being.
@@ -46,6 +46,15 @@ pub(super) struct Granted {
     pub mode: RawMode,
 }
 
+/// A directory that a path needed, and that no entry has described yet.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// What it is.
+    pub key: InodeKey,
+    /// The directory itself, where it took the place of something else.
+    pub replacing: Option<Arc<Directory>>,
+}
+
 impl Root {
     /// Opens the directory `path`, which may be a symbolic link to one.
     ///
@@ -55,7 +64,7 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
         let top = Arc::new(Directory::new(fd).map_err(Error::sys("stat", path))?);
-        Ok(Self { top, path: path.to_owned(), has_openat2: true, current: None, granted: Vec::new(), replacing: Vec::new() })
+        Ok(Self { top, path: path.to_owned(), has_openat2: true, current: None, granted: Vec::new(), made: Vec::new() })
     }
 
     /// The root itself.
@@ -99,14 +108,19 @@ impl Root {
         }
     }
 
+    /// Has the next path looked up anew: what is removed may be a link that the last one led through.
+    pub fn forget(&mut self) {
+        self.current = None;
+    }
+
     /// What was granted since the last call.
     pub fn take_granted(&mut self) -> Vec<Granted> {
         std::mem::take(&mut self.granted)
     }
 
-    /// The directories that were made since the last call in place of something else.
-    pub fn take_replacing(&mut self) -> Vec<Arc<Directory>> {
-        std::mem::take(&mut self.replacing)
+    /// The directories that were made since the last call because a path leads through them.
+    pub fn take_made(&mut self) -> Vec<Made> {
+        std::mem::take(&mut self.made)
     }
 
     /// The error of a call on `path`, with the path that the caller knows it by.
@@ -198,9 +212,7 @@ impl Root {
                     written.add(here.key(), &name);
                     written.settle(made.key());
                     let made = Arc::new(made);
-                    if replaces {
-                        self.replacing.push(made.clone());
-                    }
+                    self.made.push(Made { key: made.key(), replacing: replaces.then(|| made.clone()) });
                     made
                 }
                 (None, None) => return Ok(None),

@@ -239,6 +239,11 @@ def test_a_path_does_not_lead_through_a_link_that_it_has_removed(engine: Engine,
     assert (target / "l" / "l").is_file()
 
 
+def test_a_directory_in_place_of_a_link_that_led_to_it_gets_its_mode_and_time(engine: Engine, target: Path) -> None:
+    verbs.apply(engine, tar(symlink(b"l", b".."), directory(b"l/l", mode=0o500, mtime=7)), target)
+    assert (stat.S_IMODE((target / "l").stat().st_mode), (target / "l").stat().st_mtime) == (0o500, 7)
+
+
 def test_directories_that_cannot_be_written_get_their_children_first(engine: Engine, target: Path) -> None:
     verbs.apply(engine, tar(directory(b"n", mode=0o500), directory(b"n/m", mode=0), file(b"n/m/f", mode=0)), target)
     assert [stat.S_IMODE((target / name).lstat().st_mode) for name in ("n",)] == [0o500]

@@ -28,7 +28,7 @@ pub(super) struct Directories {
 
 impl Directories {
     /// Notes what an entry says of the directory at `path`; it takes the place of what was noted before.
-    pub fn describe(&mut self, path: &[u8], key: InodeKey, times: Timestamps, mode: Option<RawMode>) {
+    pub fn describe(&mut self, path: Vec<u8>, key: InodeKey, times: Timestamps, mode: Option<RawMode>) {
         if let Some(old) = self.last.insert(key, self.rests.len()) {
             self.rests[old].times = None;
             self.rests[old].mode = None;

@@ -256,7 +256,7 @@ impl<'a> Applier<'a> {
         // Its times change with everything that is made in it.
         let mode = self.shared.policy.mode_of(entry, owner);
         let later = (mode & OWNER_ALL != OWNER_ALL).then_some(mode);
-        self.directories.describe(place.path.as_bytes(), directory.key(), times_of(entry), later);
+        self.directories.describe(self.root.real_path(place.name()), directory.key(), times_of(entry), later);
         Ok(())
     }
 

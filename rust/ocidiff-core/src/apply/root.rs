@@ -31,6 +31,8 @@ pub(super) struct Root {
     has_openat2: bool,
     /// The directory that was asked for last; see [`Root::forget`].
     current: Option<(Vec<u8>, Arc<Directory>)>,
+    /// Where that directory is, through no link.
+    real: Vec<u8>,
     granted: Vec<Granted>,
     made: Vec<Made>,
 }
@@ -64,7 +66,15 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
         let top = Arc::new(Directory::new(fd).map_err(Error::sys("stat", path))?);
-        Ok(Self { top, path: path.to_owned(), has_openat2: true, current: None, granted: Vec::new(), made: Vec::new() })
+        Ok(Self {
+            top,
+            path: path.to_owned(),
+            has_openat2: true,
+            current: None,
+            real: Vec::new(),
+            granted: Vec::new(),
+            made: Vec::new(),
+        })
     }
 
     /// The root itself.
@@ -83,6 +93,7 @@ impl Root {
         let found = self.open_directly(path)?;
         if let Some(found) = &found {
             self.current = Some((path.to_vec(), found.clone()));
+            self.real = path.to_vec();
         }
         Ok(found)
     }
@@ -92,8 +103,10 @@ impl Root {
     /// # Errors
     /// [`Error::UnsafeEntry`] for too many symbolic links; [`Error::Io`].
     pub fn make(&mut self, path: &[u8], written: &mut Written) -> Result<Arc<Directory>> {
-        let found = self.walk(path, Some(written))?.ok_or_else(|| self.failed("open", path)(Errno::NOENT))?;
+        let walked = self.walk(path, Some(written))?;
+        let (found, real) = walked.ok_or_else(|| self.failed("open", path)(Errno::NOENT))?;
         self.current = Some((path.to_vec(), found.clone()));
+        self.real = real;
         Ok(found)
     }
 
@@ -103,8 +116,16 @@ impl Root {
             Some((known, directory)) if known == path => Ok(Some(directory.clone())),
             _ => match self.open_directly(path)? {
                 Some(found) => Ok(Some(found)),
-                None => self.walk(path, None),
+                None => Ok(self.walk(path, None)?.map(|(found, _)| found)),
             },
+        }
+    }
+
+    /// Where `name` of the directory that was reached or made last is, through no link: one may go, and the object stays.
+    pub fn real_path(&self, name: &[u8]) -> Vec<u8> {
+        match self.real.is_empty() {
+            true => name.to_vec(),
+            false => [&self.real, &b"/"[..], name].concat(),
         }
     }
 
@@ -128,13 +149,13 @@ impl Root {
         move |errno| Error::io(op, below(&self.path, path), errno)
     }
 
-    /// Asks the kernel; `None` when it cannot tell, for whatever reason: then the walk finds out which.
+    /// Asks the kernel; `None` when it cannot tell, or a link is on the way: then the walk finds out.
     fn open_directly(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
         if path.is_empty() {
             return Ok(Some(self.top.clone()));
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
         for _ in 0..MAX_RETRIES {
             if !self.has_openat2 {
                 break;
@@ -153,8 +174,8 @@ impl Root {
         Ok(None)
     }
 
-    /// Goes down `path` by itself. With `create`, makes what is missing; else answers `None` for it.
-    fn walk(&mut self, path: &[u8], mut create: Option<&mut Written>) -> Result<Option<Arc<Directory>>> {
+    /// Goes down `path` by itself, and tells where that leads. With `create`, makes what is missing; else answers `None` for it.
+    fn walk(&mut self, path: &[u8], mut create: Option<&mut Written>) -> Result<Option<(Arc<Directory>, Vec<u8>)>> {
         let base = self.path.clone();
         let failed = |errno| Error::io("open", below(&base, path), errno);
         let mut pending: Vec<Vec<u8>> = components(path);
@@ -218,7 +239,7 @@ impl Root {
                 (None, None) => return Ok(None),
             };
         }
-        Ok(Some(here))
+        Ok(Some((here, real.join(&b'/'))))
     }
 
     /// Makes sure that we can work in a directory of ours.

@@ -244,6 +244,12 @@ def test_a_directory_in_place_of_a_link_that_led_to_it_gets_its_mode_and_time(en
     assert (stat.S_IMODE((target / "l").stat().st_mode), (target / "l").stat().st_mtime) == (0o500, 7)
 
 
+def test_a_link_in_place_of_a_directory_does_not_open_what_it_leads_to(engine: Engine, target: Path) -> None:
+    verbs.apply(engine, tar(directory(b"c", mode=0o444)), target)
+    verbs.apply(engine, tar(directory(b"a/c"), symlink(b"a", b"..")), target)
+    assert stat.S_IMODE((target / "c").stat().st_mode) == 0o444
+
+
 def test_directories_that_cannot_be_written_get_their_children_first(engine: Engine, target: Path) -> None:
     verbs.apply(engine, tar(directory(b"n", mode=0o500), directory(b"n/m", mode=0), file(b"n/m/f", mode=0)), target)
     assert [stat.S_IMODE((target / name).lstat().st_mode) for name in ("n",)] == [0o500]

@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, RawMode, Timestamps, utimensat};
 
 use super::root::{Granted, Root};
 use crate::control::Control;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metadata::InodeKey;
 
 /// What is still to be done to one directory.
@@ -79,10 +79,5 @@ impl Directories {
 }
 
 fn find(root: &mut Root, rest: &Rest) -> Result<Option<std::sync::Arc<super::handle::Directory>>> {
-    match root.find(&rest.path) {
-        Ok(found) => Ok(found.filter(|directory| directory.key() == rest.key)),
-        // A later entry of the layer put a link there that leads nowhere.
-        Err(Error::UnsafeEntry { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
+    Ok(root.find_real(&rest.path)?.filter(|directory| directory.key() == rest.key))
 }

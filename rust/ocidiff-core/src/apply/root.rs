@@ -57,6 +57,13 @@ pub(super) struct Made {
     pub replacing: Option<Arc<Directory>>,
 }
 
+/// What becomes of symbolic links on the way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Followed,
+    Refused,
+}
+
 impl Root {
     /// Opens the directory `path`, which may be a symbolic link to one.
     ///
@@ -103,7 +110,7 @@ impl Root {
     /// # Errors
     /// [`Error::UnsafeEntry`] for too many symbolic links; [`Error::Io`].
     pub fn make(&mut self, path: &[u8], written: &mut Written) -> Result<Arc<Directory>> {
-        let walked = self.walk(path, Some(written))?;
+        let walked = self.walk(path, Links::Followed, Some(written))?;
         let (found, real) = walked.ok_or_else(|| self.failed("open", path)(Errno::NOENT))?;
         self.current = Some((path.to_vec(), found.clone()));
         self.real = real;
@@ -114,10 +121,20 @@ impl Root {
     pub fn find(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
         match &self.current {
             Some((known, directory)) if known == path => Ok(Some(directory.clone())),
-            _ => match self.open_directly(path)? {
-                Some(found) => Ok(Some(found)),
-                None => Ok(self.walk(path, None)?.map(|(found, _)| found)),
-            },
+            _ => self.look_up(path, Links::Followed),
+        }
+    }
+
+    /// The directory whose real path is `path`; `None` when there is none. A link on the way leads to what has nothing to do
+    /// with it, and must not be touched.
+    pub fn find_real(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
+        self.look_up(path, Links::Refused)
+    }
+
+    fn look_up(&mut self, path: &[u8], links: Links) -> Result<Option<Arc<Directory>>> {
+        match self.open_directly(path)? {
+            Some(found) => Ok(Some(found)),
+            None => Ok(self.walk(path, links, None)?.map(|(found, _)| found)),
         }
     }
 
@@ -175,7 +192,12 @@ impl Root {
     }
 
     /// Goes down `path` by itself, and tells where that leads. With `create`, makes what is missing; else answers `None` for it.
-    fn walk(&mut self, path: &[u8], mut create: Option<&mut Written>) -> Result<Option<(Arc<Directory>, Vec<u8>)>> {
+    fn walk(
+        &mut self,
+        path: &[u8],
+        follow: Links,
+        mut create: Option<&mut Written>,
+    ) -> Result<Option<(Arc<Directory>, Vec<u8>)>> {
         let base = self.path.clone();
         let failed = |errno| Error::io("open", below(&base, path), errno);
         let mut pending: Vec<Vec<u8>> = components(path);
@@ -199,6 +221,7 @@ impl Root {
             let entered = match here.enter(&name) {
                 Err(Errno::NOENT) => None,
                 Err(Errno::NOTDIR | Errno::LOOP) => match readlinkat(&*here, name.as_slice(), Vec::new()) {
+                    Ok(_) if follow == Links::Refused => return Ok(None),
                     Ok(target) => {
                         links += 1;
                         if links > MAX_LINKS {

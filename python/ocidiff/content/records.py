@@ -69,3 +69,8 @@ def unprotected(connection: sqlite3.Connection) -> list[Digest]:
 def forget(connection: sqlite3.Connection, digest: Digest) -> None:
     """Drop the record of a blob and its labels."""
     connection.execute("DELETE FROM content WHERE digest = ?", (digest,))
+
+
+def is_needed(connection: sqlite3.Connection, value: str) -> bool:
+    """Whether a label of some blob has this value, as one that refers to a snapshot has its key."""
+    return connection.execute("SELECT 1 FROM content_label WHERE value = ?", (value,)).fetchone() is not None

@@ -15,6 +15,9 @@ LABEL_UNCOMPRESSED: Final = "containerd.io/uncompressed"
 LABEL_REFERS_CONTENT: Final = "containerd.io/gc.ref.content"
 LABEL_REFERS_SNAPSHOT: Final = "containerd.io/gc.ref.snapshot"
 LABEL_ROOT: Final = "containerd.io/gc.root"
+# Of the snapshot of a container: as which committed snapshot it may serve, and the bound in seconds of that one's times.
+LABEL_OFFERS: Final = "ocidiff/offers"
+LABEL_OFFERS_UNTIL: Final = "ocidiff/offers.until"
 
 
 @dataclass(frozen=True, slots=True)

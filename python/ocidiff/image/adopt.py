@@ -1,19 +1,21 @@
-"""Adopt: the layer that a commit has just written as a committed snapshot, without reading the layer back.
+"""Adopt: what a container was committed as, as a committed snapshot made from the container's own tree, not from its layer.
+
+A commit only offers it. The snapshot is made when it is first needed, if the container was not mounted since.
 
 Law: what is adopted is proved to be what applying the layer gives: it is diffed again, and must give the same diff ID.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
 from typing import Final
 
-from ocidiff.errors import AlreadyExistsError, Cancelled, NotFoundError, OcidiffError
+from ocidiff.content.files import OPEN_DIRECTORY
+from ocidiff.content.store import LABEL_OFFERS, LABEL_OFFERS_UNTIL
+from ocidiff.errors import AlreadyExistsError, NotFoundError, OcidiffError
 from ocidiff.image.container import Container
 from ocidiff.image.image import Image
 from ocidiff.layer.differ import write_layer
@@ -26,141 +28,130 @@ from ocidiff.oci.digest import ChainID, DiffID, chain_id
 from ocidiff.snapshot.clone import can_share_blocks
 from ocidiff.snapshot.local import LocalSnapshotter
 from ocidiff.snapshot.mount import in_user_namespace
-from ocidiff.snapshot.share import Outline, outline_changes, share_files
+from ocidiff.snapshot.share import share_changes
 
 _NS_PER_SECOND: Final = 10**9
 _log = logging.getLogger(__name__)
 
 
-@contextmanager
-def adoption(
+def offer(
     snapshots: LocalSnapshotter,
     container: Container,
+    image: Image,
+    options: LayerOptions,
     *,
     engine: Engine,
-    options: LayerOptions,
     monitor: Monitor,
-) -> Iterator[Callable[[Image], bool]]:
-    """Have the tree of a container's image as a snapshot, so that nobody has to unpack it.
+) -> None:
+    """Have the tree of a container ready as the snapshot of the image that it was just committed as.
 
-    It can be where files are cloned, and where nobody may be writing to the container, so that they may be linked. Elsewhere
-    the layer is unpacked when the snapshot is first needed. A failure is no failure of the commit. What can be made before
-    the layer is known is made beside the block, which writes it.
+    While somebody may be writing to the container, it is adopted at once where files can be cloned, and else not at all. A
+    failure is no failure of the commit.
 
     Args:
         snapshots: What holds the container's tree, under a lease.
         container: Locked against being mounted.
+        image: What it was committed as.
+        options: What its layer was written with.
         engine: What reads the tree again.
-        options: What the layer is written with.
         monitor: Stops the call.
-
-    Yields:
-        What takes the image that the container was committed as, and says whether its tree is a snapshot now.
     """
-    clone = not container.in_place and can_share_blocks(snapshots.directory(container.snapshot))
-    if container.in_place or options.profile is not Profile.OCI or (container.maybe_mounted and not clone):
-        yield lambda _: False
+    if image.layer is None or container.in_place or options.profile is not Profile.OCI:
         return
-    prepared = _Prepared(snapshots, container.snapshot, options)
-
-    def adopt(image: Image) -> bool:
-        if image.layer is None:
-            return False
-        name = chain_id(image.config.rootfs.diff_ids)
+    name = chain_id(image.config.rootfs.diff_ids)
+    try:
         try:
+            snapshots.keep(name)
+        except NotFoundError:
+            if not container.maybe_mounted:
+                epoch = options.source_date_epoch
+                until = "" if epoch is None else str(epoch)
+                snapshots.update_labels(container.snapshot, {LABEL_OFFERS: name, LABEL_OFFERS_UNTIL: until})
+                snapshots.refer(image.config_digest, container.snapshot)
+                return
+            if not can_share_blocks(snapshots.directory(container.snapshot)):
+                return
+            _adopt(snapshots, container.snapshot, name, image.layer.diff_id, options.source_date_epoch, engine, monitor)
+        snapshots.refer(image.config_digest, name)
+    except (OSError, OcidiffError) as error:
+        monitor.check()
+        _log.debug("%s: not kept as a snapshot: %s", image.name, error)
+
+
+def accept(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *, engine: Engine, monitor: Monitor) -> bool:
+    """Make a snapshot from what a container offers; false where none does, or where that is not what its layer says.
+
+    Args:
+        snapshots: Where the tree goes, under a lease.
+        name: Of the snapshot.
+        diff_id: Of its layer.
+        engine: What reads the tree again.
+        monitor: Stops the call.
+    """
+    for key in snapshots.labelled(LABEL_OFFERS, name):
+        try:
+            descriptor = os.open(snapshots.directory(key), OPEN_DIRECTORY)
             try:
-                snapshots.keep(name)
-            except NotFoundError:
-                if not prepared.commit(name, image.layer.diff_id, link=not clone, engine=engine, monitor=monitor):
-                    return False
-            snapshots.refer(image.config_digest, name)
+                # Who holds it may be about to change it; what it offered before may be changed.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                labels = snapshots.stat(key).labels
+                if labels.get(LABEL_OFFERS) == name:
+                    until = labels.get(LABEL_OFFERS_UNTIL)
+                    _adopt(snapshots, key, name, diff_id, None if until is None else int(until), engine, monitor)
+                    return True
+            finally:
+                os.close(descriptor)
         except (OSError, OcidiffError) as error:
             monitor.check()
-            _log.debug("%s: not kept as a snapshot: %s", image.name, error)
-            return False
-        return True
+            _log.debug("%s: not made from %s: %s", name, key, error)
+    return False
 
+
+def _adopt(
+    snapshots: LocalSnapshotter,
+    source: str,
+    name: ChainID,
+    diff_id: DiffID,
+    source_date_epoch: int | None,
+    engine: Engine,
+    monitor: Monitor,
+) -> None:
+    key = f"extract-{os.urandom(16).hex()} {name}"
+    snapshots.prepare(key, snapshots.stat(source).parent)
     try:
-        yield adopt
-    finally:
-        prepared.drop()
-
-
-class _Prepared:
-    """A snapshot that begins as the outline of a container's, which is made on a thread."""
-
-    def __init__(self, snapshots: LocalSnapshotter, source: str, options: LayerOptions) -> None:
-        self._snapshots = snapshots
-        self._source = source
-        self._options = options
-        epoch = options.source_date_epoch
-        self._latest_ns = None if epoch is None else epoch * _NS_PER_SECOND
-        self._key = f"extract-{os.urandom(16).hex()}"
-        self._outline: Outline | None = None
-        self._error: Exception | None = None
-        self._ends = self._is_kept = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def commit(self, name: ChainID, diff_id: DiffID, *, link: bool, engine: Engine, monitor: Monitor) -> bool:
-        """Give it files and a name; false when it is not the tree of the layer, because somebody wrote to it since."""
-        self._thread.join()
-        if self._outline is None:
-            raise self._error or OcidiffError("not prepared")
-        directory = self._snapshots.directory(self._source)
-        share_files(directory, self._outline, link=link, latest_ns=self._latest_ns, check=monitor.check)
-        if _diff_id(self._snapshots, self._key, engine, self._options, monitor) != diff_id:
-            return False
-        try:
-            self._snapshots.commit(name, self._key)
-            self._is_kept = True
-        except AlreadyExistsError:
-            # Somebody else was faster, with the same tree.
-            self._snapshots.keep(name)
-        return True
-
-    def drop(self) -> None:
-        """Remove what has got no name."""
-        self._ends = True
-        self._thread.join()
-        if not self._is_kept:
-            # What cannot be removed now is swept once the lease has ended.
-            with suppress(OSError, OcidiffError):
-                self._snapshots.remove(self._key)
-
-    def _run(self) -> None:
-        try:
-            self._snapshots.prepare(self._key, self._snapshots.stat(self._source).parent)
-            self._outline = outline_changes(
-                self._snapshots.directory(self._source),
-                self._snapshots.directory(self._key),
-                latest_ns=self._latest_ns,
-                check=self._check,
-            )
-        except Exception as error:  # noqa: BLE001 - raised by `commit`, in the thread that can tell of it
-            self._error = error
-
-    def _check(self) -> None:
-        if self._ends:
-            raise Cancelled("not needed any more")
+        directory = snapshots.directory(source)
+        share_changes(
+            directory,
+            snapshots.directory(key),
+            link=not can_share_blocks(directory),
+            latest_ns=None if source_date_epoch is None else source_date_epoch * _NS_PER_SECOND,
+            check=monitor.check,
+        )
+        options = LayerOptions(
+            compression=Compression.NONE,
+            source_date_epoch=source_date_epoch,
+            lower_from_layers=True,
+            # All of it, so that a snapshot with what the layer leaves out is not taken for the layer.
+            scope=Scope(cross_mounts=True),
+            on_change=OnChange.FAIL,
+        )
+        actual = _diff_id(snapshots, key, engine, options, monitor)
+        if actual != diff_id:
+            raise OcidiffError(f"its layer would be {actual}")
+        snapshots.commit(name, key)
+    except BaseException as error:
+        # What cannot be removed now is swept once the lease has ended.
+        with suppress(OSError, OcidiffError):
+            snapshots.remove(key)
+        if not isinstance(error, AlreadyExistsError):
+            raise
+        # Somebody else was faster, with the same tree.
+        snapshots.keep(name)
 
 
 def _diff_id(snapshots: LocalSnapshotter, key: str, engine: Engine, options: LayerOptions, monitor: Monitor) -> DiffID:
     """What the layer would be that a snapshot is."""
     own, *lower = map(os.fsencode, snapshots.lineage(key))
+    layers = OverlayLayers(own, tuple(lower), userxattr=in_user_namespace(), redirects=False)
     with open(os.devnull, "wb") as sink:
-        return write_layer(
-            engine,
-            None,
-            OverlayLayers(own, tuple(lower), userxattr=in_user_namespace(), redirects=False),
-            sink.fileno(),
-            options=replace(
-                options,
-                compression=Compression.NONE,
-                level=None,
-                # All of it, so that a snapshot with what the layer leaves out is not taken for the layer.
-                scope=Scope(cross_mounts=True),
-                on_change=OnChange.FAIL,
-            ),
-            monitor=monitor,
-        ).diff_id
+        return write_layer(engine, None, layers, sink.fileno(), options=options, monitor=monitor).diff_id

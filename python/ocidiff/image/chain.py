@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_UNCOMPRESSED
 from ocidiff.errors import AlreadyExistsError, NotFoundError
+from ocidiff.image import adopt
 from ocidiff.image.image import Image
 from ocidiff.image.unpack import Done, check_layers
 from ocidiff.layer.applier import verify
@@ -50,6 +51,8 @@ def unpack_chain(
         monitor.check()
         parent = chain[position - 1] if position else None
         descriptor, diff_id = image.manifest.layers[position], diff_ids[position]
+        if adopt.accept(snapshots, chain[position], diff_id, engine=engine, monitor=monitor):
+            continue
         used = _extract(layout, snapshots, (descriptor, diff_id), (parent, chain[position]), engine, monitor, used)
     if not chain:
         return None

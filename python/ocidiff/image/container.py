@@ -12,8 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ocidiff.content import records
 from ocidiff.content.files import OPEN_DIRECTORY
 from ocidiff.content.layout import Layout
+from ocidiff.content.store import LABEL_OFFERS, LABEL_OFFERS_UNTIL
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
 from ocidiff.image.image import Image
 from ocidiff.layer.engine import Engine
@@ -161,7 +163,7 @@ class Containers:
             for directory in (os.path.dirname(place), place):
                 with suppress(FileExistsError):
                     os.mkdir(directory, _MODE)
-            # Noted first: it may be mounted and not noted at no time.
+            # Noted first: it may be mounted and not noted at no time. What will be changed is no longer what was committed.
             self._note_mounted(container, boot_id())
             try:
                 mounting.attach(mounts, place)
@@ -187,7 +189,7 @@ class Containers:
             self._umount(container, lazily=lazily)
 
     def remove(self, name: str, *, force: bool = False) -> None:
-        """Remove a container with all that was changed in it.
+        """Remove a container with all that was changed in it; what it offers stays for as long as an image may need it.
 
         Args:
             name: Of the container.
@@ -203,9 +205,13 @@ class Containers:
             self._umount(container, lazily=True)
             with self._layout.database().transaction(durable=True) as connection:
                 connection.execute("DELETE FROM container WHERE name = ?", (name,))
-                rows.delete(connection, rows.require(connection, container.driver, container.snapshot))
+                row = rows.require(connection, container.driver, container.snapshot)
+                stays = LABEL_OFFERS in rows.labels(connection, row.id) and records.is_needed(connection, row.key)
+                if not stays:
+                    rows.delete(connection, row)
         # Not while its directory is locked, which would be in use.
-        discard(self._layout, [container.snapshot_id])
+        if not stays:
+            discard(self._layout, [container.snapshot_id])
 
     def snapshots(self, container: Container) -> LocalSnapshotter:
         """The snapshotter that holds a container's tree."""
@@ -268,6 +274,8 @@ class Containers:
     def _note_mounted(self, container: Container, boot: str | None) -> None:
         with self._layout.database().transaction() as connection:
             connection.execute("UPDATE container SET mounted_boot_id = ? WHERE name = ?", (boot, container.name))
+            if boot is not None:
+                rows.set_labels(connection, container.snapshot_id, {LABEL_OFFERS: "", LABEL_OFFERS_UNTIL: ""})
 
     def _mount_point(self, name: str) -> str:
         return os.path.join(os.path.realpath(self._layout.path), _MOUNTS, name)

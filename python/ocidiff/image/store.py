@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -179,15 +179,6 @@ class Store:
                 )
             )
             options = replace(options, lower_from_layers=found.lower_from_layers)
-            adopt: Callable[[Image], bool] | None = None
-            if found.container is not None:
-                from ocidiff.image.adopt import adoption
-                from ocidiff.snapshot.select import snapshotter
-
-                snapshots = snapshotter(layout, found.container.driver)
-                adopt = stack.enter_context(
-                    adoption(snapshots, found.container, engine=selected, options=options, monitor=monitor)
-                )
             image = commit_tree.commit(
                 layout,
                 reference.stored_name,
@@ -201,8 +192,12 @@ class Store:
                 monitor=monitor,
                 overlay=mode,
             )
-            if adopt is not None:
-                adopt(image)
+            if found.container is not None:
+                from ocidiff.image.adopt import offer
+                from ocidiff.snapshot.select import snapshotter
+
+                snapshots = snapshotter(layout, found.container.driver)
+                offer(snapshots, found.container, image, options, engine=selected, monitor=monitor)
             monitor.check()
             layout.set_name(reference.stored_name, image.descriptor)
         return replace(image, seconds=time.monotonic() - started)

@@ -190,6 +190,11 @@ class LocalSnapshotter:
         with self._layout.database().transaction() as connection:
             rows.set_labels(connection, rows.require(connection, self.name, key).id, labels)
 
+    def labelled(self, name: str, value: str) -> list[str]:
+        """The keys of the snapshots that have a label."""
+        with self._layout.database().reading() as connection:
+            return rows.labelled(connection, self.name, name, value)
+
     def directory(self, key: str) -> str:
         """Path of the directory of a snapshot."""
         return self._directory(self._row(key).id)

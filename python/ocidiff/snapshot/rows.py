@@ -171,6 +171,15 @@ def labels(connection: sqlite3.Connection, number: int) -> dict[str, str]:
     return dict(connection.execute(query, (number,)).fetchall())
 
 
+def labelled(connection: sqlite3.Connection, driver: str, name: str, value: str) -> list[str]:
+    """The keys of the snapshots that have a label."""
+    query = """
+        SELECT key FROM snapshot JOIN snapshot_label ON snapshot_id = snapshot.id
+        WHERE driver = ? AND name = ? AND value = ? ORDER BY id
+    """
+    return [str(found[0]) for found in connection.execute(query, (driver, name, value))]
+
+
 def snapshot(connection: sqlite3.Connection, row: Row) -> Snapshot:
     """What is known of a row's snapshot."""
     parent = connection.execute("SELECT key FROM snapshot WHERE id = ?", (row.parent_id,)).fetchone()

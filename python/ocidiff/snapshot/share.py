@@ -10,7 +10,6 @@ import json
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.errors import UnsupportedError
@@ -26,67 +25,18 @@ _MARKS: Final = frozenset(f"{space}.overlay.{name}" for space in ("trusted", "us
 _BOOKKEEPING: Final = ("trusted.overlay.", "user.overlay.")
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """A new snapshot without its files, and what is left to do.
-
-    Attributes:
-        top: Path of the tree that it is made from.
-        files: Path, new path and lstat of every name of a regular file.
-        directories: The same of directories, parents first; they get their attributes last.
-    """
-
-    top: bytes
-    files: list[tuple[bytes, bytes, os.stat_result]]
-    directories: list[tuple[bytes, bytes, os.stat_result]]
+# Path, new path and lstat.
+_Entry = tuple[bytes, bytes, os.stat_result]
 
 
-def outline_changes(source: str, target: str, *, latest_ns: int | None, check: Callable[[], None]) -> Outline:
-    """Begin to fill the tree of a new snapshot with what another one holds, as applying a layer of it would.
+def share_changes(source: str, target: str, *, link: bool, latest_ns: int | None, check: Callable[[], None]) -> None:
+    """Fill the tree of a new snapshot with what another one holds, as applying a layer of it would.
 
-    That is with times in whole seconds, without sockets, and with only the attributes that a layer has. What it is made from
-    is only read.
-
-    Args:
-        source: Directory of the container's snapshot.
-        target: Directory of the new snapshot, whose tree is empty.
-        latest_ns: Bound of modification times; None for none.
-        check: Called for every entry; what it raises ends the call.
-    """
-    linked: dict[tuple[int, int], bytes] = {}
-    top = os.fsencode(os.path.join(source, _TREE))
-    outline = Outline(top, [], [])
-    waiting = [(top, os.fsencode(os.path.join(target, _TREE)))]
-    while waiting:
-        here, there = waiting.pop()
-        with os.scandir(here) as entries:
-            for entry in entries:
-                check()
-                new = os.path.join(there, entry.name)
-                info = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(info.st_mode):
-                    os.mkdir(new, 0o700)
-                    waiting.append((entry.path, new))
-                    outline.directories.append((entry.path, new, info))
-                elif stat.S_ISREG(info.st_mode):
-                    outline.files.append((entry.path, new, info))
-                elif not stat.S_ISSOCK(info.st_mode):
-                    inode = (info.st_dev, info.st_ino)
-                    if inode in linked:
-                        os.link(linked[inode], new, follow_symlinks=False)
-                        continue
-                    linked[inode] = new
-                    _make(entry.path, new, info)
-                    _finish(entry.path, new, info, latest_ns)
-    return outline
-
-
-def share_files(source: str, outline: Outline, *, link: bool, latest_ns: int | None, check: Callable[[], None]) -> None:
-    """Put the files into an outline.
+    That is with times in whole seconds, without sockets, and with only the attributes that a layer has.
 
     Args:
         source: Directory of the container's snapshot, which nobody writes to when files are linked.
-        outline: What was made of it.
+        target: Directory of the new snapshot, whose tree is empty.
         link: Link files instead of cloning them.
         latest_ns: Bound of modification times; None for none.
         check: Called for every entry; what it raises ends the call.
@@ -94,16 +44,12 @@ def share_files(source: str, outline: Outline, *, link: bool, latest_ns: int | N
     Raises:
         UnsupportedError: A file to be linked has an attribute that no layer has.
     """
+    top = os.fsencode(os.path.join(source, _TREE))
+    files, directories = _outline(top, os.fsencode(os.path.join(target, _TREE)), latest_ns, check)
     if link:
-        times = _noted(source)
-        for path, _, info in outline.files:
-            _refuse_strange(path)
-            if info.st_mtime_ns != _time(info, latest_ns):
-                times.setdefault(os.fsdecode(os.path.relpath(path, outline.top)), info.st_mtime_ns)
-        # On disk before the first file is shared.
-        _note(source, times)
+        _note_times(source, top, files, latest_ns)
     linked: dict[tuple[int, int], bytes] = {}
-    for path, new, info in outline.files:
+    for path, new, info in files:
         check()
         if link:
             os.link(path, new)
@@ -116,8 +62,50 @@ def share_files(source: str, outline: Outline, *, link: bool, latest_ns: int | N
         linked[inode] = new
         clone_file(path, new)
         _finish(path, new, info, latest_ns)
-    for path, new, info in reversed(outline.directories):
+    # Children change the times of their directory, and its mode may forbid them.
+    for path, new, info in reversed(directories):
         _finish(path, new, info, latest_ns)
+
+
+def _outline(
+    top: bytes, target: bytes, latest_ns: int | None, check: Callable[[], None]
+) -> tuple[list[_Entry], list[_Entry]]:
+    """Make all but the files; the names of files, and the directories, parents first, that lack their attributes."""
+    files, directories = list[_Entry](), list[_Entry]()
+    linked: dict[tuple[int, int], bytes] = {}
+    waiting = [(top, target)]
+    while waiting:
+        here, there = waiting.pop()
+        with os.scandir(here) as entries:
+            for entry in entries:
+                check()
+                new = os.path.join(there, entry.name)
+                info = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(info.st_mode):
+                    os.mkdir(new, 0o700)
+                    waiting.append((entry.path, new))
+                    directories.append((entry.path, new, info))
+                elif stat.S_ISREG(info.st_mode):
+                    files.append((entry.path, new, info))
+                elif not stat.S_ISSOCK(info.st_mode):
+                    inode = (info.st_dev, info.st_ino)
+                    if inode in linked:
+                        os.link(linked[inode], new, follow_symlinks=False)
+                        continue
+                    linked[inode] = new
+                    _make(entry.path, new, info)
+                    _finish(entry.path, new, info, latest_ns)
+    return files, directories
+
+
+def _note_times(source: str, top: bytes, files: list[_Entry], latest_ns: int | None) -> None:
+    """Note that files are shared, with the times that they are about to lose; on disk before the first one is."""
+    times = _noted(source)
+    for path, _, info in files:
+        _refuse_strange(path)
+        if info.st_mtime_ns != _time(info, latest_ns):
+            times.setdefault(os.fsdecode(os.path.relpath(path, top)), info.st_mtime_ns)
+    _note(source, times)
 
 
 def unshare(directory: str, check: Callable[[], None] = lambda: None) -> None:

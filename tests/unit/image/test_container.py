@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import probes
-import trees
 from ocidiff.content.layout import Layout
 from ocidiff.errors import AlreadyExistsError, Cancelled, DigestMismatchError, InUseError, NotFoundError, UsageError
 from ocidiff.image.container import Container
@@ -22,7 +19,6 @@ from ocidiff.image.store import Store
 from ocidiff.layer.monitor import Cancellation
 from ocidiff.lease import Leases
 from ocidiff.snapshot import mount
-from ocidiff.snapshot.clone import can_share_blocks
 from ocidiff.snapshot.select import snapshotter
 
 
@@ -262,123 +258,6 @@ def test_a_commit_holds_its_container_in_place(store: Store, driver: str) -> Non
         assert done == []
     remover.join()
     assert done == ["removed"]
-
-
-@pytest.fixture
-def changed(store: Store) -> dict[str, int]:
-    """Times of files of the unmounted container `work`, after many kinds of changes."""
-    if not probes.can_mount_overlay():
-        probes.missing("needs overlay mounts")
-    store.create("base:1", "work", driver="overlay")
-    root = Path(store.containers.mount("work"))
-    (root / "etc" / "passwd").write_text("changed")
-    (root / "etc" / "second").unlink()
-    (root / "new").mkdir(0o750)
-    (root / "new" / "file").write_text("n")
-    (root / "new" / "file").chmod(0o4755)
-    os.setxattr(root / "new" / "file", "user.note", b"1")
-    os.link(root / "new" / "file", root / "new" / "linked")
-    (root / "new" / "symlink").symlink_to("file")
-    os.mknod(root / "new" / "socket", 0o140600)
-    times = {name: (root / name).stat().st_mtime_ns for name in ("etc/passwd", "new/file")}
-    store.containers.umount("work")
-    return times
-
-
-def _scan(store: Store, name: str, place: str | None = None) -> dict[bytes, trees.Facts]:
-    container = store.create(name, place, driver="overlay")
-    facts = trees.scan_tree(store.containers.mount(container.name))
-    store.containers.umount(container.name)
-    return facts
-
-
-def test_what_was_committed_is_a_snapshot_and_the_same_as_its_layer_unpacked(
-    store: Store, changed: dict[str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    store.commit(store.containers.get("work"), "base:2")
-    with monkeypatch.context() as patch:
-        patch.setattr("ocidiff.image.chain._extract", lambda *_: pytest.fail("the layer is unpacked"))
-        adopted = _scan(store, "base:2", "adopted")
-    assert store.verify().faults == ()
-    store.unpack("base:2", tmp_path / "out")
-    applied = trees.scan_tree(tmp_path / "out")
-    assert trees.comparable(adopted) == trees.comparable(applied)
-    assert adopted[b"etc/passwd"]["mtime_ns"] == applied[b"etc/passwd"]["mtime_ns"]
-    assert b"new/socket" not in adopted
-
-
-def test_what_a_container_does_later_changes_no_snapshot(store: Store, changed: dict[str, int]) -> None:
-    store.commit(store.containers.get("work"), "base:2")
-    before = _scan(store, "base:2")
-    again = store.commit(store.containers.get("work"), "same")
-    assert again.layer is not None
-    root = Path(store.containers.mount("work"))
-    assert {name: (root / name).stat().st_mtime_ns for name in changed} == changed
-    assert os.path.samefile(root / "new" / "file", root / "new" / "linked")
-    with (root / "new" / "file").open("r+") as file:
-        file.write("in place")
-    (root / "etc" / "passwd").chmod(0o600)
-    store.containers.umount("work")
-    assert _scan(store, "base:2") == before
-    third = store.commit(store.containers.get("work"), "third")
-    assert third.layer is not None
-    assert third.layer.diff_id != again.layer.diff_id
-
-
-def test_what_somebody_may_be_writing_to_is_not_linked(store: Store, changed: dict[str, int], tmp_path: Path) -> None:
-    store.containers.mount("work")
-    trees_before = _trees(tmp_path)
-    store.commit(store.containers.get("work"), "base:2")
-    if not can_share_blocks(str(tmp_path)):
-        assert _trees(tmp_path) == trees_before
-
-
-def test_a_tree_that_is_not_its_layer_is_not_adopted(
-    store: Store, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trees_before = _trees(tmp_path)
-    monkeypatch.setattr("ocidiff.image.adopt._diff_id", lambda *_: "sha256:" + "0" * 64)
-    store.commit(store.containers.get("work"), "base:2")
-    assert _trees(tmp_path) == trees_before
-    assert store.verify().faults == ()
-
-
-def test_a_snapshot_that_cannot_be_made_is_no_failure_of_the_commit(
-    store: Store, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    trees_before = _trees(tmp_path)
-    monkeypatch.setattr("ocidiff.image.adopt.outline_changes", fail)
-    assert store.commit(store.containers.get("work"), "base:2").layer is not None
-    assert _trees(tmp_path) == trees_before
-    assert store.verify().faults == ()
-
-
-def test_an_interrupt_while_a_snapshot_is_made_leaves_nothing_of_it(
-    store: Store, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = threading.Event()
-
-    def last_for_ever(*_: object, check: Callable[[], None], **__: object) -> None:
-        begun.set()
-        while True:
-            check()
-            time.sleep(0.01)
-
-    def interrupt(*_: object, **__: object) -> None:
-        assert begun.wait(20)
-        raise KeyboardInterrupt
-
-    trees_before, threads = _trees(tmp_path), threading.active_count()
-    monkeypatch.setattr("ocidiff.image.adopt.outline_changes", last_for_ever)
-    monkeypatch.setattr("ocidiff.image.commit.commit", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        store.commit(store.containers.get("work"), "base:2")
-    assert _trees(tmp_path) == trees_before
-    assert threading.active_count() == threads
-    assert [image.name for image in store.images()] == ["zero:1", "base:1"]
 
 
 _IN_A_NAMESPACE = """

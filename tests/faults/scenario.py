@@ -46,6 +46,7 @@ CALLS: Final[Mapping[str, Call]] = {
     "commit-container": Call(("commit", "work", "new:2", "-q")),
     "create": Call(("create", "other:1", "made"), again=1),
     "create-again": Call(("create", "base:1", "made"), again=1),
+    "create-committed": Call(("create", "committed:1", "made"), again=1),
     "unpack": Call(("unpack", "base:1", "out", "-q")),
     "gc": Call(("gc", "-q")),
     "tag": Call(("tag", "base:1", "tagged")),
@@ -60,7 +61,7 @@ def driver() -> str:
 
 
 def make_template(place: Path) -> None:
-    """A directory with a store in it: two images of two layers, one of them unpacked, a changed container, and rubbish."""
+    """A directory with a store in it: two images of two layers, one of them unpacked, a committed container, and rubbish."""
     tree = place / "tree"
     (tree / "etc").mkdir(parents=True)
     for number in range(20):
@@ -79,6 +80,7 @@ def make_template(place: Path) -> None:
         (root / "etc" / "new").write_text("n" * 10_000)
         (root / "etc" / "file0").unlink()
         store.containers.umount("work")
+        store.commit(store.containers.get("work"), "committed:1")
         store.containers.remove("rubbish")
         store.untag("rubbish:1")
     (tree / "etc" / "file1").unlink()
@@ -180,7 +182,10 @@ class Scenario:
                     assert store.resolve(told).digest == told
                     assert store.resolve(call.words[2]).digest == told
                 case "create":
-                    assert store.containers.get(told).name == told
+                    root = Path(store.containers.mount(told))
+                    assert (root / "etc" / "file5").read_text() == "5" * 2000
+                    assert (root / "etc" / "new").exists() == (call.words[1] == "committed:1")
+                    store.containers.umount(told)
                 case "rm":
                     assert told not in {container.name for container in store.containers.list()}
                 case "rmi":

@@ -37,7 +37,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("name", ["commit", "commit-container", "create", "gc", "rm"])
+@pytest.mark.parametrize("name", ["commit", "commit-container", "create", "create-committed", "gc", "rm"])
 def test_errors(name: str, error: str, template: Path, tmp_path: Path) -> None:
     call = CALLS[name]
     steps = [step for step in Scenario(template, tmp_path / "counted").steps(call) if step[0] in ERRORS[error]]

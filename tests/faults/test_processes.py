@@ -37,12 +37,15 @@ def _act(store: Store, place: Path, worker: int, turn: random.Random) -> str:
         (tree / "etc" / "mine").write_text(str(turn.random()))
         store.commit(tree, f"{name}:1", base="base:1")
     elif what == "create":
-        store.create(f"{name}:1", name, driver=driver())
+        store.create(turn.choice((f"{name}:1", "base:1")), name, driver=driver())
     elif what == "change":
         root = store.containers.mount(mine)
         (Path(root) / "etc" / f"change{turn.randrange(5)}").write_text(str(turn.random()))
         store.containers.umount(mine)
         store.commit(store.containers.get(mine), f"{mine}:2")
+        if turn.random() < 0.5:
+            store.containers.remove(mine)
+        store.create(f"{mine}:2", mine, driver=driver())
     elif what == "rm":
         store.containers.remove(name)
     elif what == "gc":

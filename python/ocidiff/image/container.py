@@ -206,7 +206,9 @@ class Containers:
             with self._layout.database().transaction(durable=True) as connection:
                 connection.execute("DELETE FROM container WHERE name = ?", (name,))
                 row = rows.require(connection, container.driver, container.snapshot)
-                stays = LABEL_OFFERS in rows.labels(connection, row.id) and records.is_needed(connection, row.key)
+                offered = rows.labels(connection, row.id).get(LABEL_OFFERS)
+                present = offered is not None and rows.find(connection, row.driver, offered) is not None
+                stays = offered is not None and not present and records.is_needed(connection, row.key)
                 if not stays:
                     rows.delete(connection, row)
         # Not while its directory is locked, which would be in use.

@@ -142,6 +142,18 @@ def test_what_a_container_offers_to_nobody_goes_with_it(store: Store, changed: d
     assert _snapshots(tmp_path) == base
 
 
+def test_what_was_taken_is_offered_to_no_second_image(store: Store, changed: dict[str, int], tmp_path: Path) -> None:
+    _commit(store)
+    store.commit(store.containers.get("work"), "base:3", message="the same")
+    store.create("base:2", "adopted", driver="overlay")
+    before = _snapshots(tmp_path)
+    store.containers.remove("work")
+    assert len(_snapshots(tmp_path)) == len(before) - 1
+    store.create("base:3", driver="overlay")
+    assert len(_snapshots(tmp_path)) == len(before)
+    assert store.verify().faults == ()
+
+
 def test_what_was_mounted_since_is_not_what_was_committed(
     store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path
 ) -> None:

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from ocidiff.errors import BusyError, NotFoundError, UsageError
+from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     import sqlite3

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Final, Protocol, Self
 
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
+from ocidiff.values import dataclass
 
 # What labels say, as containerd has it: of a layer, what it is uncompressed; of any blob, what it needs.
 LABEL_UNCOMPRESSED: Final = "containerd.io/uncompressed"

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.content.layout import Layout
@@ -24,6 +23,7 @@ from ocidiff.oci.config import History, ImageConfig
 from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import timestamp
+from ocidiff.values import dataclass
 
 CREATED_BY: Final = "ocidiff commit"
 

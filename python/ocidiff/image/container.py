@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ocidiff.content import records
@@ -30,6 +29,7 @@ from ocidiff.snapshot.local import LocalSnapshotter, discard, tree_of
 from ocidiff.snapshot.overlay import OverlayDriver
 from ocidiff.snapshot.select import snapshotter
 from ocidiff.snapshot.share import unshare
+from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     import sqlite3

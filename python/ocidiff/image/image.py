@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from ocidiff.content.store import ContentStore
@@ -15,6 +15,7 @@ from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.oci.manifest import Index, Manifest
 from ocidiff.oci.platform import Platform, best_match
+from ocidiff.values import dataclass
 
 # Real images have an index of manifests; some tools put one index into another.
 _MAX_INDEX_DEPTH: Final = 4

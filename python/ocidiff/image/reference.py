@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, Self
 
 from ocidiff.errors import DocumentError, UsageError
 from ocidiff.oci.digest import Digest
+from ocidiff.values import dataclass
 
 _DEFAULT_TAG: Final = "latest"
 _DIGEST_PREFIX: Final = "sha256:"

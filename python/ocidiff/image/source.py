@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocidiff.content.layout import Layout
@@ -20,6 +19,7 @@ from ocidiff.layer.layer import IndexPath, OverlayLayers
 from ocidiff.layer.monitor import Monitor
 from ocidiff.oci.digest import chain_id
 from ocidiff.oci.platform import Platform
+from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.image.container import Container

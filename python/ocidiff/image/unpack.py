@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from ocidiff.content import workspace
@@ -24,6 +24,7 @@ from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.layer.output import Output, open_output
 from ocidiff.oci import media_type
 from ocidiff.oci.digest import ChainID, chain_id
+from ocidiff.values import dataclass
 
 INCOMPLETE: Final = ".ocidiff-incomplete"
 """What a directory holds as long as it is not whole. The next unpacking into it begins by removing all that is there."""

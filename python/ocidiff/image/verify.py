@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.content.layout import REF_NAME, Layout
@@ -25,6 +24,7 @@ from ocidiff.snapshot import local, rows
 from ocidiff.snapshot.rows import Row
 from ocidiff.snapshot.select import snapshotter
 from ocidiff.snapshot.snapshotter import Kind
+from ocidiff.values import dataclass
 
 _BLOCK_BYTES: Final = 1 << 20
 

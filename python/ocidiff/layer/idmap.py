@@ -6,11 +6,11 @@ import os
 import pwd
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from ocidiff.errors import UsageError
+from ocidiff.values import dataclass
 
 UNMAPPED: Final = -1  # in place of an id outside the map: marks of an overlay may have any owner
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ocidiff.errors import Cancelled, LimitExceededError
+from ocidiff.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -12,6 +12,7 @@ from typing import Final
 from ocidiff.errors import UsageError
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.scope import Scope
+from ocidiff.values import dataclass
 
 
 class Compression(StrEnum):

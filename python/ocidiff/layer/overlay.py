@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.errors import OverlayError
 from ocidiff.layer.layer import OverlayLayers
+from ocidiff.values import dataclass
 
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 # Options that change nothing of what a name leads to; all others are not known well enough.

@@ -10,10 +10,11 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Self
 
 from ocidiff.errors import UsageError
+from ocidiff.values import dataclass
 
 IGNORE_FILE: Final = ".ocidiffignore"
 RUNTIME: Final = "@runtime"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Self
 
 from ocidiff.oci.digest import DiffID
 from ocidiff.oci.encoding import NO_MEMBERS, NO_TEXTS, Members, compact, in_key_order, parse_object, present
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import is_timestamp
+from ocidiff.values import dataclass
 
 _ROOTFS_TYPE: Final = "layers"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Self
 
 from ocidiff.oci.digest import Digest
 from ocidiff.oci.encoding import NO_MEMBERS, NO_TEXTS, Members, in_key_order, present
+from ocidiff.values import dataclass
 
 _BEFORE_ANNOTATIONS: Final = ("urls",)
 _AFTER_ANNOTATIONS: Final = ("data", "platform", "artifactType")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Self
 
 from ocidiff.errors import DocumentError
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.encoding import NO_MEMBERS, NO_TEXTS, Members, in_key_order, indented, parse_object, present
+from ocidiff.values import dataclass
 
 _SCHEMA_VERSION: Final = 2
 

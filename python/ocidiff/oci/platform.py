@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, Self
 
 from ocidiff.errors import UsageError
 from ocidiff.oci.encoding import NO_MEMBERS, Members, present
+from ocidiff.values import dataclass
 
 # uname's word for a machine, in GOARCH terms.
 _MACHINES: Final = {

@@ -10,8 +10,10 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     import ctypes

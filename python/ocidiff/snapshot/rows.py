@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ocidiff.errors import InUseError, NotFoundError
 from ocidiff.snapshot.snapshotter import Kind, Snapshot
+from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     import sqlite3

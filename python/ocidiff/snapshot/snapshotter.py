@@ -7,11 +7,11 @@ parent. A view is read only, and is never committed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from ocidiff.snapshot.mount import Mount
+from ocidiff.values import dataclass
 
 
 class Kind(StrEnum):

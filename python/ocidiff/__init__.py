@@ -12,8 +12,8 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Final
+# As type checkers understand it; `typing` and all that it imports would be most of the time.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from ocidiff.errors import (
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from ocidiff.layer.options import Compression, Destination, Limits, OnChange, Profile
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
+
+if TYPE_CHECKING:
+    from typing import Final
 
 # The workspace's, which a test compares; asking the installed package would take longer than all else at start-up.
 __version__: Final = "0.1.0"
@@ -130,6 +133,8 @@ _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in name
 def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'ocidiff' has no attribute {name!r}")
+    import importlib
+
     value: object = getattr(importlib.import_module(f"ocidiff.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -6,7 +6,6 @@ next process looks, and where that cannot be seen (another pid namespace), by ti
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from ocidiff.errors import BusyError, NotFoundError, UsageError
+from ocidiff.log import Logger
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ CONTENT: Final = "content"
 
 _NS_PER_SECOND: Final = 10**9
 _RENEWALS_PER_TERM: Final = 3
-_log = logging.getLogger(__name__)
+_log = Logger(__name__)
 
 
 def snapshots_of(driver: str) -> str:

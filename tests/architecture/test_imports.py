@@ -14,6 +14,7 @@ PACKAGE = Path(ocidiff.__file__).parent
 # A module may import from its own rank and from lower ones. Every room of the package has a rank.
 RANKS = {
     "errors": 0,
+    "log": 0,
     "values": 0,
     "oci": 1,
     "metadata": 2,

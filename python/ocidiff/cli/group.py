@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,6 +12,10 @@ import ocidiff
 from ocidiff.cli.options import Settings, common
 from ocidiff.cli.streams import complain, reason
 from ocidiff.errors import UsageError
+from ocidiff.log import listen
+
+if TYPE_CHECKING:
+    import logging
 
 _COMMANDS: Final = (
     *("diff", "changes", "apply", "index"),
@@ -49,21 +52,25 @@ def group() -> None:
     """
 
 
-class _Warnings(logging.Handler):
+def _warnings() -> logging.Handler:
     """Shows what the package logs."""
+    import logging
 
-    def emit(self, record: logging.LogRecord) -> None:
-        context = click.get_current_context(silent=True)
-        settings = context and context.find_object(Settings)
-        if not (settings and settings.quiet):
-            complain(f"warning: {record.getMessage()}")
+    class Warnings(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            context = click.get_current_context(silent=True)
+            settings = context and context.find_object(Settings)
+            if not (settings and settings.quiet):
+                complain(f"warning: {record.getMessage()}")
+
+    return Warnings(logging.WARNING)
 
 
 def run(words: list[str]) -> int:
     """The exit status of `ocidiff` with these arguments, once it is done or has said why not."""
     if "_OCIDIFF_COMPLETE" in os.environ:
         group.main(words, prog_name="ocidiff", complete_var="_OCIDIFF_COMPLETE")
-    logging.getLogger("ocidiff").addHandler(_Warnings(logging.WARNING))
+    listen(_warnings)
     try:
         with group.make_context("ocidiff", words) as context:
             return _invoke(context)

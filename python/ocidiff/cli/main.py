@@ -12,17 +12,22 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from types import FrameType
-from typing import Final, NoReturn
 
 import ocidiff
 
+# As type checkers understand it.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+    from typing import Final, NoReturn
+
 _FAILED: Final = 1
 _ENDED_BY_SIGNAL: Final = 128
+_INTERRUPTED: Final = _ENDED_BY_SIGNAL + 2
+_LEFT_BY_READER: Final = _ENDED_BY_SIGNAL + 13
 
 
 def run() -> NoReturn:
@@ -31,8 +36,10 @@ def run() -> NoReturn:
     # What an interrupt has left in them; a closed one is None.
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            with suppress(OSError):
+            try:  # noqa: SIM105 - the module would be imported for this
                 stream.flush()
+            except OSError:
+                pass
     os._exit(status)
 
 
@@ -40,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status of `ocidiff` with these arguments; without any, those of the process."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        _unwind_on_signals()
         _write_any_name()
         status = _run(words)
         # Here rather than at exit, where a full disk would be a traceback. A closed stdout is None.
@@ -48,11 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         print("; ".join(["ocidiff: interrupted", *getattr(interrupt, "__notes__", ())]), file=sys.stderr)
-        return _ENDED_BY_SIGNAL + signal.SIGINT
+        return _INTERRUPTED
     except BrokenPipeError:
         # Our reader has enough, as in `ocidiff changes … | head`.
         _forget_output()
-        return _ENDED_BY_SIGNAL + signal.SIGPIPE
+        return _LEFT_BY_READER
     except OSError as error:
         _forget_output()
         print(f"ocidiff: stdout: {error.strerror}", file=sys.stderr)
@@ -64,6 +70,7 @@ def _run(words: list[str]) -> int:
     if words == ["--version"]:
         print(f"ocidiff {ocidiff.__version__}")
         return 0
+    _unwind_on_signals()
     from ocidiff.cli.group import run
 
     return run(words)
@@ -71,6 +78,8 @@ def _run(words: list[str]) -> int:
 
 def _unwind_on_signals() -> None:
     """Let a polite kill and a lost terminal end the process as an interrupt does, so that nothing is left behind."""
+    import signal
+
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _unwind)

@@ -112,14 +112,14 @@ class _Size(click.ParamType[int]):
     name = "SIZE"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        parts = _SIZE.fullmatch(str(value))
+        parts = re.fullmatch(_SIZE, str(value), re.ASCII)
         power = parts and _UNITS.get(parts[2].lower())
         if not parts or power is None:
             return self.fail(f"{value!r} is no size, such as 500MB or 2GiB", param, ctx)
         return int(parts[1]) * power
 
 
-_SIZE: Final = re.compile(r"([0-9]{1,18}) ?([A-Za-z]*)", re.ASCII)
+_SIZE: Final = r"([0-9]{1,18}) ?([A-Za-z]*)"
 _UNITS: Final[Mapping[str, int]] = {
     "": 1,
     "b": 1,

@@ -7,7 +7,6 @@ writer and is resumed by the next one.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import stat
@@ -25,7 +24,7 @@ Record = Callable[[Digest, int, Mapping[str, str] | None], None]
 
 _BLOB_MODE: Final = 0o444
 _REF, _DATA = "ref", "data"
-_DIRECTORY_OF_REF: Final = re.compile(r"[0-9a-f]{64}")
+_DIRECTORY_OF_REF: Final = r"[0-9a-f]{64}"
 _MAX_REF_BYTES: Final = 4096
 _BLOCK_BYTES: Final = 1 << 20
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -50,6 +49,8 @@ class FileIngest:
         self._blobs = blobs
         self._record = record
         self._ends = ends
+        import hashlib
+
         self._sha256 = hashlib.sha256()
         self._written = 0
 
@@ -171,7 +172,7 @@ def resumable_ingest(waiting: int, blobs: int, record: Record, ref: str) -> File
 
 def is_resumable(name: str) -> bool:
     """Whether what has this name in `ingest/` belongs to a ref, so that it outlives its writer."""
-    return _DIRECTORY_OF_REF.fullmatch(name) is not None
+    return re.fullmatch(_DIRECTORY_OF_REF, name) is not None
 
 
 def statuses(waiting: int) -> list[Status]:
@@ -238,6 +239,8 @@ def drop_stale(waiting: int, older_than_ns: int, *, dry_run: bool) -> tuple[int,
 def _directory_name(ref: str) -> str:
     if not 0 < len(ref.encode()) <= _MAX_REF_BYTES or not ref.isprintable():
         raise UsageError(f"ingest {ref[:100]!r}: takes 1 to {_MAX_REF_BYTES} printable bytes")
+    import hashlib
+
     return hashlib.sha256(ref.encode()).hexdigest()
 
 

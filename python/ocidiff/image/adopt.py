@@ -8,7 +8,6 @@ Law: what is adopted is proved to be what applying the layer gives: it is diffed
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 from contextlib import suppress
 from typing import Final
@@ -24,6 +23,7 @@ from ocidiff.layer.layer import OverlayLayers
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, Profile
 from ocidiff.layer.scope import Scope
+from ocidiff.log import Logger
 from ocidiff.oci.digest import ChainID, DiffID, chain_id
 from ocidiff.snapshot.clone import can_share_blocks
 from ocidiff.snapshot.local import LocalSnapshotter
@@ -31,7 +31,7 @@ from ocidiff.snapshot.mount import in_user_namespace
 from ocidiff.snapshot.share import share_changes
 
 _NS_PER_SECOND: Final = 10**9
-_log = logging.getLogger(__name__)
+_log = Logger(__name__)
 
 
 def offer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.layer import Layer, OverlayLayers
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, LayerOptions, OverlayMode
+from ocidiff.log import Logger
 from ocidiff.oci import media_type
 from ocidiff.oci.config import History, ImageConfig
 from ocidiff.oci.manifest import Manifest
@@ -28,7 +28,7 @@ from ocidiff.values import dataclass
 CREATED_BY: Final = "ocidiff commit"
 
 _NS_PER_SECOND: Final = 10**9
-_log = logging.getLogger(__name__)
+_log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 _KEY: Final = "container-"
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
 _MOUNTS: Final = "mounts"
 # As for the snapshots: who may not use all that is in there may not reach it.
 _MODE: Final = 0o700
@@ -98,7 +98,7 @@ class Containers:
             AlreadyExistsError: The name is taken.
         """
         name = _default_name(image.name) if name is None else name
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(_NAME, name):
             raise UsageError(f"container {name[:100]!r}: takes 1 to 128 letters, digits, '_', '.' and '-'")
         with self._layout.database().reading() as connection:
             _refuse_taken(connection, name)

@@ -15,7 +15,7 @@ _SHOWN: Final = 100
 _MAX_LENGTH: Final = 255
 # image-spec annotations.md allows `@` too; here it begins a digest. What this refuses, skopeo and podman refuse.
 _COMPONENT: Final = r"[A-Za-z0-9]+(?:(?:[-._:+]|--)[A-Za-z0-9]+)*"
-_NAME: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_NAME: Final = rf"{_COMPONENT}(?:/{_COMPONENT})*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Reference:
             return cls("", "", _digest(text, text))
         name, at, digest_text = text.partition("@")
         digest = _digest(digest_text, text) if at else None
-        if not _NAME.fullmatch(name) or len(name) > _MAX_LENGTH:
+        if not re.fullmatch(_NAME, name) or len(name) > _MAX_LENGTH:
             raise UsageError(f"image {text[:_SHOWN]!r}: takes NAME, NAME:TAG, NAME@sha256:HEX or sha256:HEX")
         # A colon before a slash belongs to a port.
         stem, colon, tag = name.rpartition(":")

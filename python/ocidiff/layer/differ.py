@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import time
@@ -19,6 +18,7 @@ from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, OverlayMode, Profile
 from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.scope import Scope
+from ocidiff.log import Logger
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 
@@ -34,7 +34,7 @@ _MEDIA_TYPES: Final = {
 }
 
 _Choice = TypeVar("_Choice", Compression, OnChange, OverlayMode, Profile)
-_log = logging.getLogger(__name__)
+_log = Logger(__name__)
 
 
 def diff(

@@ -15,7 +15,7 @@ from ocidiff.errors import OverlayError
 from ocidiff.layer.layer import OverlayLayers
 from ocidiff.values import dataclass
 
-_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_OCTAL: Final = rb"\\([0-7]{3})"
 # Options that change nothing of what a name leads to; all others are not known well enough.
 _HARMLESS: Final = frozenset(
     {
@@ -224,7 +224,7 @@ def _identity(path: bytes) -> tuple[int, int] | None:
 
 
 def _unescape(text: bytes) -> bytes:
-    return _OCTAL.sub(lambda digits: bytes([int(digits[1], 8)]), text)
+    return re.sub(_OCTAL, lambda digits: bytes([int(digits[1], 8)]), text)
 
 
 def split_lowerdir(value: bytes, *, octal: bool = False) -> tuple[list[bytes], list[bytes]]:
@@ -240,7 +240,7 @@ def split_lowerdir(value: bytes, *, octal: bool = False) -> tuple[list[bytes], l
 
     def take() -> tuple[bytes, bool]:
         nonlocal rest
-        digits = _OCTAL.match(rest) if octal else None
+        digits = re.match(_OCTAL, rest) if octal else None
         rest, byte = (rest[4:], bytes([int(digits[1], 8)])) if digits else (rest[1:], rest[:1])
         return byte, digits is not None
 

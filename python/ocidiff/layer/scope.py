@@ -28,7 +28,7 @@ _MAX_FILE_BYTES: Final = 1 << 20
 # Of what stands between brackets only that in which no two matchers differ: plain ASCII, and ranges of letters and digits.
 _MEMBER: Final = r"(?:[a-z]-[a-z]|[A-Z]-[A-Z]|[0-9]-[0-9]|[A-Za-z0-9_.,:;=+@%#$?!*(){}'\" ])"
 _BRACKETS: Final = rf"\[(?:[!^](?!\])|(?![!^]))-?{_MEMBER}+-?\]"
-_TOKEN: Final = re.compile(rf"(?P<stars>\*+)|\\[^/]|(?P<brackets>{_BRACKETS})|[^\\\[]", re.DOTALL)
+_TOKEN: Final = rf"(?P<stars>\*+)|\\[^/]|(?P<brackets>{_BRACKETS})|[^\\\[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +165,9 @@ def _rule(pattern: str) -> Rule:
 def _plain_segment(pattern: str, segment: str) -> str:
     """A part of a pattern, with stars that count as one written so."""
     parts, position = [], 0
+    token_at = re.compile(_TOKEN, re.DOTALL).match
     while position < len(segment):
-        token = _TOKEN.match(segment, position)
+        token = token_at(segment, position)
         if token is None:
             raise UsageError(f"pattern {pattern!r}: takes brackets around plain characters, and a backslash before one")
         whole = token["stars"] == segment

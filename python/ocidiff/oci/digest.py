@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import Final, Self
@@ -31,6 +30,8 @@ class Digest(str):
     @classmethod
     def of(cls, data: bytes) -> Self:
         """The digest of `data`."""
+        import hashlib
+
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
 
     @classmethod

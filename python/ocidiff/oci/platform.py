@@ -24,8 +24,8 @@ _MACHINES: Final = {
 }
 # The variant that is meant when none is given.
 _USUAL_VARIANTS: Final = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
-_PLATFORM: Final = re.compile(r"([a-z0-9]+)/([a-z0-9]+)(?:/([A-Za-z0-9.]+))?")
-_ARM_VARIANT: Final = re.compile(r"v([0-9])")
+_PLATFORM: Final = r"([a-z0-9]+)/([a-z0-9]+)(?:/([A-Za-z0-9.]+))?"
+_ARM_VARIANT: Final = r"v([0-9])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Platform:
         Raises:
             UsageError: The text has another form.
         """
-        match = _PLATFORM.fullmatch(text)
+        match = re.fullmatch(_PLATFORM, text)
         if match is None:
             raise UsageError(f"platform {text[:100]!r}: takes OS/ARCH or OS/ARCH/VARIANT")
         return cls(match[2], match[1], match[3] or "")
@@ -112,7 +112,7 @@ class Platform:
         have, want = self.variant or usual, wanted.variant or usual
         if have == want:
             return 0
-        have_arm, want_arm = _ARM_VARIANT.fullmatch(have), _ARM_VARIANT.fullmatch(want)
+        have_arm, want_arm = re.fullmatch(_ARM_VARIANT, have), re.fullmatch(_ARM_VARIANT, want)
         if self.architecture == "arm" and have_arm and want_arm and int(have_arm[1]) < int(want_arm[1]):
             return int(want_arm[1]) - int(have_arm[1])
         return None

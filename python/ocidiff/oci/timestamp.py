@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 _NS_PER_SECOND: Final = 10**9
-_RFC3339: Final = re.compile(
+_RFC3339: Final = (
     r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
@@ -15,7 +15,7 @@ _RFC3339: Final = re.compile(
 
 def is_timestamp(text: str) -> bool:
     """Whether the text is a time that every reader takes. Spec: RFC 3339, section 5.6."""
-    return _RFC3339.fullmatch(text) is not None
+    return re.fullmatch(_RFC3339, text) is not None
 
 
 def timestamp(time_ns: int) -> str:

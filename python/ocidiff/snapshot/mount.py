@@ -38,7 +38,7 @@ _MAX_LOG_BYTES: Final = 4096
 _ONE_BY_ONE: Final = (6, 5)
 _MAX_OPTIONS_BYTES: Final = 4095
 _SHORT_PATH_BYTES: Final = 40
-_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_OCTAL: Final = rb"\\([0-7]{3})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def detach(target: str, *, lazily: bool = False) -> None:
 def mount_points() -> set[str]:
     """Where something is mounted, in this mount namespace. Spec: proc_pid_mountinfo(5), field 5."""
     with open("/proc/self/mountinfo", "rb") as file:
-        return {os.fsdecode(_OCTAL.sub(_unescaped, line.split(b" ", 5)[4])) for line in file}
+        return {os.fsdecode(re.sub(_OCTAL, _unescaped, line.split(b" ", 5)[4])) for line in file}
 
 
 def in_user_namespace() -> bool:

@@ -6,7 +6,7 @@ defined whenever a command starts. Here the methods are closures. Law: a value b
 
 from __future__ import annotations
 
-from dataclasses import MISSING, FrozenInstanceError, field, fields, make_dataclass
+from dataclasses import MISSING, Field, FrozenInstanceError, field, fields, make_dataclass
 from dataclasses import dataclass as _standard
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from dataclasses import dataclass
     from inspect import Signature
+
+    # Of the slots of a class, past what refuses to set them.
+    _Setters = list[Callable[[object, object], None]]
 else:
 
     def dataclass(*, frozen: bool, slots: bool) -> Callable[[type], type]:
@@ -34,11 +37,14 @@ __all__ = ["dataclass"]
 def _with_shared_methods(plain: type[Any]) -> type[Any]:
     own = vars(plain).keys()
     cls = _standard(init=False, repr=False, eq=False, slots=True)(plain)
-    if not all(one.init and one.repr and one.compare and one.hash is None and not one.kw_only for one in fields(cls)):
+    known = fields(cls)
+    if not all(one.init and one.repr and one.compare and one.hash is None and not one.kw_only for one in known):
         raise TypeError(f"{cls.__qualname__}: a field has options")
     parameters = cls.__dataclass_params__
     parameters.init = parameters.repr = parameters.eq = parameters.frozen = True
-    for method in (_init(cls), *_methods(cls)):
+    names = tuple([one.name for one in known])
+    setters = [getattr(cls, name).__set__ for name in names]
+    for method in (_init(cls, known, names, setters), *_methods(cls, names, setters)):
         if method.__name__ not in own:
             method.__qualname__ = f"{cls.__qualname__}.{method.__name__}"
             setattr(cls, method.__name__, method)
@@ -46,11 +52,9 @@ def _with_shared_methods(plain: type[Any]) -> type[Any]:
     return cls
 
 
-def _init(cls: type[Any]) -> Callable[..., None]:
-    names = tuple(one.name for one in fields(cls))
-    setters = [getattr(cls, name).__set__ for name in names]
-    defaults = {one.name: one.default for one in fields(cls) if one.default is not MISSING}
-    factories = {one.name: one.default_factory for one in fields(cls) if one.default_factory is not MISSING}
+def _init(cls: type[Any], known: tuple[Field[Any], ...], names: tuple[str, ...], setters: _Setters) -> Callable[..., None]:
+    defaults = {one.name: one.default for one in known if one.default is not MISSING}
+    factories = {one.name: one.default_factory for one in known if one.default_factory is not MISSING}
     count = len(names)
     check = getattr(cls, "__post_init__", None)
 
@@ -79,9 +83,7 @@ def _init(cls: type[Any]) -> Callable[..., None]:
     return __init__
 
 
-def _methods(cls: type[Any]) -> Iterator[Callable[..., Any]]:
-    names = tuple(one.name for one in fields(cls))
-    setters = [getattr(cls, name).__set__ for name in names]
+def _methods(cls: type[Any], names: tuple[str, ...], setters: _Setters) -> Iterator[Callable[..., Any]]:
     # A getter of less than two makes no tuple.
     values_of = attrgetter(*names) if len(names) > 1 else _tuple_of(names)
 

@@ -6,13 +6,12 @@ import os
 import stat
 import sys
 from contextlib import suppress
-from typing import Unpack
+from typing import TYPE_CHECKING
 
 import click
 
 import ocidiff
 from ocidiff.cli.options import (
-    LimitArguments,
     Settings,
     common,
     engine_option,
@@ -24,6 +23,11 @@ from ocidiff.cli.progress import shown
 from ocidiff.cli.render import applied_document, as_json, size
 from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
 from ocidiff.layer.layer import RECORD
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ocidiff.cli.options import LimitArguments
 
 
 @click.command("apply", epilog="Example: ocidiff apply layer.tar.gz rootfs")

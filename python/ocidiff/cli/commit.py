@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 import click
 
 import ocidiff
-from ocidiff.cli.options import LayerArguments, Settings, common, layer_options, lease_option, pass_settings
+from ocidiff.cli.options import Settings, common, layer_options, lease_option, pass_settings
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document, layer_line
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped, writing_to
@@ -17,6 +17,9 @@ from ocidiff.errors import NotFoundError
 from ocidiff.layer.output import open_output
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ocidiff.cli.options import LayerArguments
     from ocidiff.image.container import Container
 
 

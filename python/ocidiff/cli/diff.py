@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import TYPE_CHECKING
 
 import click
 
 import ocidiff
-from ocidiff.cli.options import LayerArguments, Settings, common, compared_trees, layer_options, pass_settings, trees_of
+from ocidiff.cli.options import Settings, common, compared_trees, layer_options, pass_settings, trees_of
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, layer_document, layer_line
 from ocidiff.cli.streams import complain, emit, sink_of, warn_of_changes, warn_of_skipped, writing_to
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ocidiff.cli.options import LayerArguments
 
 
 @click.command("diff", epilog="Example: ocidiff diff lower upper -o layer.tar.gz")

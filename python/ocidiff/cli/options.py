@@ -6,8 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -21,7 +20,6 @@ _Decorator = Callable[[_Command], _Command]
 PROGRESS: Final = ("auto", "tty", "plain", "json", "none")
 
 
-@dataclass(slots=True)
 class Settings:
     """What holds for every command; given before it or after it.
 
@@ -33,11 +31,22 @@ class Settings:
         verbose: Whether a summary goes to stderr.
     """
 
-    store: str | None = None
-    json: bool = False
-    quiet: bool = False
-    progress: str = "auto"
-    verbose: bool = False
+    __slots__ = ("json", "progress", "quiet", "store", "verbose")
+
+    def __init__(
+        self,
+        *,
+        store: str | None = None,
+        json: bool = False,
+        quiet: bool = False,
+        progress: str = "auto",
+        verbose: bool = False,
+    ) -> None:
+        self.store = store
+        self.json = json
+        self.quiet = quiet
+        self.progress = progress
+        self.verbose = verbose
 
     def chosen_store(self) -> str | None:
         """The directory that an option or the environment names; None for the default one."""
@@ -80,30 +89,42 @@ _COMMON: Final[dict[str, Callable[..., _Decorator[Any]]]] = {
 }
 
 
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class LayerArguments(TypedDict):
+        """What `layer_options` gives to a command, and the verbs take."""
+
+        compression: str
+        level: int | None
+        threads: int
+        memory_bytes: int | None
+        profile: str
+        overlay: str
+        source_date_epoch: int | None
+        uid_map: tuple[str, ...]
+        gid_map: tuple[str, ...]
+        userns: int | None
+        exclude: tuple[str, ...]
+        cross_mounts: bool
+        fail_above: int | None
+        on_change: str
+        engine: str | None
+
+    class LimitArguments(TypedDict):
+        """What `limit_options` gives to a command: see `ocidiff.Limits`."""
+
+        limit_bytes: int | None
+        limit_entries: int | None
+        limit_ratio: int | None
+        limit_depth: int
+        limit_header_bytes: int
+
+
 def common(*shown: str) -> Callable[[_Command], _Command]:
     """The options that every command takes; those which mean nothing to it are taken, but not `shown` in its help."""
     options = [option(expose_value=False, callback=_keep, hidden=name not in shown) for name, option in _COMMON.items()]
     return lambda command: _with(command, *options)
-
-
-class LayerArguments(TypedDict):
-    """What `layer_options` gives to a command, and the verbs take."""
-
-    compression: str
-    level: int | None
-    threads: int
-    memory_bytes: int | None
-    profile: str
-    overlay: str
-    source_date_epoch: int | None
-    uid_map: tuple[str, ...]
-    gid_map: tuple[str, ...]
-    userns: int | None
-    exclude: tuple[str, ...]
-    cross_mounts: bool
-    fail_above: int | None
-    on_change: str
-    engine: str | None
 
 
 class _Size(click.ParamType[int]):
@@ -206,16 +227,6 @@ _LAYERS: Final = (
     ),
     click.option("--lowerdir", metavar="DIR:…", help="and what it is over, top first, as the mount option has it."),
 )
-
-
-class LimitArguments(TypedDict):
-    """What `limit_options` gives to a command: see `ocidiff.Limits`."""
-
-    limit_bytes: int | None
-    limit_entries: int | None
-    limit_ratio: int | None
-    limit_depth: int
-    limit_header_bytes: int
 
 
 class _Limit(click.ParamType[int]):

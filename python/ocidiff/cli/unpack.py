@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import TYPE_CHECKING
 
 import click
 
 import ocidiff
 from ocidiff.cli.options import (
-    LimitArguments,
     Settings,
     common,
     engine_option,
@@ -19,6 +18,11 @@ from ocidiff.cli.options import (
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document
 from ocidiff.cli.streams import complain, emit, writing_to
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ocidiff.cli.options import LimitArguments
 
 
 @click.command("unpack", epilog="Example: ocidiff unpack app:v2 ./rootfs")

@@ -1,4 +1,4 @@
-"""The command as a process: start-up, interrupts, pipes, terminals and full disks."""
+"""The command as a process: interrupts, pipes, terminals and full disks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ import pytest
 
 OCIDIFF = [sys.executable, "-m", "ocidiff"]
 
-# Says which modules were imported, whatever the exit status.
-SPY = "import sys; from ocidiff.cli.main import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
-
 
 @pytest.fixture
 def endless_tree(tmp_path: Path) -> Path:
@@ -26,21 +23,6 @@ def endless_tree(tmp_path: Path) -> Path:
     with (tree / "sparse").open("wb") as file:
         file.truncate(100 << 30)
     return tree
-
-
-def test_version_imports_neither_engine_nor_rooms_nor_rich() -> None:
-    done = subprocess.run([sys.executable, "-c", SPY, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("ocidiff ")
-    imported = set(done.stderr.split())
-    assert {name for name in imported if name.startswith("ocidiff")} == {"ocidiff", "ocidiff.cli", "ocidiff.cli.main"}
-    assert not imported & {"rich", "click"}
-
-
-def test_a_command_without_a_terminal_or_patterns_does_not_import_what_they_need(tmp_path: Path) -> None:
-    words = ["diff", "scratch", str(tmp_path), "-o", str(tmp_path / "layer")]
-    done = subprocess.run([sys.executable, "-c", SPY, *words], capture_output=True, text=True, check=True)
-    assert "ocidiff.layer.differ" in done.stderr.split()
-    assert not {"rich", "pathspec"} & set(done.stderr.split())
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

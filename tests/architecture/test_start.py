@@ -1,0 +1,102 @@
+"""What a command imports before it does anything: the time of a short one is little else.
+
+A module of ours takes half a millisecond and more; who adds one to a command's start raises its number here, knowingly.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ocidiff
+
+PACKAGE = Path(ocidiff.__file__).parent
+# Says which modules were imported, whatever the exit status.
+SPY = "import sys; from ocidiff.cli.main import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+# Each takes milliseconds, and is needed by few commands or never.
+SELDOM_NEEDED = {
+    *("asyncio", "ctypes", "difflib", "logging", "pathlib", "random", "subprocess", "tempfile", "urllib"),
+    *("pathspec", "rich", "xxhash", "ocidiff.layer.pure"),
+}
+# Values in the classes of which something can be set, or put in order.
+OF_THE_STANDARD_LIBRARY = {"gc.py", "layer/totals.py"}
+
+
+def imported_by(*words: str) -> set[str]:
+    """All modules in memory at the end of a command."""
+    done = subprocess.run([sys.executable, "-c", SPY, *words], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def ours(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.partition(".")[0] == "ocidiff"}
+
+
+def foreign(modules: set[str]) -> set[str]:
+    """Names of installed packages, but not of what the environment itself imports into every process."""
+    names = {name.partition(".")[0] for name in modules}
+    nothing = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    return names - sys.stdlib_module_names - {name.partition(".")[0] for name in nothing.stdout.split()} - {"ocidiff"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """A store with a working container, and a file in the container's directory."""
+    (tmp_path / "tree").mkdir()
+    place = str(tmp_path / "store")
+    with ocidiff.Store.open(place) as store:
+        store.commit(tmp_path / "tree", "base:1")
+        store.create("base:1", "work", driver="directory")
+        (Path(store.containers.mount("work")) / "file").touch()
+    return place
+
+
+def test_version_imports_nothing() -> None:
+    modules = imported_by("--version")
+    assert ours(modules) == {"ocidiff", "ocidiff.cli", "ocidiff.cli.main"}
+    assert not foreign(modules)
+    assert not modules & {"dataclasses", "enum", "re", "signal", "typing"}
+
+
+def test_help_imports_the_command_and_not_what_it_does() -> None:
+    modules = imported_by("commit", "--help")
+    assert len(ours(modules)) <= 23, sorted(ours(modules))
+    assert foreign(modules) == {"click"}
+    assert not modules & {"sqlite3", "hashlib", "ocidiff._core", "ocidiff.image.store"}
+
+
+def test_ps_imports_little(store: str) -> None:
+    modules = imported_by("--store", store, "ps")
+    assert len(ours(modules)) <= 57, sorted(ours(modules))
+    assert foreign(modules) == {"click"}
+    assert not modules & (SELDOM_NEEDED | {"hashlib", "ocidiff._core"})
+
+
+def test_commit_of_a_container_imports_what_it_needs(store: str) -> None:
+    modules = imported_by("--store", store, "commit", "work", "new:1")
+    assert len(ours(modules)) <= 62, sorted(ours(modules))
+    assert foreign(modules) == {"click"}
+    assert not modules & SELDOM_NEEDED
+
+
+def test_diff_imports_no_store(tmp_path: Path) -> None:
+    modules = imported_by("diff", "scratch", str(tmp_path), "--output", str(tmp_path / "layer"))
+    assert len(ours(modules)) <= 29, sorted(ours(modules))
+    assert foreign(modules) == {"click"}
+    assert not modules & (SELDOM_NEEDED | {"hashlib", "sqlite3", "ocidiff.content", "ocidiff.image", "ocidiff.snapshot"})
+
+
+def test_dataclasses_that_are_slow_to_define_are_off_the_way() -> None:
+    users = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "dataclasses":
+                users |= {str(path.relative_to(PACKAGE)) for alias in node.names if alias.name == "dataclass"}
+    users = {name for name in users if not name.startswith("layer/pure/")}
+    assert users == OF_THE_STANDARD_LIBRARY | {"values.py"}

@@ -107,4 +107,5 @@ $(CORE): $(INSTALLED) $(RUST)
 	$(need_tools)
 	@echo "building the extension, which takes a minute or two the first time"
 	@env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet
+	@$(BIN)/python -m compileall -q python/ocidiff
 	@touch $@

@@ -1,7 +1,8 @@
 """Apply beside other tools: `apply_peers.py PLACE LAYER...` writes each gzip layer to PLACE, five times with every tool.
 
 The runs take turns, each into a new directory that is removed again untimed; the layer is in the page cache. Needs root, GNU
-tar, umoci, containerd and ctr; of containerd only the unpacking is timed, not the import before it.
+tar, umoci, containerd and ctr; of containerd only the unpacking is timed, not the import before it. Ours runs as an
+installed wheel does, its bytecode compiled before.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from installed import compiled_command
+
 ROUNDS = 5
+OCIDIFF = compiled_command()
 KIB_PER_MIB = 1024
 # Or containerd inflates with igzip or unpigz, where there is one.
 OWN_GZIP = {"CONTAINERD_DISABLE_IGZIP": "1", "CONTAINERD_DISABLE_PIGZ": "1"}
@@ -113,7 +117,7 @@ def containerd(sample: Sample, place: Path) -> Figures:
 
 Tool = Callable[[Sample, Path], Figures]
 TOOLS: dict[str, Tool] = {
-    "ocidiff apply": lambda sample, place: timed(Path(sys.executable).with_name("ocidiff"), "apply", sample.layer, place),
+    "ocidiff apply": lambda sample, place: timed(OCIDIFF, "apply", sample.layer, place),
     "tar -xzf": lambda sample, place: timed("tar", "-xzf", sample.layer, "-C", place),
     "containerd": containerd,
     "umoci raw unpack": lambda sample, place: timed(

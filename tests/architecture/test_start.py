@@ -66,14 +66,14 @@ def test_version_imports_nothing() -> None:
 
 def test_help_imports_the_command_and_not_what_it_does() -> None:
     modules = imported_by("commit", "--help")
-    assert len(ours(modules)) <= 23, sorted(ours(modules))
+    assert len(ours(modules)) <= 13, sorted(ours(modules))
     assert foreign(modules) == {"click"}
     assert not modules & {"sqlite3", "hashlib", "ocidiff._core", "ocidiff.image.store"}
 
 
 def test_ps_imports_little(store: str) -> None:
     modules = imported_by("--store", store, "ps")
-    assert len(ours(modules)) <= 57, sorted(ours(modules))
+    assert len(ours(modules)) <= 39, sorted(ours(modules))
     assert foreign(modules) == {"click"}
     assert not modules & (SELDOM_NEEDED | {"hashlib", "ocidiff._core"})
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 import ocidiff
-from ocidiff.layer.layer import OverlayLayers
-from ocidiff.layer.options import Limits
+
+if TYPE_CHECKING:
+    from ocidiff.layer.layer import OverlayLayers
+    from ocidiff.layer.options import Limits
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
@@ -341,6 +343,8 @@ def limit_options(command: _Command) -> _Command:
 
 def limits_of(arguments: LimitArguments) -> Limits:
     """The limits that the options say."""
+    from ocidiff.layer.options import Limits
+
     values = {"max_" + name.removeprefix("limit_"): value for name, value in arguments.items()}
     return Limits(**{name: None if value == _UNLIMITED else value for name, value in values.items()})  # type: ignore[arg-type]
 

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ocidiff.cli.options import Settings
 from ocidiff.cli.render import as_json, size
-from ocidiff.layer.monitor import Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from ocidiff.layer.monitor import Progress, ProgressCallback
 
 _PLAIN_SECONDS: Final = 2.0
 _JSON_SECONDS: Final = 0.2

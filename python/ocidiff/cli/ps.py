@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-import ocidiff
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import as_json, columns, container_document
 from ocidiff.cli.streams import emit
-from ocidiff.image.container import Container
+from ocidiff.content.layout import Layout
+from ocidiff.image.container import Container, Containers
 from ocidiff.oci.timestamp import timestamp
 
 
@@ -28,8 +28,8 @@ def command(settings: Settings) -> None:
 
 def _containers(settings: Settings) -> list[Container]:
     try:
-        with ocidiff.Store.open(settings.store_path(), create=False) as store:
-            return store.containers.list()
+        with Layout.open(settings.store_path(), create=False) as layout:
+            return Containers(layout).list()
     except FileNotFoundError:
         # As in `images`: an empty list unless a store was named.
         if settings.chosen_store():

@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ocidiff.layer.layer import ChangeKind
-
 if TYPE_CHECKING:
     from ocidiff.image.container import Container
     from ocidiff.image.image import Image
@@ -65,6 +63,8 @@ def change_document(change: Change) -> Mapping[str, object]:
 
 def explained(change: Change) -> str:
     """Why a change is one, for people: what follows its path, after tabs."""
+    from ocidiff.layer.layer import ChangeKind
+
     upper, lower = change.upper_bytes or 0, change.lower_bytes or 0
     if change.kind is ChangeKind.ADD:
         text = size(upper)
@@ -77,6 +77,8 @@ def explained(change: Change) -> str:
 
 def totals_document(totals: Totals) -> Mapping[str, object]:
     """The JSON object that stands for what changes add up to."""
+    from ocidiff.layer.layer import ChangeKind
+
     return {
         "added": totals.kinds[ChangeKind.ADD],
         "modified": totals.kinds[ChangeKind.MODIFY],

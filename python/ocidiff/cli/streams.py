@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from ocidiff.cli.render import printable
 from ocidiff.errors import OcidiffError
-from ocidiff.layer.layer import Layer
+
+if TYPE_CHECKING:
+    from ocidiff.layer.layer import Layer
 
 
 def emit(text: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-import ocidiff
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.streams import emit
+from ocidiff.content.layout import Layout
+from ocidiff.image.container import Containers
 
 
 @click.command("umount", epilog="Example: ocidiff umount work")
@@ -19,7 +20,8 @@ def command(settings: Settings, names: tuple[str, ...], *, lazy: bool) -> None:
 
     Prints their names.
     """
-    with ocidiff.Store.open(settings.store_path(), create=False) as store:
+    with Layout.open(settings.store_path(), create=False) as layout:
+        containers = Containers(layout)
         for name in names:
-            store.containers.umount(name, lazily=lazy)
+            containers.umount(name, lazily=lazy)
             emit(name)

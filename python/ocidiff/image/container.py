@@ -16,10 +16,6 @@ from ocidiff.content.files import OPEN_DIRECTORY
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_OFFERS, LABEL_OFFERS_UNTIL
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
-from ocidiff.image.image import Image
-from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import OverlayLayers
-from ocidiff.layer.monitor import Monitor
 from ocidiff.lease import boot_id
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.snapshot import mount as mounting
@@ -33,6 +29,11 @@ from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     import sqlite3
+
+    from ocidiff.image.image import Image
+    from ocidiff.layer.engine import Engine
+    from ocidiff.layer.layer import OverlayLayers
+    from ocidiff.layer.monitor import Monitor
 
 _KEY: Final = "container-"
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
@@ -233,6 +234,8 @@ class Containers:
             if not lower:
                 yield None, own
             elif container.driver == OverlayDriver.name and not walk:
+                from ocidiff.layer.layer import OverlayLayers
+
                 # Mounted or not: nobody follows redirects, since nobody made any.
                 yield None, OverlayLayers(own, tuple(lower), userxattr=mounting.in_user_namespace(), redirects=False)
             else:

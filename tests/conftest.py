@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,15 @@ def pytest_configure() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") and not probes.is_root():
         probes.missing("needs root")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how many examples each law has seen."""
+    examples: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        examples.update(dict(report.user_properties))
+    for law, count in sorted(examples.items()):
+        terminalreporter.write_line(f"{count} examples: {law}")
 
 
 @pytest.fixture(autouse=True)

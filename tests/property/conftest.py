@@ -1,8 +1,9 @@
-"""How many examples the laws see, and the account of them at the end of a run."""
+"""How many examples the laws see, and the account of them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 
 import pytest
 import strategies
@@ -18,6 +19,11 @@ settings.register_profile(
 settings.load_profile("ocidiff")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for law, count in sorted(strategies.RAN.items()):
-        terminalreporter.write_line(f"{count} examples: {law}")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Put what a law has seen into the report of its test, which comes from whichever process ran it."""
+    strategies.RAN.clear()
+    try:
+        return (yield)
+    finally:
+        item.user_properties += strategies.RAN.items()

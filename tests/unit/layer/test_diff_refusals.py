@@ -146,7 +146,7 @@ def test_a_fifo_is_never_opened(engine: Engine, tmp_path: Path, upper: Path) -> 
 
 
 def test_a_deep_tree_needs_neither_stack_nor_descriptors(engine: Engine, tmp_path: Path) -> None:
-    depth, name = 1500, "name"  # more than a path may have bytes
+    depth, name = 1100, "name"  # more than Python calls within calls, and than a path may have bytes
     upper, target, nothing = (tmp_path / tree for tree in ("upper", "target", "nothing"))
     for tree in (upper, target, nothing):
         tree.mkdir()

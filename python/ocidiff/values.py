@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, Field, FrozenInstanceError, field, fields, make_dataclass
 from dataclasses import dataclass as _standard
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
 
     def dataclass(*, frozen: bool, slots: bool) -> Callable[[type], type]:
-        """A frozen dataclass with slots, whose class has a docstring and whose fields have defaults at most.
+        """A frozen dataclass with slots. The class has a docstring and extends no other value, fields have defaults at most.
 
         Raises:
             TypeError: What is asked for is another dataclass, or a field has options: the standard library makes these.
@@ -56,7 +56,7 @@ def _init(cls: type[Any], known: tuple[Field[Any], ...], names: tuple[str, ...],
     defaults = {one.name: one.default for one in known if one.default is not MISSING}
     factories = {one.name: one.default_factory for one in known if one.default_factory is not MISSING}
     count = len(names)
-    check = getattr(cls, "__post_init__", None)
+    check = methodcaller("__post_init__") if hasattr(cls, "__post_init__") else None
 
     def __init__(self: object, /, *positional: object, **named: object) -> None:  # noqa: N807 - becomes a method
         values, surplus = positional, named

@@ -195,6 +195,13 @@ def test_a_subclass_may_have_more_attributes_but_its_fields_stay() -> None:
     assert inspect.signature(NamedPoint) == inspect.signature(Point)
 
 
+def test_a_subclass_has_the_last_word_on_what_is_checked() -> None:
+    base = both({"__doc__": "", "__annotations__": {"x": "int"}, "__post_init__": _refuse_two})[1]
+    with pytest.raises(ValueError, match="x is 2"):
+        base(2)
+    assert type("Lenient", (base,), {"__post_init__": lambda _: None})(2).x == 2
+
+
 def test_the_standard_library_extends_them() -> None:
     assert repr(Solid(1, z=2)) == "Solid(x=1, y=0, z=2)"
     assert list(inspect.signature(Solid).parameters) == ["x", "y", "z"]

@@ -114,6 +114,18 @@ def ours_create(place: Place, _: int) -> float:
     return taken
 
 
+def ours_create_committed(place: Place, number: int, *, from_layer: bool = False) -> float:
+    """The first container over what was committed, from the tree of the committed one, or from the layer."""
+    run(*place.ocidiff("commit", f"work{number}", "new:1"))
+    if from_layer:
+        run(*place.ocidiff("mount", f"work{number}"))
+        run(*place.ocidiff("umount", f"work{number}"))
+    taken = seconds(*place.ocidiff("create", "new:1", "made"))
+    for words in (("rm", "made"), ("rmi", "new:1"), ("gc", "-q")):
+        run(*place.ocidiff(*words))
+    return taken
+
+
 def buildah(place: Place, number: int) -> float:
     taken = seconds(*place.buildah("commit", "-q", f"work{number}", "new"))
     described = json.loads(run(*place.buildah("inspect", "--type", "image", "new")))
@@ -137,6 +149,8 @@ OWN: dict[str, Tool] = {
     "ocidiff commit, zstd": lambda place, number: ours(place, number, "--compression", "zstd"),
     # As buildah stores it.
     "ocidiff commit, plain": lambda place, number: ours(place, number, "--compression", "none"),
+    "ocidiff create": ours_create_committed,
+    "ocidiff create, from layer": lambda place, number: ours_create_committed(place, number, from_layer=True),
 }
 PEERS: dict[str, Tool] = {"buildah commit": buildah, "umoci repack": umoci}
 
@@ -156,7 +170,7 @@ def measure(root: Path, rounds: str = "1") -> None:
 def show(change: str, name: str, taken: list[float], own: float) -> None:
     median = statistics.median(taken)
     runs = " ".join(f"{one:.3f}" for one in taken)
-    print(f"{change:14} {name:24} {median:7.3f} s  {median / own:6.1f}x  ({runs})", flush=True)
+    print(f"{change:14} {name:26} {median:7.3f} s  {median / own:6.1f}x  ({runs})", flush=True)
 
 
 if __name__ == "__main__":

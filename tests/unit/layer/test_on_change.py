@@ -162,8 +162,6 @@ def test_a_name_that_lost_its_file_is_no_source_of_links(held: Held) -> None:
 def test_a_large_file_is_put_aside_until_it_rests(engine: Engine, tmp_path: Path, disturb: Disturb) -> None:
     upper, calls = tmp_path / "upper", list[Progress]()
     upper.mkdir()
-    with (upper / "f").open("wb") as file:
-        file.truncate(64 << 20)
 
     def progress(now: Progress) -> None:
         calls.append(now)
@@ -175,7 +173,14 @@ def test_a_large_file_is_put_aside_until_it_rests(engine: Engine, tmp_path: Path
             asked = LayerOptions(compression=Compression.NONE)
             return engine.write_layer(None, os.fsencode(upper), sink.fileno(), asked, monitor)
 
-    summary = write(Monitor(progress))
+    # On a busy machine the second call may come when the file has been read.
+    for _ in range(10):
+        calls.clear()
+        with (upper / "f").open("wb") as file:
+            file.truncate(64 << 20)
+        summary = write(Monitor(progress))
+        if summary.retried:
+            break
     assert (summary.retried, summary.entries) == (1, 1)
     assert summary == replace(write(Monitor()), retried=1)
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _KEY: Final = "container-"
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
 _MOUNTS: Final = "mounts"
+# In the note of a mount: somebody may have it until the machine stops, whatever is unmounted here.
+_BY_OTHERS: Final = "+"
 # As for the snapshots: who may not use all that is in there may not reach it.
 _MODE: Final = 0o700
 _COLUMNS: Final = """
@@ -165,11 +167,11 @@ class Containers:
                 with suppress(FileExistsError):
                     os.mkdir(directory, _MODE)
             # Noted first: it may be mounted and not noted at no time. What will be changed is no longer what was committed.
-            self._note_mounted(container, boot_id())
+            self._note_mounted(container, by_others=container.maybe_mounted)
             try:
                 mounting.attach(mounts, place)
             except BaseException:
-                self._note_mounted(container, None)
+                self._note_unmounted(container)
                 with suppress(OSError):
                     os.rmdir(place)
                 raise
@@ -270,17 +272,29 @@ class Containers:
     def _umount(self, container: Container, *, lazily: bool) -> None:
         if container.in_place:
             return
+        # One that is noted and not here may be in another mount namespace.
+        is_over = not container.maybe_mounted
         if container.mount_point is not None:
-            mounting.detach(container.mount_point, lazily=lazily)
+            is_over = mounting.release(container.mount_point, lazily=lazily)
         with suppress(FileNotFoundError):
             os.rmdir(self._mount_point(container.name))
-        self._note_mounted(container, None)
+        if is_over:
+            self._note_unmounted(container)
+        else:
+            self._note_mounted(container, by_others=True)
 
-    def _note_mounted(self, container: Container, boot: str | None) -> None:
+    def _note_mounted(self, container: Container, *, by_others: bool) -> None:
+        note = boot_id() + _BY_OTHERS if by_others else boot_id()
         with self._layout.database().transaction() as connection:
-            connection.execute("UPDATE container SET mounted_boot_id = ? WHERE name = ?", (boot, container.name))
-            if boot is not None:
-                rows.set_labels(connection, container.snapshot_id, {LABEL_OFFERS: "", LABEL_OFFERS_UNTIL: ""})
+            connection.execute("UPDATE container SET mounted_boot_id = ? WHERE name = ?", (note, container.name))
+            rows.set_labels(connection, container.snapshot_id, {LABEL_OFFERS: "", LABEL_OFFERS_UNTIL: ""})
+
+    def _note_unmounted(self, container: Container) -> None:
+        with self._layout.database().transaction() as connection:
+            connection.execute(
+                "UPDATE container SET mounted_boot_id = NULL WHERE name = ? AND mounted_boot_id IS NOT ?",
+                (container.name, boot_id() + _BY_OTHERS),
+            )
 
     def _mount_point(self, name: str) -> str:
         return os.path.join(os.path.realpath(self._layout.path), _MOUNTS, name)
@@ -300,7 +314,7 @@ class Containers:
             created_ns,
             in_place,
             tree_of(self._layout, snapshot_id) if in_place else point,
-            in_place or point is not None or boot == boot_id(),
+            in_place or point is not None or boot in (boot_id(), boot_id() + _BY_OTHERS),
         )
 
 

@@ -6,10 +6,11 @@ be used without a place: such a one ends with the process, whatever happens. Spe
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -129,6 +130,39 @@ def detach(target: str, *, lazily: bool = False) -> None:
     flags = _UMOUNT_NOFOLLOW | (_UMOUNT_DETACH if lazily else 0)
     if _libc().umount2(os.fsencode(target), flags) != 0:
         _fail(target)
+
+
+def release(target: str, *, lazily: bool) -> bool:
+    """Take the mount at `target` away as `detach` does.
+
+    Returns:
+        Whether nobody can reach it any more: no file of it is open, and no process has it in another mount namespace.
+    """
+    device = os.stat(target).st_dev
+    try:
+        detach(target)
+    except OSError as error:
+        if not lazily or error.errno != errno.EBUSY:
+            raise
+        detach(target, lazily=True)
+        return False
+    return not _is_mounted(device)
+
+
+def _is_mounted(device: int) -> bool:
+    """Whether a process that this one may look at has a file system mounted. Spec: proc_pid_mountinfo(5), field 3."""
+    wanted = b"%d:%d" % (os.major(device), os.minor(device))
+    seen = set[str]()
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        # It may end, and it may be somebody else's.
+        with suppress(OSError):
+            namespace = os.readlink(f"/proc/{process}/ns/mnt")
+            if namespace not in seen:
+                with open(f"/proc/{process}/mountinfo", "rb") as file:
+                    if any(line.split(b" ", 3)[2] == wanted for line in file):
+                        return True
+                seen.add(namespace)
+    return False
 
 
 def mount_points() -> set[str]:

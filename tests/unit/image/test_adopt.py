@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -198,6 +199,41 @@ def test_what_somebody_may_be_writing_to_is_not_linked(
         assert _snapshots(tmp_path) == before
         store.create("base:2", driver="overlay")
         assert unpacks == ["a layer"]
+
+
+def test_what_was_unmounted_with_open_files_is_not_linked(
+    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path
+) -> None:
+    root = Path(store.containers.mount("work"))
+    with (root / "new" / "file").open("a") as file:
+        with pytest.raises(OSError, match="busy"):
+            store.containers.umount("work")
+        store.containers.umount("work", lazily=True)
+        _commit(store)
+        before = _scan(store, "base:2", "other")
+        file.write("later")
+    assert unpacks == ([] if can_share_blocks(str(tmp_path)) else ["a layer"])
+    store.containers.mount("other")
+    assert (Path(store.containers.get("other").mount_point or "") / "new" / "file").read_text() == "n"
+    store.containers.umount("other")
+    # Once more in order does not tell that the file was closed.
+    store.containers.mount("work")
+    store.containers.umount("work")
+    assert store.containers.get("work").maybe_mounted
+    assert before[b"new/file"]["size"] == 1
+
+
+def test_what_another_mount_namespace_has_is_not_linked(store: Store, changed: dict[str, int]) -> None:
+    store.containers.mount("work")
+    elsewhere = subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE)
+    try:
+        assert elsewhere.stdout is not None
+        elsewhere.stdout.readline()
+        store.containers.umount("work")
+        assert store.containers.get("work").maybe_mounted
+    finally:
+        elsewhere.kill()
+        elsewhere.communicate()
 
 
 def test_a_tree_that_is_not_its_layer_is_not_adopted(

@@ -101,7 +101,7 @@ def accept(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *, engin
                     return True
             finally:
                 os.close(descriptor)
-        except (OSError, OcidiffError) as error:
+        except (OSError, OcidiffError, ValueError) as error:
             monitor.check()
             _log.debug("%s: not made from %s: %s", name, key, error)
     return False

@@ -136,7 +136,8 @@ def release(target: str, *, lazily: bool) -> bool:
     """Take the mount at `target` away as `detach` does.
 
     Returns:
-        Whether nobody can reach it any more: no file of it is open, and no process has it in another mount namespace.
+        Whether nobody reaches it any more: no file of it is open, and no process that can be seen is in a mount namespace
+        that has it. Not seen are namespaces that no process is in, and mounts without a place (open_tree(2)).
     """
     device = os.stat(target).st_dev
     try:

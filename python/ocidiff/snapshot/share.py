@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from ocidiff.errors import UnsupportedError
@@ -42,7 +43,8 @@ def share_changes(source: str, target: str, *, link: bool, latest_ns: int | None
         check: Called for every entry; what it raises ends the call.
 
     Raises:
-        UnsupportedError: A file to be linked has an attribute that no layer has.
+        UnsupportedError: A file to be linked has an attribute that no layer has, or a later time than the bound, which the
+            source and all that share the file would get too.
     """
     top = os.fsencode(os.path.join(source, _TREE))
     files, directories = _outline(top, os.fsencode(os.path.join(target, _TREE)), latest_ns, check)
@@ -53,7 +55,7 @@ def share_changes(source: str, target: str, *, link: bool, latest_ns: int | None
         check()
         if link:
             os.link(path, new)
-            os.utime(new, ns=(info.st_atime_ns, _time(info, latest_ns)))
+            os.utime(new, ns=(info.st_atime_ns, _time(info, None)))
             continue
         inode = (info.st_dev, info.st_ino)
         if inode in linked:
@@ -103,7 +105,10 @@ def _note_times(source: str, top: bytes, files: list[_Entry], latest_ns: int | N
     times = _noted(source)
     for path, _, info in files:
         _refuse_strange(path)
-        if info.st_mtime_ns != _time(info, latest_ns):
+        whole = _time(info, None)
+        if _time(info, latest_ns) != whole:
+            raise UnsupportedError(f"{os.fsdecode(path)}: is later than the bound of times, and is not its alone")
+        if info.st_mtime_ns != whole:
             times.setdefault(os.fsdecode(os.path.relpath(path, top)), info.st_mtime_ns)
     _note(source, times)
 
@@ -141,16 +146,24 @@ def unshare(directory: str, check: Callable[[], None] = lambda: None) -> None:
 def _replace(paths: list[bytes], info: os.stat_result, mtime_ns: int | None, directory: str) -> None:
     """Put a copy in the place of all names of a file, without a moment at which one is missing."""
     copy = os.fsencode(os.path.join(directory, "copy"))
-    if os.path.lexists(copy):
-        os.unlink(copy)
-    clone_file(paths[0], copy)
-    copy_attributes(paths[0], copy, info)
-    if mtime_ns is not None:
-        os.utime(copy, ns=(info.st_atime_ns, mtime_ns))
-    for path in paths[1:]:
-        os.link(copy, copy + b"+")
-        _rename_quietly(copy + b"+", path)
-    _rename_quietly(copy, paths[0])
+    for left in (copy, copy + b"+"):
+        with suppress(FileNotFoundError):
+            os.unlink(left)
+    try:
+        clone_file(paths[0], copy)
+        copy_attributes(paths[0], copy, info)
+        if mtime_ns is not None:
+            os.utime(copy, ns=(info.st_atime_ns, mtime_ns))
+        for path in paths[1:]:
+            os.link(copy, copy + b"+")
+            _rename_quietly(copy + b"+", path)
+        _rename_quietly(copy, paths[0])
+    except BaseException:
+        # On a full disk it would be in the way of the next try.
+        for left in (copy, copy + b"+"):
+            with suppress(OSError):
+                os.unlink(left)
+        raise
 
 
 def _rename_quietly(source: bytes, target: bytes) -> None:

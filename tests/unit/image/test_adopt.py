@@ -104,14 +104,23 @@ def test_what_was_committed_is_a_snapshot_and_the_same_as_its_layer_unpacked(
     assert b"new/socket" not in adopted
 
 
-def test_the_times_of_what_was_committed_have_its_bound(
-    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path
+@pytest.mark.parametrize("bound", [10**9, 2 * 10**9])
+def test_a_bound_of_times_reaches_nobody_else(
+    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path, bound: int
 ) -> None:
-    store.commit(store.containers.get("work"), "base:2", source_date_epoch=1_000_000_000)
-    adopted = _scan(store, "base:2", "adopted")
-    assert unpacks == []
-    assert adopted[b"etc/passwd"]["mtime_ns"] == 10**18
-    assert trees.comparable(adopted) == trees.comparable(_applied(store, tmp_path))
+    """Neither the container, nor a snapshot that its files were linked into before."""
+    _commit(store)
+    first = _scan(store, "base:2", "first")
+    store.commit(store.containers.get("work"), "base:3", source_date_epoch=bound)
+    bounded = _scan(store, "base:3", "bounded")
+    assert bounded[b"etc/passwd"]["mtime_ns"] == min(bound * 10**9, changed["etc/passwd"] // 10**9 * 10**9)
+    assert _scan(store, "base:2", "again") == first
+    third = store.commit(store.containers.get("work"), "base:4")
+    assert third.config.rootfs.diff_ids == store.commit(store.containers.get("first"), "base:5").config.rootfs.diff_ids
+    root = Path(store.containers.mount("work"))
+    assert {name: (root / name).stat().st_mtime_ns for name in changed} == changed
+    if not can_share_blocks(str(tmp_path)):
+        assert unpacks == (["a layer"] if bound == 10**9 else [])
 
 
 def test_a_removed_container_leaves_what_it_offers_for_as_long_as_the_image_is_there(
@@ -199,6 +208,27 @@ def test_what_somebody_may_be_writing_to_is_not_linked(
         assert _snapshots(tmp_path) == before
         store.create("base:2", driver="overlay")
         assert unpacks == ["a layer"]
+
+
+def test_no_half_a_copy_is_left_where_there_is_no_space(
+    store: Store, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if can_share_blocks(str(tmp_path)):
+        pytest.skip("nothing is copied here")
+    number = _snapshots(tmp_path)[-1]
+    _commit(store)
+    before = _scan(store, "base:2")
+    with monkeypatch.context() as patch:
+        patch.setattr("ocidiff.snapshot.share.copy_attributes", fail)
+        with pytest.raises(OSError, match="space"):
+            store.containers.mount("work")
+    assert sorted(os.listdir(tmp_path / "store" / "snapshots" / number)) == ["fs", "shared", "work"]
+    root = Path(store.containers.mount("work"))
+    assert {name: (root / name).stat().st_mtime_ns for name in changed} == changed
+    assert trees.scan_tree(root).keys() >= before.keys()
 
 
 def test_what_was_unmounted_with_open_files_is_not_linked(

@@ -87,6 +87,9 @@ def _invoke(context: click.Context) -> int:
     except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise
     except Exception as error:  # noqa: BLE001 - the boundary: users get one line, never a traceback
+        # Python 3.11 wraps what interrupts the making of a class.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
         complain(f"{context.invoked_subcommand}: {reason(error)}")
         return _WRONG_USAGE if isinstance(error, UsageError) else _FAILED
     return 0

@@ -50,6 +50,9 @@ def run() -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status of `ocidiff` with these arguments; without any, those of the process."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if sys.stderr is None:
+        # Closed: what is meant for it would go to stdout.
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
     try:
         _write_any_name()
         status = _run(words)

@@ -84,6 +84,24 @@ def test_a_closed_stdout_is_no_reason_for_a_traceback(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_what_a_closed_stderr_does_not_take_is_no_result(tmp_path: Path) -> None:
+    for words in (f'changes "{tmp_path}/missing" "{tmp_path}"', "unknown", "changes --unknown"):
+        command = f'exec "{sys.executable}" -m ocidiff {words} 2>&-'
+        done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stdout) in {(1, ""), (2, "")}
+
+
+def test_an_interrupt_that_python_wraps_is_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from ocidiff.cli import group, main
+
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    monkeypatch.setattr(group.group, "invoke", interrupted)
+    assert main.main(["ps"]) == 130
+    assert capsys.readouterr().err == "ocidiff: interrupted\n"
+
+
 def test_names_survive_an_encoding_that_lacks_them(tmp_path: Path) -> None:
     (tmp_path / "Grüße").touch()
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}

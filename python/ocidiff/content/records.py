@@ -71,6 +71,7 @@ def forget(connection: sqlite3.Connection, digest: Digest) -> None:
     connection.execute("DELETE FROM content WHERE digest = ?", (digest,))
 
 
-def is_needed(connection: sqlite3.Connection, value: str) -> bool:
-    """Whether a label of some blob has this value, as one that refers to a snapshot has its key."""
-    return connection.execute("SELECT 1 FROM content_label WHERE value = ?", (value,)).fetchone() is not None
+def is_referred_to(connection: sqlite3.Connection, label: str, value: str) -> bool:
+    """Whether a blob has this label."""
+    query = "SELECT 1 FROM content_label WHERE name = ? AND value = ?"
+    return connection.execute(query, (label, value)).fetchone() is not None

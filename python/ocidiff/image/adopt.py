@@ -3,6 +3,7 @@
 A commit only offers it. The snapshot is made when it is first needed, if the container was not mounted since.
 
 Law: what is adopted is proved to be what applying the layer gives: it is diffed again, and must give the same diff ID.
+Nothing that shares its files changes by it.
 """
 
 from __future__ import annotations
@@ -58,21 +59,18 @@ def offer(
     """
     if image.layer is None or container.in_place or options.profile is not Profile.OCI:
         return
-    name = chain_id(image.config.rootfs.diff_ids)
+    name, epoch = chain_id(image.config.rootfs.diff_ids), options.source_date_epoch
     try:
-        try:
-            snapshots.keep(name)
-        except NotFoundError:
-            if not container.maybe_mounted:
-                epoch = options.source_date_epoch
-                until = "" if epoch is None else str(epoch)
-                snapshots.update_labels(container.snapshot, {LABEL_OFFERS: name, LABEL_OFFERS_UNTIL: until})
-                snapshots.refer(image.config_digest, container.snapshot)
-                return
-            if not can_share_blocks(snapshots.directory(container.snapshot)):
-                return
-            _adopt(snapshots, container.snapshot, name, image.layer.diff_id, options.source_date_epoch, engine, monitor)
-        snapshots.refer(image.config_digest, name)
+        if _is_kept(snapshots, name):
+            snapshots.refer(image.config_digest, name)
+        elif not container.maybe_mounted:
+            # An empty value takes away what was said before.
+            until = "" if epoch is None else str(epoch)
+            snapshots.update_labels(container.snapshot, {LABEL_OFFERS: name, LABEL_OFFERS_UNTIL: until})
+            snapshots.refer(image.config_digest, container.snapshot)
+        elif can_share_blocks(snapshots.directory(container.snapshot)):
+            _adopt(snapshots, container.snapshot, name, image.layer.diff_id, epoch, engine, monitor)
+            snapshots.refer(image.config_digest, name)
     except (OSError, OcidiffError) as error:
         monitor.check()
         _log.debug("%s: not kept as a snapshot: %s", image.name, error)
@@ -105,6 +103,15 @@ def accept(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *, engin
             monitor.check()
             _log.debug("%s: not made from %s: %s", name, key, error)
     return False
+
+
+def _is_kept(snapshots: LocalSnapshotter, name: ChainID) -> bool:
+    """Whether the snapshot is there, and then it stays."""
+    try:
+        snapshots.keep(name)
+    except NotFoundError:
+        return False
+    return True
 
 
 def _adopt(

@@ -21,7 +21,7 @@ from ocidiff.oci.descriptor import Descriptor
 from ocidiff.snapshot import mount as mounting
 from ocidiff.snapshot import rows
 from ocidiff.snapshot.directory import DirectoryDriver
-from ocidiff.snapshot.local import LocalSnapshotter, discard, tree_of
+from ocidiff.snapshot.local import LocalSnapshotter, discard, label_of_reference, tree_of
 from ocidiff.snapshot.overlay import OverlayDriver
 from ocidiff.snapshot.select import snapshotter
 from ocidiff.snapshot.share import unshare
@@ -166,7 +166,7 @@ class Containers:
             for directory in (os.path.dirname(place), place):
                 with suppress(FileExistsError):
                     os.mkdir(directory, _MODE)
-            # Noted first: it may be mounted and not noted at no time. What will be changed is no longer what was committed.
+            # Noted first: it may be mounted and not noted at no time.
             self._note_mounted(container, by_others=container.maybe_mounted)
             try:
                 mounting.attach(mounts, place)
@@ -209,9 +209,7 @@ class Containers:
             with self._layout.database().transaction(durable=True) as connection:
                 connection.execute("DELETE FROM container WHERE name = ?", (name,))
                 row = rows.require(connection, container.driver, container.snapshot)
-                offered = rows.labels(connection, row.id).get(LABEL_OFFERS)
-                present = offered is not None and rows.find(connection, row.driver, offered) is not None
-                stays = offered is not None and not present and records.is_needed(connection, row.key)
+                stays = _is_offered(connection, row)
                 if not stays:
                     rows.delete(connection, row)
         # Not while its directory is locked, which would be in use.
@@ -284,6 +282,7 @@ class Containers:
             self._note_mounted(container, by_others=True)
 
     def _note_mounted(self, container: Container, *, by_others: bool) -> None:
+        """Note it, and withdraw what the container offers: it will not be what was committed."""
         note = boot_id() + _BY_OTHERS if by_others else boot_id()
         with self._layout.database().transaction() as connection:
             connection.execute("UPDATE container SET mounted_boot_id = ? WHERE name = ?", (note, container.name))
@@ -321,6 +320,14 @@ class Containers:
 def _refuse_taken(connection: sqlite3.Connection, name: str) -> None:
     if connection.execute("SELECT 1 FROM container WHERE name = ?", (name,)).fetchone() is not None:
         raise AlreadyExistsError(f"container {name}: is there already")
+
+
+def _is_offered(connection: sqlite3.Connection, row: rows.Row) -> bool:
+    """Whether what a snapshot offers may still be needed: nobody has taken it, and an image refers to it."""
+    offered = rows.labels(connection, row.id).get(LABEL_OFFERS)
+    if offered is None or rows.find(connection, row.driver, offered) is not None:
+        return False
+    return records.is_referred_to(connection, label_of_reference(row.driver), row.key)
 
 
 def _default_name(image: str) -> str:

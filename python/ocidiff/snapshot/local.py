@@ -173,7 +173,7 @@ class LocalSnapshotter:
 
     def refer(self, digest: Digest, name: str) -> None:
         """Let a blob keep a snapshot, for as long as something needs the blob."""
-        label = f"{LABEL_REFERS_SNAPSHOT}.{self.name}"
+        label = label_of_reference(self.name)
         if self._layout.info(digest).labels.get(label) != name:
             self._layout.update_labels(digest, {label: name})
 
@@ -286,6 +286,11 @@ class LocalSnapshotter:
 
     def _directory(self, number: int) -> str:
         return os.path.join(self._root, str(number))
+
+
+def label_of_reference(driver: str) -> str:
+    """What the label of a blob is called that needs a snapshot of that driver."""
+    return f"{LABEL_REFERS_SNAPSHOT}.{driver}"
 
 
 def discard(layout: Layout, numbers: Sequence[int]) -> None:

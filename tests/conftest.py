@@ -14,7 +14,8 @@ import pytest
 
 import probes
 from ocidiff.layer.engine import ENGINES, Engine, select_engine
-from ocidiff.snapshot import mount
+from ocidiff.mounts.kernel import detach
+from ocidiff.mounts.mountinfo import mount_points
 
 # xfs takes no less.
 _SIZE_BYTES = 320 << 20
@@ -43,10 +44,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _no_mount_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Take away what a test has mounted and left, which else nobody could remove, and fail it."""
     yield
-    left = sorted(point for point in mount.mount_points() if point.startswith(str(tmp_path_factory.getbasetemp())))
+    left = sorted(point for point in mount_points() if point.startswith(str(tmp_path_factory.getbasetemp())))
     # What is mounted within another one first.
     for point in reversed(left):
-        mount.detach(point, lazily=True)
+        detach(point, lazily=True)
     assert left == []
 
 

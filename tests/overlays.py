@@ -22,10 +22,10 @@ import probes
 import trees
 import verbs
 from ocidiff.layer.engine import Engine, select_engine
-from ocidiff.layer.layer import OverlayLayers
 from ocidiff.layer.options import Profile
-from ocidiff.layer.overlay import layers_behind
 from ocidiff.layer.scope import Scope
+from ocidiff.mounts.behind import layers_behind
+from ocidiff.mounts.layers import OverlayLayers
 
 NAMES = ("a", "b", "c", "d", "e", "a-", "a.d", "\udcff", "x" * 101)
 SECONDS = (1_600_000_000, 1_600_000_000, 1_700_000_000)

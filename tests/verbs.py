@@ -12,9 +12,10 @@ from typing import Any
 
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary, OverlayLayers
+from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, Limits, Profile
+from ocidiff.mounts.layers import OverlayLayers
 
 Place = bytes | str | Path
 

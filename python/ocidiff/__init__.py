@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from ocidiff.layer.applier import apply
     from ocidiff.layer.differ import changes, diff, overlay_layers
     from ocidiff.layer.indexer import index
-    from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, Layer, OverlayLayers, Reason, TreeIndex
+    from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, Layer, Reason, TreeIndex
     from ocidiff.layer.monitor import Cancellation, Progress
     from ocidiff.layer.options import Compression, Destination, Limits, OnChange, Profile
+    from ocidiff.mounts.layers import OverlayLayers
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
 
@@ -121,9 +122,10 @@ _HOMES: Final = {
     "layer.applier": "apply",
     "layer.differ": "changes diff overlay_layers",
     "layer.indexer": "index",
-    "layer.layer": "ApplySummary Change ChangeKind Layer OverlayLayers Reason TreeIndex",
+    "layer.layer": "ApplySummary Change ChangeKind Layer Reason TreeIndex",
     "layer.monitor": "Cancellation Progress",
     "layer.options": "Compression Destination Limits OnChange Profile",
+    "mounts.layers": "OverlayLayers",
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",
 }

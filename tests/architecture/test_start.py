@@ -1,11 +1,13 @@
-"""What a command imports before it does anything: the time of a short one is little else.
+"""What a command imports before it does anything, since the time of a short command is little else.
 
-A module of ours takes half a millisecond and more; who adds one to a command's start raises its number here, knowingly.
+Foreign modules are named. Own modules are bounded by the size of their bytecode, so that splitting a file costs nothing.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib.util
+import marshal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +36,16 @@ def imported_by(*words: str) -> set[str]:
 
 def ours(modules: set[str]) -> set[str]:
     return {name for name in modules if name.partition(".")[0] == "ocidiff"}
+
+
+def compiled_bytes(modules: set[str]) -> int:
+    """Size of the bytecode of our modules among these."""
+    total = 0
+    for name in ours(modules):
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
+            total += len(marshal.dumps(compile(Path(spec.origin).read_bytes(), spec.origin, "exec")))
+    return total
 
 
 def foreign(modules: set[str]) -> set[str]:
@@ -66,28 +78,28 @@ def test_version_imports_nothing() -> None:
 
 def test_help_imports_the_command_and_not_what_it_does() -> None:
     modules = imported_by("commit", "--help")
-    assert len(ours(modules)) <= 13, sorted(ours(modules))
+    assert compiled_bytes(modules) <= 110_000, sorted(ours(modules))
     assert foreign(modules) == {"click"}
     assert not modules & {"sqlite3", "hashlib", "ocidiff._core", "ocidiff.image.store"}
 
 
 def test_ps_imports_little(store: str) -> None:
     modules = imported_by("--store", store, "ps")
-    assert len(ours(modules)) <= 39, sorted(ours(modules))
+    assert compiled_bytes(modules) <= 520_000, sorted(ours(modules))
     assert foreign(modules) == {"click"}
     assert not modules & (SELDOM_NEEDED | {"hashlib", "ocidiff._core"})
 
 
 def test_commit_of_a_container_imports_what_it_needs(store: str) -> None:
     modules = imported_by("--store", store, "commit", "work", "new:1")
-    assert len(ours(modules)) <= 62, sorted(ours(modules))
+    assert compiled_bytes(modules) <= 800_000, sorted(ours(modules))
     assert foreign(modules) == {"click"}
     assert not modules & SELDOM_NEEDED
 
 
 def test_diff_imports_no_store(tmp_path: Path) -> None:
     modules = imported_by("diff", "scratch", str(tmp_path), "--output", str(tmp_path / "layer"))
-    assert len(ours(modules)) <= 29, sorted(ours(modules))
+    assert compiled_bytes(modules) <= 320_000, sorted(ours(modules))
     assert foreign(modules) == {"click"}
     assert not modules & (SELDOM_NEEDED | {"hashlib", "sqlite3", "ocidiff.content", "ocidiff.image", "ocidiff.snapshot"})
 

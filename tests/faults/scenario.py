@@ -17,7 +17,7 @@ import probes
 from ocidiff.errors import NotFoundError
 from ocidiff.image.store import Store
 from ocidiff.lease import Leases
-from ocidiff.snapshot import mount
+from ocidiff.mounts import mountinfo
 
 # System calls that change something, or that the next ones depend on.
 CHANGING: Final = (
@@ -172,7 +172,7 @@ class Scenario:
             assert store.verify().faults == ()
             leases = [lease for lease in Leases(store._layout.database()).leases() if lease.is_over()]
             assert leases == []
-        here = [point for point in mount.mount_points() if point.startswith(str(self.place))]
+        here = [point for point in mountinfo.mount_points() if point.startswith(str(self.place))]
         assert all("/mounts/" in point for point in here)
 
     def _is_there(self, call: Call, told: str) -> None:

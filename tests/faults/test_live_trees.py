@@ -21,8 +21,8 @@ import trees
 import verbs
 from faults import writer
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import OverlayLayers
 from ocidiff.layer.options import OnChange
+from ocidiff.mounts.layers import OverlayLayers
 
 # Of each kind; `make soak-live` asks for more.
 DIFFS = int(os.environ.get("OCIDIFF_LIVE_DIFFS", "6"))

@@ -16,7 +16,7 @@ from faults.scenario import driver, make_template
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError
 from ocidiff.image.store import Store
 from ocidiff.lease import Leases
-from ocidiff.snapshot import mount
+from ocidiff.mounts import mountinfo
 
 SECONDS = float(os.environ.get("OCIDIFF_PROCESSES_SECONDS", "8"))
 PROCESSES = int(os.environ.get("OCIDIFF_PROCESSES", "4"))
@@ -110,7 +110,7 @@ def test_processes(tmp_path: Path) -> None:
     with Store.open(place / "store", create=False) as store:
         assert store.verify().faults == ()
         assert Leases(store._layout.database()).leases() == []
-        assert not [point for point in mount.mount_points() if point.startswith(str(place))]
+        assert not [point for point in mountinfo.mount_points() if point.startswith(str(place))]
         for container in store.containers.list():
             store.containers.remove(container.name)
         for record in store.images():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
-from ocidiff.snapshot.mount import directory_of
+from ocidiff.mounts.kernel import directory_of
 from ocidiff.snapshot.snapshotter import Kind, Snapshotter
 
 

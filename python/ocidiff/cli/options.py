@@ -13,8 +13,8 @@ import click
 import ocidiff
 
 if TYPE_CHECKING:
-    from ocidiff.layer.layer import OverlayLayers
     from ocidiff.layer.options import Limits
+    from ocidiff.mounts.layers import OverlayLayers
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
@@ -324,7 +324,7 @@ def trees_of(
         return lower, upper
     if upperdir is None or lowerdir is None or lower is not None:
         raise click.UsageError("--upperdir and --lowerdir go together, and take the place of LOWER and UPPER")
-    from ocidiff.layer.overlay import split_lowerdir
+    from ocidiff.mounts.mount import split_lowerdir
 
     below, data = split_lowerdir(os.fsencode(lowerdir))
     return None, ocidiff.overlay_layers(upperdir, list(map(os.fsdecode, below)), datadirs=list(map(os.fsdecode, data)))

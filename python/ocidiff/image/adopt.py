@@ -20,15 +20,15 @@ from ocidiff.image.container import Container
 from ocidiff.image.image import Image
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import OverlayLayers
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, Profile
 from ocidiff.layer.scope import Scope
 from ocidiff.log import Logger
+from ocidiff.mounts.layers import OverlayLayers
+from ocidiff.mounts.mountinfo import in_user_namespace
 from ocidiff.oci.digest import ChainID, DiffID, chain_id
 from ocidiff.snapshot.clone import can_share_blocks
 from ocidiff.snapshot.local import LocalSnapshotter
-from ocidiff.snapshot.mount import in_user_namespace
 from ocidiff.snapshot.share import share_changes
 
 _NS_PER_SECOND: Final = 10**9

@@ -17,10 +17,11 @@ from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import ApplySummary
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions
+from ocidiff.mounts.kernel import directory_of
+from ocidiff.mounts.mount import unsynced
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, chain_ids
 from ocidiff.snapshot.local import LocalSnapshotter
-from ocidiff.snapshot.mount import directory_of, unsynced
 
 
 def unpack_chain(

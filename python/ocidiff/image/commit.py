@@ -14,10 +14,11 @@ from ocidiff.image import mutate
 from ocidiff.image.image import Image
 from ocidiff.layer.differ import with_ignore_file, write_layer
 from ocidiff.layer.engine import Engine, Lower
-from ocidiff.layer.layer import Layer, OverlayLayers
+from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, LayerOptions, OverlayMode
 from ocidiff.log import Logger
+from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
 from ocidiff.oci.config import History, ImageConfig
 from ocidiff.oci.manifest import Manifest

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ocidiff.content import records
@@ -17,12 +17,14 @@ from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_OFFERS, LABEL_OFFERS_UNTIL
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
 from ocidiff.lease import boot_id
+from ocidiff.mounts.kernel import attach, release
+from ocidiff.mounts.mount import Mount, bind
+from ocidiff.mounts.mountinfo import mount_points
+from ocidiff.mounts.trees import trees_to_compare
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.snapshot import mount as mounting
 from ocidiff.snapshot import rows
 from ocidiff.snapshot.directory import DirectoryDriver
 from ocidiff.snapshot.local import LocalSnapshotter, discard, label_of_reference, tree_of
-from ocidiff.snapshot.overlay import OverlayDriver
 from ocidiff.snapshot.select import snapshotter
 from ocidiff.snapshot.share import unshare
 from ocidiff.values import dataclass
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 
     from ocidiff.image.image import Image
     from ocidiff.layer.engine import Engine
-    from ocidiff.layer.layer import OverlayLayers
     from ocidiff.layer.monitor import Monitor
+    from ocidiff.mounts.layers import OverlayLayers
 
 _KEY: Final = "container-"
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
@@ -138,7 +140,7 @@ class Containers:
                 row = connection.execute(_COLUMNS + "WHERE container.name = ?", (name,)).fetchone()
         if row is None:
             raise NotFoundError(f"{self._layout.path}: no working container {name!r}")
-        return self._container(row, mounting.mount_points())
+        return self._container(row, mount_points())
 
     def list(self) -> list[Container]:
         """All of them, by name."""
@@ -146,7 +148,7 @@ class Containers:
             return []
         with self._layout.database().reading() as connection:
             found = connection.execute(_COLUMNS + "ORDER BY container.name").fetchall()
-        points = mounting.mount_points()
+        points = mount_points()
         return [self._container(row, points) for row in found]
 
     def mount(self, name: str) -> str:
@@ -169,7 +171,7 @@ class Containers:
             # Noted first: it may be mounted and not noted at no time.
             self._note_mounted(container, by_others=container.maybe_mounted)
             try:
-                mounting.attach(mounts, place)
+                attach(mounts, place)
             except BaseException:
                 self._note_unmounted(container)
                 with suppress(OSError):
@@ -229,22 +231,13 @@ class Containers:
             walk: Give trees for an overlay too.
         """
         snapshots = self.snapshots(container)
-        own, *lower = map(os.fsencode, snapshots.lineage(container.snapshot))
-        with ExitStack() as stack:
-            if not lower:
-                yield None, own
-            elif container.driver == OverlayDriver.name and not walk:
-                from ocidiff.layer.layer import OverlayLayers
-
-                # Mounted or not: nobody follows redirects, since nobody made any.
-                yield None, OverlayLayers(own, tuple(lower), userxattr=mounting.in_user_namespace(), redirects=False)
-            else:
-                parent = snapshots.stat(container.snapshot).parent or ""
-                below = stack.enter_context(mounting.directory_of(snapshots.reading_mounts(parent)))
-                above = container.mount_point
-                if above is None:
-                    above = stack.enter_context(mounting.directory_of(snapshots.reading_mounts(container.snapshot)))
-                yield os.fsencode(below), os.fsencode(above)
+        parent = snapshots.stat(container.snapshot).parent
+        below = () if parent is None else snapshots.reading_mounts(parent)
+        upper: tuple[Mount, ...] = snapshots.mounts(container.snapshot)
+        if walk and container.mount_point is not None:
+            upper = (bind(container.mount_point, read_only=True),)
+        with trees_to_compare(below, upper, walk=walk) as trees:
+            yield trees
 
     @contextmanager
     def locked(self, name: str) -> Iterator[Container]:
@@ -273,7 +266,7 @@ class Containers:
         # One that is noted and not here may be in another mount namespace.
         is_over = not container.maybe_mounted
         if container.mount_point is not None:
-            is_over = mounting.release(container.mount_point, lazily=lazily)
+            is_over = release(container.mount_point, lazily=lazily)
         with suppress(FileNotFoundError):
             os.rmdir(self._mount_point(container.name))
         if is_over:

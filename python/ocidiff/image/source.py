@@ -15,8 +15,9 @@ from ocidiff.image.image import Image, read_image
 from ocidiff.layer.differ import SCRATCH, Tree, lower_path, tree_path
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import IndexPath, OverlayLayers
+from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Monitor
+from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci.digest import chain_id
 from ocidiff.oci.platform import Platform
 from ocidiff.values import dataclass

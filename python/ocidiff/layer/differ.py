@@ -13,12 +13,13 @@ from typing import Final, TypeVar
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import Change, IndexPath, Layer, OverlayLayers
+from ocidiff.layer.layer import Change, IndexPath, Layer
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check_size
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, OverlayMode, Profile
 from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.scope import Scope
 from ocidiff.log import Logger
+from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 
@@ -269,7 +270,7 @@ def _layers(lower: Lower | None, upper: Upper, mode: OverlayMode) -> OverlayLaye
         return upper
     if mode is OverlayMode.NEVER:
         return None
-    from ocidiff.layer.overlay import layers_behind
+    from ocidiff.mounts.behind import layers_behind
 
     layers = None
     try:

@@ -9,9 +9,10 @@ from typing import Protocol
 
 from ocidiff.errors import UsageError
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary, OverlayLayers
+from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits
+from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci.digest import ChainID
 
 ENGINES = ("rust", "pure")

@@ -19,25 +19,6 @@ NOTHING_SKIPPED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class OverlayLayers:
-    """The directories of an overlay, to be read with nothing mounted.
-
-    Attributes:
-        upperdir: Path of the directory that takes the changes.
-        lowerdirs: Paths of the directories below it, top first, at least one.
-        datadirs: Paths of directories that only hold the content of files in the others, top first.
-        userxattr: Whether marks are in `user.overlay.*`, as the mount option of this name says; None to find out.
-        redirects: Whether redirects of directories are followed, as the mount option `redirect_dir` says.
-    """
-
-    upperdir: bytes
-    lowerdirs: tuple[bytes, ...]
-    datadirs: tuple[bytes, ...] = ()
-    userxattr: bool | None = None
-    redirects: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class IndexPath:
     """An index that stands for the tree that it was made of.
 

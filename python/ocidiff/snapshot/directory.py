@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
+from ocidiff.mounts.mount import Mount, bind
 from ocidiff.snapshot.clone import clone_tree
 from ocidiff.snapshot.local import TREE
-from ocidiff.snapshot.mount import Mount, bind
 from ocidiff.snapshot.snapshotter import Kind
 
 

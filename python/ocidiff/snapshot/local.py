@@ -21,9 +21,10 @@ from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_REFERS_SNAPSHOT
 from ocidiff.errors import AlreadyExistsError, InUseError, UsageError
 from ocidiff.lease import boot_id, end_leases, protect, read_leases, snapshots_of
+from ocidiff.mounts.kernel import sync_file_system
+from ocidiff.mounts.mount import Mount
 from ocidiff.oci.digest import Digest
 from ocidiff.snapshot import rows
-from ocidiff.snapshot.mount import Mount, sync_file_system
 from ocidiff.snapshot.rows import Row
 from ocidiff.snapshot.snapshotter import Kind, Snapshot, Usage
 

@@ -8,8 +8,10 @@ from contextlib import suppress
 from typing import Final
 
 from ocidiff.content import workspace
+from ocidiff.mounts.kernel import directory_of
+from ocidiff.mounts.mount import Mount, bind, overlay, unsynced
+from ocidiff.mounts.mountinfo import in_user_namespace
 from ocidiff.snapshot.local import TREE
-from ocidiff.snapshot.mount import Mount, bind, directory_of, in_user_namespace, overlay, unsynced
 from ocidiff.snapshot.snapshotter import Kind
 
 _WORK: Final = "work"

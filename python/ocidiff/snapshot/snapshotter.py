@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Protocol
 
-from ocidiff.snapshot.mount import Mount
+from ocidiff.mounts.mount import Mount
 from ocidiff.values import dataclass
 
 

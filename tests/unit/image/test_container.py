@@ -18,7 +18,7 @@ from ocidiff.image.container import Container
 from ocidiff.image.store import Store
 from ocidiff.layer.monitor import Cancellation
 from ocidiff.lease import Leases
-from ocidiff.snapshot import mount
+from ocidiff.mounts import mountinfo
 from ocidiff.snapshot.select import snapshotter
 
 
@@ -140,7 +140,7 @@ def test_mounting_twice_and_unmounting_twice_are_once(store: Store, driver: str)
     assert store.containers.mount("work") == place == store.containers.get("work").mount_point
     store.containers.umount("work")
     store.containers.umount("work")
-    assert place not in mount.mount_points()
+    assert place not in mountinfo.mount_points()
     assert (store.containers.get("work").mount_point is None) == (driver == "overlay")
 
 
@@ -156,7 +156,7 @@ def test_a_mounted_container_is_removed_only_by_force(store: Store, tmp_path: Pa
             store.containers.umount("work")
         store.containers.remove("work", force=True)
         file.write("still there")
-    assert place not in mount.mount_points()
+    assert place not in mountinfo.mount_points()
     assert os.listdir(tmp_path / "store" / "mounts") == []
     assert os.listdir(tmp_path / "store" / "ingest") == []
     assert len(_trees(tmp_path)) == 2

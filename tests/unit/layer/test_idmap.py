@@ -24,8 +24,8 @@ from ocidiff.errors import UnsupportedError, UsageError
 from ocidiff.layer import idmap
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps, IdRange
-from ocidiff.layer.layer import OverlayLayers
 from ocidiff.layer.options import Profile
+from ocidiff.mounts.layers import OverlayLayers
 
 SHIFT = 100_000
 USERS = ("0:100000:1000", "1000:101000:64536")

@@ -24,12 +24,13 @@ import verbs
 from ocidiff.errors import SourceChangedError, UsageError
 from ocidiff.layer.differ import diff
 from ocidiff.layer.engine import Engine, select_engine
-from ocidiff.layer.layer import ChangeKind, LayerSummary, OverlayLayers
+from ocidiff.layer.layer import ChangeKind, LayerSummary
 from ocidiff.layer.monitor import Monitor, Progress
 from ocidiff.layer.options import Compression, LayerOptions, OnChange
 from ocidiff.layer.pure.change import Event
 from ocidiff.layer.pure.record import Recorder
 from ocidiff.layer.pure.tree import Tree
+from ocidiff.mounts.layers import OverlayLayers
 
 Disturb = Callable[[Path], object]
 Held = Callable[..., tuple[LayerSummary, dict[str, Any]]]

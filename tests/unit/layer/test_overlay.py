@@ -15,9 +15,11 @@ import trees
 import verbs
 from ocidiff.errors import OverlayError, UnsupportedError, UsageError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import OverlayLayers
 from ocidiff.layer.options import Profile
-from ocidiff.layer.overlay import parse_layers, parse_mountinfo, split_lowerdir
+from ocidiff.mounts.behind import parse_layers
+from ocidiff.mounts.layers import OverlayLayers
+from ocidiff.mounts.mount import split_lowerdir
+from ocidiff.mounts.mountinfo import parse_mountinfo
 
 
 def test_a_line_of_mountinfo_is_read_with_its_escapes() -> None:

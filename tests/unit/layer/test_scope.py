@@ -18,9 +18,9 @@ import trees
 import verbs
 from ocidiff.errors import UsageError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import OverlayLayers
 from ocidiff.layer.options import Profile
 from ocidiff.layer.scope import IGNORE_FILE, Scope
+from ocidiff.mounts.layers import OverlayLayers
 
 
 @pytest.fixture

@@ -14,9 +14,12 @@ import pytest
 import probes
 from ocidiff.content.layout import Layout
 from ocidiff.lease import Leases
-from ocidiff.snapshot import local, mount
+from ocidiff.mounts import kernel
+from ocidiff.mounts.kernel import directory_of
+from ocidiff.mounts.mount import lower_directories, overlay
+from ocidiff.mounts.mountinfo import mount_points
+from ocidiff.snapshot import local
 from ocidiff.snapshot.local import LocalSnapshotter, sweep_leftovers
-from ocidiff.snapshot.mount import directory_of, lower_directories
 from ocidiff.snapshot.select import snapshotter as select
 from ocidiff.snapshot.snapshotter import Kind, Snapshotter
 from suites.snapshotter import SnapshotterSuite, committed, listed
@@ -48,14 +51,14 @@ class TestOverlay(_Local):
 
     @pytest.fixture
     def by_text(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr(mount, "_kernel", lambda: (5, 15))
+        monkeypatch.setattr(kernel, "_kernel", lambda: (5, 15))
         # Where nothing else is mounted for a moment.
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     @pytest.mark.usefixtures("by_text")
     def test_older_kernels_take_their_options_as_one_text(self, snapshotter: Snapshotter, tmp_path: Path) -> None:
         self.test_a_hundred_and_fifty_generations_are_one_tree(snapshotter)
-        assert not any(point.startswith(str(tmp_path)) for point in mount.mount_points())
+        assert not any(point.startswith(str(tmp_path)) for point in mount_points())
 
     def test_what_was_changed_is_a_layer_and_nothing_else(self, snapshotter: LocalSnapshotter) -> None:
         committed(snapshotter, "one", None, file="1", other="1")
@@ -67,7 +70,7 @@ class TestOverlay(_Local):
         committed(snapshotter, "one", None, file="1")
         with directory_of(snapshotter.prepare("a", "one")) as tree:
             assert (Path(tree) / "file").read_text() == "1"
-            assert not any(point.startswith(str(tmp_path)) for point in mount.mount_points())
+            assert not any(point.startswith(str(tmp_path)) for point in mount_points())
 
 
 class TestDirectory(_Local):
@@ -100,7 +103,7 @@ def test_only_root_reaches_the_trees(snapshots: LocalSnapshotter) -> None:
 
 def test_lower_directories_survive_their_escapes() -> None:
     paths = ["/a:b", "/c\\d", "/e,f", "/\\:"]
-    assert lower_directories(mount.overlay(paths, None, None, ())) == paths
+    assert lower_directories(overlay(paths, None, None, ())) == paths
 
 
 def test_a_directory_without_a_row_is_swept_and_one_with_a_row_is_not(layout: Layout, snapshots: LocalSnapshotter) -> None:

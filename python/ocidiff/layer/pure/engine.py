@@ -19,7 +19,6 @@ from ocidiff.layer.layer import (
     IndexSummary,
     LayerMeasure,
     LayerSummary,
-    OverlayLayers,
     Reason,
 )
 from ocidiff.layer.monitor import Monitor
@@ -39,6 +38,7 @@ from ocidiff.layer.pure.stream import BlobReader, BlobWriter
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.pure.tree import Tree
 from ocidiff.layer.scope import Scope
+from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci.digest import ChainID
 
 

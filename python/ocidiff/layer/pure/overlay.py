@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from ocidiff.errors import OverlayError, SourceChangedError, UnsupportedError
-from ocidiff.layer.layer import OverlayLayers
 from ocidiff.layer.options import LayerOptions, Profile
 from ocidiff.layer.pure import whiteout
 from ocidiff.layer.pure.aside import Aside
@@ -22,6 +21,7 @@ from ocidiff.layer.pure.directories import join, show, split
 from ocidiff.layer.pure.live import is_same
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.tree import Node, Tree
+from ocidiff.mounts.layers import OverlayLayers
 
 _TRUSTED: Final = b"trusted.overlay."
 _USER: Final = b"user.overlay."

@@ -13,11 +13,11 @@ from typing import Final, Self
 from ocidiff.errors import SourceChangedError, UnsupportedError
 from ocidiff.layer.idmap import UNMAPPED
 from ocidiff.layer.options import LayerOptions, OnChange, Profile
-from ocidiff.layer.overlay import has_mounts_below, mount_id
 from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.directories import Directories, join, show, split
 from ocidiff.layer.pure.live import has_grown, is_same, settle
 from ocidiff.layer.pure.pace import BLOCK_BYTES, Pace
+from ocidiff.mounts.mountinfo import has_mounts_below, mount_id
 
 CAPABILITY: Final = b"security.capability"
 _ACLS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")

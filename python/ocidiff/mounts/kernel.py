@@ -1,20 +1,21 @@
-"""Mounts: how a snapshot becomes a directory.
+"""Making mounts: with a place, or without one for the time of a call.
 
-The kernel is called as fsopen(2) and its kin want it, so that any number of lower directories fits, and so that a mount can
-be used without a place: such a one ends with the process, whatever happens. Spec: docs/decisions/0032-mounts.md.
+fsopen(2) and its relatives are used, so that any number of lower directories fits, and so that a mount needs no place: such
+a mount ends with the process, whatever happens. Spec: docs/decisions/0032-mounts.md.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from ocidiff.values import dataclass
+from ocidiff.mounts.mount import Mount, escaped, lower_directories, only_mount
+from ocidiff.mounts.mountinfo import is_mounted_anywhere
 
 if TYPE_CHECKING:
     import ctypes
@@ -32,81 +33,36 @@ _MOVE_MOUNT_EMPTY_SOURCE: Final = 4
 _READ_ONLY: Final = 1
 _UMOUNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
-# Of a value, with its final NUL.
+# Limit of one value of fsconfig(2), with its final NUL.
 _MAX_VALUE_BYTES: Final = 256
 _MAX_LOG_BYTES: Final = 4096
-# Before, overlayfs takes all its options as one text, of less than a page.
+# Older kernels take all options of overlayfs as one text of less than a page.
 _ONE_BY_ONE: Final = (6, 5)
 _MAX_OPTIONS_BYTES: Final = 4095
 _SHORT_PATH_BYTES: Final = 40
-_OCTAL: Final = rb"\\([0-7]{3})"
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One mount, as containerd describes it.
-
-    Attributes:
-        type: `bind` or `overlay`.
-        source: The directory of a bind mount; a name for an overlay.
-        options: `ro`, `rw`, and those of overlayfs, with `lowerdir` as one text of escaped paths.
-    """
-
-    type: str
-    source: str
-    options: tuple[str, ...]
-
-    @property
-    def read_only(self) -> bool:
-        """Whether it is not written to."""
-        return "ro" in self.options
-
-
-def bind(source: str, *, read_only: bool) -> Mount:
-    """A directory as it is."""
-    return Mount("bind", source, ("rbind", "ro" if read_only else "rw"))
-
-
-def overlay(lower: Sequence[str], upper: str | None, work: str | None, options: Sequence[str]) -> Mount:
-    """Several directories in one, the nearest first; without an upper one, read only."""
-    parts = [f"lowerdir={':'.join(map(_escaped, lower))}"]
-    if upper is not None:
-        parts += [f"upperdir={upper}", f"workdir={work}"]
-    return Mount("overlay", "overlay", (*options, *parts, "ro" if upper is None else "rw"))
-
-
-def unsynced(mounts: Sequence[Mount]) -> tuple[Mount, ...]:
-    """The same, for what is made durable by other means or not at all.
-
-    Without this the end of an overlay syncs the whole file system of its upper directory.
-    """
-    return tuple(
-        replace(mount, options=(*mount.options, "volatile")) if mount.type == "overlay" and not mount.read_only else mount
-        for mount in mounts
-    )
 
 
 @contextmanager
 def directory_of(mounts: Sequence[Mount]) -> Iterator[str]:
-    """Path of the tree that the mounts give, for this process and for as long as the block lasts.
+    """Yield the path of the tree that the mounts show, for this process and until the block ends.
 
-    Nothing appears in any mount table, and the kernel lets go of it when the process dies.
+    Nothing appears in any mount table, and the mount ends if the process dies.
     """
-    mount = _only(mounts)
+    mount = only_mount(mounts)
     if mount.type == "bind":
         yield mount.source
         return
     descriptor = _overlay_descriptor(mount)
     try:
-        # With a last component, so that it is no symlink to those who refuse symlinks.
+        # The final component makes it a directory for callers that refuse symbolic links.
         yield f"/proc/self/fd/{descriptor}/."
     finally:
         os.close(descriptor)
 
 
 def attach(mounts: Sequence[Mount], target: str) -> None:
-    """Let the tree that the mounts give appear at the directory `target`, until `detach`."""
-    mount = _only(mounts)
+    """Mount what the mounts show at the directory `target`, until `detach`."""
+    mount = only_mount(mounts)
     if mount.type == "bind":
         descriptor = _call(_OPEN_TREE, mount.source, _AT_FDCWD, os.fsencode(mount.source), _OPEN_TREE_CLONE | _CLOEXEC)
     else:
@@ -118,11 +74,11 @@ def attach(mounts: Sequence[Mount], target: str) -> None:
 
 
 def detach(target: str, *, lazily: bool = False) -> None:
-    """Take the mount at `target` away.
+    """Unmount `target`.
 
     Args:
         target: Where it is.
-        lazily: Also while files in it are open: it ends when the last one is closed.
+        lazily: Unmount even if files are open; the mount then ends when the last one is closed.
 
     Raises:
         OSError: Files in it are open (EBUSY), or nothing is mounted there (EINVAL).
@@ -133,11 +89,11 @@ def detach(target: str, *, lazily: bool = False) -> None:
 
 
 def release(target: str, *, lazily: bool) -> bool:
-    """Take the mount at `target` away as `detach` does.
+    """Unmount `target` as `detach` does, and tell if nobody can write to it any more.
 
     Returns:
-        Whether nobody reaches it any more: no file of it is open, and no process that can be seen is in a mount namespace
-        that has it. Not seen are namespaces that no process is in, and mounts without a place (open_tree(2)).
+        True if no file of it is open and no process that can be seen has it mounted in another namespace. Namespaces that
+        no process is in, and mounts without a place (open_tree(2)), cannot be seen.
     """
     device = os.stat(target).st_dev
     try:
@@ -147,39 +103,11 @@ def release(target: str, *, lazily: bool) -> bool:
             raise
         detach(target, lazily=True)
         return False
-    return not _is_mounted(device)
-
-
-def _is_mounted(device: int) -> bool:
-    """Whether a process that this one may look at has a file system mounted. Spec: proc_pid_mountinfo(5), field 3."""
-    wanted = b"%d:%d" % (os.major(device), os.minor(device))
-    seen = set[str]()
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        # It may end, and it may be somebody else's.
-        with suppress(OSError):
-            namespace = os.readlink(f"/proc/{process}/ns/mnt")
-            if namespace not in seen:
-                with open(f"/proc/{process}/mountinfo", "rb") as file:
-                    if any(line.split(b" ", 3)[2] == wanted for line in file):
-                        return True
-                seen.add(namespace)
-    return False
-
-
-def mount_points() -> set[str]:
-    """Where something is mounted, in this mount namespace. Spec: proc_pid_mountinfo(5), field 5."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        return {os.fsdecode(re.sub(_OCTAL, _unescaped, line.split(b" ", 5)[4])) for line in file}
-
-
-def in_user_namespace() -> bool:
-    """Whether root here is nobody outside, so that overlayfs must keep its marks in `user.` attributes."""
-    with open("/proc/self/uid_map") as file:
-        return file.read().split() != ["0", "0", "4294967295"]
+    return not is_mounted_anywhere(device)
 
 
 def sync_file_system(path: str) -> None:
-    """Have on disk all that was written to the file system of `path`."""
+    """Write everything that the file system of `path` holds in memory to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if _libc().syncfs(descriptor) != 0:
@@ -188,14 +116,8 @@ def sync_file_system(path: str) -> None:
         os.close(descriptor)
 
 
-def lower_directories(mount: Mount) -> list[str]:
-    """The lower directories of an overlay, the nearest first."""
-    text = next(option for option in mount.options if option.startswith("lowerdir=")).removeprefix("lowerdir=")
-    return [re.sub(r"\\(.)", r"\1", part) for part in re.findall(r"(?:[^:\\]|\\.)+", text)]
-
-
 def _overlay_descriptor(mount: Mount) -> int:
-    """A mount of an overlay that has no place yet."""
+    """Return a handle of a new overlay mount that has no place yet."""
     return _by_options(mount) if _kernel() >= _ONE_BY_ONE else _by_text(mount)
 
 
@@ -210,7 +132,7 @@ def _by_options(mount: Mount) -> int:
             elif value is None:
                 _check(_raw(_FSCONFIG, context, _SET_FLAG, name.encode(), None, 0), context, f"overlay option {name}")
             else:
-                # The kernel takes escapes away here, but not from one lower directory by itself.
+                # The kernel resolves escapes here, but not in the value of lowerdir+.
                 _configure(context, name, _short(value, held, _MAX_VALUE_BYTES).replace(b"\\", b"\\\\"), value)
         _configure(context, "source", mount.source.encode(), mount.source)
         _check(_raw(_FSCONFIG, context, _CREATE, None, None, 0), context, "overlay")
@@ -221,7 +143,7 @@ def _by_options(mount: Mount) -> int:
 
 
 def _by_text(mount: Mount) -> int:
-    """As `_by_options`, by mount(2): at a place for a moment, from where it is cloned to none."""
+    """Like `_by_options`, for kernels before 6.5: mounts at a temporary place and clones that mount to none."""
     import ctypes
     import tempfile
 
@@ -248,16 +170,16 @@ def _text(mount: Mount, held: list[int], longest: int) -> bytes:
     for name, value in _settings(mount):
         if name == "lowerdir":
             lower = (os.fsdecode(_short(path, held, longest)) for path in lower_directories(mount))
-            parts.append("lowerdir=" + ":".join(map(_escaped, lower)))
+            parts.append("lowerdir=" + ":".join(map(escaped, lower)))
         elif value is None:
             parts.append(name)
         else:
-            parts.append(f"{name}=" + _escaped(os.fsdecode(_short(value, held, longest))))
+            parts.append(f"{name}=" + escaped(os.fsdecode(_short(value, held, longest))))
     return os.fsencode(",".join(parts))
 
 
 def _settings(mount: Mount) -> Iterator[tuple[str, str | None]]:
-    """Name and value of each option of the overlay itself."""
+    """Yield name and value of each option of the overlay itself."""
     for option in mount.options:
         name, equals, value = option.partition("=")
         if name not in {"ro", "rw"}:
@@ -274,7 +196,7 @@ def _check(result: int, context: int, what: str) -> None:
 
 
 def _short(path: str, held: list[int], limit: int) -> bytes:
-    """The path, or where it has `limit` bytes or more, a short one to the same directory for as long as it is held."""
+    """Return the path; if it has `limit` bytes or more, a short one that is valid while a handle in `held` is open."""
     encoded = os.fsencode(path)
     if len(encoded) < limit or not os.path.isabs(path):
         return encoded
@@ -288,7 +210,7 @@ def _kernel() -> tuple[int, int]:
 
 
 def _complaint(context: int) -> str:
-    """What the kernel has to say on a failure, besides a number."""
+    """Return the text that the kernel gives for a failed mount call."""
     import ctypes
 
     number = ctypes.get_errno()
@@ -300,30 +222,13 @@ def _complaint(context: int) -> str:
     return text
 
 
-def _only(mounts: Sequence[Mount]) -> Mount:
-    (mount,) = mounts
-    return mount
-
-
-def _escaped(path: str) -> str:
-    return re.sub(r"([\\:,])", r"\\\1", path)
-
-
-def _unescaped(match: re.Match[bytes]) -> bytes:
-    return bytes([int(match[1], 8)])
-
-
-_handle: ctypes.CDLL | None = None
-
-
+@functools.cache
 def _libc() -> ctypes.CDLL:
-    global _handle  # noqa: PLW0603 - loaded once
-    if _handle is None:
-        import ctypes
+    import ctypes
 
-        _handle = ctypes.CDLL(None, use_errno=True)
-        _handle.syscall.restype = ctypes.c_long
-    return _handle
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall.restype = ctypes.c_long
+    return library
 
 
 def _raw(number: int, *arguments: int | bytes | None) -> int:

@@ -1,22 +1,21 @@
-"""Which directories are behind an overlay mount, and whether reading them gives what a walk of the mount would.
+"""Find the directories behind an overlay mount, if reading them gives what a walk of the mount would.
 
-Law: `layers_behind` gives layers only where every name that the mount shows, and every one that it hides, can be told from
-them. Where that is not known it says why not. Spec: layer-semantics 6.
+Law: `layers_behind` returns layers only if every name that the mount shows, and every name that it hides, can be told from
+them. Otherwise the error says why not. Spec: layer-semantics 6.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from typing import Final
 
 from ocidiff.errors import OverlayError
-from ocidiff.layer.layer import OverlayLayers
-from ocidiff.values import dataclass
+from ocidiff.mounts.layers import OverlayLayers
+from ocidiff.mounts.mount import split_lowerdir, unescape_octal
+from ocidiff.mounts.mountinfo import MountPoint, mount_id, mounts_here
 
-_OCTAL: Final = rb"\\([0-7]{3})"
-# Options that change nothing of what a name leads to; all others are not known well enough.
+# Options that do not change what a name leads to. All others are refused, since nobody knows what they do.
 _HARMLESS: Final = frozenset(
     {
         "rw",
@@ -35,58 +34,28 @@ _HARMLESS: Final = frozenset(
 _FOLLOWED: Final = frozenset({"on", "follow"})
 
 
-@dataclass(frozen=True, slots=True)
-class MountPoint:
-    """A line of mountinfo.
-
-    Attributes:
-        id: Number of the mount.
-        root: The directory of the file system that is mounted.
-        path: Where it is mounted.
-        kind: Type of the file system.
-        options: Those of the file system, still escaped.
-    """
-
-    id: int
-    root: bytes
-    path: bytes
-    kind: bytes
-    options: bytes
-
-
-def parse_mountinfo(text: bytes) -> list[MountPoint]:
-    """The mounts that the kernel lists. Spec: proc_pid_mountinfo(5)."""
-    mounts = []
-    for line in text.splitlines():
-        fixed, separator, rest = line.partition(b" - ")
-        fields, kinds = fixed.split(b" "), rest.split(b" ")
-        if separator and len(fields) >= 5 and len(kinds) == 3:
-            root, path = _unescape(fields[3]), _unescape(fields[4])
-            mounts.append(MountPoint(int(fields[0]), root, path, kinds[0], kinds[2]))
-    return mounts
-
-
 def parse_layers(options: bytes) -> OverlayLayers:
-    """The layers that the options of an overlay mount name, as mountinfo shows them; the upperdir is empty if there is none.
+    """Return the layers that the options of an overlay mount name, as mountinfo lists them; without upperdir it is empty.
 
     Raises:
-        OverlayError: They name something that is not known to leave the rest as it is.
+        OverlayError: An option may change what the layers mean.
     """
-    upper, lowers, data, userxattr, redirects = b"", list[bytes](), list[bytes](), False, True
+    upper, lowers, data, userxattr = b"", list[bytes](), list[bytes](), False
+    redirects: bool | None = None
     for option in options.split(b","):
         name, _, value = option.partition(b"=")
         key, setting = name.decode("ascii", "replace"), value.decode("ascii", "replace")
         match key:
             case "upperdir":
-                upper = _unescape(value)
+                upper = unescape_octal(value)
             case "lowerdir":
                 below, apart = split_lowerdir(value, octal=True)
                 lowers += below
                 data += apart
             case "lowerdir+":
-                lowers.append(_unescape(value))
+                lowers.append(unescape_octal(value))
             case "datadir+":
-                data.append(_unescape(value))
+                data.append(unescape_octal(value))
             case "userxattr":
                 userxattr = True
             case "redirect_dir":
@@ -95,11 +64,12 @@ def parse_layers(options: bytes) -> OverlayLayers:
                 pass
             case _ if key not in _HARMLESS:
                 raise OverlayError(f"mount option {os.fsdecode(option)!r}")
-    return OverlayLayers(upper, tuple(lowers), tuple(data), userxattr, redirects)
+    # The kernel follows no redirects in a mount with `userxattr`, since anybody may set that attribute.
+    return OverlayLayers(upper, tuple(lowers), tuple(data), userxattr, not userxattr if redirects is None else redirects)
 
 
 def layers_behind(lower: bytes, upper: bytes) -> OverlayLayers | None:
-    """The layers to read instead of comparing `lower` with `upper`; None where `upper` is no overlay mount.
+    """Return the layers to read instead of comparing `lower` with `upper`; None if `upper` is no overlay mount.
 
     Args:
         lower: Path of the parent tree: the overlay's only lowerdir, or a mount of all of them.
@@ -108,7 +78,7 @@ def layers_behind(lower: bytes, upper: bytes) -> OverlayLayers | None:
     Raises:
         OverlayError: `upper` is an overlay mount, but its layers cannot be known, or are not those of `lower`.
     """
-    mounts = _mounts()
+    mounts = mounts_here()
     found = _mounted_at(upper, mounts)
     if found is None:
         return None
@@ -124,40 +94,15 @@ def layers_behind(lower: bytes, upper: bytes) -> OverlayLayers | None:
     return layers
 
 
-def _mounts() -> list[MountPoint]:
-    try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            return parse_mountinfo(file.read())
-    except OSError:
-        return []
-
-
-def mount_id(handle: int) -> int | None:
-    """The number of the mount that an open file is in; None where the kernel does not tell."""
-    try:
-        with open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as file:
-            return next((int(line.split()[1]) for line in file if line.startswith("mnt_id:")), None)
-    except OSError:
-        return None
-
-
-def has_mounts_below(handle: int) -> bool:
-    """Whether something may be mounted below an open directory."""
-    mounts, path = _mounts(), os.fsencode(os.readlink(f"/proc/self/fd/{handle}")).rstrip(b"/")
-    # Of a directory in another namespace the list of this one says nothing.
-    is_here = mount_id(handle) in {mount.id for mount in mounts}
-    return not is_here or any(mount.path.startswith(path + b"/") for mount in mounts)
-
-
 def _mounted_at(path: bytes, mounts: list[MountPoint]) -> MountPoint | None:
-    """The overlay whose root is `path`."""
+    """Return the overlay whose root is `path`."""
     handle = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         number = mount_id(handle)
     finally:
         os.close(handle)
     found = next((mount for mount in mounts if mount.id == number and mount.kind == b"overlay"), None)
-    # A part of an overlay is an ordinary tree, whether it is a directory in it or mounted elsewhere.
+    # A directory inside an overlay, or a part of it mounted elsewhere, is compared as an ordinary tree.
     return found if found and found.root == b"/" and _identity(found.path) == _identity(path) else None
 
 
@@ -193,7 +138,7 @@ def _refuse_mounts_inside(directories: tuple[bytes, ...], mounts: list[MountPoin
 
 
 def _refuse_replaced(upper: bytes, layers: OverlayLayers) -> None:
-    """Make sure that the paths still lead to what is mounted: the root of the mount has the marks of its layers' roots."""
+    """Refuse layers whose paths no longer lead to what is mounted: names in the roots must have the same metadata."""
     if os.stat(upper).st_ino != os.stat(layers.upperdir).st_ino:
         raise OverlayError(f"upperdir {os.fsdecode(layers.upperdir)!r} is not the one that is mounted")
     for name in os.listdir(upper):
@@ -202,7 +147,7 @@ def _refuse_replaced(upper: bytes, layers: OverlayLayers) -> None:
             real = _facts(layer, name)
             if real is not None:
                 break
-        # What is being written may differ by now; what is in lower layers may not.
+        # The upper directory may be written to meanwhile; the lower layers may not.
         if shown != real and shown is not None and real is not None and layer != layers.upperdir:
             raise OverlayError(f"lowerdir {os.fsdecode(layer)!r} is not the one that is mounted")
 
@@ -221,40 +166,3 @@ def _identity(path: bytes) -> tuple[int, int] | None:
     except OSError:
         return None
     return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
-
-
-def _unescape(text: bytes) -> bytes:
-    return re.sub(_OCTAL, lambda digits: bytes([int(digits[1], 8)]), text)
-
-
-def split_lowerdir(value: bytes, *, octal: bool = False) -> tuple[list[bytes], list[bytes]]:
-    """The directories that the mount option `lowerdir` names, and those for data alone, which follow `::`.
-
-    Args:
-        value: Directories parted by colons; a backslash keeps the byte after it.
-        octal: Whether bytes are escaped as mountinfo does. A colon that is so escaped parts nothing.
-
-    Spec: Linux, Documentation/filesystems/overlayfs.rst.
-    """
-    groups, name, rest = [list[bytes]()], bytearray(), value
-
-    def take() -> tuple[bytes, bool]:
-        nonlocal rest
-        digits = re.match(_OCTAL, rest) if octal else None
-        rest, byte = (rest[4:], bytes([int(digits[1], 8)])) if digits else (rest[1:], rest[:1])
-        return byte, digits is not None
-
-    while rest:
-        byte, is_escaped = take()
-        if byte == b"\\":
-            name += take()[0]
-        elif byte == b":" and not is_escaped:
-            groups[-1].append(bytes(name))
-            name.clear()
-            if rest.startswith(b":"):
-                groups.append([])
-                rest = rest[1:]
-        else:
-            name += byte
-    groups[-1].append(bytes(name))
-    return groups[0], [layer for group in groups[1:] for layer in group]

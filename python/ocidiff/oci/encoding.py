@@ -20,6 +20,9 @@ MAX_DEPTH: Final = 64
 # Sizes are int64 in every other implementation.
 MAX_SIZE: Final = (1 << 63) - 1
 
+# A message holds at most this much of what a document says.
+_SHOWN: Final = 100
+
 NO_MEMBERS: Final[Mapping[str, object]] = MappingProxyType({})
 NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -155,7 +158,7 @@ class Members:
         known = {name.casefold() for name in self._asked}
         for name in self._left:
             if name.casefold() in known:
-                self.fail(repr(name), "differs from a known member only by case")
+                self.fail(repr(name[:_SHOWN]), "differs from a known member only by case")
         return MappingProxyType(self._left)
 
     def _pop(self, name: str) -> object:
@@ -186,9 +189,11 @@ def _plain(value: object) -> object:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"member {twice!r} occurs twice")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"member {name[:_SHOWN]!r} occurs twice")
+            seen.add(name)
     return members
 
 

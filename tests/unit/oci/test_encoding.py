@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ocidiff.errors import DocumentError
+from ocidiff.oci import encoding
 from ocidiff.oci.encoding import MAX_DEPTH, MAX_DOCUMENT_BYTES, Members, compact, indented, parse_object
 
 
@@ -39,6 +41,41 @@ def test_an_ambiguous_or_excessive_document_is_refused(data: bytes, problem: str
     with pytest.raises(DocumentError, match=problem) as caught:
         parse_object(data, "index.json")
     assert str(caught.value).startswith("index.json: ")
+
+
+class _Name(str):
+    """A member name that counts how often it is compared."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        _Name.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_a_member_that_occurs_twice_is_found_in_linear_time() -> None:
+    def comparisons(count: int) -> int:
+        _Name.compared = 0
+        with pytest.raises(ValueError, match="'z' occurs twice"):
+            encoding._unique([(_Name(name), 0) for name in [*(f"k{number}" for number in range(count)), "z", "z"]])
+        return _Name.compared
+
+    assert comparisons(20_000) <= 11 * comparisons(2_000)
+
+
+@pytest.mark.parametrize("twice", [str, str.upper])
+def test_a_message_does_not_repeat_a_long_name(twice: Callable[[str], str]) -> None:
+    def read(text: str) -> None:
+        members = Members(parse_object(text.encode(), "it"), "it")
+        members.size("k" * 100_000)
+        members.rest()
+
+    name = "k" * 100_000
+    with pytest.raises(DocumentError) as caught:
+        read(f'{{"{name}":1,"{twice(name)}":2}}')
+    assert len(str(caught.value)) < 300
 
 
 def test_a_document_of_the_greatest_depth_is_read() -> None:

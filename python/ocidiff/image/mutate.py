@@ -35,8 +35,8 @@ def extend_config(base: ImageConfig, layer: Layer | None, entry: History) -> Ima
 def extend_manifest(base: Manifest | None, config: Descriptor, layer: Layer | None) -> Manifest:
     """The OCI manifest with one layer more.
 
-    Layers keep their descriptors, also those of other media types. The link to a subject is dropped: it says that the base
-    is an attachment of something, which the new image is not.
+    Layers keep their blobs; those of a base in Docker's format get the media types of OCI, since a manifest has one family.
+    The link to a subject is dropped: it says that the base is an attachment of something, which the new image is not.
 
     Args:
         base: Manifest to begin with; None for no layers.
@@ -44,13 +44,13 @@ def extend_manifest(base: Manifest | None, config: Descriptor, layer: Layer | No
         layer: What is added; None for nothing.
     """
     start = Manifest(config, ()) if base is None else base
-    return replace(
+    extended = replace(
         start,
-        media_type=media_type.MANIFEST,
         config=config,
         layers=start.layers if layer is None else (*start.layers, layer.descriptor),
         extra=MappingProxyType({name: value for name, value in start.extra.items() if name != "subject"}),
     )
+    return extended.in_format(media_type.Format.OCI)
 
 
 def without_history(config: ImageConfig) -> ImageConfig:

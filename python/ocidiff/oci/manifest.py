@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Final, Self
 
-from ocidiff.errors import DocumentError
+from ocidiff.errors import DocumentError, UnsupportedError
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.encoding import NO_MEMBERS, NO_TEXTS, Members, in_key_order, indented, parse_object, present
+from ocidiff.oci.media_type import Format
 from ocidiff.values import dataclass
 
 _SCHEMA_VERSION: Final = 2
@@ -52,6 +53,19 @@ class Manifest:
             layers=members.each("layers", Descriptor.parse),
             annotations=members.text_map("annotations"),
             extra=members.rest(),
+        )
+
+    def in_format(self, family: Format) -> Self:
+        """Return the manifest with all media types of one family; the blobs stay as they are.
+
+        Raises:
+            UnsupportedError: The family has no media type for a part of it.
+        """
+        return replace(
+            self,
+            media_type=media_type.counterpart(self.media_type, family) or self.media_type,
+            config=_in_format(self.config, family),
+            layers=tuple(_in_format(layer, family) for layer in self.layers),
         )
 
     def document(self) -> dict[str, object]:
@@ -110,6 +124,15 @@ class Index:
     def encode(self) -> bytes:
         """The bytes to store."""
         return indented(self.document())
+
+
+def _in_format(descriptor: Descriptor, family: Format) -> Descriptor:
+    kind = media_type.counterpart(descriptor.media_type, family)
+    if kind is None:
+        raise UnsupportedError(
+            f"blob {descriptor.digest}: media type {descriptor.media_type[:100]!r}: the {family} format has none for it"
+        )
+    return descriptor if kind == descriptor.media_type else replace(descriptor, media_type=kind)
 
 
 def _members(data: bytes, expected: str, where: str, *, foreign: str) -> Members:

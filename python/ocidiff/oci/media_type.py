@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -25,3 +28,36 @@ LAYERS: Final = frozenset(
     {stem + suffix for stem in (LAYER, _NONDISTRIBUTABLE_LAYER) for suffix in ("", "+gzip", "+zstd")}
     | {stem + suffix for stem in (_DOCKER_LAYER, _DOCKER_FOREIGN_LAYER) for suffix in ("", ".gzip", ".zstd")}
 )
+
+
+class Format(StrEnum):
+    """A family of media types. The documents and layers of one manifest are all of one family, or other tools refuse it."""
+
+    OCI = "oci"
+    DOCKER = "docker"
+
+
+# The counterparts of the other family. Docker's tools take no zstd in a manifest of Docker's, so that it has none.
+_TO_OCI: Final = {
+    DOCKER_MANIFEST: MANIFEST,
+    DOCKER_INDEX: INDEX,
+    DOCKER_CONFIG: CONFIG,
+    **{
+        docker + suffix: oci + suffix.replace(".", "+")
+        for docker, oci in ((_DOCKER_LAYER, LAYER), (_DOCKER_FOREIGN_LAYER, _NONDISTRIBUTABLE_LAYER))
+        for suffix in ("", ".gzip", ".zstd")
+    },
+}
+_TO_DOCKER: Final = {oci: docker for docker, oci in _TO_OCI.items() if not docker.endswith(".zstd")}
+_COUNTERPARTS: Final[Mapping[Format, Mapping[str, str]]] = MappingProxyType({Format.OCI: _TO_OCI, Format.DOCKER: _TO_DOCKER})
+
+
+def counterpart(media_type: str, family: Format) -> str | None:
+    """Return the media type in `family` for the same bytes; None if the family has none for them.
+
+    OCI allows any media type, so one that is unknown stays as it is there.
+    """
+    known = _COUNTERPARTS[family]
+    if media_type in known.values() or (family is Format.OCI and media_type not in known):
+        return media_type
+    return known.get(media_type)

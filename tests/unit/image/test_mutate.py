@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ocidiff.errors import UnsupportedError
 from ocidiff.image import mutate
 from ocidiff.layer.layer import NOTHING_SKIPPED, Layer
 from ocidiff.oci import media_type
@@ -66,18 +67,61 @@ def test_a_history_of_too_many_steps_stays_as_it_is() -> None:
     assert mutate.extend_config(replace(BASE, history=history), LAYER, ENTRY).history == (*history, ENTRY)
 
 
-def test_a_manifest_becomes_oci_and_keeps_the_layers_of_a_docker_base() -> None:
-    old = Descriptor("application/vnd.docker.image.rootfs.diff.tar.gzip", _digest("d"), 3, {"k": "v"}, {"urls": ["u"]})
-    base = Manifest(
-        Descriptor(media_type.DOCKER_CONFIG, _digest("e"), 4),
-        (old,),
-        media_type.DOCKER_MANIFEST,
-        {"a": "b"},
-        {"subject": {}, "artifactType": "t"},
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+
+
+def _docker(*kinds: str) -> Manifest:
+    layers = tuple(
+        Descriptor(kind, _digest(f"{number:x}"), 3, {"k": "v"}, {"urls": ["u"]}) for number, kind in enumerate(kinds)
     )
+    config = Descriptor(media_type.DOCKER_CONFIG, _digest("e"), 4)
+    return Manifest(config, layers, media_type.DOCKER_MANIFEST, {"a": "b"}, {"subject": {}, "artifactType": "t"})
+
+
+@pytest.mark.parametrize(
+    ("docker", "oci"),
+    [
+        (DOCKER_LAYER, media_type.LAYER),
+        (DOCKER_LAYER + ".gzip", media_type.LAYER_GZIP),
+        (DOCKER_LAYER + ".zstd", media_type.LAYER_ZSTD),
+        (DOCKER_FOREIGN, NONDISTRIBUTABLE),
+        (DOCKER_FOREIGN + ".gzip", NONDISTRIBUTABLE + "+gzip"),
+        (DOCKER_FOREIGN + ".zstd", NONDISTRIBUTABLE + "+zstd"),
+        (media_type.LAYER_GZIP, media_type.LAYER_GZIP),
+        ("application/vnd.in-toto+json", "application/vnd.in-toto+json"),
+        (media_type.LAYER_GZIP + "+encrypted", media_type.LAYER_GZIP + "+encrypted"),
+    ],
+)
+def test_a_manifest_on_a_docker_base_has_one_family(docker: str, oci: str) -> None:
+    base = _docker(docker, DOCKER_LAYER + ".gzip")
+    first, second = base.layers
+    kept = (replace(first, media_type=oci), replace(second, media_type=media_type.LAYER_GZIP))
     after = mutate.extend_manifest(base, CONFIG, LAYER)
-    assert after == Manifest(CONFIG, (old, LAYER.descriptor), media_type.MANIFEST, {"a": "b"}, {"artifactType": "t"})
-    assert mutate.extend_manifest(base, CONFIG, None).layers == (old,)
+    assert after == Manifest(CONFIG, (*kept, LAYER.descriptor), media_type.MANIFEST, {"a": "b"}, {"artifactType": "t"})
+    assert mutate.extend_manifest(base, CONFIG, None).layers == kept
+
+
+def test_a_manifest_mixed_of_two_families_is_mended() -> None:
+    mixed = replace(_docker(DOCKER_LAYER + ".gzip"), media_type=media_type.MANIFEST, config=CONFIG)
+    assert [layer.media_type for layer in mutate.extend_manifest(mixed, CONFIG, None).layers] == [media_type.LAYER_GZIP]
+
+
+def test_every_media_type_that_docker_has_goes_both_ways() -> None:
+    docker = _docker(*(stem + suffix for stem in (DOCKER_LAYER, DOCKER_FOREIGN) for suffix in ("", ".gzip")))
+    oci = docker.in_format(media_type.Format.OCI)
+    kinds = [oci.media_type, oci.config.media_type, *(layer.media_type for layer in oci.layers)]
+    assert not any(kind.startswith("application/vnd.docker.") for kind in kinds)
+    assert oci.in_format(media_type.Format.DOCKER) == docker
+    assert docker.in_format(media_type.Format.DOCKER) == docker
+    assert oci.in_format(media_type.Format.OCI) == oci
+
+
+@pytest.mark.parametrize("kind", [media_type.LAYER_ZSTD, DOCKER_LAYER + ".zstd", NONDISTRIBUTABLE + "+zstd", "text/plain"])
+def test_what_docker_has_no_media_type_for_is_refused_there(kind: str) -> None:
+    with pytest.raises(UnsupportedError, match="the docker format has none for it"):
+        _docker(kind).in_format(media_type.Format.DOCKER)
 
 
 def test_a_first_layer_needs_no_manifest_before() -> None:

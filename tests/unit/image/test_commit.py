@@ -147,13 +147,13 @@ def test_the_base_keeps_its_platform_settings_and_unknown_members(handmade: Hand
     assert document["history"][0] == members["history"][0]  # type: ignore[index]
 
 
-def test_a_docker_base_becomes_an_oci_image_with_the_layers_it_had(handmade: Handmade, rootfs: Path) -> None:
+def test_a_docker_base_becomes_an_oci_image_with_the_blobs_it_had(handmade: Handmade, rootfs: Path) -> None:
     layer, diff_id = handmade.layer({"f": "x"}, "application/vnd.docker.image.rootfs.diff.tar.gzip")
     config = handmade.config([diff_id], kind=media_type.DOCKER_CONFIG)
     handmade.name("base", handmade.manifest(config, [layer], kind=media_type.DOCKER_MANIFEST))
     with Store.open(handmade.path) as store:
         image = store.commit(rootfs, "app", base="base", engine="pure")
-    assert image.manifest.layers[0].document() == layer
+    assert image.manifest.layers[0].document() == {**layer, "mediaType": media_type.LAYER_GZIP}
     assert (image.manifest.media_type, image.manifest.config.media_type) == (media_type.MANIFEST, media_type.CONFIG)
     assert image.descriptor.media_type == media_type.MANIFEST
 

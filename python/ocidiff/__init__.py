@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         AlreadyExistsError,
         BusyError,
         Cancelled,
+        ChangeTooLargeError,
         DigestMismatchError,
         DocumentError,
         IndexFileError,
@@ -65,6 +66,7 @@ __all__ = [
     "ChainID",
     "Change",
     "ChangeKind",
+    "ChangeTooLargeError",
     "Collected",
     "Compression",
     "Container",
@@ -110,9 +112,9 @@ __all__ = [
 
 _HOMES: Final = {
     "errors": (
-        "AlreadyExistsError BusyError Cancelled DigestMismatchError DocumentError IndexFileError InUseError LayerError "
-        "LimitExceededError MalformedLayerError NotFoundError OcidiffError OverlayError SourceChangedError UnsafeLayerError "
-        "UnsupportedError UsageError"
+        "AlreadyExistsError BusyError Cancelled ChangeTooLargeError DigestMismatchError DocumentError IndexFileError "
+        "InUseError LayerError LimitExceededError MalformedLayerError NotFoundError OcidiffError OverlayError "
+        "SourceChangedError UnsafeLayerError UnsupportedError UsageError"
     ),
     "gc": "Collected",
     "image.container": "Container",

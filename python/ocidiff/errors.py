@@ -6,6 +6,7 @@ OcidiffError
 │   ├── MalformedLayerError           the layer is not what its format says
 │   ├── UnsafeLayerError              the layer asks for something that is never done
 │   ├── LimitExceededError            a limit of the caller was passed
+│   │   └── ChangeTooLargeError       the change is larger than `fail_above`
 │   └── SourceChangedError            a file changed while it was read
 ├── OverlayError                      the directories of an overlay cannot be read without mounting it
 ├── IndexFileError                    a file that should be the index of a tree is none, or a broken one
@@ -44,6 +45,10 @@ class UnsafeLayerError(LayerError):
 
 class LimitExceededError(LayerError):
     """A limit of the caller was passed."""
+
+
+class ChangeTooLargeError(LimitExceededError):
+    """The change is larger than `fail_above`."""
 
 
 class SourceChangedError(LayerError):

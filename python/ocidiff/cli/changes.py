@@ -7,7 +7,16 @@ from typing import Final
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, compared_trees, comparison_options, pass_settings, size_gate, trees_of
+from ocidiff.cli.options import (
+    FAILED_STATUS,
+    Settings,
+    common,
+    compared_trees,
+    comparison_options,
+    pass_settings,
+    size_gate,
+    trees_of,
+)
 from ocidiff.cli.render import as_json, change_document, columns, explained, printable, size, totals_document
 from ocidiff.cli.streams import complain, emit
 from ocidiff.layer.layer import ChangeKind
@@ -15,14 +24,17 @@ from ocidiff.layer.totals import Totals
 
 # As `docker diff` has it.
 _LETTERS: Final = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "C", ChangeKind.DELETE: "D"}
+_DIFFERENT: Final = 1
+_TROUBLE: Final = 2
+_TOO_LARGE: Final = 3
 _WORDS: Final = ("added", "modified", "deleted")
 
 
 @click.command("changes", epilog="Example: ocidiff changes lower upper")
 @compared_trees
 @click.option("--explain", is_flag=True, help="Say why each is a change, and where most of it is.")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 when the trees differ.")
-@size_gate("Exit with 1 when the files in the change have more bytes than this, as 500MB.")
+@click.option("--exit-code", is_flag=True, help="Exit as diff(1): 0 same, 1 different, 2 trouble.")
+@size_gate("Exit with 3 if the files in the change have more bytes than this, for example 500MB.")
 @comparison_options
 @common("json")
 @pass_settings
@@ -57,6 +69,8 @@ def command(
 
     With --explain tabs follow, with the reasons and the sizes, and the directories with most of the change at the end.
     """
+    if exit_code:
+        context.meta[FAILED_STATUS] = _TROUBLE
     totals = Totals()
     below, above = trees_of(lower, upper, upperdir, lowerdir)
     for change in ocidiff.changes(
@@ -85,9 +99,9 @@ def command(
         _emit_totals(totals)
     if fail_above is not None and totals.layer_bytes > fail_above:
         complain(f"changes: the files in the change take {totals.layer_bytes} bytes, more than {fail_above}")
-        context.exit(1)
+        context.exit(_TOO_LARGE)
     if exit_code and totals.kinds:
-        context.exit(1)
+        context.exit(_DIFFERENT)
 
 
 def _emit_totals(totals: Totals) -> None:

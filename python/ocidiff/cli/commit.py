@@ -111,4 +111,5 @@ def _container(store: ocidiff.Store, name: str) -> Container:
 
 
 def _no_container(name: str) -> NotFoundError:
-    return NotFoundError(f"{name}: no working container of that name (a path has a slash)")
+    hint = f"; for the directory of that name write ./{name}" if os.path.isdir(name) else ""
+    return NotFoundError(f"no working container {name!r}{hint}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, engine_option, lease_option, pass_settings
+from ocidiff.cli.options import Settings, common, engine_option, lease_option, pass_settings, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, container_document
 from ocidiff.cli.streams import emit, writing_to
@@ -19,7 +19,7 @@ from ocidiff.cli.streams import emit, writing_to
     type=click.Choice(("overlay", "directory")),
     help="How its tree is kept.  [default: overlay where it works, else directory]",
 )
-@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which one of several.  [default: this machine's]")
+@platform_option
 @lease_option
 @engine_option
 @common("store", "json", "quiet", "progress", "verbose")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common
+from ocidiff.cli.options import FAILED_STATUS, Settings, common
 from ocidiff.cli.streams import complain, reason
-from ocidiff.errors import UsageError
+from ocidiff.errors import ChangeTooLargeError, UsageError
 from ocidiff.log import listen
 
 if TYPE_CHECKING:
@@ -25,6 +25,20 @@ _COMMANDS: Final = (
 )
 _FAILED: Final = 1
 _WRONG_USAGE: Final = 2
+_TOO_LARGE: Final = 3
+
+
+# What people type who know other tools.
+_USE_INSTEAD: Final = {
+    "build": "ocidiff builds no Dockerfiles; commit a directory or a working container instead",
+    "export": "use `ocidiff unpack IMAGE DIR`",
+    "help": "use `ocidiff --help` or `ocidiff COMMAND --help`",
+    "import": "use `ocidiff commit ./DIR NAME`",
+    "ls": "use `ocidiff images` or `ocidiff ps`",
+    "prune": "use `ocidiff gc`",
+    "run": "ocidiff runs no containers; use `ocidiff create` and `ocidiff mount`, and run the program there",
+    "version": "use `ocidiff --version`",
+}
 
 
 class _Commands(click.Group):
@@ -37,6 +51,21 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"ocidiff.cli.{cmd_name}").command
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            raise click.UsageError(f"No such command {name!r}{_hint(name)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _hint(name: str) -> str:
+    if name in _USE_INSTEAD:
+        return f": {_USE_INSTEAD[name]}."
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, _COMMANDS, n=2)
+    return f". Did you mean {' or '.join(close)}?" if close else "."
+
 
 @click.group(
     cls=_Commands,
@@ -48,7 +77,8 @@ class _Commands(click.Group):
 def group() -> None:
     """Turn a changed file system into an OCI image.
 
-    Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 3 more than
+    --fail-above, 130 interrupted.
     """
 
 
@@ -91,5 +121,14 @@ def _invoke(context: click.Context) -> int:
         if isinstance(error.__cause__, KeyboardInterrupt):
             raise error.__cause__ from None
         complain(f"{context.invoked_subcommand}: {reason(error)}")
-        return _WRONG_USAGE if isinstance(error, UsageError) else _FAILED
+        return _status(error, context)
     return 0
+
+
+def _status(error: Exception, context: click.Context) -> int:
+    if isinstance(error, ChangeTooLargeError):
+        return _TOO_LARGE
+    if isinstance(error, UsageError):
+        return _WRONG_USAGE
+    status: int = context.meta.get(FAILED_STATUS, _FAILED)
+    return status

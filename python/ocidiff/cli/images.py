@@ -1,28 +1,49 @@
-"""`ocidiff images`: what is in the store."""
+"""`ocidiff images`: list the images in the store."""
 
 from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Final
 
 import click
 
 import ocidiff
+from ocidiff.cli.listing import Row, ago, listing_options, short_id, write_listing
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.render import as_json, columns, size
-from ocidiff.cli.streams import emit
+from ocidiff.cli.render import size
 from ocidiff.image.image import ImageRecord
+from ocidiff.oci.timestamp import time_ns_of
+
+_HEADS: Final = ("NAME", "ID", "CREATED", "SIZE", "PLATFORM")
+_FILTERS: Final = ("reference", "dangling", "before", "since")
 
 
-@click.command("images", epilog="Example: ocidiff images --json")
-@common("store", "json")
+@click.command("images", epilog="Example: ocidiff images app")
+@click.argument("name", required=False)
+@listing_options(_FILTERS)
+@common("store", "json", without=("quiet",))
 @pass_settings
-def command(settings: Settings) -> None:
-    """List the images in the store."""
-    images = _images(settings)
-    if settings.json:
-        for image in images:
-            emit(as_json(_document(image)))
-    else:
-        for line in columns(("NAME", "DIGEST", "CREATED", "SIZE", "PLATFORM"), map(_row, images)):
-            emit(line)
+def command(
+    settings: Settings,
+    /,
+    *,
+    name: str | None,
+    only_ids: bool,
+    no_trunc: bool,
+    filters: list[tuple[str, str]],
+    template: str | None,
+) -> None:
+    """List the images in the store, the newest first.
+
+    With NAME only the images of that name, with any tag unless NAME has one. An id is the beginning of the digest of the
+    image's manifest, and is accepted wherever an image is named.
+    """
+    images = [image for image in _images(settings) if name is None or _has_name(image, name)]
+    for key, value in filters:
+        images = [image for image in images if _passes(image, key, value, images)]
+    images.sort(key=lambda image: time_ns_of(image.created or "") or 0, reverse=True)
+    rows = map(_row, images)
+    write_listing(_HEADS, rows, settings, only_ids=only_ids, no_trunc=no_trunc, template=template)
 
 
 def _images(settings: Settings) -> list[ImageRecord]:
@@ -30,27 +51,45 @@ def _images(settings: Settings) -> list[ImageRecord]:
         with ocidiff.Store.open(settings.store_path(), create=False) as store:
             return store.images()
     except FileNotFoundError:
-        # Before the first commit there is no default store, and so nothing in it. One that was named should be there.
+        # Before the first commit the default store is missing, and so nothing is in it. A named one should exist.
         if settings.chosen_store():
             raise
         return []
 
 
-def _document(image: ImageRecord) -> dict[str, object]:
-    return {
+def _has_name(image: ImageRecord, name: str) -> bool:
+    return image.name is not None and (image.name == name or image.name.rpartition(":")[0] == name)
+
+
+def _passes(image: ImageRecord, key: str, value: str, images: list[ImageRecord]) -> bool:
+    if key == "reference":
+        stem = (image.name or "").rpartition(":")[0]
+        return image.name is not None and (fnmatchcase(image.name, value) or fnmatchcase(stem, value))
+    if key == "dangling":
+        if value not in {"true", "false"}:
+            raise click.UsageError(f"--filter dangling={value}: must be true or false")
+        return (image.name is None) == (value == "true")
+    other = next((found for found in images if found.name in {value, f"{value}:latest"}), None)
+    if other is None:
+        raise click.UsageError(f"--filter {key}={value}: no such image")
+    mine, its = (time_ns_of(found.created or "") or 0 for found in (image, other))
+    return mine < its if key == "before" else mine > its
+
+
+def _row(image: ImageRecord) -> Row:
+    document = {
         "name": image.name,
         "digest": image.digest,
         "created": image.created,
         "size": image.size,
         "platform": image.platform and str(image.platform),
     }
-
-
-def _row(image: ImageRecord) -> tuple[str, ...]:
-    return (
-        image.name or "-",
+    name, bytes_ = image.name or "-", "-" if image.size is None else size(image.size)
+    platform = "-" if image.platform is None else str(image.platform)
+    created = ago(time_ns_of(image.created or ""))
+    return Row(
         image.digest,
-        image.created or "-",
-        "-" if image.size is None else size(image.size),
-        "-" if image.platform is None else str(image.platform),
+        document,
+        (name, short_id(image.digest), created, bytes_, platform),
+        (name, image.digest, image.created or "-", bytes_, platform),
     )

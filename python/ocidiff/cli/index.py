@@ -14,6 +14,7 @@ from ocidiff.cli.options import (
     engine_option,
     id_options,
     pass_settings,
+    platform_option,
     threads_option,
 )
 from ocidiff.cli.progress import shown
@@ -30,7 +31,7 @@ from ocidiff.cli.streams import complain, emit, sink_of, writing_to
 @click.option(
     "--stamps", is_flag=True, help="Keep inodes and change times too, to compare with this very tree, changed in place."
 )
-@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of an image for several.  [default: this machine]")
+@platform_option
 @id_options
 @cross_mounts_option
 @threads_option

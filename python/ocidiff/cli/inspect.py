@@ -1,4 +1,4 @@
-"""`ocidiff inspect`: all that the store knows of an image."""
+"""`ocidiff inspect`: show the documents of an image."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import json
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, pass_settings
+from ocidiff.cli.options import Settings, common, pass_settings, platform_option
 from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import emit
 
 
 @click.command("inspect", epilog="Example: ocidiff inspect app:v2")
 @click.argument("image", metavar="IMAGE")
+@platform_option
 @common("store", "json")
 @pass_settings
-def command(settings: Settings, image: str) -> None:
-    """Show manifest and config of IMAGE.
-
-    Prints one JSON object, with --json on one line.
-    """
+def command(settings: Settings, image: str, platform: str | None) -> None:
+    """Show the descriptor, manifest and config of IMAGE as JSON; with --json on one line."""
     with ocidiff.Store.open(settings.store_path(), create=False) as store:
-        document = store.inspect(image)
+        document = store.inspect(image, platform=platform)
     emit(as_json(document) if settings.json else json.dumps(document, indent=2))

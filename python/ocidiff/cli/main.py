@@ -1,8 +1,9 @@
 """`ocidiff`: the entry point, and the boundary where an error becomes one line and an exit status.
 
     0    done
-    1    failed: one line on stderr says what, where and why (also: `changes --exit-code` found changes)
-    2    wrong usage
+    1    failed: one line on stderr says what, where and why (`changes --exit-code`: the trees differ)
+    2    wrong usage (`changes --exit-code`: any trouble)
+    3    the change is larger than `--fail-above`
     130  interrupted (any other signal that ends it: 128 and its number)
 
 Law: nothing is imported here that `ocidiff --version` can do without.

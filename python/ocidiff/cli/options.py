@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
+
+FAILED_STATUS: Final = "ocidiff.failed"
+"""Key of `click.Context.meta`: exit status of a failure, if the command has its own."""
 
 PROGRESS: Final = ("auto", "tty", "plain", "json", "none")
 
@@ -97,7 +100,7 @@ if TYPE_CHECKING:
     class LayerArguments(TypedDict):
         """What `layer_options` gives to a command, and the verbs take."""
 
-        compression: str
+        compression: str | None
         level: int | None
         threads: int
         memory_bytes: int | None
@@ -123,14 +126,23 @@ if TYPE_CHECKING:
         limit_header_bytes: int
 
 
-def common(*shown: str) -> Callable[[_Command], _Command]:
-    """The options that every command takes; those which mean nothing to it are taken, but not `shown` in its help."""
-    options = [option(expose_value=False, callback=_keep, hidden=name not in shown) for name, option in _COMMON.items()]
+def common(*shown: str, without: Sequence[str] = ()) -> Callable[[_Command], _Command]:
+    """Add the options that every command takes.
+
+    Args:
+        shown: Options that its help lists; the others are taken too.
+        without: Options that mean something else to this command.
+    """
+    options = [
+        option(expose_value=False, callback=_keep, hidden=name not in shown)
+        for name, option in _COMMON.items()
+        if name not in without
+    ]
     return lambda command: _with(command, *options)
 
 
 class _Size(click.ParamType[int]):
-    """Bytes, with a unit of powers of 1000 (kB, MB) or of 1024 (KiB, MiB), or none."""
+    """Bytes, with a unit of powers of 1000 (k, kB, MB) or of 1024 (KiB, MiB), or none."""
 
     name = "SIZE"
 
@@ -138,15 +150,18 @@ class _Size(click.ParamType[int]):
         parts = re.fullmatch(_SIZE, str(value), re.ASCII)
         power = parts and _UNITS.get(parts[2].lower())
         if not parts or power is None:
-            return self.fail(f"{value!r} is no size, such as 500MB or 2GiB", param, ctx)
-        return int(parts[1]) * power
+            return self.fail(f"{value!r} is not a size; examples: 500MB, 1.5G, 2GiB", param, ctx)
+        # No float: a size of many digits stays exact.
+        whole, _, fraction = parts[1].partition(".")
+        smaller = int(fraction or 0) * power // int("1" + "0" * len(fraction))
+        return int(whole) * power + smaller
 
 
-_SIZE: Final = r"([0-9]{1,18}) ?([A-Za-z]*)"
+_SIZE: Final = r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)"
 _UNITS: Final[Mapping[str, int]] = {
     "": 1,
     "b": 1,
-    **{letter + "b": 1000**power for power, letter in enumerate("kmgt", 1)},
+    **{letter + unit: 1000**power for power, letter in enumerate("kmgt", 1) for unit in ("", "b")},
     **{letter + "ib": 1024**power for power, letter in enumerate("kmgt", 1)},
 }
 _IDS: Final = (
@@ -204,9 +219,7 @@ _BLOB: Final = (
     click.option(
         "--compression",
         type=click.Choice(("gzip", "zstd", "none")),
-        default="gzip",
-        show_default=True,
-        help="How the layer is compressed.",
+        help="How the layer is compressed.  [default: by the name of -o (.tar, .tar.gz, .tar.zst), else gzip]",
     ),
     click.option("--level", type=int, metavar="N", help="Compression level.  [default: 6 for gzip, 3 for zstd]"),
     click.option(
@@ -280,6 +293,11 @@ def size_gate(explanation: str) -> _Decorator[Any]:
     return click.option("--fail-above", type=_Size(), metavar="SIZE", help=explanation)
 
 
+platform_option: Final = click.option(
+    "--platform",
+    metavar="OS/ARCH[/VARIANT]",
+    help="Which image of several platforms.  [default: this machine's]",
+)
 lease_option: Final = click.option(
     "--lease",
     "lease_seconds",

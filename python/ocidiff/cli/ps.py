@@ -1,29 +1,41 @@
-"""`ocidiff ps`: the working containers."""
+"""`ocidiff ps`: list the working containers."""
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+from typing import Final
+
 import click
 
+from ocidiff.cli.listing import Row, ago, listing_options, write_listing
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.render import as_json, columns, container_document
-from ocidiff.cli.streams import emit
+from ocidiff.cli.render import container_document
 from ocidiff.content.layout import Layout
 from ocidiff.image.container import Container, Containers
 from ocidiff.oci.timestamp import timestamp
 
+_HEADS: Final = ("NAME", "IMAGE", "CREATED", "DRIVER", "MOUNTED AT")
+_FILTERS: Final = ("name", "ancestor", "driver", "mounted")
 
-@click.command("ps", epilog="Example: ocidiff ps --json")
-@common("store", "json")
+
+@click.command("ps", epilog="Example: ocidiff ps --filter ancestor=app:v1")
+@click.option("-a", "--all", "_all", is_flag=True, expose_value=False, help="Accepted for docker's sake: all are listed.")
+@listing_options(_FILTERS)
+@common("store", "json", without=("quiet",))
 @pass_settings
-def command(settings: Settings) -> None:
-    """List the working containers."""
-    containers = _containers(settings)
-    if settings.json:
-        for container in containers:
-            emit(as_json(container_document(container)))
-    else:
-        for line in columns(("NAME", "IMAGE", "CREATED", "DRIVER", "MOUNTED AT"), map(_row, containers)):
-            emit(line)
+def command(
+    settings: Settings,
+    /,
+    *,
+    only_ids: bool,
+    no_trunc: bool,
+    filters: list[tuple[str, str]],
+    template: str | None,
+) -> None:
+    """List the working containers, the newest first."""
+    containers = [container for container in _containers(settings) if all(_passes(container, *item) for item in filters)]
+    containers.sort(key=lambda container: container.created_ns, reverse=True)
+    write_listing(_HEADS, map(_row, containers), settings, only_ids=only_ids, no_trunc=no_trunc, template=template)
 
 
 def _containers(settings: Settings) -> list[Container]:
@@ -37,11 +49,23 @@ def _containers(settings: Settings) -> list[Container]:
         return []
 
 
-def _row(container: Container) -> tuple[str, ...]:
-    return (
+def _passes(container: Container, key: str, value: str) -> bool:
+    if key == "name":
+        return fnmatchcase(container.name, value)
+    if key == "driver":
+        return container.driver == value
+    if key == "mounted":
+        if value not in {"true", "false"}:
+            raise click.UsageError(f"--filter mounted={value}: must be true or false")
+        return (container.mount_point is not None) == (value == "true")
+    return container.image in {value, f"{value}:latest"} or container.manifest.digest == value
+
+
+def _row(container: Container) -> Row:
+    place = container.mount_point or "-"
+    return Row(
         container.name,
-        container.image,
-        timestamp(container.created_ns),
-        container.driver,
-        container.mount_point or "-",
+        container_document(container),
+        (container.name, container.image, ago(container.created_ns), container.driver, place),
+        (container.name, container.image, timestamp(container.created_ns), container.driver, place),
     )

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import click
 
+from ocidiff.cli.each import for_each
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.streams import emit
 from ocidiff.content.layout import Layout
 from ocidiff.image.container import Containers
 
 
 @click.command("rm", epilog="Example: ocidiff rm work")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("-f", "--force", is_flag=True, help="Also one that is mounted.")
+@click.option("-f", "--force", is_flag=True, help="Remove mounted containers too.")
 @common("store")
 @pass_settings
 def command(settings: Settings, names: tuple[str, ...], *, force: bool) -> None:
-    """Remove working containers, with all that was changed in them.
+    """Remove working containers with all their changes; images stay.
 
-    Images stay. Prints the names of what was removed.
+    Prints the name of each removed container. Goes on after a failure, and exits with 1 at the end.
     """
     with Layout.open(settings.store_path(), create=False) as layout:
         containers = Containers(layout)
-        for name in names:
+
+        def remove(name: str) -> str:
             containers.remove(name, force=force)
-            emit(name)
+            return name
+
+        for_each(names, remove)

@@ -1,12 +1,12 @@
-"""`ocidiff rmi`: take names of images away."""
+"""`ocidiff rmi`: remove names of images."""
 
 from __future__ import annotations
 
 import click
 
 import ocidiff
+from ocidiff.cli.each import for_each
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.streams import emit
 
 
 @click.command("rmi", epilog="Example: ocidiff rmi app:v1 && ocidiff gc")
@@ -14,10 +14,9 @@ from ocidiff.cli.streams import emit
 @common("store")
 @pass_settings
 def command(settings: Settings, images: tuple[str, ...]) -> None:
-    """Take the names of images away; what only they needed goes with the next `ocidiff gc`.
+    """Remove names of images; the next `ocidiff gc` frees what nothing else needs.
 
-    Prints the digest that each name stood for.
+    Prints the digest that each name stood for. Goes on after a failure, and exits with 1 at the end.
     """
     with ocidiff.Store.open(settings.store_path(), create=False) as store:
-        for image in images:
-            emit(store.untag(image).digest)
+        for_each(images, lambda image: store.untag(image).digest)

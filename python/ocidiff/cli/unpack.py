@@ -14,6 +14,7 @@ from ocidiff.cli.options import (
     limit_options,
     limits_of,
     pass_settings,
+    platform_option,
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     help="Give every entry its recorded owner, or leave out what may not be set.  [default: same owner for root]",
 )
 @click.option("--index", metavar="FILE", type=click.Path(), help="Save an index of the tree too, for diff index:FILE.")
+@platform_option
 @limit_options
 @engine_option
 @common("store", "json", "quiet", "progress", "verbose")
@@ -44,6 +46,7 @@ def command(
     directory: str,
     same_owner: bool | None,
     index: str | None,
+    platform: str | None,
     engine: str | None,
     **limits: Unpack[LimitArguments],
 ) -> None:
@@ -61,6 +64,7 @@ def command(
             directory,
             same_owner=same_owner,
             index=index,
+            platform=platform,
             limits=limits_of(limits),
             engine=engine,
             progress=progress,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, NoReturn
 
 from ocidiff.content.layout import REF_NAME, Layout
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, UnsupportedError, UsageError
@@ -15,6 +17,10 @@ from ocidiff.oci.digest import Digest
 from ocidiff.oci.encoding import parse_object
 from ocidiff.oci.platform import Platform
 
+# Twelve digits are shown; fewer than four are more likely a name.
+_PREFIX: Final = r"[0-9a-f]{4,64}"
+_DIGEST: Final = "sha256:"
+_MOST_SHOWN: Final = 5
 _KINDS: Final = media_type.MANIFESTS | media_type.INDEXES
 
 
@@ -23,6 +29,8 @@ def resolve(layout: Layout, name: str) -> Descriptor:
     try:
         reference = Reference.parse(name)
     except UsageError:
+        if found := _by_prefix(layout, name.removeprefix(_DIGEST)):
+            return found
         # Other tools may have other rules.
         try:
             return layout.named(name)
@@ -31,15 +39,10 @@ def resolve(layout: Layout, name: str) -> Descriptor:
         raise
     if reference.digest is not None:
         return _by_digest(layout, reference, reference.digest)
-    try:
-        return layout.named(reference.stored_name)
-    except NotFoundError:
-        if reference.tag:
-            raise
-    try:
-        return layout.named(name)
-    except NotFoundError:
-        raise NotFoundError(f"{layout.path}: no image {reference.stored_name!r}") from None
+    for stored_name in (reference.stored_name, name):
+        with suppress(NotFoundError):
+            return layout.named(stored_name)
+    return _by_prefix(layout, name) or _missing(layout, reference)
 
 
 def find_image(layout: Layout, name: str, platform: Platform | None) -> Image:
@@ -62,6 +65,28 @@ def _record(layout: Layout, entry: Descriptor) -> ImageRecord:
     except (NotFoundError, DocumentError, DigestMismatchError, UnsupportedError):
         return ImageRecord(name, entry.digest, None, None, None)
     return ImageRecord(name, entry.digest, image.config.created or None, image.size, image.config.platform)
+
+
+def _by_prefix(layout: Layout, text: str) -> Descriptor | None:
+    """Return the image whose manifest or config digest begins with these digits; None if there is none.
+
+    Raises:
+        UsageError: Several images do.
+    """
+    if not re.fullmatch(_PREFIX, text):
+        return None
+    found = {entry.digest: entry for entry in layout.index().manifests if entry.digest.hex.startswith(text)}
+    if len(found) > 1:
+        raise UsageError(f"image {text}: is the beginning of {len(found)} digests; give more digits")
+    return next(iter(found.values()), None)
+
+
+def _missing(layout: Layout, reference: Reference) -> NoReturn:
+    """Say that there is no such image, and which tags of that name there are."""
+    names = [entry.annotations.get(REF_NAME, "") for entry in layout.index().manifests]
+    others = sorted(name for name in names if name.rpartition(":")[0] == reference.name)[:_MOST_SHOWN]
+    hint = f"; there is {', '.join(others)}" if others else ""
+    raise NotFoundError(f"no image {reference.stored_name!r} in {layout.path}{hint}")
 
 
 def _by_digest(layout: Layout, reference: Reference, digest: Digest) -> Descriptor:

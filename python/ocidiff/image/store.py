@@ -27,7 +27,7 @@ from ocidiff.layer.engine import select_engine
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import TreeIndex
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
-from ocidiff.layer.options import ApplyOptions, Compression, Limits, OnChange, OverlayMode, Profile
+from ocidiff.layer.options import ApplyOptions, Limits, OnChange, OverlayMode, Profile
 from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.scope import Scope
 from ocidiff.lease import DEFAULT_LEASE_SECONDS, Leases
@@ -86,7 +86,7 @@ class Store:
         created: str | None = None,
         created_by: str = commit_tree.CREATED_BY,
         omit_history: bool = False,
-        compression: str = Compression.GZIP,
+        compression: str | None = None,
         level: int | None = None,
         threads: int = 0,
         memory_bytes: int | None = None,

@@ -44,7 +44,7 @@ def diff(
     output: Output,
     *,
     overlay: str = OverlayMode.AUTO,
-    compression: str = Compression.GZIP,
+    compression: str | None = None,
     level: int | None = None,
     threads: int = 0,
     memory_bytes: int | None = None,
@@ -72,7 +72,8 @@ def diff(
         overlay: What to do where `upper` is a mounted overlay and `lower` what is below it: `auto` reads the upperdir in
             place of both trees, which gives the same bytes, and compares the trees where it cannot; `never` compares them;
             `require` fails where the upperdir cannot be read.
-        compression: `gzip`, `zstd` or `none`.
+        compression: `gzip`, `zstd` or `none`; None for what the name of `output` says (`.tar`, `.tar.gz`, `.tar.zst`),
+            else gzip.
         level: Level of the compressor (gzip 1-9, zstd 1-19); None for its default.
         threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
         memory_bytes: Memory of the process, kept by fewer threads: a call that cannot keep it fails at once. None for
@@ -101,14 +102,23 @@ def diff(
         UnsupportedError: The tree holds what the format cannot say, or an owner outside the id maps.
         SourceChangedError: A file changed while it was read, and that is an error; or it never rested.
         OverlayError: The upperdir has to be read, and cannot.
-        LimitExceededError: The layer is larger than `fail_above`.
+        ChangeTooLargeError: The layer is larger than `fail_above`.
         IndexFileError: The index is none, or a broken one.
         Cancelled: `cancel` was used.
     """
     ids = IdMaps.of(uid_map, gid_map, userns)
     scope = Scope.of(exclude, cross_mounts=cross_mounts)
     options = layer_options(
-        compression, level, threads, memory_bytes, profile, source_date_epoch, ids, scope, fail_above, on_change
+        compression or _compression_of(output),
+        level,
+        threads,
+        memory_bytes,
+        profile,
+        source_date_epoch,
+        ids,
+        scope,
+        fail_above,
+        on_change,
     )
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper)
@@ -295,7 +305,7 @@ def _walk_instead(upper: Upper, mode: OverlayMode, error: OverlayError) -> None:
 
 
 def layer_options(
-    compression: str,
+    compression: str | None,
     level: int | None,
     threads: int,
     memory_bytes: int | None,
@@ -312,7 +322,7 @@ def layer_options(
         UsageError: One is out of range.
     """
     return LayerOptions(
-        compression=_choice(Compression, "compression", compression),
+        compression=_choice(Compression, "compression", compression or Compression.GZIP),
         level=level,
         threads=threads,
         memory_bytes=memory_bytes,
@@ -386,6 +396,10 @@ def _choice(kind: type[_Choice], what: str, value: str) -> _Choice:
         return kind(value)
     except ValueError:
         raise UsageError(f"{what} {value!r}: takes {', '.join(kind)}") from None
+
+
+def _compression_of(output: Output) -> Compression:
+    return Compression.of_name(os.fsdecode(output)) if isinstance(output, str | bytes | os.PathLike) else Compression.GZIP
 
 
 def _environment_epoch() -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ocidiff.errors import Cancelled, LimitExceededError
+from ocidiff.errors import Cancelled, ChangeTooLargeError
 from ocidiff.values import dataclass
 
 
@@ -45,14 +45,14 @@ ProgressCallback = Callable[[Progress], None]
 
 
 def check_size(bytes_plain: int, fail_above: int | None) -> None:
-    """Refuse a layer whose tar is larger than it may be.
+    """Refuse a layer whose uncompressed tar is larger than `fail_above` bytes.
 
     Raises:
-        LimitExceededError: It is.
+        ChangeTooLargeError: It is larger.
     """
-    # How much larger is not said: a call is stopped as soon as it is too much.
+    # The size is not in the message: a call stops as soon as the limit is passed.
     if fail_above is not None and bytes_plain > fail_above:
-        raise LimitExceededError(f"the change takes more than {fail_above} bytes, uncompressed")
+        raise ChangeTooLargeError(f"the change takes more than {fail_above} bytes, uncompressed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Monitor:
         """Report the counters; false when the call shall stop.
 
         Raises:
-            LimitExceededError: There are more bytes of tar than `fail_above`.
+            ChangeTooLargeError: There are more bytes of tar than `fail_above`.
         """
         check_size(bytes_plain, self.fail_above)
         if self.progress is not None:

@@ -22,6 +22,13 @@ class Compression(StrEnum):
     ZSTD = "zstd"
     NONE = "none"
 
+    @classmethod
+    def of_name(cls, name: str) -> Compression:
+        """Return the compression that the name of a file stands for: `.tar`, `.tar.zst`; gzip for every other name."""
+        if name.endswith(".tar"):
+            return cls.NONE
+        return cls.ZSTD if name.endswith((".tar.zst", ".tzst")) else cls.GZIP
+
 
 class Profile(StrEnum):
     """Which rules decide what a layer says.

@@ -29,3 +29,19 @@ def timestamp(time_ns: int) -> str:
     text = f"{moment.tm_year:04}-{moment.tm_mon:02}-{moment.tm_mday:02}T"
     text += f"{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02}"
     return text + (f".{fraction:09}".rstrip("0") if fraction else "") + "Z"
+
+
+def time_ns_of(text: str) -> int | None:
+    """Return nanoseconds since 1970 of a time in RFC 3339; None if the text is no such time."""
+    from datetime import datetime
+
+    if not is_timestamp(text):
+        return None
+    fraction = re.search(r"\.([0-9]+)", text)
+    try:
+        # Python reads no more than microseconds.
+        moment = datetime.fromisoformat(text.replace(fraction[0], "") if fraction else text)
+    except ValueError:
+        # The form is right, the date does not exist.
+        return None
+    return int(moment.timestamp()) * _NS_PER_SECOND + (int(fraction[1][:9].ljust(9, "0")) if fraction else 0)

@@ -133,7 +133,7 @@ def test_changes_explained_in_json_end_with_a_summary(capsys: Output) -> None:
     }
 
 
-@pytest.mark.parametrize(("limit", "status"), [("9", 1), ("10", 0), ("1kB", 0)])
+@pytest.mark.parametrize(("limit", "status"), [("9", 3), ("10", 0), ("1kB", 0)])
 def test_changes_fail_above_a_size_and_list_all_the_same(limit: str, status: int, capsys: Output) -> None:
     assert main(["changes", "lower", "upper", "--fail-above", limit]) == status
     out, err = capsys.readouterr()
@@ -150,7 +150,7 @@ def test_a_layer_above_its_size_is_refused_and_leaves_nothing(words: list[str], 
     capsys.readouterr()
     limit = ["--engine", engine, "--fail-above", "4095"]  # with its headers it takes 4096
     before = sorted(os.listdir())
-    assert main([*words, *limit]) == 1
+    assert main([*words, *limit]) == 3
     assert capsys.readouterr() == ("", f"ocidiff: {words[0]}: the change takes more than 4095 bytes, uncompressed\n")
     assert sorted(os.listdir()) == before
     assert main(["inspect", "app"]) == 1
@@ -176,14 +176,24 @@ def test_what_is_excluded_is_counted_and_no_reason_for_a_warning(capsys: Output)
 def test_a_layer_far_above_its_size_is_refused_before_it_is_written(capsys: Output, engine: str) -> None:
     with open("upper/sparse", "wb") as file:
         file.truncate(1 << 40)
-    assert main(["diff", "lower", "upper", "-o", "layer", "--fail-above", "1MiB", "--engine", engine]) == 1
+    assert main(["diff", "lower", "upper", "-o", "layer", "--fail-above", "1MiB", "--engine", engine]) == 3
     assert capsys.readouterr().err == "ocidiff: diff: the change takes more than 1048576 bytes, uncompressed\n"
     assert not Path("layer").exists()
 
 
-@pytest.mark.parametrize(("upper", "status"), [("upper", 1), ("lower", 0)])
-def test_changes_exit_code_tells_whether_the_trees_differ(upper: str, status: int) -> None:
+@pytest.mark.parametrize(("upper", "status"), [("upper", 1), ("lower", 0), ("missing", 2)])
+def test_changes_exit_code_is_that_of_diff(upper: str, status: int) -> None:
     assert main(["changes", "lower", upper, "--exit-code"]) == status
+
+
+@pytest.mark.parametrize(
+    ("name", "magic"), [("l.tar", b"etc/"), ("l.tar.gz", b"\x1f\x8b"), ("l.tar.zst", b"\x28\xb5"), ("l", b"\x1f\x8b")]
+)
+def test_the_name_of_the_output_decides_the_compression(name: str, magic: bytes) -> None:
+    assert main(["diff", "lower", "upper", "-o", name]) == 0
+    assert Path(name).read_bytes().startswith(magic)
+    assert main(["diff", "lower", "upper", "-o", name, "--compression", "gzip"]) == 0
+    assert Path(name).read_bytes().startswith(b"\x1f\x8b")
 
 
 def test_names_that_would_steer_a_terminal_are_escaped_for_people_and_kept_in_json(capsys: Output) -> None:
@@ -232,11 +242,11 @@ def test_an_image_is_committed_listed_inspected_and_unpacked(capsys: Output) -> 
 
     assert main(["images", "--json"]) == 0
     listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(image["name"], image["digest"]) for image in listed] == [("app:v1", first), ("app:v2", second["digest"])]
+    assert [(image["name"], image["digest"]) for image in listed] == [("app:v2", second["digest"]), ("app:v1", first)]
     assert main(["images"]) == 0
     heads, *rows = capsys.readouterr().out.splitlines()
-    assert heads.split() == ["NAME", "DIGEST", "CREATED", "SIZE", "PLATFORM"]
-    assert [row.split()[:2] for row in rows] == [["app:v1", first], ["app:v2", second["digest"]]]
+    assert heads.split() == ["NAME", "ID", "CREATED", "SIZE", "PLATFORM"]
+    assert [row.split()[:2] for row in rows] == [["app:v2", second["digest"][7:19]], ["app:v1", first[7:19]]]
 
     assert main(["inspect", "app:v2"]) == 0
     inspected = json.loads(capsys.readouterr().out)
@@ -257,7 +267,10 @@ def test_a_commit_that_fails_writes_no_iidfile(capsys: Output) -> None:
 
 def test_a_source_without_a_slash_is_no_path(capsys: Output) -> None:
     assert main(["commit", "lower", "app"]) == 1
-    assert capsys.readouterr().err == "ocidiff: commit: lower: no working container of that name (a path has a slash)\n"
+    expected = "ocidiff: commit: no working container 'lower'; for the directory of that name write ./lower\n"
+    assert capsys.readouterr().err == expected
+    assert main(["commit", "nothing", "app"]) == 1
+    assert capsys.readouterr().err == "ocidiff: commit: no working container 'nothing'\n"
 
 
 def test_sockets_are_told_of_on_stderr_unless_quiet(capsys: Output) -> None:
@@ -335,7 +348,7 @@ def test_before_the_first_commit_the_default_store_is_empty_and_not_made(
         ["diff", "lower", "upper", "-o", "layer", "--source-date-epoch", "-1"],
         ["diff", "lower", "upper", "-o", "layer", "--threads", "-1"],
         ["diff", "lower", "upper", "-o", "-", "--json"],
-        ["diff", "lower", "upper", "-o", "layer", "--fail-above", "1.5MB"],
+        ["diff", "lower", "upper", "-o", "layer", "--fail-above", "1.MB"],
         ["changes", "lower", "upper", "--fail-above", "1 parsec"],
         ["changes", "lower", "upper", "--fail-above", "-1"],
         ["changes", "lower", "upper", "--exclude", "[a"],

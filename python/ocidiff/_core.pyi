@@ -22,8 +22,11 @@ _Poll: TypeAlias = Callable[[int, int, int], bool]
 _Overlay: TypeAlias = tuple[list[bytes], list[bytes], bool | None, bool]
 # Ranges of user ids and of group ids: first in the container, first on the host, how many.
 _Ids: TypeAlias = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
-# Regular expressions with whether they exclude; whether sockets are left out; whether mounts are crossed.
-_Scope: TypeAlias = tuple[list[tuple[str, bool]], bool, bool]
+# States that bytes lead to; the same of all other bytes; start, loops in names, loops in paths, skips, accepts, those that fit
+# nothing but directories, those that exclude. Each is a row of bits, lowest byte first.
+_Patterns: TypeAlias = tuple[list[tuple[int, bytes]], bytes, list[bytes]]
+# Compiled patterns, if there are any; whether sockets are left out; whether mounts are crossed.
+_Scope: TypeAlias = tuple[_Patterns | None, bool, bool]
 # Reasons, bytes in upper, bytes in lower.
 _Explained: TypeAlias = tuple[list[str], int | None, int | None]
 # Whether lower, and upper, is the path of an index.

@@ -22,7 +22,7 @@ SPY = "import sys; from ocidiff.cli.main import main; main(sys.argv[1:]); print(
 # Each takes milliseconds, and is needed by few commands or never.
 SELDOM_NEEDED = {
     *("asyncio", "ctypes", "difflib", "logging", "pathlib", "random", "subprocess", "tempfile", "urllib"),
-    *("pathspec", "rich", "xxhash", "ocidiff.layer.pure"),
+    *("rich", "xxhash", "ocidiff.layer.pure"),
 }
 # Values in the classes of which something can be set, or put in order.
 OF_THE_STANDARD_LIBRARY = {"gc.py", "layer/totals.py"}

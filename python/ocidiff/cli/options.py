@@ -111,6 +111,7 @@ if TYPE_CHECKING:
         gid_map: tuple[str, ...]
         userns: int | None
         exclude: tuple[str, ...]
+        ignore_file: bool
         cross_mounts: bool
         fail_above: int | None
         on_change: str
@@ -204,6 +205,14 @@ _COMPARISON: Final = (
         multiple=True,
         metavar="PATTERN",
         help="Paths that do not count, as in a gitignore file; @runtime for what engines put into a running container.",
+    ),
+    click.option(
+        "--no-ignore-file",
+        "ignore_file",
+        is_flag=True,
+        flag_value=False,
+        default=True,
+        help="Do not read the patterns in .ocidiffignore of the changed tree.",
     ),
     cross_mounts_option,
     click.option(

@@ -12,7 +12,7 @@ from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_UNCOMPRESSED, ContentStore
 from ocidiff.image import mutate
 from ocidiff.image.image import Image
-from ocidiff.layer.differ import with_ignore_file, write_layer
+from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
@@ -121,7 +121,6 @@ def _store_layer(
     overlay: OverlayMode,
 ) -> Layer | None:
     """The layer, stored while it is written; None when nothing changed, and then nothing is stored."""
-    options = with_ignore_file(options, upper)
     with content.ingest() as ingest:
         sink = ingest.fileno()
         layer = write_layer(engine, lower, upper, sink, options=options, monitor=monitor, overlay=overlay)

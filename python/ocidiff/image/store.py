@@ -22,7 +22,7 @@ from ocidiff.image import lookup
 from ocidiff.image.image import Image, ImageRecord
 from ocidiff.image.reference import Reference
 from ocidiff.image.source import check_source, open_source
-from ocidiff.layer.differ import Tree, layer_options, overlay_mode
+from ocidiff.layer.differ import Tree, layer_options, overlay_mode, with_ignore_file
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import TreeIndex
@@ -97,6 +97,7 @@ class Store:
         gid_map: Sequence[str] = (),
         userns: int | None = None,
         exclude: Sequence[str] = (),
+        ignore_file: bool = True,
         cross_mounts: bool = False,
         fail_above: int | None = None,
         on_change: str = OnChange.RETRY,
@@ -129,6 +130,7 @@ class Store:
             gid_map: The same of groups.
             userns: Process with both.
             exclude: Patterns of paths that do not count.
+            ignore_file: Read the patterns in `.ocidiffignore` of the tree.
             cross_mounts: Let what is mounted in the tree count.
             fail_above: Largest uncompressed size of the layer in bytes.
             on_change: What becomes of a file that changes while it is read.
@@ -179,6 +181,8 @@ class Store:
                 )
             )
             options = replace(options, lower_from_layers=found.lower_from_layers)
+            if ignore_file:
+                options = with_ignore_file(options, found.upper)
             image = commit_tree.commit(
                 layout,
                 reference.stored_name,

@@ -54,6 +54,7 @@ def diff(
     gid_map: Sequence[str] = (),
     userns: int | None = None,
     exclude: Sequence[str] = (),
+    ignore_file: bool = True,
     cross_mounts: bool = False,
     fail_above: int | None = None,
     on_change: str = OnChange.RETRY,
@@ -86,7 +87,9 @@ def diff(
         gid_map: The same of groups, and of /etc/subgid.
         userns: Process with a user namespace whose maps are to be taken.
         exclude: Patterns of paths that do not count, as in a gitignore file, or `@runtime` for what a container engine puts
-            into a running container. They come after those of a file `.ocidiffignore` in the root of `upper`.
+            into a running container. They come after those of a file `.ocidiffignore` in the root of `upper`. At most 1000
+            patterns with 64 KiB together, as in the file.
+        ignore_file: Read the patterns in `.ocidiffignore` of `upper`, if there is one. Without, the file is an ordinary one.
         cross_mounts: Let what is mounted in the trees count. Otherwise mount points do not.
         fail_above: Largest uncompressed size of the layer in bytes; the call fails as soon as that is passed. None for no
             limit.
@@ -122,7 +125,8 @@ def diff(
     )
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper)
-    options = with_ignore_file(options, upper_tree)
+    if ignore_file:
+        options = with_ignore_file(options, upper_tree)
     with open_output(output) as sink:
         return write_layer(
             selected, lower_tree, upper_tree, sink, options=options, monitor=Monitor(progress, cancel), overlay=mode
@@ -140,6 +144,7 @@ def changes(
     gid_map: Sequence[str] = (),
     userns: int | None = None,
     exclude: Sequence[str] = (),
+    ignore_file: bool = True,
     cross_mounts: bool = False,
     explain: bool = True,
     on_change: str = OnChange.RETRY,
@@ -157,6 +162,7 @@ def changes(
         gid_map: The same of groups.
         userns: Process with both.
         exclude: Patterns of paths that do not count.
+        ignore_file: Read the patterns in `.ocidiffignore` of `upper`.
         cross_mounts: Let what is mounted in the trees count.
         on_change: What becomes of a name that changes while it is looked at.
         explain: Give the reason and the sizes of each change. That compares contents which need not be compared else, those
@@ -172,7 +178,8 @@ def changes(
     )
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper, may_be_index=True)
-    options = with_ignore_file(options, upper_tree)
+    if ignore_file:
+        options = with_ignore_file(options, upper_tree)
     return _changes(selected, lower_tree, upper_tree, options, mode, explain=explain)
 
 

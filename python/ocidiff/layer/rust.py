@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from ocidiff import _core
 from ocidiff.layer.engine import Lower, Upper
@@ -12,6 +13,12 @@ from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, IndexPath, Ind
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits, OnChange
 from ocidiff.oci.digest import ChainID, DiffID, Digest
+
+if TYPE_CHECKING:
+    from ocidiff.layer.patterns import Rule
+
+# See `_core.pyi`.
+_Patterns: TypeAlias = tuple[list[tuple[int, bytes]], bytes, list[bytes]]
 
 
 class RustEngine:
@@ -142,9 +149,25 @@ def _ids(ids: IdMaps) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, 
     return users, groups
 
 
-def _scope(options: LayerOptions) -> tuple[list[tuple[str, bool]], bool, bool]:
+def _scope(options: LayerOptions) -> tuple[_Patterns | None, bool, bool]:
     scope = options.scope
-    return [(rule.expression, rule.excludes) for rule in scope.rules], scope.sockets, scope.cross_mounts
+    return _patterns(scope.rules) if scope.rules else None, scope.sockets, scope.cross_mounts
+
+
+def _patterns(rules: Sequence[Rule]) -> _Patterns:
+    """Return the rows of an automaton as bytes."""
+    from ocidiff.layer.patterns import compile_rules
+
+    automaton = compile_rules(rules)
+    size = automaton.size // 8 + 1
+
+    def row(states: int) -> bytes:
+        return states.to_bytes(size, "little")
+
+    moves = [(byte, row(states)) for byte, states in automaton.moves.items()]
+    loops = (automaton.name_loops, automaton.path_loops, automaton.skips)
+    ends = (automaton.accepts, automaton.directories_only, automaton.excludes)
+    return moves, row(automaton.other_moves), list(map(row, (automaton.start, *loops, *ends)))
 
 
 def _limits(limits: Limits) -> tuple[int | None, int | None, int | None, int, int]:

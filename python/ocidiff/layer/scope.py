@@ -1,4 +1,4 @@
-"""Which paths count: patterns as in a gitignore file, made expressions here, once, that both engines run.
+"""The paths that count: the patterns of a call, and those of an ignore file in the changed tree.
 
 Law: what is outside of a scope is treated as if neither tree had it, so that it is never added and never deleted by itself
 (docs/decisions/0023-excludes.md).
@@ -6,15 +6,18 @@ Law: what is outside of a scope is treated as if neither tree had it, so that it
 
 from __future__ import annotations
 
+import codecs
 import os
-import re
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from ocidiff.errors import UsageError
 from ocidiff.values import dataclass
+
+if TYPE_CHECKING:
+    from ocidiff.layer.patterns import Rule
 
 IGNORE_FILE: Final = ".ocidiffignore"
 RUNTIME: Final = "@runtime"
@@ -24,25 +27,6 @@ _RUNTIME_PATTERNS: Final = (
     *("/proc/*", "/sys/*", "/dev/*", "/run/*"),
     *("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/.dockerenv"),
 )
-_MAX_FILE_BYTES: Final = 1 << 20
-# Of what stands between brackets only that in which no two matchers differ: plain ASCII, and ranges of letters and digits.
-_MEMBER: Final = r"(?:[a-z]-[a-z]|[A-Z]-[A-Z]|[0-9]-[0-9]|[A-Za-z0-9_.,:;=+@%#$?!*(){}'\" ])"
-_BRACKETS: Final = rf"\[(?:[!^](?!\])|(?![!^]))-?{_MEMBER}+-?\]"
-_TOKEN: Final = rf"(?P<stars>\*+)|\\[^/]|(?P<brackets>{_BRACKETS})|[^\\\[]"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A pattern that was understood.
-
-    Attributes:
-        expression: A regular expression in ASCII, about bytes, for a whole path relative to the root; that of a directory
-            has a slash at its end.
-        excludes: Whether it excludes, or takes back in.
-    """
-
-    expression: str
-    excludes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +35,8 @@ class Scope:
 
     Attributes:
         rules: The last one that fits a path decides; what is below an excluded directory is excluded with it.
-        sockets: Whether sockets are outside.
-        cross_mounts: Whether what is mounted in the trees counts. Otherwise a mount point is outside in both trees.
+        sockets: True if sockets are outside.
+        cross_mounts: True if what is mounted in the trees counts. Otherwise a mount point is outside in both trees.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -61,61 +45,74 @@ class Scope:
 
     @classmethod
     def of(cls, patterns: Sequence[str], *, cross_mounts: bool = False) -> Self:
-        """The scope that patterns of a command line leave.
+        """Return the scope that the patterns of a call leave.
 
         Raises:
-            UsageError: One is not understood.
+            UsageError: One is not understood, or there are too many.
         """
-        rules = list[Rule]()
-        for pattern in patterns:
-            rules += map(_rule, _RUNTIME_PATTERNS if pattern == RUNTIME else (pattern,))
-        return cls(tuple(rules), RUNTIME in patterns, cross_mounts)
+        if not patterns:
+            return cls(cross_mounts=cross_mounts)
+        from ocidiff.layer.patterns import check_bounds, parse_pattern
+
+        known = _with_presets(patterns)
+        check_bounds(known)
+        return cls(tuple(map(parse_pattern, known)), RUNTIME in patterns, cross_mounts)
 
     def within(self, upper: bytes | Sequence[bytes]) -> Self:
-        """This scope after the rules of the ignore file of a tree, if it has one; the file itself is then outside.
+        """Return this scope after the rules of the ignore file of a tree, if it has one; the file itself is then outside.
 
         Args:
             upper: Path of the tree; or of the layers that it is made of, top first.
 
         Raises:
-            UsageError: A pattern is not understood, or the file is none.
+            UsageError: The file is not a list of patterns, one is not understood, or there are too many.
         """
         for layer in [upper] if isinstance(upper, bytes) else upper:
             path = os.path.join(os.fsdecode(layer), IGNORE_FILE)
             try:
-                text = _read(path)
+                content = _read(path)
+                return self if content is None else self._after(content)
             except FileNotFoundError:
                 if os.path.lexists(os.path.join(os.fsdecode(layer), f".wh.{IGNORE_FILE}")):
                     break  # as fuse-overlayfs hides what is in lower layers
-                continue
-            return self if text is None else self._after(path, text)
+            except UsageError as error:
+                raise UsageError(f"{path}: {error}; --no-ignore-file leaves the file unread") from error
         return self
 
-    def _after(self, path: str, text: str) -> Self:
-        rules, sockets = [_rule("/" + IGNORE_FILE)], self.sockets
-        for number, line in enumerate(text.split("\n"), 1):
-            pattern = _without_trailing_spaces(line.removesuffix("\r"))
-            if not pattern or pattern.startswith("#"):
-                continue
+    def _after(self, content: bytes) -> Self:
+        from ocidiff.layer.patterns import check_bounds, parse_pattern, without_trailing_spaces
+
+        lines = [without_trailing_spaces(line.removesuffix(b"\r")) for line in content.split(b"\n")]
+        numbered = [(number, os.fsdecode(line)) for number, line in enumerate(lines, 1) if line and line[:1] != b"#"]
+        check_bounds(_with_presets([pattern for _, pattern in numbered]))
+        rules, sockets = [parse_pattern("/" + IGNORE_FILE)], self.sockets
+        for number, pattern in numbered:
             try:
-                found = type(self).of([pattern])
+                rules += map(parse_pattern, _with_presets([pattern]))
             except UsageError as error:
-                raise UsageError(f"{path}: line {number}: {error}") from error
-            rules += found.rules
-            sockets |= found.sockets
+                raise UsageError(f"line {number}: {error}") from error
+            sockets |= pattern == RUNTIME
         return replace(self, rules=(*rules, *self.rules), sockets=sockets)
 
 
-def _read(path: str) -> str | None:
-    """The text of an ignore file; None for the device that hides one of a lower layer."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) if _is_file(path) else None
-    if descriptor is None:
+def _with_presets(patterns: Sequence[str]) -> list[str]:
+    return [known for pattern in patterns for known in (_RUNTIME_PATTERNS if pattern == RUNTIME else (pattern,))]
+
+
+def _read(path: str) -> bytes | None:
+    """Return the content of an ignore file; None for the device that hides one of a lower layer."""
+    if not _is_file(path):
         return None
+    from ocidiff.layer.patterns import MAX_BYTES
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        content = file.read(_MAX_FILE_BYTES + 1)
-    if len(content) > _MAX_FILE_BYTES or b"\0" in content:
-        raise UsageError(f"{path}: it is no list of patterns")
-    return os.fsdecode(content)
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UsageError(f"too large: must be at most {MAX_BYTES} bytes")
+    if b"\0" in content:
+        raise UsageError("not a list of patterns: it has a NUL byte")
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def _is_file(path: str) -> bool:
@@ -123,68 +120,5 @@ def _is_file(path: str) -> bool:
     if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
         return False
     if not stat.S_ISREG(found.st_mode):
-        raise UsageError(f"{path}: it is no regular file")
+        raise UsageError("not a regular file")
     return True
-
-
-def _rule(pattern: str) -> Rule:
-    """What a pattern says. Spec: gitignore(5), "Pattern format".
-
-    Raises:
-        UsageError: It says nothing, or something that matchers of such patterns do not agree on.
-    """
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
-    text = _without_trailing_spaces(pattern)
-    body = text.removeprefix("!")
-    if not body or text.startswith("#"):
-        raise UsageError(f"pattern {pattern!r}: it names nothing")
-    if "\0" in body:
-        raise UsageError(f"pattern {pattern!r}: no name has a NUL")
-    segments = [_plain_segment(pattern, segment) for segment in body.split("/")]
-    names = segments[bool(not segments[0]) : len(segments) - bool(not segments[-1])]
-    if not names or not all(names):
-        raise UsageError(f"pattern {pattern!r}: it has an empty name")
-    # The library takes `a/**` for `a/`, and `*` for all at any depth; so told, both fit what they are written for alone.
-    last = len(segments) - 1 - bool(not segments[-1])
-    segments[last] = {"*": "?*", "**": "**/?*"}.get(segments[last], segments[last])
-    if segments[-1] and segments[-1][-1].isspace() and segments[-1][-2:] != "\\ ":
-        raise UsageError(f"pattern {pattern!r}: it ends in white space")
-    expression, excludes = GitIgnoreSpecPattern.pattern_to_regex("!" * (text != body) + "/".join(segments))
-    if expression is None or excludes is None:
-        raise UsageError(f"pattern {pattern!r}: it is not understood")
-    # No bracket fits a slash, which the library forgets of those that say what does not fit.
-    in_ascii = "".join(map(_in_ascii, re.sub(r"\[\^(?!/)", "[^/", expression)))
-    try:
-        re.compile(in_ascii.encode())
-    except re.error as error:
-        raise UsageError(f"pattern {pattern!r}: {error}") from error
-    return Rule(in_ascii, excludes)
-
-
-def _plain_segment(pattern: str, segment: str) -> str:
-    """A part of a pattern, with stars that count as one written so."""
-    parts, position = [], 0
-    token_at = re.compile(_TOKEN, re.DOTALL).match
-    while position < len(segment):
-        token = token_at(segment, position)
-        if token is None:
-            raise UsageError(f"pattern {pattern!r}: takes brackets around plain characters, and a backslash before one")
-        whole = token["stars"] == segment
-        parts.append(("**" if whole and len(segment) > 1 else "*") if token["stars"] else token[0])
-        position = token.end()
-    return "".join(parts)
-
-
-def _in_ascii(character: str) -> str:
-    return character if character.isascii() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
-
-
-def _without_trailing_spaces(text: str) -> str:
-    """Spaces at the end count only after a backslash."""
-    while text.endswith(" "):
-        rest = text[:-1]
-        if (len(rest) - len(rest.rstrip("\\"))) % 2:
-            break
-        text = rest
-    return text

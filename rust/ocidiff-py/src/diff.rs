@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocidiff_core::change::{Root, Rules, Scope, Trees};
+use ocidiff_core::change::{Patterns, Root, Rows, Rules, Scope, States, Trees};
 use ocidiff_core::compress::Compression;
 use ocidiff_core::control::Control;
 use ocidiff_core::diff::{DiffOptions, DiffSummary, write_layer as write_layer_of};
@@ -29,12 +29,29 @@ pub type OverlayArguments = (Vec<Vec<u8>>, Vec<Vec<u8>>, Option<bool>, bool);
 /// Ranges of user ids and of group ids: first in the container, first on the host, how many.
 pub type IdArguments = (Vec<(u32, u32, u32)>, Vec<(u32, u32, u32)>);
 
-/// Regular expressions with whether they exclude; whether sockets are left out; whether mounts are crossed.
-pub type ScopeArguments = (Vec<(String, bool)>, bool, bool);
+/// What bytes lead to; the same of all other bytes; and the other rows, in the order of [`Rows`].
+pub type PatternArguments = (Vec<(u8, Vec<u8>)>, Vec<u8>, [Vec<u8>; 7]);
+
+/// Compiled patterns, if there are any; whether sockets are left out; whether mounts are crossed.
+pub type ScopeArguments = (Option<PatternArguments>, bool, bool);
 
 /// The paths that count.
-pub fn scope_of((rules, sockets, cross_mounts): ScopeArguments) -> Result<Option<Arc<Scope>>> {
-    Scope::new(&rules, sockets, cross_mounts).map(|scope| Some(Arc::new(scope)))
+pub fn scope_of((patterns, sockets, cross_mounts): ScopeArguments) -> Result<Option<Arc<Scope>>> {
+    let patterns = patterns.map(patterns_of).transpose()?.unwrap_or_default();
+    Ok(Some(Arc::new(Scope::new(patterns, sockets, cross_mounts))))
+}
+
+fn patterns_of((moves, other_moves, rows): PatternArguments) -> Result<Patterns> {
+    let moves = moves.into_iter().map(|(byte, row)| (byte, states_of(&row))).collect();
+    let [start, name_loops, path_loops, skips, accepts, directories_only, excludes] = rows.map(|row| states_of(&row));
+    let rows = Rows { start, name_loops, path_loops, skips, accepts, directories_only, excludes };
+    Patterns::new(moves, states_of(&other_moves), rows)
+}
+
+/// States from the bytes of their row, the lowest first.
+fn states_of(row: &[u8]) -> States {
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    row.chunks(8).map(word).collect()
 }
 
 /// Whether the lower tree, and the upper one, are told by an index.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,12 @@ import trees
 import verbs
 from ocidiff.errors import UsageError
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.options import Profile
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import LayerOptions, Profile
+from ocidiff.layer.patterns import MAX_BYTES, MAX_PATTERNS, compile_rules
+from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.pure.scope import Narrowing
+from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.layer.scope import IGNORE_FILE, Scope
 from ocidiff.mounts.layers import OverlayLayers
 
@@ -148,17 +154,72 @@ def test_an_ignore_file_is_found_through_the_layers_of_an_overlay(tmp_path: Path
     ("make", "message"),
     [
         (lambda path: path.write_text("a\n[b\n"), "line 2: pattern '[b'"),
-        (lambda path: path.write_bytes(b"a\0"), "no list of patterns"),
-        (lambda path: path.write_bytes(b"a\n" * (1 << 20)), "no list of patterns"),
-        (lambda path: path.symlink_to("a"), "no regular file"),
-        (lambda path: path.mkdir(), "no regular file"),
-        (os.mkfifo, "no regular file"),
+        (lambda path: path.write_bytes(b"a\0"), "not a list of patterns"),
+        (lambda path: path.write_bytes(b"#" * (MAX_BYTES + 1)), "too large: must be at most 65536 bytes"),
+        (lambda path: path.write_bytes(b"a\n" * (MAX_PATTERNS + 1)), "too many patterns: 1001, must be at most 1000"),
+        (lambda path: path.write_bytes(b"@runtime\n" * 126), "too many patterns: 1008, must be at most 1000"),
+        (lambda path: path.write_bytes(b"#\n" + b"a" * 5000), "line 2: pattern 'aaaa"),
+        (lambda path: path.symlink_to("a"), "not a regular file"),
+        (lambda path: path.mkdir(), "not a regular file"),
+        (os.mkfifo, "not a regular file"),
     ],
 )
-def test_an_ignore_file_that_is_none_is_refused(pair: tuple[Path, Path], make: Any, message: str) -> None:
+def test_an_ignore_file_that_is_none_is_refused_or_left_unread(pair: tuple[Path, Path], make: Any, message: str) -> None:
     make(pair[1] / IGNORE_FILE)
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
         ocidiff.changes(*pair)
+    assert str(error.value).startswith(f"{pair[1] / IGNORE_FILE}: ")
+    assert str(error.value).endswith("; --no-ignore-file leaves the file unread")
+    assert len(str(error.value)) < 400
+    assert f"/{IGNORE_FILE}" in [change.path for change in ocidiff.changes(*pair, ignore_file=False)]
+
+
+def test_an_ignore_file_that_is_left_unread_is_an_ordinary_file(
+    engine: Engine, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (pair[1] / IGNORE_FILE).write_text("*\n")
+    name = "pure" if "pure" in type(engine).__module__ else "rust"
+    assert list(ocidiff.changes(*pair, engine=name)) == []
+    listed = [change.path for change in ocidiff.changes(*pair, ignore_file=False, exclude=["/app"], engine=name)]
+    assert listed[0] == f"/{IGNORE_FILE}"
+    assert "/app/data" not in listed
+    layer = ocidiff.diff(*pair, tmp_path / "layer", ignore_file=False, engine=name)
+    assert (layer.added, layer.skipped) == (3, {})
+    with ocidiff.Store.open(tmp_path / "store") as store:
+        assert store.commit(pair[1], "all:1", ignore_file=False, engine=name).layer is not None
+        assert store.commit(pair[1], "none:1", engine=name).layer is None
+
+
+def test_patterns_of_a_call_have_the_same_bounds(pair: tuple[Path, Path]) -> None:
+    assert ocidiff.changes(*pair, exclude=["a"] * MAX_PATTERNS)
+    for patterns, message in (
+        (["a"] * (MAX_PATTERNS + 1), "too many patterns: 1001, must be at most 1000"),
+        (["a" * 4000] * 17, "patterns too long: 68000 bytes together, must be at most 65536"),
+        (["a" * 5000], "pattern '" + "a" * 100 + "'...: too long: 5000 bytes, must be at most 4096"),
+    ):
+        with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+            ocidiff.changes(*pair, exclude=patterns)
+
+
+def test_matching_takes_a_step_for_each_byte_of_a_name(tmp_path: Path) -> None:
+    """Patterns that would backtrack, with names of two lengths: steps are counted by names, rows by patterns."""
+    steps, sizes = [], []
+    for times in (10, 40):
+        scope = Scope.of(["a*" * 5 * times + "b", "**/a*/" * times + "b", "*" * 5 * times + "a*b"], cross_mounts=True)
+        tree = Tree(os.fsencode(tmp_path), LayerOptions(scope=scope), Pace(Monitor()))
+        narrowing = Narrowing(scope)
+        facts = os.stat_result((stat.S_IFREG, 1, 1, 1, 0, 0, 0, 0, 0, 0))
+        for number in range(20):
+            name = b"d/" * times + b"a" * 6 * times + b"%d" % number
+            assert narrowing.left(None, None, tree, Node(name, facts, 0, 0))[1] is not None
+        steps.append(narrowing.steps)
+        automaton = compile_rules(scope.rules)
+        rows = [automaton.start, *automaton.moves.values(), automaton.other_moves, automaton.name_loops, automaton.accepts]
+        assert max(row.bit_length() for row in rows) <= automaton.size
+        sizes.append(automaton.size)
+    # The digits of 20 numbers, and the directory once.
+    assert steps == [20 * 6 * times + 30 + 2 * times for times in (10, 40)]
+    assert sizes[1] <= 4 * sizes[0]
 
 
 @contextmanager

@@ -1,16 +1,21 @@
-"""What is left of both trees within a scope, and how much is not."""
+"""The part of both trees that is within a scope, and how much is not."""
 
 from __future__ import annotations
 
-import re
 import stat
+from functools import lru_cache
+from typing import Final
 
+from ocidiff.layer.patterns import compile_rules
+from ocidiff.layer.pure.directories import split
 from ocidiff.layer.pure.index_tree import IndexTree
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.layer.scope import Scope
 
 _AnyTree = Tree | OverlayTree | IndexTree
+_SLASH: Final = ord("/")
+_REMEMBERED: Final = 64  # directories whose states are not read again
 
 
 class Narrowing:
@@ -19,18 +24,22 @@ class Narrowing:
     Attributes:
         excluded: Paths taken out that seem to have changed.
         mounts: Mount points taken out.
+        steps: Bytes of paths that were matched.
     """
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._rules = [(re.compile(rule.expression.encode(), re.DOTALL), rule.excludes) for rule in reversed(scope.rules)]
+        self._automaton = compile_rules(scope.rules)
+        self._moves = [self._automaton.moves.get(byte, self._automaton.other_moves) for byte in range(256)]
+        self._states_in = lru_cache(_REMEMBERED)(self._enter)
         self.excluded = 0
         self.mounts = 0
+        self.steps = 0
 
     def left(
         self, lower: _AnyTree | None, old: Node | None, upper: _AnyTree, new: Node | None
     ) -> tuple[Node | None, Node | None]:
-        """What is left of the entries of one path."""
+        """Return what is left of the entries of one path."""
         # A tree of which mounts are crossed has none.
         if (new is not None and upper.is_mount(new)) or (lower is not None and old is not None and lower.is_mount(old)):
             self.mounts += 1
@@ -48,12 +57,33 @@ class Narrowing:
     def _is_out(self, node: Node) -> bool:
         if self._scope.sockets and stat.S_ISSOCK(node.stat.st_mode):
             return True
-        path = node.path + b"/" if node.is_dir else node.path
-        return next((excludes for expression, excludes in self._rules if expression.fullmatch(path)), False)
+        if not self._scope.rules:
+            return False
+        parent, name = split(node.path)
+        rules = self._automaton
+        found = self._read(self._states_in(parent), name) & rules.accepts
+        if not node.is_dir:
+            found &= ~rules.directories_only
+        # The last rule that fits has the highest state.
+        return bool(found and rules.excludes >> (found.bit_length() - 1) & 1)
+
+    def _enter(self, directory: bytes) -> int:
+        """Return the states before a name in a directory."""
+        start = self._automaton.start
+        return self._read(start, directory + b"/") if directory else start
+
+    def _read(self, states: int, text: bytes) -> int:
+        rules, moves = self._automaton, self._moves
+        self.steps += len(text)
+        for byte in text:
+            reached = states << 1 & moves[byte]
+            kept = states & (rules.path_loops if byte == _SLASH else rules.name_loops)
+            states = reached | (reached & rules.skips) << 1 | kept
+        return states
 
 
 def _seem_different(old: Node, new: Node) -> bool:
-    """Whether they differ by what a look at them tells, without their content or attributes."""
+    """Return true if they differ by their metadata, without their content or attributes."""
     a, b = old.stat, new.stat
     if (a.st_mode, old.uid, old.gid, a.st_rdev) != (b.st_mode, new.uid, new.gid, b.st_rdev):
         return True

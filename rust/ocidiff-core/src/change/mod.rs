@@ -5,6 +5,7 @@
 
 mod explain;
 mod pair;
+mod patterns;
 mod pool;
 mod same;
 mod scope;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use explain::{Carried, Explanation, Reason};
 pub(crate) use same::fill;
+pub use patterns::{Patterns, Rows, States};
 pub use scope::Scope;
 pub use stream::Changes;
 

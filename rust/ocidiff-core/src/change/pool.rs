@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::pair::{Met, OpenPair, Pair, Spot};
+use super::patterns::States;
 use super::same::Comparer;
 use super::{ChangeKind, Entry, Explanation, Rules, Scope, join};
 use crate::control::{ATTEMPTS, Control};
@@ -64,10 +65,11 @@ enum Work {
     Slice(Arc<Opened>, usize),
 }
 
-/// Two open directories, and their path where the scope needs it.
+/// Two open directories, and their path and the states of the patterns there, where the scope needs them.
 struct Opened {
     pair: OpenPair,
     path: Vec<u8>,
+    states: States,
 }
 
 struct Task {
@@ -225,7 +227,8 @@ impl Worker<'_> {
             Work::Open(pair, path) => {
                 let pair = pair.open(self.pool.rules.retry_on_change, &self.pool.control)?;
                 let slices = pair.len().div_ceil(SLICE_NAMES);
-                let opened = Arc::new(Opened { pair, path });
+                let states = self.pool.scope.as_ref().map_or_else(Vec::new, |scope| scope.enter(&path));
+                let opened = Arc::new(Opened { pair, path, states });
                 let rest = (1..slices).map(|number| (place(position, number), Work::Slice(opened.clone(), number)));
                 let more = self.pool.add_tasks(rest);
                 let first = self.list(&place(position, 0), &opened, 0)?;
@@ -235,7 +238,7 @@ impl Worker<'_> {
     }
 
     fn list(&mut self, position: &[u32], opened: &Opened, number: usize) -> Result<Listing> {
-        let Opened { pair, path } = opened;
+        let Opened { pair, path, .. } = opened;
         let start = number * SLICE_NAMES;
         let end = pair.len().min(start + SLICE_NAMES);
         let mut items = Vec::new();
@@ -307,15 +310,13 @@ impl Worker<'_> {
     }
 
     /// What both trees have under a name, as far as it is in the scope.
-    fn narrowed<'b>(&mut self, Opened { pair, path }: &'b Opened, index: usize) -> Result<Met<'b>> {
+    fn narrowed<'b>(&mut self, Opened { pair, states, .. }: &'b Opened, index: usize) -> Result<Met<'b>> {
         let Pool { rules, scope, control, .. } = self.pool;
         let met = pair.meet(index, rules.retry_on_change, &mut self.xattrs, control)?;
-        let Some(scope) = scope else { return Ok(met) };
-        let path = match &met {
-            Met::Nothing => return Ok(met),
-            Met::Gone(name) | Met::There { name, .. } => self.path_below(path, name),
-        };
-        scope.narrow(&path, met, pair, index, &mut self.xattrs, control)
+        match scope {
+            Some(scope) => scope.narrow(states, met, pair, index, &mut self.xattrs, control),
+            None => Ok(met),
+        }
     }
 
     /// The path of `name` in the directory at `path`; empty where nobody asks for it.

@@ -3,20 +3,19 @@
 //! Law: the changes within a scope are those between the two trees with all removed that is outside of it. What is outside is
 //! thus never added, and never deleted by itself; nothing below a directory that is outside is looked at.
 
-use regex::bytes::{RegexSet, RegexSetBuilder};
+use std::ffi::CStr;
 
 use super::pair::{Met, OpenPair, Spot};
+use super::patterns::{Patterns, States};
 use crate::control::Control;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metadata::{FileType, Metadata};
 use crate::tree::XattrReader;
 
 /// The paths that count: all but those that rules exclude and, unless asked for, what is mounted in the trees.
 #[derive(Debug)]
 pub struct Scope {
-    rules: RegexSet,
-    /// For each rule whether it excludes, or takes back in what one before it excluded.
-    excludes: Vec<bool>,
+    patterns: Patterns,
     /// Whether sockets are outside.
     sockets: bool,
     /// What becomes of mount points.
@@ -35,26 +34,15 @@ enum Mounts {
 }
 
 impl Scope {
-    /// A scope of rules, of which the last one that fits a path decides.
-    ///
-    /// A rule is a regular expression for a whole path, relative to the root, with a slash at the end of a directory's, and
-    /// whether it excludes. It speaks of bytes; its text is ASCII.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for what is no regular expression, or too large a one.
-    pub fn new(rules: &[(String, bool)], sockets: bool, cross_mounts: bool) -> Result<Self> {
-        let (texts, excludes): (Vec<_>, Vec<_>) =
-            rules.iter().map(|(text, excludes)| (format!("^(?:{text})$"), excludes)).unzip();
-        let mut builder = RegexSetBuilder::new(texts);
-        let rules = builder.unicode(false).dot_matches_new_line(true).build();
-        let rules = rules.map_err(|error| Error::Usage(format!("exclude: {error}")))?;
-        Ok(Self { rules, excludes, sockets, mounts: if cross_mounts { Mounts::Crossed } else { Mounts::Outside } })
+    /// A scope of patterns, of which the last one that fits a path decides.
+    pub fn new(patterns: Patterns, sockets: bool, cross_mounts: bool) -> Self {
+        Self { patterns, sockets, mounts: if cross_mounts { Mounts::Crossed } else { Mounts::Outside } }
     }
 
     /// All of a tree; but of what is mounted in it, unless it is crossed, only where it is.
     pub fn all(cross_mounts: bool) -> Self {
         let mounts = if cross_mounts { Mounts::Crossed } else { Mounts::Named };
-        Self { rules: RegexSet::empty(), excludes: Vec::new(), sockets: false, mounts }
+        Self { patterns: Patterns::default(), sockets: false, mounts }
     }
 
     /// Whether of this entry nothing is told but that it is a mount point.
@@ -62,15 +50,20 @@ impl Scope {
         self.mounts == Mounts::Named && metadata.mount_root
     }
 
-    /// Whether rules are to be asked, and so a path is needed.
+    /// True if patterns are to be asked, and so paths are needed.
     pub fn needs_paths(&self) -> bool {
-        !self.excludes.is_empty()
+        !self.patterns.is_empty()
     }
 
-    /// What is left of what both trees have at `path`.
+    /// Returns the states of the patterns before a name in the directory at `path`.
+    pub fn enter(&self, path: &[u8]) -> States {
+        self.patterns.enter(path)
+    }
+
+    /// Returns what is left of what both trees have under a name; `states` are those of its directory.
     pub fn narrow<'a>(
         &self,
-        path: &[u8],
+        states: &States,
         met: Met<'a>,
         pair: &'a OpenPair,
         index: usize,
@@ -83,7 +76,7 @@ impl Scope {
                 let Some(lower) = pair.lower(index, xattrs)? else { return Ok(Met::Nothing) };
                 if self.is_mount(&lower) {
                     control.add_mount();
-                } else if self.excludes(path, &lower.metadata) {
+                } else if self.excludes(states, name, &lower.metadata) {
                     control.add_excluded();
                 } else {
                     return Ok(Met::Gone(name));
@@ -96,11 +89,11 @@ impl Scope {
                     control.add_mount();
                     return Ok(Met::Nothing);
                 }
-                let is_out = self.excludes(path, &upper.metadata);
+                let is_out = self.excludes(states, name, &upper.metadata);
                 let differs = lower.as_ref().is_none_or(|lower| seem_different(&lower.metadata, &upper.metadata));
                 // A socket takes the place of what was there, and says nothing of it.
                 let hides = self.sockets && upper.metadata.file_type == FileType::Socket;
-                let below = lower.filter(|lower| !hides && !self.excludes(path, &lower.metadata));
+                let below = lower.filter(|lower| !hides && !self.excludes(states, name, &lower.metadata));
                 if is_out && differs {
                     control.add_excluded();
                 }
@@ -118,18 +111,11 @@ impl Scope {
         spot.metadata.mount_root && (self.mounts == Mounts::Outside || spot.is_recorded())
     }
 
-    fn excludes(&self, path: &[u8], metadata: &Metadata) -> bool {
+    fn excludes(&self, states: &States, name: &CStr, metadata: &Metadata) -> bool {
         if self.sockets && metadata.file_type == FileType::Socket {
             return true;
         }
-        if self.excludes.is_empty() {
-            return false;
-        }
-        let last = match metadata.is_directory() {
-            true => self.rules.matches(&[path, &b"/"[..]].concat()).iter().next_back(),
-            false => self.rules.matches(path).iter().next_back(),
-        };
-        last.is_some_and(|rule| self.excludes[rule])
+        self.needs_paths() && self.patterns.exclude(states, name.to_bytes(), metadata.is_directory())
     }
 }
 

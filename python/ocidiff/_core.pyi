@@ -22,8 +22,7 @@ _Poll: TypeAlias = Callable[[int, int, int], bool]
 _Overlay: TypeAlias = tuple[list[bytes], list[bytes], bool | None, bool]
 # Ranges of user ids and of group ids: first in the container, first on the host, how many.
 _Ids: TypeAlias = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
-# States that bytes lead to; the same of all other bytes; start, loops in names, loops in paths, skips, accepts, those that fit
-# nothing but directories, those that exclude. Each is a row of bits, lowest byte first.
+# An `Automaton`, each row of bits as bytes, lowest first: `moves`, `other_moves`, and the others in order from `start` on.
 _Patterns: TypeAlias = tuple[list[tuple[int, bytes]], bytes, list[bytes]]
 # Compiled patterns, if there are any; whether sockets are left out; whether mounts are crossed.
 _Scope: TypeAlias = tuple[_Patterns | None, bool, bool]

@@ -1,7 +1,7 @@
 """Patterns as in a gitignore file, compiled once to an automaton that both engines run.
 
 Law: reading a path takes one step a byte, whatever the patterns and the path are. Each pattern is a chain of states, all
-states are one row of bits, and a step moves the whole row: there is nothing to try again, so nothing can take exponential time.
+states are one row of bits, and a step moves the whole row. Nothing is tried again, so nothing takes exponential time.
 
 Spec: gitignore(5), "Pattern format"; docs/decisions/0065-patterns-are-one-automaton.md.
 """
@@ -24,11 +24,16 @@ MAX_PATTERN_BYTES: Final = 4096
 """The longest path that Linux takes."""
 
 _SLASH: Final = ord("/")
+_SEPARATOR: Final = b"/"
 _ANY_DEPTH: Final = b"**"
+_STARS: Final = re.compile(rb"\*\*+")
+_SPECIAL: Final = re.compile(rb"[*?\[\\]")
+_GLUED: Final = re.compile(rb"([^*?\[\\]+)\*\*+")
 # Of what stands between brackets only that in which no two matchers differ: plain ASCII, and ranges of letters and digits.
 _MEMBER: Final = rb"(?:[a-z]-[a-z]|[A-Z]-[A-Z]|[0-9]-[0-9]|[A-Za-z0-9_.,:;=+@%#$?!*(){}'\" ])"
 _BRACKETS: Final = rb"\[(?P<negated>[!^](?!\])|(?![!^]))(?P<members>-?" + _MEMBER + rb"+-?)\]"
-_TOKEN: Final = re.compile(rb"(?P<stars>\*+)|(?P<any>\?)|" + _BRACKETS + rb"|\\(?P<escaped>[^/])|(?P<plain>[^\\\[])", re.DOTALL)
+_WILDCARD: Final = rb"(?P<stars>\*+)|(?P<any>\?)|" + _BRACKETS
+_TOKEN: Final = re.compile(_WILDCARD + rb"|\\(?P<escaped>[^/])|(?P<plain>[^\\\[])", re.DOTALL)
 _SHOWN: Final = 100
 
 
@@ -37,12 +42,12 @@ class Rule:
     """A pattern that was understood.
 
     Attributes:
-        segments: Globs of the components of a path from the root on, of which `**` stands for any number.
+        parts: Globs of the components of a path from the root on, and the slashes between; `**` is any number of components.
         excludes: True if it excludes, false if it takes back in.
         directories_only: True if it fits nothing but directories.
     """
 
-    segments: tuple[bytes, ...]
+    parts: tuple[bytes, ...]
     excludes: bool
     directories_only: bool
 
@@ -99,14 +104,18 @@ def parse_pattern(pattern: str) -> Rule:
     names = names[bool(not names[0]) : len(names) - directories_only]
     if not names or not all(names):
         raise refuse("it has an empty name")
-    segments = [] if anchored else [_ANY_DEPTH]
+    parts, is_literal = [] if anchored else [_ANY_DEPTH], anchored
     for name in names:
         if not _is_understood(name):
             raise refuse("takes brackets around plain characters, and a backslash before one")
-        is_any_depth = len(name) > 1 and not name.strip(b"*")
-        if not (is_any_depth and segments[-1:] == [_ANY_DEPTH]):
-            segments.append(_ANY_DEPTH if is_any_depth else name)
-    return Rule(tuple(segments), not text.startswith(b"!"), directories_only)
+        # git compares a literal beginning apart: stars right after it stand at the start of what is left.
+        glued = _GLUED.fullmatch(name) if is_literal else None
+        globs = [glued[1], _ANY_DEPTH] if glued else [_ANY_DEPTH if _STARS.fullmatch(name) else name]
+        is_literal = is_literal and not _SPECIAL.search(name)
+        if globs == [_ANY_DEPTH] == parts[-1:]:
+            continue
+        parts += [*([_SEPARATOR] if parts else []), *globs]
+    return Rule(tuple(parts), not text.startswith(b"!"), directories_only)
 
 
 def check_bounds(patterns: Sequence[str]) -> None:
@@ -130,30 +139,28 @@ def compile_rules(rules: Iterable[Rule]) -> Automaton:
     accepts, directories_only, excludes = list[int](), list[int](), list[int]()
     for rule in rules:
         start.append(state)
-        last = len(rule.segments) - 1
-        for number, segment in enumerate(rule.segments):
-            if segment == _ANY_DEPTH:
+        first, last = state, len(rule.parts) - 1
+        for number, part in enumerate(rule.parts):
+            if part == _ANY_DEPTH:
                 path_loops.append(state)
-                if number == last:
-                    break
-                # No component at all is a number of them too.
-                skips.append(state)
-                if not number:
-                    start.append(state + 1)
+                if number != last:
+                    # No component at all is a number of them too.
+                    skips.append(state)
+                    if state == first:
+                        start.append(state + 1)
+            elif part == _SEPARATOR:
+                state += 1
+                leads[_SLASH].append(state)
             else:
-                for token in _TOKEN.finditer(segment):
+                for token in _TOKEN.finditer(part):
                     if token["stars"]:
                         name_loops.append(state)
                         continue
                     state += 1
-                    members = _members(token)
                     if token["any"] or token["negated"]:
                         others.append(state)
-                    for byte in members:
+                    for byte in _members(token):
                         (leads_not if token["negated"] else leads)[byte].append(state)
-            if number != last:
-                state += 1
-                leads[_SLASH].append(state)
         accepts.append(state)
         if rule.directories_only:
             directories_only.append(state)

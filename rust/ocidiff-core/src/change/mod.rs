@@ -18,8 +18,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use explain::{Carried, Explanation, Reason};
-pub(crate) use same::fill;
 pub use patterns::{Patterns, Rows, States};
+pub(crate) use same::fill;
 pub use scope::Scope;
 pub use stream::Changes;
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from ocidiff.content import ingest as ingests
 from ocidiff.content import records
 from ocidiff.content.layout import Layout
-from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_REFERS_SNAPSHOT, LABEL_ROOT
+from ocidiff.content.store import LABEL_PARTLY_REMOVED, LABEL_REFERS_CONTENT, LABEL_REFERS_SNAPSHOT, LABEL_ROOT
 from ocidiff.errors import DocumentError, NotFoundError
 from ocidiff.lease import CONTENT, end_leases, read_leases
 from ocidiff.oci.digest import Digest
@@ -51,6 +51,7 @@ class Collected:
         ingests, ingest_bytes: Resumable ingests that nobody has written to for long.
         leases: Leases whose time or owner has ended.
         young: Blobs of other tools that nothing needs yet, kept because they are young.
+        leftovers: What could not be removed, with the cause: `PATH: CAUSE`.
     """
 
     blobs: int
@@ -61,6 +62,7 @@ class Collected:
     ingest_bytes: int
     leases: int
     young: int
+    leftovers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -111,7 +113,18 @@ def collect(
         snapshot_bytes = sum(_size(layout, row) for row in unneeded)
         if not dry_run:
             local.discard(layout, [row.id for row in unneeded])
-    return Collected(blobs, blob_bytes, len(unneeded), snapshot_bytes, ingest_count, ingest_bytes, leases, young)
+    return Collected(
+        blobs, blob_bytes, len(unneeded), snapshot_bytes, ingest_count, ingest_bytes, leases, young, leftovers(layout)
+    )
+
+
+def leftovers(layout: Layout) -> tuple[str, ...]:
+    """Try again to remove what could not be removed before; return what is left, with the cause."""
+    left = [f"{error.filename}: {error.strerror}" for error in layout.sweep()]
+    with layout.database().reading() as connection:
+        query = "SELECT value FROM snapshot_label WHERE name = ? ORDER BY snapshot_id"
+        left += [str(found[0]) for found in connection.execute(query, (LABEL_PARTLY_REMOVED,))]
+    return tuple(left)
 
 
 def _mark(layout: Layout, connection: sqlite3.Connection, documents: _Documents) -> _Needed:

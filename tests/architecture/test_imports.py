@@ -16,6 +16,7 @@ RANKS = {
     "errors": 0,
     "log": 0,
     "values": 0,
+    "walk": 0,
     "oci": 1,
     "mounts": 2,
     "layer": 3,

@@ -8,28 +8,35 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.render import as_json, size
+from ocidiff.cli.render import as_json, printable, size
 from ocidiff.cli.streams import complain, emit, writing_to
 from ocidiff.gc import Collected
+
+_LEFTOVERS = 1
 
 
 @click.command("gc", epilog="Example: ocidiff gc --dry-run")
 @click.option("--dry-run", is_flag=True, help="Remove nothing, only say what would go.")
 @common("store", "json", "quiet")
 @pass_settings
-def command(settings: Settings, *, dry_run: bool) -> None:
+@click.pass_context
+def command(context: click.Context, settings: Settings, /, *, dry_run: bool) -> None:
     """Remove blobs and snapshots that no image, no working container and no running call needs.
 
     Others may go on reading and writing. Blobs that another tool wrote within the last hour are left alone. Prints the
-    bytes that were freed.
+    bytes that were freed. Exits with 1 if something cannot be removed, and names it.
     """
     place = settings.store_path()
     with writing_to(place), ocidiff.Store.open(place, create=False) as store:
         collected = store.collect(dry_run=dry_run)
     if not settings.quiet:
         complain(f"gc: {_line(collected)}")
+    for left in collected.leftovers:
+        complain(printable(f"gc: cannot remove {left}"))
     freed = collected.blob_bytes + collected.snapshot_bytes + collected.ingest_bytes
     emit(as_json(_document(collected, freed, dry_run=dry_run)) if settings.json else str(freed))
+    if collected.leftovers:
+        context.exit(_LEFTOVERS)
 
 
 def _line(collected: Collected) -> str:
@@ -49,4 +56,5 @@ def _document(collected: Collected, freed: int, *, dry_run: bool) -> Mapping[str
         "ingests": {"count": collected.ingests, "bytes": collected.ingest_bytes},
         "leases": collected.leases,
         "youngBlobsKept": collected.young,
+        "leftovers": list(collected.leftovers),
     }

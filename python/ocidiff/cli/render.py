@@ -142,6 +142,7 @@ def container_document(container: Container) -> Mapping[str, object]:
         "driver": container.driver,
         "snapshot": container.snapshot,
         "mountPoint": container.mount_point,
+        "partlyRemoved": container.partly_removed,
     }
 
 

@@ -80,7 +80,8 @@ class Layout:
         layout = cls(Files(text), _Shared())
         try:
             layout._files.begin(create=create)
-            layout._sweep()
+            # What cannot be removed is in nobody's way; `gc` and `verify` tell of it.
+            layout.sweep()
         except BaseException:
             layout.close()
             raise
@@ -219,7 +220,7 @@ class Layout:
                 yield move
             finally:
                 for name in aside:
-                    workspace.discard(waiting, name)
+                    workspace.discard(waiting, name, os.path.join(self.waiting_path, name))
 
     def move_to_damaged(self, digest: Digest) -> None:
         """Take a blob that is not what its name says out of the way, into `damaged/`."""
@@ -246,8 +247,14 @@ class Layout:
             return self._shared.database
 
     def has_database(self) -> bool:
-        """Whether there is a database already."""
-        return self._shared.database is not None or os.path.exists(os.path.join(self._path, _DATABASE))
+        """Return True if there is a database already."""
+        if self._shared.database is not None:
+            return True
+        try:
+            os.stat(_DATABASE, dir_fd=self._files.root)
+        except FileNotFoundError:
+            return False
+        return True
 
     def under(self, lease_id: str) -> Self:
         """The same layout, for work under a lease: what is written through it stays until the lease ends."""
@@ -337,10 +344,14 @@ class Layout:
         with self._files.directory(INGEST) as waiting:
             yield waiting
 
-    def _sweep(self) -> None:
-        """Remove what dead processes left, where anybody ever wrote."""
-        with contextlib.suppress(FileNotFoundError), self._files.directory(INGEST, create=False) as waiting:
-            workspace.sweep(waiting, keep=ingests.is_resumable)
+    def sweep(self) -> list[OSError]:
+        """Remove what dead processes left in `ingest/`; return why something could not be removed."""
+        try:
+            with self._files.directory(INGEST, create=False) as waiting:
+                return workspace.sweep(waiting, keep=ingests.is_resumable, path=self.waiting_path)
+        except FileNotFoundError:
+            # Nobody ever wrote here.
+            return []
 
     def _update_index(self, change: Callable[[Index], Index]) -> None:
         with self._files.locked():

@@ -18,6 +18,8 @@ LABEL_ROOT: Final = "containerd.io/gc.root"
 # Of the snapshot of a container: as which committed snapshot it may serve, and the bound in seconds of that one's times.
 LABEL_OFFERS: Final = "ocidiff/offers"
 LABEL_OFFERS_UNTIL: Final = "ocidiff/offers.until"
+# Of the snapshot of a container whose removal failed: what could not be removed, and why. Files of it may be missing.
+LABEL_PARTLY_REMOVED: Final = "ocidiff/partly-removed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ocidiff.walk import Cursor, walk
+
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SEARCHABLE: Final = 0o700
@@ -67,35 +69,66 @@ def adopt(parent: int, source: int, name: str) -> str | None:
     return aside
 
 
-def discard(parent: int, name: str) -> None:
-    """Remove what `adopt` has moved into the directory `parent`; a sweep may have been faster."""
+def discard(parent: int, name: str, path: str) -> None:
+    """Remove what `adopt` has moved into the directory `parent`; a sweep may have been faster.
+
+    Args:
+        parent: Descriptor of the directory.
+        name: What to remove.
+        path: Its path, for messages.
+
+    Raises:
+        OSError: Something in it cannot be removed; what is left is swept by every later call that can.
+    """
     with contextlib.suppress(FileNotFoundError):
-        _sweep_one(parent, name)
+        _sweep_one(parent, name, path)
 
 
-def sweep(parent: int, keep: Callable[[str], bool] = lambda _: False) -> None:
-    """Remove what dead processes left in the directory `parent`, but for the names to `keep`."""
+def sweep(parent: int, keep: Callable[[str], bool] = lambda _: False, path: str = "") -> list[OSError]:
+    """Remove what dead processes left in the directory `parent`, but for the names to `keep`.
+
+    Args:
+        parent: Descriptor of the directory.
+        keep: True for a name to leave alone.
+        path: Path of the directory, for messages.
+
+    Returns:
+        Why something could not be removed. It is in nobody's way, so this is no failure of the caller.
+    """
+    failures = list[OSError]()
     for name in os.listdir(parent):
-        # Gone in the meantime, or of another user.
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            if not keep(name):
-                _sweep_one(parent, name)
+        if keep(name):
+            continue
+        try:
+            _sweep_one(parent, name, os.path.join(path, name))
+        except FileNotFoundError:
+            # Another sweep was faster.
+            continue
+        except OSError as error:
+            failures.append(error)
+    return failures
 
 
-def clear(directory: int) -> None:
+def clear(directory: int, path: str = "") -> None:
     """Remove everything in a directory, however deep it is and whatever its modes are.
 
-    A directory that is not empty is first moved up into `directory`, so that neither depth nor path length matters.
+    Args:
+        directory: Its descriptor.
+        path: Its path, for messages.
+
+    Raises:
+        OSError: Something cannot be removed; the error names its path.
     """
-    while names := names_in(directory):
-        for name in names:
-            if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=directory)
-                continue
-            try:
-                os.rmdir(name, dir_fd=directory)
-            except OSError:
-                _flatten(directory, name)
+    # A name that another process adds meanwhile is removed in the next round.
+    while names_in(directory):
+        with Cursor(directory, shown=path) as here:
+            for name, info, is_left in walk(here):
+                if not stat.S_ISDIR(info.st_mode):
+                    os.unlink(name, dir_fd=here.fd)
+                elif is_left:
+                    os.rmdir(name, dir_fd=here.fd)
+                elif info.st_mode & _SEARCHABLE != _SEARCHABLE:
+                    os.chmod(name, _SEARCHABLE, dir_fd=here.fd)
 
 
 def names_in(directory: int) -> list[str]:
@@ -104,28 +137,12 @@ def names_in(directory: int) -> list[str]:
     return os.listdir(directory)
 
 
-def remove(parent: int, name: str, directory: int) -> None:
-    """Remove a private directory, given by name and descriptor, with all it holds."""
+def remove(parent: int, name: str, directory: int, path: str = "") -> None:
+    """Remove a private directory, given by name and descriptor, with all it holds; `path` is for messages."""
     # What was written into it may have changed its mode.
     os.fchmod(directory, _SEARCHABLE)
-    clear(directory)
+    clear(directory, path)
     os.rmdir(name, dir_fd=parent)
-
-
-def _flatten(directory: int, name: str) -> None:
-    os.chmod(name, _SEARCHABLE, dir_fd=directory)
-    below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
-    try:
-        for inner in os.listdir(below):
-            if stat.S_ISDIR(os.stat(inner, dir_fd=below, follow_symlinks=False).st_mode):
-                # Moving a directory writes its `..`, which takes write permission on it.
-                os.chmod(inner, _SEARCHABLE, dir_fd=below)
-                os.rename(inner, os.urandom(16).hex(), src_dir_fd=below, dst_dir_fd=directory)
-            else:
-                os.unlink(inner, dir_fd=below)
-    finally:
-        os.close(below)
-    os.rmdir(name, dir_fd=directory)
 
 
 def _lock_new(descriptor: int) -> bool:
@@ -137,7 +154,17 @@ def _lock_new(descriptor: int) -> bool:
     return os.fstat(descriptor).st_nlink > 0
 
 
-def _sweep_one(parent: int, name: str) -> None:
+def _sweep_one(parent: int, name: str, path: str) -> None:
+    """Remove a name in the directory `parent`, unless a live process has locked it; `path` is for messages."""
+    try:
+        _sweep_unlocked(parent, name, path)
+    except OSError as error:
+        if error.filename == name:
+            raise OSError(error.errno, error.strerror, path) from error
+        raise
+
+
+def _sweep_unlocked(parent: int, name: str, path: str) -> None:
     info = os.stat(name, dir_fd=parent, follow_symlinks=False)
     if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
         return
@@ -148,7 +175,7 @@ def _sweep_one(parent: int, name: str) -> None:
         except BlockingIOError:
             return
         if stat.S_ISDIR(info.st_mode):
-            remove(parent, name, descriptor)
+            remove(parent, name, descriptor, path)
         else:
             os.unlink(name, dir_fd=parent)
     finally:

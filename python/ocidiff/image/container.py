@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ocidiff.content import records
 from ocidiff.content.files import OPEN_DIRECTORY
 from ocidiff.content.layout import Layout
-from ocidiff.content.store import LABEL_OFFERS, LABEL_OFFERS_UNTIL
+from ocidiff.content.store import LABEL_OFFERS, LABEL_OFFERS_UNTIL, LABEL_PARTLY_REMOVED
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
 from ocidiff.lease import boot_id
 from ocidiff.mounts.kernel import attach, release
@@ -24,9 +24,8 @@ from ocidiff.mounts.trees import trees_to_compare
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.snapshot import rows
 from ocidiff.snapshot.directory import DirectoryDriver
-from ocidiff.snapshot.local import LocalSnapshotter, discard, label_of_reference, tree_of
+from ocidiff.snapshot.local import LocalSnapshotter, discard_or_restore, label_of_reference, tree_of
 from ocidiff.snapshot.select import snapshotter
-from ocidiff.snapshot.share import unshare
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
@@ -44,10 +43,13 @@ _MOUNTS: Final = "mounts"
 _BY_OTHERS: Final = "+"
 # As for the snapshots: who may not use all that is in there may not reach it.
 _MODE: Final = 0o700
-_COLUMNS: Final = """
-    SELECT container.name, image, manifest, container.created_ns, mounted_boot_id, driver, key, snapshot_id, parent_id
-    FROM container JOIN snapshot ON snapshot.id = snapshot_id
-"""
+# Of the reason that a label keeps.
+_MAX_WHY: Final = 1024
+_COLUMNS: Final = f"""
+    SELECT container.name, image, manifest, container.created_ns, mounted_boot_id, driver, key, snapshot_id, parent_id, (
+        SELECT value FROM snapshot_label WHERE snapshot_label.snapshot_id = snapshot.id AND name = '{LABEL_PARTLY_REMOVED}'
+    ) FROM container JOIN snapshot ON snapshot.id = snapshot_id
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Container:
         in_place: Whether its tree is a plain directory, which needs no mount and is there always.
         mount_point: Its root directory; None while it is not mounted.
         maybe_mounted: Whether somebody may be writing to it, in this or in another mount namespace.
+        partly_removed: What could not be removed when it was to be, and why; None for a whole container.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Container:
     in_place: bool
     mount_point: str | None
     maybe_mounted: bool
+    partly_removed: str | None = None
 
 
 class Containers:
@@ -159,6 +163,9 @@ class Containers:
             OSError: The system refuses the mount.
         """
         with self.locked(name) as container:
+            from ocidiff.snapshot.share import unshare
+
+            _refuse_partial(container)
             if container.mount_point is not None:
                 return container.mount_point
             snapshots = self.snapshots(container)
@@ -203,20 +210,31 @@ class Containers:
         Raises:
             NotFoundError: There is no such container.
             InUseError: It is mounted.
+            OSError: Something in it cannot be removed. It stays listed, and can only be removed again.
         """
         with self.locked(name) as container:
             if container.mount_point is not None and not container.in_place and not force:
                 raise InUseError(f"container {name}: is mounted at {container.mount_point}")
             self._umount(container, lazily=True)
             with self._layout.database().transaction(durable=True) as connection:
+                found = connection.execute("SELECT * FROM container WHERE name = ?", (name,)).fetchone()
                 connection.execute("DELETE FROM container WHERE name = ?", (name,))
                 row = rows.require(connection, container.driver, container.snapshot)
                 stays = _is_offered(connection, row)
                 if not stays:
                     rows.delete(connection, row)
         # Not while its directory is locked, which would be in use.
-        if not stays:
-            discard(self._layout, [container.snapshot_id])
+        if stays:
+            return
+
+        def restore(connection: sqlite3.Connection, why: str) -> bool:
+            if not rows.restore(connection, row, {LABEL_PARTLY_REMOVED: why[:_MAX_WHY]}):
+                return False
+            # Unless another container has got its name.
+            connection.execute("INSERT OR IGNORE INTO container VALUES (?, ?, ?, ?, ?, ?)", found)
+            return True
+
+        discard_or_restore(self._layout, container.snapshot_id, restore)
 
     def snapshots(self, container: Container) -> LocalSnapshotter:
         """The snapshotter that holds a container's tree."""
@@ -230,6 +248,7 @@ class Containers:
             container: Locked.
             walk: Give trees for an overlay too.
         """
+        _refuse_partial(container)
         snapshots = self.snapshots(container)
         parent = snapshots.stat(container.snapshot).parent
         below = () if parent is None else snapshots.reading_mounts(parent)
@@ -292,7 +311,7 @@ class Containers:
         return os.path.join(os.path.realpath(self._layout.path), _MOUNTS, name)
 
     def _container(self, row: tuple[Any, ...], points: set[str]) -> Container:
-        name, image, manifest, created_ns, boot, driver, key, snapshot_id, parent_id = row
+        name, image, manifest, created_ns, boot, driver, key, snapshot_id, parent_id, partly_removed = row
         in_place = driver == DirectoryDriver.name or parent_id is None
         place = self._mount_point(name)
         point = place if place in points else None
@@ -307,12 +326,18 @@ class Containers:
             in_place,
             tree_of(self._layout, snapshot_id) if in_place else point,
             in_place or point is not None or boot in (boot_id(), boot_id() + _BY_OTHERS),
+            partly_removed,
         )
 
 
 def _refuse_taken(connection: sqlite3.Connection, name: str) -> None:
     if connection.execute("SELECT 1 FROM container WHERE name = ?", (name,)).fetchone() is not None:
         raise AlreadyExistsError(f"container {name}: is there already")
+
+
+def _refuse_partial(container: Container) -> None:
+    if container.partly_removed is not None:
+        raise InUseError(f"container {container.name}: partly removed: {container.partly_removed}; remove it again")
 
 
 def _is_offered(connection: sqlite3.Connection, row: rows.Row) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 from ocidiff.content.layout import REF_NAME, Layout
 from ocidiff.content.store import LABEL_UNCOMPRESSED
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, OcidiffError
+from ocidiff.gc import leftovers
 from ocidiff.image.chain import restore_snapshot
 from ocidiff.image.container import Containers
 from ocidiff.image.image import Image, images_of
@@ -34,7 +35,7 @@ class Fault:
     """Something that is not as it should be.
 
     Attributes:
-        kind: What it is about: `database`, `index`, `blob`, `image`, `snapshot` or `container`.
+        kind: What it is about: `database`, `index`, `blob`, `image`, `snapshot`, `container` or `leftover`.
         where: Which one.
         problem: What is wrong with it, and what that means where it could not be mended.
         repaired: Whether it was mended.
@@ -97,6 +98,8 @@ class _Verification:
         images = self._images()
         containers = self._containers()
         snapshots = self._snapshots()
+        for path, _, cause in (left.rpartition(": ") for left in leftovers(self._layout)):
+            self._fault("leftover", path, f"cannot be removed: {cause}")
         return Verified(blobs, self._blob_bytes, images, snapshots, containers, tuple(self._faults))
 
     def _fault(self, kind: str, where: str, problem: str, *, repaired: bool = False) -> None:
@@ -214,7 +217,11 @@ class _Verification:
             for row in reversed(found):
                 if row.parent_id is not None and kinds[row.parent_id] is not Kind.COMMITTED:
                     self._fault("snapshot", row.key, f"grows on one that is {kinds[row.parent_id]}")
-                if local.is_present(self._layout, row):
+                try:
+                    if local.is_present(self._layout, row):
+                        continue
+                except OSError as error:
+                    self._fault("snapshot", row.key, f"cannot be read: {error.filename}: {error.strerror}")
                     continue
                 gone = self._repair and rows.delete_unused(connection, row)
                 if gone or not self._repair:

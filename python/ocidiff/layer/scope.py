@@ -10,6 +10,7 @@ import codecs
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
@@ -73,7 +74,8 @@ class Scope:
                 content = _read(path)
                 return self if content is None else self._after(content)
             except FileNotFoundError:
-                if os.path.lexists(os.path.join(os.fsdecode(layer), f".wh.{IGNORE_FILE}")):
+                with suppress(FileNotFoundError):
+                    os.lstat(os.path.join(os.fsdecode(layer), f".wh.{IGNORE_FILE}"))
                     break  # as fuse-overlayfs hides what is in lower layers
             except UsageError as error:
                 raise UsageError(f"{path}: {error}; --no-ignore-file leaves the file unread") from error

@@ -155,7 +155,7 @@ def _refuse_replaced(upper: bytes, layers: OverlayLayers) -> None:
 def _facts(directory: bytes, name: bytes) -> tuple[int, ...] | None:
     try:
         found = os.lstat(os.path.join(directory, name))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, found.st_ctime_ns
 

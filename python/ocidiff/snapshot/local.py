@@ -10,9 +10,10 @@ complete before its row is, and a row is gone before its directory is.
 from __future__ import annotations
 
 import os
+import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ocidiff.content import workspace
@@ -27,6 +28,7 @@ from ocidiff.oci.digest import Digest
 from ocidiff.snapshot import rows
 from ocidiff.snapshot.rows import Row
 from ocidiff.snapshot.snapshotter import Kind, Snapshot, Usage
+from ocidiff.walk import Cursor, walk
 
 if TYPE_CHECKING:
     import sqlite3
@@ -170,7 +172,7 @@ class LocalSnapshotter:
                 rows.mark_synced(connection, [row.id])
                 rows.delete(connection, active)
             if aside is not None:
-                workspace.discard(waiting, aside)
+                workspace.discard(waiting, aside, os.path.join(self._layout.waiting_path, aside))
 
     def refer(self, digest: Digest, name: str) -> None:
         """Let a blob keep a snapshot, for as long as something needs the blob."""
@@ -295,27 +297,62 @@ def label_of_reference(driver: str) -> str:
 
 
 def discard(layout: Layout, numbers: Sequence[int]) -> None:
-    """Remove the directories of rows that are gone."""
-    if not numbers:
-        return
+    """Remove the directories of rows that are gone. What cannot be removed stays in `ingest/`; see `Layout.sweep`."""
+    if numbers:
+        with _open_trees(layout) as trees, layout.waiting() as waiting:
+            _remove_aside(layout, waiting, [workspace.adopt(waiting, trees, str(number)) for number in numbers])
+
+
+def discard_or_restore(layout: Layout, number: int, restore: Callable[[sqlite3.Connection, str], bool]) -> None:
+    """Remove the directory of a row that is gone; if that fails, move what is left back to its place.
+
+    Args:
+        layout: The store.
+        number: Of the directory.
+        restore: Writes the row again, within a transaction; its second argument says what cannot be removed, and why. If
+            it returns false, the directory stays in `ingest/`.
+
+    Raises:
+        OSError: Something in the directory cannot be removed.
+    """
     with _open_trees(layout) as trees, layout.waiting() as waiting:
-        aside = [workspace.adopt(waiting, trees, str(number)) for number in numbers]
-        for name in filter(None, aside):
-            workspace.discard(waiting, name)
+        aside = workspace.adopt(waiting, trees, str(number))
+        if aside is None:
+            return
+        try:
+            workspace.discard(waiting, aside, os.path.join(_root(layout), str(number)))
+        except OSError as error:
+            # In one transaction: a directory without a row is swept.
+            with layout.database().transaction(durable=True) as connection:
+                if restore(connection, f"{error.filename}: {error.strerror}"):
+                    os.rename(aside, str(number), src_dir_fd=waiting, dst_dir_fd=trees)
+                    os.fsync(trees)
+            raise
+
+
+def _remove_aside(layout: Layout, waiting: int, names: Iterable[str | None]) -> None:
+    """Remove what was moved into `ingest/`, as far as that can be."""
+    for name in filter(None, names):
+        # It is rubbish that is swept again by every call, and told by `gc` and `verify`.
+        with suppress(OSError):
+            workspace.discard(waiting, name, os.path.join(layout.waiting_path, name))
 
 
 def sweep(layout: Layout) -> None:
     """Remove the directories that have no row: what processes left that died between the two."""
-    if not os.path.exists(_root(layout)):
-        return
-    with _open_trees(layout) as trees, layout.waiting() as waiting:
+    with ExitStack() as stack:
+        try:
+            trees = stack.enter_context(_open_trees(layout))
+        except FileNotFoundError:
+            # No snapshot was ever made.
+            return
+        waiting = stack.enter_context(layout.waiting())
         # Nobody makes a directory visible meanwhile.
         with layout.database().transaction() as connection:
             known = {row.id for row in rows.walk(connection)}
             orphans = [name for name in workspace.names_in(trees) if not (name.isdigit() and int(name) in known)]
             aside = [workspace.adopt(waiting, trees, name) for name in orphans]
-        for name in filter(None, aside):
-            workspace.discard(waiting, name)
+        _remove_aside(layout, waiting, aside)
 
 
 def sweep_leftovers(layout: Layout) -> None:
@@ -339,24 +376,25 @@ def tree_of(layout: Layout, number: int) -> str:
 
 
 def is_present(layout: Layout, row: Row) -> bool:
-    """Whether a snapshot has its directory, with a tree in it; a view may be without."""
+    """Return True if a snapshot has its directory, with a tree in it; a view may be without.
+
+    Raises:
+        OSError: It cannot be read, which is not the same as missing.
+    """
     tree = tree_of(layout, row.id)
-    return os.path.isdir(os.path.dirname(tree) if row.kind is Kind.VIEW else tree)
+    try:
+        return stat.S_ISDIR(os.stat(os.path.dirname(tree) if row.kind is Kind.VIEW else tree).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def disk_usage(path: str) -> Usage:
-    """What a tree takes on disk."""
-    sizes: dict[tuple[int, int], int] = {}
-    waiting = [path]
-    info = os.lstat(path)
-    sizes[info.st_dev, info.st_ino] = info.st_blocks
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                info = entry.stat(follow_symlinks=False)
-                sizes[info.st_dev, info.st_ino] = info.st_blocks
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
+    """Return what a tree takes on disk."""
+    with Cursor(path) as here:
+        top = os.fstat(here.fd)
+        sizes = {(top.st_dev, top.st_ino): top.st_blocks}
+        for _, info, _ in walk(here):
+            sizes[info.st_dev, info.st_ino] = info.st_blocks
     # In units of 512 bytes, whatever the file system's own are.
     return Usage(sum(sizes.values()) * 512, len(sizes))
 

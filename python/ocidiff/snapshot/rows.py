@@ -79,6 +79,19 @@ def insert(connection: sqlite3.Connection, driver: str, key: str, kind: Kind, pa
     return int(added.lastrowid or 0)
 
 
+def restore(connection: sqlite3.Connection, row: Row, labels: Mapping[str, str]) -> bool:
+    """Add a row again that was dropped, under its number; false if its parent was dropped meanwhile."""
+    parent = connection.execute("SELECT 1 FROM snapshot WHERE id = ?", (row.parent_id,)).fetchone()
+    if row.parent_id is not None and parent is None:
+        return False
+    connection.execute(
+        "INSERT INTO snapshot VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (row.id, row.driver, row.key, row.kind, row.parent_id, row.created_ns, row.updated_ns, row.unsynced_boot_id),
+    )
+    set_labels(connection, row.id, labels)
+    return True
+
+
 def commit(connection: sqlite3.Connection, number: int, name: str, unsynced_boot_id: str) -> None:
     """Let an active snapshot become a committed one."""
     connection.execute(

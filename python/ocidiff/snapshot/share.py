@@ -14,9 +14,13 @@ from contextlib import suppress
 from typing import Final
 
 from ocidiff.errors import UnsupportedError
-from ocidiff.snapshot.clone import clone_file, copy_attributes
+from ocidiff.snapshot.clone import HardLinks, clone_entry, clone_file, copy_attributes
+from ocidiff.walk import Cursor, walk
 
 _NOTE: Final = "shared"
+# In the directory of the snapshot, while a file is replaced.
+_COPY: Final = b"copy"
+_COPY_LINK: Final = b"copy+"
 _TREE: Final = "fs"
 _NS_PER_SECOND: Final = 10**9
 _MODE: Final = 0o7777
@@ -24,10 +28,6 @@ _MODE: Final = 0o7777
 _CARRIED: Final = frozenset({"security.capability", "system.posix_acl_access", "system.posix_acl_default"})
 _MARKS: Final = frozenset(f"{space}.overlay.{name}" for space in ("trusted", "user") for name in ("opaque", "whiteout"))
 _BOOKKEEPING: Final = ("trusted.overlay.", "user.overlay.")
-
-
-# Path, new path and lstat.
-_Entry = tuple[bytes, bytes, os.stat_result]
 
 
 def share_changes(source: str, target: str, *, link: bool, latest_ns: int | None, check: Callable[[], None]) -> None:
@@ -46,70 +46,42 @@ def share_changes(source: str, target: str, *, link: bool, latest_ns: int | None
         UnsupportedError: A file to be linked has an attribute that no layer has, or a later time than the bound, which the
             source and all that share the file would get too.
     """
-    top = os.fsencode(os.path.join(source, _TREE))
-    files, directories = _outline(top, os.fsencode(os.path.join(target, _TREE)), latest_ns, check)
+    top, new_top = os.path.join(source, _TREE), os.path.join(target, _TREE)
     if link:
-        _note_times(source, top, files, latest_ns)
-    linked: dict[tuple[int, int], bytes] = {}
-    for path, new, info in files:
-        check()
-        if link:
-            os.link(path, new)
-            os.utime(new, ns=(info.st_atime_ns, _time(info, None)))
-            continue
-        inode = (info.st_dev, info.st_ino)
-        if inode in linked:
-            os.link(linked[inode], new)
-            continue
-        linked[inode] = new
-        clone_file(path, new)
-        _finish(path, new, info, latest_ns)
-    # Children change the times of their directory, and its mode may forbid them.
-    for path, new, info in reversed(directories):
-        _finish(path, new, info, latest_ns)
+        _note_times(source, top, latest_ns, check)
+    with HardLinks(new_top) as linked, Cursor(new_top) as there, Cursor(top) as here:
+        for name, info, is_left in walk(here):
+            check()
+            if is_left:
+                # Children change the times of their directory, and its mode may forbid them.
+                there.leave()
+                _finish(here, there, name, info, latest_ns)
+            elif stat.S_ISDIR(info.st_mode):
+                os.mkdir(name, 0o700, dir_fd=there.fd)
+                there.enter(name)
+            elif link and stat.S_ISREG(info.st_mode):
+                os.link(name, name, src_dir_fd=here.fd, dst_dir_fd=there.fd, follow_symlinks=False)
+                os.utime(name, ns=(info.st_atime_ns, _time(info, None)), dir_fd=there.fd, follow_symlinks=False)
+            elif not stat.S_ISSOCK(info.st_mode) and not linked.link(info, there, name):
+                clone_entry(here, there, name, info)
+                _finish(here, there, name, info, latest_ns)
 
 
-def _outline(
-    top: bytes, target: bytes, latest_ns: int | None, check: Callable[[], None]
-) -> tuple[list[_Entry], list[_Entry]]:
-    """Make all but the files; the names of files, and the directories, parents first, that lack their attributes."""
-    files, directories = list[_Entry](), list[_Entry]()
-    linked: dict[tuple[int, int], bytes] = {}
-    waiting = [(top, target)]
-    while waiting:
-        here, there = waiting.pop()
-        with os.scandir(here) as entries:
-            for entry in entries:
-                check()
-                new = os.path.join(there, entry.name)
-                info = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(info.st_mode):
-                    os.mkdir(new, 0o700)
-                    waiting.append((entry.path, new))
-                    directories.append((entry.path, new, info))
-                elif stat.S_ISREG(info.st_mode):
-                    files.append((entry.path, new, info))
-                elif not stat.S_ISSOCK(info.st_mode):
-                    inode = (info.st_dev, info.st_ino)
-                    if inode in linked:
-                        os.link(linked[inode], new, follow_symlinks=False)
-                        continue
-                    linked[inode] = new
-                    _make(entry.path, new, info)
-                    _finish(entry.path, new, info, latest_ns)
-    return files, directories
-
-
-def _note_times(source: str, top: bytes, files: list[_Entry], latest_ns: int | None) -> None:
+def _note_times(source: str, top: str, latest_ns: int | None, check: Callable[[], None]) -> None:
     """Note that files are shared, with the times that they are about to lose; on disk before the first one is."""
-    times = _noted(source)
-    for path, _, info in files:
-        _refuse_strange(path)
-        whole = _time(info, None)
-        if _time(info, latest_ns) != whole:
-            raise UnsupportedError(f"{os.fsdecode(path)}: is later than the bound of times, and is not its alone")
-        if info.st_mtime_ns != whole:
-            times.setdefault(os.fsdecode(os.path.relpath(path, top)), info.st_mtime_ns)
+    times = _noted(source) or {}
+    with Cursor(top) as here:
+        for name, info, _ in walk(here):
+            check()
+            if not stat.S_ISREG(info.st_mode):
+                continue
+            _refuse_strange(here, name)
+            whole = _time(info, None)
+            if _time(info, latest_ns) != whole:
+                shown = os.fsdecode(here.full(name))
+                raise UnsupportedError(f"{shown}: is later than the bound of times, and is not its alone")
+            if info.st_mtime_ns != whole:
+                times.setdefault(os.fsdecode(here.path(name)), info.st_mtime_ns)
     _note(source, times)
 
 
@@ -119,77 +91,91 @@ def unshare(directory: str, check: Callable[[], None] = lambda: None) -> None:
     Args:
         directory: Of the snapshot, which is not mounted.
         check: Called for every entry; what it raises ends the call.
+
+    Raises:
+        OSError: A file could not be read or copied. The snapshot is still noted as shared, and must not be written to.
     """
-    if not os.path.exists(os.path.join(directory, _NOTE)):
-        return
     times = _noted(directory)
-    top = os.fsencode(os.path.join(directory, _TREE))
-    groups: dict[tuple[int, int], list[bytes]] = {}
-    for parent, _, names in os.walk(top):
-        for name in names:
-            path = os.path.join(parent, name)
-            info = os.lstat(path)
-            if stat.S_ISREG(info.st_mode) and info.st_nlink > 1:
-                groups.setdefault((info.st_dev, info.st_ino), []).append(path)
-    for paths in groups.values():
-        check()
-        info = os.lstat(paths[0])
-        if info.st_nlink > len(paths):
-            _replace(paths, info, times.get(os.fsdecode(os.path.relpath(paths[0], top))), directory)
-    for shown, mtime_ns in times.items():
-        file = os.path.join(top, os.fsencode(shown))
-        info = os.lstat(file)
-        os.utime(file, ns=(info.st_atime_ns, mtime_ns))
+    if times is None:
+        return
+    top = os.path.join(directory, _TREE)
+    with Cursor(directory) as own, Cursor(top) as here:
+        for paths in _shared_files(here, check):
+            check()
+            _replace(own.fd, here, paths, times.get(os.fsdecode(paths[0])))
+        for shown, mtime_ns in times.items():
+            parent, _, name = os.fsencode(shown).rpartition(b"/")
+            here.go(parent)
+            info = os.lstat(name, dir_fd=here.fd)
+            os.utime(name, ns=(info.st_atime_ns, mtime_ns), dir_fd=here.fd, follow_symlinks=False)
     os.unlink(os.path.join(directory, _NOTE))
 
 
-def _replace(paths: list[bytes], info: os.stat_result, mtime_ns: int | None, directory: str) -> None:
-    """Put a copy in the place of all names of a file, without a moment at which one is missing."""
-    copy = os.fsencode(os.path.join(directory, "copy"))
-    for left in (copy, copy + b"+"):
-        with suppress(FileNotFoundError):
-            os.unlink(left)
+def _shared_files(here: Cursor, check: Callable[[], None]) -> list[list[bytes]]:
+    """The paths of each file below a cursor that has names elsewhere too."""
+    groups: dict[tuple[int, int], tuple[int, list[bytes]]] = {}
+    for name, info, _ in walk(here):
+        check()
+        if stat.S_ISREG(info.st_mode) and info.st_nlink > 1:
+            groups.setdefault((info.st_dev, info.st_ino), (info.st_nlink, []))[1].append(here.path(name))
+    return [paths for links, paths in groups.values() if links > len(paths)]
+
+
+def _replace(own: int, here: Cursor, paths: list[bytes], mtime_ns: int | None) -> None:
+    """Put a copy in the place of all names of a file, without a moment at which one is missing.
+
+    Args:
+        own: Descriptor of the directory of the snapshot.
+        here: Cursor in its tree.
+        paths: All names of the file in the tree.
+        mtime_ns: Time of the copy; None for that of the file.
+    """
+    _drop_copies(own)
     try:
-        clone_file(paths[0], copy)
-        copy_attributes(paths[0], copy, info)
+        parent, _, name = paths[0].rpartition(b"/")
+        here.go(parent)
+        info = os.lstat(name, dir_fd=here.fd)
+        clone_file(here.fd, name, own, _COPY)
+        with Cursor(own) as there:
+            copy_attributes(here, there, name, info, _COPY)
         if mtime_ns is not None:
-            os.utime(copy, ns=(info.st_atime_ns, mtime_ns))
-        for path in paths[1:]:
-            os.link(copy, copy + b"+")
-            _rename_quietly(copy + b"+", path)
-        _rename_quietly(copy, paths[0])
+            os.utime(_COPY, ns=(info.st_atime_ns, mtime_ns), dir_fd=own)
+        for path in paths:
+            parent, _, name = path.rpartition(b"/")
+            here.go(parent)
+            os.link(_COPY, _COPY_LINK, src_dir_fd=own, dst_dir_fd=own)
+            _rename_quietly(own, _COPY_LINK, here.fd, name)
+        os.unlink(_COPY, dir_fd=own)
     except BaseException:
-        # On a full disk it would be in the way of the next try.
-        for left in (copy, copy + b"+"):
-            with suppress(OSError):
-                os.unlink(left)
+        # On a full disk it would be in the way of the next try, which drops it too.
+        with suppress(OSError):
+            _drop_copies(own)
         raise
 
 
-def _rename_quietly(source: bytes, target: bytes) -> None:
-    """Rename, leaving the times of the directory as they are."""
-    parent = os.path.dirname(target)
-    info = os.stat(parent)
-    os.rename(source, target)
-    os.utime(parent, ns=(info.st_atime_ns, info.st_mtime_ns))
+def _drop_copies(own: int) -> None:
+    for left in (_COPY, _COPY_LINK):
+        with suppress(FileNotFoundError):
+            os.unlink(left, dir_fd=own)
 
 
-def _make(source: bytes, target: bytes, info: os.stat_result) -> None:
-    if stat.S_ISLNK(info.st_mode):
-        os.symlink(os.readlink(source), target)
-    else:
-        os.mknod(target, stat.S_IFMT(info.st_mode) | 0o600, info.st_rdev)
+def _rename_quietly(source: int, name: bytes, target: int, new_name: bytes) -> None:
+    """Rename, leaving the times of the target directory as they are."""
+    info = os.fstat(target)
+    os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+    os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
-def _finish(source: bytes, target: bytes, info: os.stat_result, latest_ns: int | None) -> None:
+def _finish(here: Cursor, there: Cursor, name: bytes, info: os.stat_result, latest_ns: int | None) -> None:
     """Owner, mode, attributes and time of one entry."""
-    os.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
+    source, target = here.proc(name), there.proc(name)
+    os.chown(name, info.st_uid, info.st_gid, dir_fd=there.fd, follow_symlinks=False)
+    for key in os.listxattr(source, follow_symlinks=False):
+        if _is_carried(key) or key in _MARKS:
+            os.setxattr(target, key, os.getxattr(source, key, follow_symlinks=False), follow_symlinks=False)
     if not stat.S_ISLNK(info.st_mode):
-        os.chmod(target, info.st_mode & _MODE)
-    for name in os.listxattr(source, follow_symlinks=False):
-        if _is_carried(name) or name in _MARKS:
-            os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
-    os.utime(target, ns=(info.st_atime_ns, _time(info, latest_ns)), follow_symlinks=False)
+        os.chmod(name, info.st_mode & _MODE, dir_fd=there.fd)
+    os.utime(name, ns=(info.st_atime_ns, _time(info, latest_ns)), dir_fd=there.fd, follow_symlinks=False)
 
 
 def _time(info: os.stat_result, latest_ns: int | None) -> int:
@@ -201,19 +187,19 @@ def _is_carried(name: str) -> bool:
     return name in _CARRIED or (name.startswith("user.") and not name.startswith(_BOOKKEEPING))
 
 
-def _refuse_strange(path: bytes) -> None:
-    for name in os.listxattr(path):
-        if not (_is_carried(name) or name.startswith(_BOOKKEEPING)):
-            raise UnsupportedError(f"{os.fsdecode(path)}: attribute {name} is in no layer")
+def _refuse_strange(here: Cursor, name: bytes) -> None:
+    for key in os.listxattr(here.proc(name), follow_symlinks=False):
+        if not (_is_carried(key) or key.startswith(_BOOKKEEPING)):
+            raise UnsupportedError(f"{os.fsdecode(here.full(name))}: attribute {key} is in no layer")
 
 
-def _noted(directory: str) -> dict[str, int]:
-    """The times of shared files before they were cut, by path."""
+def _noted(directory: str) -> dict[str, int] | None:
+    """The times of shared files before they were cut, by path; None if no file is shared."""
     try:
         with open(os.path.join(directory, _NOTE)) as file:
             times: dict[str, int] = json.load(file)
     except FileNotFoundError:
-        return {}
+        return None
     return times
 
 

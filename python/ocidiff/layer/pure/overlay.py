@@ -288,7 +288,9 @@ class OverlayTree:
         for tree in self._data if wanted.startswith(b"/") else ():
             try:
                 node = tree.node(wanted[1:])
-            except OSError:
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
                 continue
             if stat.S_ISREG(node.stat.st_mode):
                 return tree, node

@@ -6,7 +6,7 @@ pub mod overlay;
 mod xattr;
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +24,8 @@ use crate::idmap::{IdMaps, OutsideMap, UNMAPPED};
 use crate::metadata::Metadata;
 
 const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
+/// PATH_MAX (linux/limits.h), with the final NUL.
+const MAX_PATH_BYTES: usize = 4096;
 
 /// An open directory of a tree, and its path for messages.
 #[derive(Debug)]
@@ -81,7 +83,18 @@ impl Directory {
     /// Opens a path of several names, none of which may be a link or another file system.
     fn open_through(&self, path: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        let open = |from: BorrowedFd<'_>, path: &[u8], flags| {
+            openat2(from, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        };
+        let (mut rest, mut from) = (path.to_bytes(), None::<OwnedFd>);
+        // The kernel takes no longer path at once.
+        while rest.len() >= MAX_PATH_BYTES {
+            let end = rest[..MAX_PATH_BYTES].iter().rposition(|&byte| byte == b'/').ok_or(Errno::NAMETOOLONG)?;
+            let here = from.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            from = Some(open(here, &rest[..end], OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)?);
+            rest = &rest[end + 1..];
+        }
+        open(from.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd), rest, flags)
     }
 
     /// Opens the regular file `name`, or a path through directories alone, for reading, without following, blocking, or touching its access time if allowed.

@@ -83,9 +83,8 @@ impl Directory {
     /// Opens a path of several names, none of which may be a link or another file system.
     fn open_through(&self, path: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let open = |from: BorrowedFd<'_>, path: &[u8], flags| {
-            openat2(from, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-        };
+        let open =
+            |from: BorrowedFd<'_>, path: &[u8], flags| openat2(from, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
         let (mut rest, mut from) = (path.to_bytes(), None::<OwnedFd>);
         // The kernel takes no longer path at once.
         while rest.len() >= MAX_PATH_BYTES {

@@ -199,7 +199,12 @@ def _connect(path: str) -> sqlite3.Connection:
 def _create(path: str) -> None:
     """Make the database under a private name and give it its own once it is whole: nobody ever sees it half made."""
     temporary = f"{path}.{os.urandom(8).hex()}"
-    os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
+    file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    try:
+        # SQLite gives the files beside it the same mode, whatever the umask is.
+        os.fchmod(file, _MODE)
+    finally:
+        os.close(file)
     try:
         connection = _connect(temporary)
         try:

@@ -47,15 +47,24 @@ def open_directory(root: int, path: str, *names: str, create: bool, mode: int = 
     for name in names:
         parent = current
         try:
-            if create:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, mode, dir_fd=parent)
+            is_new = create and _make_directory(name, parent)
             current = os.open(name, OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+            if is_new:
+                os.fchmod(current, mode)
         except OSError as error:
             raise OSError(error.errno, error.strerror, "/".join((path, *names))) from None
         finally:
             os.close(parent)
     return current
+
+
+def _make_directory(name: str, parent: int) -> bool:
+    """Make a directory for its owner alone; false if it is there already."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
 
 
 def open_regular(name: str, parent: int, path: str) -> BinaryIO:
@@ -141,6 +150,10 @@ class Files:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         lock = os.open(_LOCK, flags, _FILE_MODE, dir_fd=self.root)
         try:
+            if stat.S_IMODE(os.fstat(lock).st_mode) != _FILE_MODE:
+                # It was made under another umask; only its owner may say so.
+                with contextlib.suppress(PermissionError):
+                    os.fchmod(lock, _FILE_MODE)
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:

@@ -6,6 +6,7 @@ Each is locked (flock) by the process that made it. What is not locked was left 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -17,6 +18,9 @@ from ocidiff.walk import Cursor, walk
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SEARCHABLE: Final = 0o700
+_NO_XATTR: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
+# Of a directory that no layer describes.
+ROOT_MODE: Final = 0o755
 
 
 def create_file(parent: int) -> tuple[str, int]:
@@ -41,6 +45,22 @@ def create_directory(parent: int) -> tuple[str, int]:
         if _lock_new(descriptor):
             return name, descriptor
         os.close(descriptor)
+
+
+def make_root(path: str) -> None:
+    """Make the root directory of a tree that no layer describes yet: mode 0755, owner of this process, and no ACL.
+
+    The umask, a set-group-ID bit and the default ACL of the directory around it do not count.
+    """
+    os.mkdir(path, _SEARCHABLE)
+    os.chown(path, os.geteuid(), os.getegid())
+    for acl in ("system.posix_acl_access", "system.posix_acl_default"):
+        try:
+            os.removexattr(path, acl)
+        except OSError as error:
+            if error.errno not in _NO_XATTR:
+                raise
+    os.chmod(path, ROOT_MODE)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from ocidiff.content import workspace
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_UNCOMPRESSED, ContentStore
 from ocidiff.image import mutate
@@ -105,7 +106,7 @@ def unpacked(store: Layout, base: Image, engine: Engine, monitor: Monitor) -> It
     with store.temporary_directory() as private:
         # A layer may open up the mode of the directory it is applied onto, not of the one around it.
         tree = os.path.join(private, "tree")
-        os.mkdir(tree)
+        workspace.make_root(tree)
         apply_layers(store, base, tree, engine=engine, options=ApplyOptions(), monitor=monitor)
         yield os.fsencode(tree)
 

@@ -187,7 +187,7 @@ class Done:
 def _target(directory: str) -> Iterator[str]:
     """Where to write what becomes the content of `directory`, all at once: a process that is killed leaves the mark."""
     try:
-        os.mkdir(directory)
+        workspace.make_root(directory)
         made = True
     except FileExistsError:
         made = False

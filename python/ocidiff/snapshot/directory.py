@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
+from ocidiff.content import workspace
 from ocidiff.mounts.mount import Mount, bind
 from ocidiff.snapshot.clone import clone_tree
 from ocidiff.snapshot.local import TREE
@@ -23,7 +24,7 @@ class DirectoryDriver:
             # It shows its parent, which does not change.
             return
         tree = os.path.join(directory, TREE)
-        os.mkdir(tree, 0o755)
+        workspace.make_root(tree)
         if parents:
             clone_tree(parents[0], tree)
 

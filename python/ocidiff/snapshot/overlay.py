@@ -29,7 +29,7 @@ class OverlayDriver:
 
     def fill(self, directory: str, parents: Sequence[str], kind: Kind) -> None:
         """See `Driver.fill`."""
-        os.mkdir(os.path.join(directory, TREE), 0o755)
+        workspace.make_root(os.path.join(directory, TREE))
         if parents:
             # The root of a merged tree is the one of the upper directory.
             _like(parents[0], os.path.join(directory, TREE))

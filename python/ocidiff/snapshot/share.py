@@ -203,9 +203,13 @@ def _noted(directory: str) -> dict[str, int] | None:
     return times
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
 def _note(directory: str, times: dict[str, int]) -> None:
     path = os.path.join(directory, _NOTE)
-    with open(path + "+", "w") as file:
+    with open(path + "+", "w", opener=_private) as file:
         json.dump(times, file)
         file.flush()
         os.fsync(file.fileno())

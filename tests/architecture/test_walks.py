@@ -26,7 +26,6 @@ MAY_SUPPRESS = {
     "mounts/mountinfo.py": 1,
     "image/container.py": 1,
     "image/adopt.py": 1,
-    "cli/apply.py": 1,
 }
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -67,7 +64,7 @@ def command(
     LAYER is a file, or - for stdin; its compression is detected. An error may leave TARGET half written. Prints the
     layer's diff ID.
     """
-    with writing_to(target), shown(settings, "apply", _size_of(layer)) as progress:
+    with writing_to(target), shown(settings, "apply") as progress:
         summary = ocidiff.apply(
             sys.stdin.buffer if layer == "-" else layer,
             target,
@@ -85,12 +82,3 @@ def command(
     if settings.verbose:
         complain(f"apply: {summary.entries} entries, {summary.whiteouts} whiteouts, {size(summary.uncompressed_size)} tar")
     emit(as_json(applied_document(summary)) if settings.json else summary.diff_id)
-
-
-def _size_of(layer: str) -> int | None:
-    """Bytes to read, where that is known before."""
-    with suppress(OSError):
-        info = os.fstat(sys.stdin.fileno()) if layer == "-" else os.stat(layer)
-        if stat.S_ISREG(info.st_mode):
-            return info.st_size
-    return None

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 _PLAIN_SECONDS: Final = 2.0
 _JSON_SECONDS: Final = 0.2
+_WIDTH_FOR_A_BAR: Final = 80
 
 
 @contextmanager
-def shown(settings: Settings, what: str, total: int | None = None) -> Iterator[ProgressCallback | None]:
-    """A callback that shows progress for as long as the context lasts; None when it is not wanted.
+def shown(settings: Settings, what: str) -> Iterator[ProgressCallback | None]:
+    """Yield a callback that shows progress until the block ends; None if nobody wants to see it.
 
     Args:
         settings: Say how.
         what: Name of the command.
-        total: Bytes of the blob that is read; None where only the end will tell.
     """
     mode = "none" if settings.quiet else settings.progress
     if mode == "auto":
@@ -33,7 +33,7 @@ def shown(settings: Settings, what: str, total: int | None = None) -> Iterator[P
     if mode == "none":
         yield None
     elif mode == "tty":
-        with _bar(what, total) as callback:
+        with _bar(what) as callback:
             yield callback
     else:
         lines = _Lines(what, *((_plain, _PLAIN_SECONDS) if mode == "plain" else (_json, _JSON_SECONDS)))
@@ -42,26 +42,34 @@ def shown(settings: Settings, what: str, total: int | None = None) -> Iterator[P
 
 
 @contextmanager
-def _bar(what: str, total: int | None) -> Iterator[ProgressCallback]:
+def _bar(what: str) -> Iterator[ProgressCallback]:
     from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
+    console = Console(stderr=True, force_terminal=True)
     with Bar(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[counters]}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        *([BarColumn(bar_width=20)] if console.width >= _WIDTH_FOR_A_BAR else []),
+        TextColumn("{task.fields[counters]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         TimeElapsedColumn(),
-        console=Console(stderr=True, force_terminal=True),
+        console=console,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
     ) as bar:
-        task = bar.add_task(what, total=total, counters="")
+        task = bar.add_task(what, total=None, counters="")
+        begun, phase = monotonic(), ""
 
         def update(progress: Progress) -> None:
-            bar.update(task, completed=progress.bytes_blob, counters=_counters(progress))
+            nonlocal begun, phase
+            if progress.phase != phase:
+                begun, phase = monotonic(), progress.phase
+            name = what if phase in {"", what} else f"{what}: {phase}"
+            counters = _expected(progress, monotonic() - begun) or _counters(progress)
+            bar.update(task, description=name, total=progress.total_bytes, completed=progress.bytes_blob, counters=counters)
 
         yield update
 
@@ -91,7 +99,23 @@ class _Lines:
 
 
 def _plain(what: str, progress: Progress, seconds: float) -> str:
-    return f"{what}: {_counters(progress)}, {seconds:.1f} s"
+    name = what if progress.phase in {"", what} else f"{what}: {progress.phase}"
+    percent = f"{_percent(progress)} %, " if progress.total_bytes else ""
+    return f"{name}: {percent}{_counters(progress)}, {seconds:.1f} s"
+
+
+def _percent(progress: Progress) -> int:
+    return min(100, 100 * progress.bytes_blob // (progress.total_bytes or 1))
+
+
+def _expected(progress: Progress, seconds: float) -> str:
+    """Return how much of the phase is done, how fast, and what remains; empty if the total is not known."""
+    if not progress.total_bytes or seconds <= 0:
+        return ""
+    rate = progress.bytes_blob / seconds
+    left = max(0, progress.total_bytes - progress.bytes_blob)
+    remaining = f", {left / rate:.0f} s left" if rate >= 1 and left else ""
+    return f"{_percent(progress)} % of {size(progress.total_bytes)}, {size(round(rate))}/s{remaining}"
 
 
 def _json(what: str, progress: Progress, seconds: float) -> str:
@@ -101,6 +125,9 @@ def _json(what: str, progress: Progress, seconds: float) -> str:
             "entries": progress.entries,
             "bytesPlain": progress.bytes_plain,
             "bytesBlob": progress.bytes_blob,
+            "phase": progress.phase or what,
+            "totalBytes": progress.total_bytes,
+            "item": progress.item or None,
             "seconds": round(seconds, 3),
         }
     )

@@ -48,6 +48,7 @@ def unpack_chain(
     if done < len(chain):
         check_layers(layout, image)
     used = Done()
+    monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers[done:]))
     for position in range(done, len(chain)):
         monitor.check()
         parent = chain[position - 1] if position else None
@@ -135,7 +136,9 @@ def _extracted(
     try:
         with directory_of(unsynced(mounts)) as tree, layout.open_blob(descriptor) as blob:
             options = used.remaining(ApplyOptions())
-            summary = engine.apply_layer(blob.fileno(), os.fsencode(tree), options, used.continued(monitor))
+            summary = engine.apply_layer(
+                blob.fileno(), os.fsencode(tree), options, used.continued(monitor, descriptor.digest)
+            )
         verify(summary, descriptor.digest, diff_id)
         layout.update_labels(descriptor.digest, {LABEL_UNCOMPRESSED: diff_id})
         yield key, summary

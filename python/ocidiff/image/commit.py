@@ -124,7 +124,7 @@ def _store_layer(
     """The layer, stored while it is written; None when nothing changed, and then nothing is stored."""
     with content.ingest() as ingest:
         sink = ingest.fileno()
-        layer = write_layer(engine, lower, upper, sink, options=options, monitor=monitor, overlay=overlay)
+        layer = write_layer(engine, lower, upper, sink, options=options, monitor=monitor.of("diff"), overlay=overlay)
         if layer.empty:
             return None
         ingest.commit(layer.descriptor.size, layer.descriptor.digest, {LABEL_UNCOMPRESSED: layer.diff_id})

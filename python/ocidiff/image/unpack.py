@@ -19,11 +19,11 @@ from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import ApplySummary, IndexSummary
-from ocidiff.layer.monitor import Monitor, Progress
+from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.layer.output import Output, open_output
 from ocidiff.oci import media_type
-from ocidiff.oci.digest import ChainID, chain_id
+from ocidiff.oci.digest import ChainID, Digest, chain_id
 from ocidiff.values import dataclass
 
 INCOMPLETE: Final = ".ocidiff-incomplete"
@@ -98,11 +98,12 @@ def apply_layers(
         Whether the tree keeps all that the layers say of it.
     """
     done, is_whole = Done(), options.sets_owners
+    monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers))
     for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
         monitor.check()
         with content.open_blob(descriptor) as blob:
             summary = engine.apply_layer(
-                blob.fileno(), os.fsencode(directory), done.remaining(options), done.continued(monitor)
+                blob.fileno(), os.fsencode(directory), done.remaining(options), done.continued(monitor, descriptor.digest)
             )
         verify(summary, descriptor.digest, diff_id)
         done = done.plus(summary)
@@ -133,6 +134,7 @@ def index_layers(
     """
     check_layers(content, image)
     diff_ids = image.config.rootfs.diff_ids
+    monitor = monitor.of("index", sum(layer.size for layer in image.manifest.layers))
     monitor.check()
     with ExitStack() as stack:
         blobs = [stack.enter_context(content.open_blob(layer)).fileno() for layer in image.manifest.layers]
@@ -169,18 +171,9 @@ class Done:
         """The options with what is left of their limits."""
         return replace(options, limits=options.limits.after(self.bytes_plain, self.entries))
 
-    def continued(self, monitor: Monitor) -> Monitor:
-        """The monitor, for which a layer continues those before."""
-        report = monitor.progress
-        if report is None:
-            return monitor
-
-        def progress(now: Progress) -> None:
-            report(
-                Progress(self.entries + now.entries, self.bytes_plain + now.bytes_plain, self.bytes_blob + now.bytes_blob)
-            )
-
-        return replace(monitor, progress=progress)
+    def continued(self, monitor: Monitor, layer: Digest) -> Monitor:
+        """Return the monitor for the next layer, whose counters go on from here."""
+        return monitor.working_on(layer, self.entries, self.bytes_plain, self.bytes_blob)
 
 
 @contextmanager

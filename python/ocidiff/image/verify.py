@@ -194,7 +194,7 @@ class _Verification:
         found = self._measured.get(descriptor.digest)
         if found is None:
             with self._layout.open_blob(descriptor) as blob:
-                found = self._engine.measure_layer(blob.fileno(), self._monitor).diff_id
+                found = self._engine.measure_layer(blob.fileno(), self._monitor.of("verify", descriptor.size)).diff_id
             self._measured[descriptor.digest] = found
             self._label(descriptor.digest, found)
         return found

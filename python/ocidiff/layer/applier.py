@@ -71,6 +71,7 @@ def apply(
     with _open_input(layer) as source:
         # What fails up to here has touched nothing.
         os.close(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        monitor = monitor.of("apply", _size_of(source))
         with _incomplete_on_failure(directory):
             summary = selected.apply_layer(source, directory, options, monitor)
             verify(summary, expected_digest, expected_diff_id)
@@ -104,6 +105,12 @@ def _destination(text: str) -> Destination:
     except ValueError:
         known = ", ".join(Destination)
         raise UsageError(f"destination {text!r}: there are {known}") from None
+
+
+def _size_of(source: int) -> int | None:
+    """Return the bytes that are left to read, if that is known before."""
+    info = os.fstat(source)
+    return info.st_size - os.lseek(source, 0, os.SEEK_CUR) if stat.S_ISREG(info.st_mode) else None
 
 
 @contextmanager

@@ -1,8 +1,10 @@
-"""How a long call is seen and stopped."""
+"""How a caller sees a long call and stops it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
 
 from ocidiff.errors import Cancelled, ChangeTooLargeError
 from ocidiff.values import dataclass
@@ -15,12 +17,18 @@ class Progress:
     Attributes:
         entries: Directory entries looked at (diff), or layer entries handled (apply).
         bytes_plain: Bytes of the uncompressed tar.
-        bytes_blob: Bytes of the stored blob.
+        bytes_blob: Bytes of the stored blobs.
+        phase: What is being done: `diff`, `unpack`, `index` or `verify`; empty if the call does one thing only.
+        total_bytes: What `bytes_blob` will be at the end of the phase; None if only the end will tell.
+        item: What is being worked on, such as the digest of a layer; empty if there is one thing only.
     """
 
     entries: int
     bytes_plain: int
     bytes_blob: int
+    phase: str = ""
+    total_bytes: int | None = None
+    item: str = ""
 
 
 class Cancellation:
@@ -37,11 +45,13 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
+        """True once `cancel` was called."""
         return self._cancelled
 
 
 ProgressCallback = Callable[[Progress], None]
+
+_NOTHING_DONE: Final = Progress(0, 0, 0)
 
 
 def check_size(bytes_plain: int, fail_above: int | None) -> None:
@@ -57,28 +67,55 @@ def check_size(bytes_plain: int, fail_above: int | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """What a caller wants to see of a running call, and how it stops it."""
+    """What a caller wants to see of a running call, and how the caller stops it.
+
+    Attributes:
+        progress: Called with the counters; None for nobody.
+        cancel: Stops the call.
+        fail_above: Largest uncompressed size of a layer in bytes; None for no limit.
+        done: Counters of what the call did before, to which those of the engine are added; its phase, total and item hold
+            until it is replaced.
+    """
 
     progress: ProgressCallback | None = None
     cancel: Cancellation | None = None
     fail_above: int | None = None
+    done: Progress = _NOTHING_DONE
+
+    def of(self, phase: str, total_bytes: int | None = None) -> Monitor:
+        """Return the monitor for a phase that begins."""
+        return replace(self, done=Progress(0, 0, 0, phase, total_bytes))
+
+    def working_on(self, item: str, entries: int, bytes_plain: int, bytes_blob: int) -> Monitor:
+        """Return the monitor for the next item of the phase, after items that came to these counters."""
+        return replace(
+            self, done=replace(self.done, entries=entries, bytes_plain=bytes_plain, bytes_blob=bytes_blob, item=item)
+        )
 
     def poll(self, entries: int, bytes_plain: int, bytes_blob: int) -> bool:
-        """Report the counters; false when the call shall stop.
+        """Report the counters of the engine; False if the call shall stop.
 
         Raises:
             ChangeTooLargeError: There are more bytes of tar than `fail_above`.
         """
         check_size(bytes_plain, self.fail_above)
         if self.progress is not None:
-            self.progress(Progress(entries, bytes_plain, bytes_blob))
+            done = self.done
+            self.progress(
+                replace(
+                    done,
+                    entries=done.entries + entries,
+                    bytes_plain=done.bytes_plain + bytes_plain,
+                    bytes_blob=done.bytes_blob + bytes_blob,
+                )
+            )
         return self.cancel is None or not self.cancel.cancelled
 
     def check(self) -> None:
-        """Let a call that was cancelled already do nothing: an engine may be done before it asks for the first time.
+        """Refuse to begin if the call was cancelled already: an engine may end before it asks for the first time.
 
         Raises:
-            Cancelled: The call shall stop.
+            Cancelled: It was.
         """
         if self.cancel is not None and self.cancel.cancelled:
             raise Cancelled("cancelled")

@@ -9,7 +9,7 @@ import pytest
 from ocidiff.cli import progress
 from ocidiff.cli.options import Settings
 from ocidiff.cli.render import columns, printable, size
-from ocidiff.layer.monitor import Progress
+from ocidiff.layer.monitor import Monitor, Progress
 
 Output = pytest.CaptureFixture[str]
 
@@ -49,7 +49,15 @@ def test_json_progress_ends_with_the_last_state(capsys: Output) -> None:
     run(Settings(progress="json"), Progress(1, 10, 5), Progress(2, 20, 9))
     *_, last = map(json.loads, capsys.readouterr().err.splitlines())
     assert last.pop("seconds") >= 0
-    assert last == {"command": "diff", "entries": 2, "bytesPlain": 20, "bytesBlob": 9}
+    assert last == {
+        "command": "diff",
+        "entries": 2,
+        "bytesPlain": 20,
+        "bytesBlob": 9,
+        "phase": "diff",
+        "totalBytes": None,
+        "item": None,
+    }
 
 
 def test_plain_progress_writes_a_line_when_it_is_time(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +68,21 @@ def test_plain_progress_writes_a_line_when_it_is_time(capsys: Output, monkeypatc
         "diff: 2,000 entries, 2.0 kB tar, 9 B blob, 2.5 s",
         "diff: 3,000 entries, 3.0 kB tar, 10 B blob, 3.5 s",
     ]
+
+
+def test_plain_progress_tells_the_phase_and_how_much_of_it_is_done(capsys: Output) -> None:
+    with progress.shown(Settings(progress="plain"), "commit") as show:
+        assert show is not None
+        show(Progress(1, 2000, 500, "unpack", 2000))
+    assert capsys.readouterr().err == "commit: unpack: 25 %, 1 entries, 2.0 kB tar, 500 B blob, 0.0 s\n"
+
+
+def test_a_monitor_adds_up_the_items_of_a_phase() -> None:
+    seen: list[Progress] = []
+    monitor = Monitor(seen.append).of("unpack", 100)
+    monitor.poll(1, 10, 5)
+    monitor.working_on("second", 2, 20, 9).poll(1, 10, 5)
+    assert seen == [Progress(1, 10, 5, "unpack", 100), Progress(3, 30, 14, "unpack", 100, "second")]
 
 
 @pytest.mark.parametrize("settings", [Settings(quiet=True, progress="json"), Settings(progress="none"), Settings()])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Final
 
 from ocidiff.layer.layer import Layer
-from ocidiff.oci import media_type
-from ocidiff.oci.config import History, ImageConfig
+from ocidiff.oci.config import ExecConfig, History, ImageConfig
 from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.oci.manifest import Manifest
+from ocidiff.oci.media_type import Format
+
+# In Moby's order.
+_HEALTHCHECK: Final = ("Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries")
 
 
 def extend_config(base: ImageConfig, layer: Layer | None, entry: History) -> ImageConfig:
@@ -32,25 +38,59 @@ def extend_config(base: ImageConfig, layer: Layer | None, entry: History) -> Ima
     )
 
 
-def extend_manifest(base: Manifest | None, config: Descriptor, layer: Layer | None) -> Manifest:
-    """The OCI manifest with one layer more.
+def extend_manifest(
+    base: Manifest | None,
+    config: Descriptor,
+    layer: Layer | None,
+    family: Format = Format.OCI,
+    annotations: Mapping[str, str] = NO_TEXTS,
+) -> Manifest:
+    """The manifest with one layer more.
 
-    Layers keep their blobs; those of a base in Docker's format get the media types of OCI, since a manifest has one family.
-    The link to a subject is dropped: it says that the base is an attachment of something, which the new image is not.
+    Layers keep their blobs; those of a base in the other format get the media types of this one, since a manifest has one
+    family. The link to a subject is dropped: it says that the base is an attachment of something, which the image is not.
 
     Args:
         base: Manifest to begin with; None for no layers.
         config: Descriptor of the new configuration.
         layer: What is added; None for nothing.
+        family: Media types of the manifest and of all that it names. Docker's has no annotations of a manifest.
+        annotations: What is said of the manifest, beside what the base says.
+
+    Raises:
+        UnsupportedError: The family has no media type for a layer.
     """
     start = Manifest(config, ()) if base is None else base
     extended = replace(
         start,
         config=config,
         layers=start.layers if layer is None else (*start.layers, layer.descriptor),
+        annotations=NO_TEXTS if family is Format.DOCKER else MappingProxyType({**start.annotations, **annotations}),
         extra=MappingProxyType({name: value for name, value in start.extra.items() if name != "subject"}),
     )
-    return extended.in_format(media_type.Format.OCI)
+    return extended.in_format(family)
+
+
+def merge_exec(own: ExecConfig, base: ExecConfig) -> ExecConfig:
+    """Fill what a configuration leaves open from another one, as `docker commit` does: spec commit-semantics section 8.
+
+    Sets are joined. The command of the base is for its entrypoint, and comes back where there is no other.
+    """
+    named = {entry.partition("=")[0] for entry in own.env}
+    checked = {**base.healthcheck, **{name: value for name, value in own.healthcheck.items() if value}}
+    return replace(
+        own,
+        user=own.user or base.user,
+        exposed_ports=MappingProxyType({**base.exposed_ports, **own.exposed_ports}),
+        env=(*own.env, *[entry for entry in base.env if entry.partition("=")[0] not in named]),
+        entrypoint=own.entrypoint or base.entrypoint,
+        cmd=own.cmd if own.cmd or own.entrypoint else base.cmd,
+        volumes=MappingProxyType({**base.volumes, **own.volumes}),
+        working_dir=own.working_dir or base.working_dir,
+        labels=MappingProxyType({**base.labels, **own.labels}),
+        stop_signal=own.stop_signal or base.stop_signal,
+        healthcheck=MappingProxyType({name: checked[name] for name in (*_HEALTHCHECK, *checked) if name in checked}),
+    )
 
 
 def without_history(config: ImageConfig) -> ImageConfig:

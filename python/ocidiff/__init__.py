@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from ocidiff.gc import Collected
+    from ocidiff.image.changes import ConfigChanges
     from ocidiff.image.container import Container
     from ocidiff.image.image import Image, ImageRecord
     from ocidiff.image.store import Store
@@ -69,6 +70,7 @@ __all__ = [
     "ChangeTooLargeError",
     "Collected",
     "Compression",
+    "ConfigChanges",
     "Container",
     "Descriptor",
     "Destination",
@@ -117,6 +119,7 @@ _HOMES: Final = {
         "SourceChangedError UnsafeLayerError UnsupportedError UsageError"
     ),
     "gc": "Collected",
+    "image.changes": "ConfigChanges",
     "image.container": "Container",
     "image.image": "Image ImageRecord",
     "image.store": "Store",

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 import ocidiff
+from ocidiff.cli.config import KeyValue, config_options
 from ocidiff.cli.options import Settings, common, layer_options, lease_option, pass_settings
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, image_document, layer_line
+from ocidiff.cli.render import as_json, image_document, layer_line, metadata_document
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped, writing_to
 from ocidiff.errors import NotFoundError
 from ocidiff.layer.output import open_output
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ocidiff.cli.options import LayerArguments
+    from ocidiff.image.changes import ConfigChanges
     from ocidiff.image.container import Container
 
 
@@ -35,8 +37,24 @@ if TYPE_CHECKING:
 )
 @click.option("-a", "--author", help="Who made the change.")
 @click.option("-m", "--message", help="What the change is.")
+@config_options
+@click.option("--annotation", multiple=True, type=KeyValue(), help="Add an annotation to the manifest.")
+@click.option(
+    "--format",
+    type=click.Choice(("oci", "docker")),
+    default="oci",
+    show_default=True,
+    help="The media types of the manifest and of all that it names.",
+)
+@click.option("--omit-history", is_flag=True, help="Leave out the history of the base, and this step.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on.  [default: the base's, else this machine's]")
 @click.option("--iidfile", metavar="FILE", type=click.Path(), help="Write the manifest digest to this file.")
+@click.option(
+    "--metadata-file",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write name, digests and descriptor of the image to this file, as JSON.",
+)
 @lease_option
 @layer_options
 @common("store", "json", "quiet", "progress", "verbose")
@@ -51,22 +69,31 @@ def command(
     lower: str | None,
     author: str | None,
     message: str | None,
+    changes: ConfigChanges,
+    annotation: tuple[tuple[str, str], ...],
+    format: str,  # noqa: A002 - as the option is called
+    omit_history: bool,
     platform: str | None,
     iidfile: str | None,
+    metadata_file: str | None,
     lease_seconds: float,
     **options: Unpack[LayerArguments],
 ) -> None:
-    """Make SOURCE an image.
+    """Commit SOURCE as an image.
 
     SOURCE is the name of a working container, whose base is the image it was created from; or a directory, which has a
     slash or is a dot: ./rootfs. Prints the digest of the image's manifest.
+
+    The configuration is that of the base with the instructions of --change, in order, then without what --unset-* names,
+    then with the settings of --env, --label, --cmd, --entrypoint, --workdir and --user.
     """
     place = settings.store_path()
     is_path = "/" in source or source in {".", ".."}
-    # The file first, so that no image is made whose digest cannot be told.
+    # The files first, so that no image is made whose digest cannot be told.
     with (
         writing_to(place),
         nullcontext() if iidfile is None else open_output(iidfile) as iid,
+        nullcontext() if metadata_file is None else open_output(metadata_file) as metadata,
         _open_store(place, None if is_path else source) as store,
     ):
         tree = source if is_path else _container(store, source)
@@ -78,6 +105,10 @@ def command(
                 lower=lower,
                 author=author,
                 message=message,
+                changes=changes,
+                annotations=dict(annotation),
+                format=format,
+                omit_history=omit_history,
                 platform=platform,
                 lease_seconds=lease_seconds,
                 progress=progress,
@@ -85,6 +116,8 @@ def command(
             )
         if iid is not None:
             os.write(iid, image.descriptor.digest.encode())
+        if metadata is not None:
+            os.write(metadata, as_json(metadata_document(image)).encode() + b"\n")
     if image.layer is not None and not settings.quiet:
         warn_of_skipped("commit", image.layer.skipped)
         warn_of_changes("commit", image.layer)

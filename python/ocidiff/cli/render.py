@@ -130,6 +130,16 @@ def image_document(image: Image) -> Mapping[str, object]:
     }
 
 
+def metadata_document(image: Image) -> Mapping[str, object]:
+    """The JSON object that names an image to scripts, with the keys of BuildKit and buildah."""
+    return {
+        "image.name": image.name,
+        "containerimage.digest": image.descriptor.digest,
+        "containerimage.config.digest": image.config_digest,
+        "containerimage.descriptor": image.descriptor.document(),
+    }
+
+
 def container_document(container: Container) -> Mapping[str, object]:
     """The JSON object that stands for a working container."""
     from ocidiff.oci.timestamp import timestamp

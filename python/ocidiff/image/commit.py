@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 from ocidiff.content import workspace
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_UNCOMPRESSED, ContentStore
+from ocidiff.errors import UsageError
 from ocidiff.image import mutate
+from ocidiff.image.changes import ConfigChanges, apply_changes
 from ocidiff.image.image import Image
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, LayerOptions, OverlayMode
+from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, OverlayMode
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
-from ocidiff.oci.config import History, ImageConfig
+from ocidiff.oci.config import ExecConfig, History, ImageConfig
 from ocidiff.oci.manifest import Manifest
+from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import timestamp
 from ocidiff.values import dataclass
 
-CREATED_BY: Final = "ocidiff commit"
-
+_CREATED_BY: Final = "ocidiff commit"
 _NS_PER_SECOND: Final = 10**9
 _log = Logger(__name__)
 
@@ -41,14 +44,14 @@ class Step:
         author: Who did it; empty for the author of the base.
         comment: Free text.
         created: RFC 3339 time; empty for now, or for the source date epoch.
-        created_by: The command.
+        created_by: The command; empty for what a container of the base runs, else `ocidiff commit`.
         omit_history: Leave out the history of the base, and this step.
     """
 
     author: str = ""
     comment: str = ""
     created: str = ""
-    created_by: str = CREATED_BY
+    created_by: str = ""
     omit_history: bool = False
 
 
@@ -61,6 +64,9 @@ def commit(
     base: Image | None,
     platform: Platform,
     step: Step,
+    changes: ConfigChanges,
+    annotations: Mapping[str, str],
+    family: Format,
     engine: Engine,
     options: LayerOptions,
     monitor: Monitor,
@@ -76,25 +82,52 @@ def commit(
         base: Image to build on; None for none.
         platform: What the image runs on, where no base says it.
         step: What the history says.
+        changes: How the image is to be run, beside what the base says.
+        annotations: What is said of the manifest, beside what the base says.
+        family: Media types of the manifest and of all that it names.
         engine: What writes the layer.
         options: What the layer shall be.
         monitor: Sees progress, and stops the call.
         overlay: Whether the upperdir of a mounted overlay is read in place of what it shows.
 
-    Spec: commit-semantics sections 6 and 7.
+    Raises:
+        UsageError: A change is refused with the values of the base.
+        UnsupportedError: The family has no media type for a layer of the base.
+
+    Spec: commit-semantics sections 6 to 8.
     """
     started = time.monotonic()
-    layer = _store_layer(content, lower, upper, engine=engine, options=options, monitor=monitor, overlay=overlay)
     config = ImageConfig(platform) if base is None else base.config
+    step = step if step.created_by else replace(step, created_by=_command(config.config))
+    # Before the tree is read, which takes longest.
+    config = apply_changes(config, changes)
+    parent = None if base is None else base.manifest.in_format(family)
+    layer = _store_layer(content, lower, upper, engine=engine, options=options, monitor=monitor, overlay=overlay)
     if mutate.recorded_layers(config) > len(config.rootfs.diff_ids):
         _log.warning("%s: the history of the base accounts for more layers than there are", name)
     config = mutate.extend_config(config, layer, _entry(step, config, options.source_date_epoch))
     if step.omit_history:
         config = mutate.without_history(config)
     config_descriptor = content.write(config.encode(), media_type.CONFIG)
-    manifest = mutate.extend_manifest(None if base is None else base.manifest, config_descriptor, layer)
-    descriptor = content.write(manifest.encode(), media_type.MANIFEST, _references(manifest))
+    manifest = mutate.extend_manifest(parent, config_descriptor, layer, family, annotations)
+    descriptor = content.write(manifest.encode(), manifest.media_type, _references(manifest))
     return Image(name, descriptor, manifest, config, layer, time.monotonic() - started)
+
+
+def image_format(name: str, compression: Compression, annotations: Mapping[str, str]) -> Format:
+    """Return the format of that name.
+
+    Raises:
+        UsageError: There is no such format, or it cannot have such layers or annotations.
+    """
+    if name not in set(Format):
+        raise UsageError(f"format {name[:100]!r}: must be {' or '.join(Format)}")
+    family = Format(name)
+    if family is Format.DOCKER and compression is Compression.ZSTD:
+        raise UsageError("format docker: has no zstd layers; take gzip or none, or the format oci")
+    if family is Format.DOCKER and annotations:
+        raise UsageError("format docker: has no annotations; take labels, or the format oci")
+    return family
 
 
 @contextmanager
@@ -135,6 +168,11 @@ def _references(manifest: Manifest) -> dict[str, str]:
     """What a manifest needs, as labels, for collectors that read no documents. Spec: commit-semantics section 7."""
     layers = {f"{LABEL_REFERS_CONTENT}.l.{number}": layer.digest for number, layer in enumerate(manifest.layers)}
     return {f"{LABEL_REFERS_CONTENT}.config": manifest.config.digest, **layers}
+
+
+def _command(config: ExecConfig) -> str:
+    """Return what a container of the base runs, for the history."""
+    return " ".join((*config.entrypoint, *config.cmd)) or _CREATED_BY
 
 
 def _entry(step: Step, base: ImageConfig, source_date_epoch: int | None) -> History:

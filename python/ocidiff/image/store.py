@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -19,6 +19,7 @@ from ocidiff.errors import (
 )
 from ocidiff.image import commit as commit_tree
 from ocidiff.image import lookup
+from ocidiff.image.changes import ConfigChanges, check_text
 from ocidiff.image.image import Image, ImageRecord
 from ocidiff.image.reference import Reference
 from ocidiff.image.source import check_source, open_source
@@ -33,6 +34,8 @@ from ocidiff.layer.scope import Scope
 from ocidiff.lease import DEFAULT_LEASE_SECONDS, Leases
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.encoding import NO_TEXTS
+from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import is_timestamp
 
@@ -83,8 +86,11 @@ class Store:
         lower: Tree | None = None,
         author: str | None = None,
         message: str | None = None,
+        changes: ConfigChanges | Sequence[str] = (),
+        annotations: Mapping[str, str] = NO_TEXTS,
+        format: str = Format.OCI,  # noqa: A002 - as the option is called
         created: str | None = None,
-        created_by: str = commit_tree.CREATED_BY,
+        created_by: str | None = None,
         omit_history: bool = False,
         compression: str | None = None,
         level: int | None = None,
@@ -117,8 +123,11 @@ class Store:
                 base here for the time of the call. An index of other layers than those of the base is refused.
             author: Who did it; None for the author of the base.
             message: Comment in the history.
+            changes: How the image is to be run: Dockerfile instructions as in `docker commit --change`, or `ConfigChanges`.
+            annotations: Of the manifest, added to those of the base.
+            format: `oci` or `docker`: the media types of the manifest and of all that it names.
             created: RFC 3339 time; None for the source date epoch, or now.
-            created_by: Command in the history.
+            created_by: Command in the history; None for what a container of the base runs.
             omit_history: Leave out the history of the base, and this step.
             compression: See `ocidiff.diff`, here and below.
             level: Of the compressor.
@@ -164,7 +173,11 @@ class Store:
             compression, level, threads, memory_bytes, profile, source_date_epoch, ids, scope, fail_above, on_change
         )
         wanted = None if platform is None else Platform.of_text(platform)
-        step = commit_tree.Step(author or "", message or "", created or "", created_by, omit_history)
+        family = commit_tree.image_format(format, options.compression, annotations)
+        config_changes = ConfigChanges.of(changes)
+        config_changes.check()
+        check_text("author, message or annotation", author or "", message or "", *annotations, *annotations.values())
+        step = commit_tree.Step(author or "", message or "", created or "", created_by or "", omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         check_source(source, base, lower, ids)
         with self._working(lease_seconds) as layout, ExitStack() as stack:
@@ -191,6 +204,9 @@ class Store:
                 base=found.base,
                 platform=wanted or Platform.of_machine(),
                 step=step,
+                changes=config_changes,
+                annotations=annotations,
+                family=family,
                 engine=selected,
                 options=options,
                 monitor=monitor,

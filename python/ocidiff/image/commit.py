@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Final, Self
 
 from ocidiff.content import workspace
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_UNCOMPRESSED, ContentStore
 from ocidiff.errors import UsageError
 from ocidiff.image import mutate
-from ocidiff.image.changes import ConfigChanges, apply_changes
+from ocidiff.image.changes import ConfigChanges, apply_changes, check_text
 from ocidiff.image.image import Image
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine, Lower
@@ -28,7 +28,7 @@ from ocidiff.oci.config import ExecConfig, History, ImageConfig
 from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
-from ocidiff.oci.timestamp import timestamp
+from ocidiff.oci.timestamp import is_timestamp, timestamp
 from ocidiff.values import dataclass
 
 _CREATED_BY: Final = "ocidiff commit"
@@ -53,6 +53,20 @@ class Step:
     created: str = ""
     created_by: str = ""
     omit_history: bool = False
+
+    @classmethod
+    def of(
+        cls, author: str | None, message: str | None, created: str | None, created_by: str | None, *, omit_history: bool
+    ) -> Self:
+        """Return what loose arguments say.
+
+        Raises:
+            UsageError: The time is none of RFC 3339, or a text is not UTF-8.
+        """
+        if created is not None and not is_timestamp(created):
+            raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
+        check_text("author or message", author or "", message or "", created_by or "")
+        return cls(author or "", message or "", created or "", created_by or "", omit_history)
 
 
 def commit(
@@ -118,13 +132,14 @@ def image_format(name: str, compression: Compression, annotations: Mapping[str, 
     """Return the format of that name.
 
     Raises:
-        UsageError: There is no such format, or it cannot have such layers or annotations.
+        UsageError: There is no such format, or it cannot have such layers or annotations; a text is not UTF-8.
     """
     if name not in set(Format):
         raise UsageError(f"format {name[:100]!r}: must be {' or '.join(Format)}")
     family = Format(name)
     if family is Format.DOCKER and compression is Compression.ZSTD:
         raise UsageError("format docker: has no zstd layers; take gzip or none, or the format oci")
+    check_text("annotation", *annotations, *annotations.values())
     if family is Format.DOCKER and annotations:
         raise UsageError("format docker: has no annotations; take labels, or the format oci")
     return family

@@ -19,7 +19,7 @@ from ocidiff.errors import (
 )
 from ocidiff.image import commit as commit_tree
 from ocidiff.image import lookup
-from ocidiff.image.changes import ConfigChanges, check_text
+from ocidiff.image.changes import ConfigChanges
 from ocidiff.image.image import Image, ImageRecord
 from ocidiff.image.reference import Reference
 from ocidiff.image.source import check_source, open_source
@@ -37,7 +37,6 @@ from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
-from ocidiff.oci.timestamp import is_timestamp
 
 if TYPE_CHECKING:
     from ocidiff.gc import Collected
@@ -165,8 +164,6 @@ class Store:
         reference = Reference.parse(name)
         if reference.digest is not None:
             raise UsageError(f"image {name!r}: a digest cannot be given as a name")
-        if created is not None and not is_timestamp(created):
-            raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
         ids, mode = IdMaps.of(uid_map, gid_map, userns), overlay_mode(overlay)
         scope = Scope.of(exclude, cross_mounts=cross_mounts)
         options = layer_options(
@@ -176,8 +173,7 @@ class Store:
         family = commit_tree.image_format(format, options.compression, annotations)
         config_changes = ConfigChanges.of(changes)
         config_changes.check()
-        check_text("author, message or annotation", author or "", message or "", *annotations, *annotations.values())
-        step = commit_tree.Step(author or "", message or "", created or "", created_by or "", omit_history)
+        step = commit_tree.Step.of(author, message, created, created_by, omit_history=omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         check_source(source, base, lower, ids)
         with self._working(lease_seconds) as layout, ExitStack() as stack:

@@ -103,7 +103,7 @@ def test_the_metadata_file_names_the_image(capsys: Output) -> None:
         (["--cmd", "[1]"], "cmd: a JSON array may hold strings only"),
         (["--format", "docker", "--compression", "zstd"], "format docker: has no zstd layers"),
         (["--format", "docker", "--annotation", "a=b"], "format docker: has no annotations"),
-        (["-m", os.fsdecode(b"\xff")], r"message or annotation '\udcff': not valid UTF-8"),
+        (["-m", os.fsdecode(b"\xff")], r"author or message '\udcff': not valid UTF-8"),
     ],
 )
 def test_a_wrong_option_is_wrong_usage_and_makes_nothing(words: list[str], message: str, capsys: Output) -> None:

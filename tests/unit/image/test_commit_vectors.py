@@ -93,7 +93,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield store
 
 
-def _commit(store: Store, trees: tuple[Path, Path], peer: str, case: Case) -> Image:
+def _commit(store: Store, trees: tuple[Path, Path], peer: str, case: Case, created: str | None = None) -> Image:
     base = PEERS[peer]["bases"][case["base"]]
     variant = base.get("variant")
     return store.commit(
@@ -105,6 +105,7 @@ def _commit(store: Store, trees: tuple[Path, Path], peer: str, case: Case) -> Im
         changes=_changes(case),
         author=case.get("author"),
         message=case.get("message"),
+        created=created,
         format=Format.DOCKER if peer == "nerdctl" else Format.OCI,
     )
 
@@ -139,6 +140,21 @@ def test_a_commit_gives_the_image_of_the_peer(name: str, bases: Store, trees: tu
         assert (made["architecture"], made["os"]) == (expected["architecture"], expected["os"])
     _check_history(made, base, case["result"], peer)
     _check_types(image, result if peer == "docker" else case["result"])
+
+
+@pytest.mark.parametrize("name", ["everything", "env-18", "label-03", "health-merge-01", "entry-both-04", "kind-arm-change"])
+def test_a_working_container_gives_the_configuration_that_its_tree_gives(
+    name: str, bases: Store, trees: tuple[Path, Path]
+) -> None:
+    _, case = CASES[f"docker-{name}"]
+    base = PEERS["docker"]["bases"][case["base"]]
+    platform = f"{base['os']}/{base['architecture']}/{base['variant']}" if "variant" in base else None
+    container = bases.create(f"docker-{case['base']}", driver="directory", platform=platform)
+    given = {"author": case.get("author"), "message": case.get("message"), "created": "2023-11-14T22:13:20Z"}
+    made = bases.commit(bases.containers.get(container.name), "made", changes=_changes(case), **given)
+    of_tree = _commit(bases, trees, "docker", case, created=given["created"])
+    assert made.config == of_tree.config
+    assert made.descriptor.digest == of_tree.descriptor.digest
 
 
 def _kept_of(base: Case, expected: Case) -> Case:

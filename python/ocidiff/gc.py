@@ -8,11 +8,9 @@ it again. Documents never change under their digest, so that they are read befor
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -21,9 +19,9 @@ from ocidiff.content import records
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_PARTLY_REMOVED, LABEL_REFERS_CONTENT, LABEL_REFERS_SNAPSHOT, LABEL_ROOT
 from ocidiff.errors import DocumentError, NotFoundError
-from ocidiff.lease import CONTENT, end_leases, read_leases
-from ocidiff.oci.digest import Digest
-from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
+from ocidiff.lease import CONTENT, Leases
+from ocidiff.oci.digest import AnyDigest, Digest
+from ocidiff.oci.references import mentioned
 from ocidiff.snapshot import local, rows
 from ocidiff.snapshot.rows import Row
 
@@ -37,8 +35,6 @@ STALE_SECONDS: Final = 24 * 3600.0
 
 _NS_PER_SECOND: Final = 10**9
 _SNAPSHOTS: Final = "snapshots/"
-_MEMBERS: Final = ("config", "subject")
-_LISTS: Final = ("manifests", "layers", "blobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ class Collected:
 
 @dataclass(slots=True)
 class _Needed:
-    content: set[Digest] = field(default_factory=set)
+    content: set[AnyDigest] = field(default_factory=set)
     snapshots: set[int] = field(default_factory=set)
 
 
@@ -87,15 +83,20 @@ def collect(
     """
     documents = _Documents(layout)
     database = layout.database()
+    leases = Leases(database)
     with database.reading() as connection:
-        _mark(layout, connection, documents)
+        _mark(layout, connection, documents, _live(leases, connection))
     with layout.waiting() as waiting, layout.set_aside() as set_aside:
         ingest_count, ingest_bytes = ingests.drop_stale(waiting, _before(stale_seconds), dry_run=dry_run)
         young = blobs = blob_bytes = 0
         # On disk before anything goes: a row of a snapshot without its directory is a fault.
         with database.reading() if dry_run else database.transaction(durable=True) as connection:
-            leases = sum(lease.is_over() for lease in read_leases(connection)) if dry_run else end_leases(connection)
-            needed = _mark(layout, connection, documents)
+            if dry_run:
+                live = _live(leases, connection)
+                ended = len(leases.read(connection)) - len(live)
+            else:
+                ended, live = leases.end(connection)
+            needed = _mark(layout, connection, documents, live)
             for digest in [digest for digest in layout.walk() if digest not in needed.content]:
                 info = layout.info(digest)
                 if records.created_ns(connection, digest) is None and info.created_ns > _before(young_seconds):
@@ -114,7 +115,7 @@ def collect(
         if not dry_run:
             local.discard(layout, [row.id for row in unneeded])
     return Collected(
-        blobs, blob_bytes, len(unneeded), snapshot_bytes, ingest_count, ingest_bytes, leases, young, leftovers(layout)
+        blobs, blob_bytes, len(unneeded), snapshot_bytes, ingest_count, ingest_bytes, ended, young, leftovers(layout)
     )
 
 
@@ -127,13 +128,23 @@ def leftovers(layout: Layout) -> tuple[str, ...]:
     return tuple(left)
 
 
-def _mark(layout: Layout, connection: sqlite3.Connection, documents: _Documents) -> _Needed:
-    """What the roots lead to."""
+def _live(leases: Leases, connection: sqlite3.Connection) -> set[str]:
+    return {lease.id for lease in leases.read(connection) if not lease.is_over()}
+
+
+def _mark(layout: Layout, connection: sqlite3.Connection, documents: _Documents, live: set[str]) -> _Needed:
+    """What the roots lead to, among them what the live leases protect."""
     needed = _Needed()
     by_key = {(row.driver, row.key): row for row in rows.walk(connection)}
     by_id = {row.id: row for row in by_key.values()}
-    waiting: list[Digest | Row] = [entry.digest for entry in layout.index().manifests]
-    waiting += _roots(connection, by_key, by_id)
+    waiting: list[AnyDigest | Row] = []
+    for entry in layout.names.index().entries:
+        # Also of an entry that is not understood.
+        waiting += mentioned(entry.text.encode(errors="surrogateescape"))
+    waiting += _roots(connection, by_key, by_id, live)
+    by_name: dict[str, list[Row]] = {}
+    for row in by_id.values():
+        by_name.setdefault(row.key, []).append(row)
     while waiting:
         item = waiting.pop()
         if isinstance(item, Row):
@@ -150,14 +161,13 @@ def _mark(layout: Layout, connection: sqlite3.Connection, documents: _Documents)
             labels = records.labels_of(connection, item)
             waiting += documents.children(item)
         for name, value in labels.items():
-            waiting += _labelled(name, value, by_key)
+            waiting += _labelled(name, value, by_name.get(value, ()))
     return needed
 
 
 def _roots(
-    connection: sqlite3.Connection, by_key: dict[tuple[str, str], Row], by_id: dict[int, Row]
-) -> Iterator[Digest | Row]:
-    live = {lease.id for lease in read_leases(connection) if not lease.is_over()}
+    connection: sqlite3.Connection, by_key: dict[tuple[str, str], Row], by_id: dict[int, Row], live: set[str]
+) -> Iterator[AnyDigest | Row]:
     for lease_id, kind, key in connection.execute("SELECT lease_id, type, key FROM lease_resource"):
         if lease_id not in live:
             continue
@@ -174,15 +184,15 @@ def _roots(
         yield by_id[number]
 
 
-def _labelled(name: str, value: str, by_key: dict[tuple[str, str], Row]) -> Iterator[Digest | Row]:
-    """What a label refers to."""
+def _labelled(name: str, value: str, named: Iterable[Row]) -> Iterator[AnyDigest | Row]:
+    """What a label refers to; `named` are the snapshots of the name that is its value."""
     if _is_under(name, LABEL_REFERS_CONTENT):
         try:
-            yield Digest(value)
+            yield AnyDigest(value)
         except DocumentError:
             return
-    for (driver, key), row in by_key.items() if name.startswith(LABEL_REFERS_SNAPSHOT) else ():
-        if key == value and _is_under(name, f"{LABEL_REFERS_SNAPSHOT}.{driver}"):
+    for row in named:
+        if _is_under(name, f"{LABEL_REFERS_SNAPSHOT}.{row.driver}"):
             yield row
 
 
@@ -196,44 +206,18 @@ class _Documents:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._children: dict[Digest, list[Digest]] = {}
+        self._children: dict[AnyDigest, set[AnyDigest]] = {}
 
-    def children(self, digest: Digest) -> list[Digest]:
+    def children(self, digest: AnyDigest) -> set[AnyDigest]:
         """What a blob refers to; nothing when it is no document, or is missing."""
         if digest not in self._children:
             try:
-                self._children[digest] = self._read(digest)
+                data = self._layout.document(digest)
             except NotFoundError:
                 # It may be there when it is looked for again.
-                return []
+                return set()
+            self._children[digest] = set() if data is None else mentioned(data)
         return self._children[digest]
-
-    def _read(self, digest: Digest) -> list[Digest]:
-        descriptor = self._layout.describe(digest, "")
-        if descriptor.size > MAX_DOCUMENT_BYTES:
-            return []
-        with self._layout.open_blob(descriptor) as blob:
-            # Layers are not read for this.
-            if blob.read(1) != b"{":
-                return []
-        return list(_references(self._layout.read(descriptor)))
-
-
-def _references(data: bytes) -> Iterator[Digest]:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        # Some file of an artifact that begins like JSON.
-        return
-    descriptors: list[object] = [document.get(name) for name in _MEMBERS]
-    for name in _LISTS:
-        values = document.get(name)
-        descriptors += values if isinstance(values, list) else []
-    for descriptor in descriptors:
-        if isinstance(descriptor, dict) and isinstance(descriptor.get("digest"), str):
-            # One of another algorithm names a blob that is never collected.
-            with suppress(DocumentError):
-                yield Digest(descriptor["digest"])
 
 
 def _before(seconds: float) -> int:

@@ -1,19 +1,20 @@
 """Leases: what garbage collection must leave alone while somebody works, although nothing refers to it yet.
 
-Law: a lease ends with its owner. It is released on success, failure and interrupt alike; one whose owner died ends when the
-next process looks, and where that cannot be seen (another pid namespace), by time.
+Law: a lease lasts exactly as long as its owner. The owner holds a file in `leases/` locked, and the kernel drops the lock
+when the process dies, however it dies. No clock and no process number is compared, so that a process which is stopped,
+suspended, frozen or in another namespace keeps its lease.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
-from ocidiff.errors import BusyError, NotFoundError, UsageError
+from ocidiff.errors import NotFoundError, OcidiffError
 from ocidiff.log import Logger
 from ocidiff.values import dataclass
 
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 
     from ocidiff.metadata import Database
 
-DEFAULT_LEASE_SECONDS: Final = 3600
 CONTENT: Final = "content"
 
-_NS_PER_SECOND: Final = 10**9
-_RENEWALS_PER_TERM: Final = 3
+_PLACE: Final = "leases"
+# Other users of the store look whether the file is locked.
+_DIRECTORY_MODE: Final = 0o755
+_FILE_MODE: Final = 0o644
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _log = Logger(__name__)
 
 
@@ -35,53 +39,10 @@ def snapshots_of(driver: str) -> str:
     return f"snapshots/{driver}"
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A process, told apart from all that had or will have its number.
-
-    Attributes:
-        boot_id: Of the running kernel.
-        pid_namespace: Inode number of the namespace that the number counts in.
-        pid: Its number.
-        started_ticks: When it began, in clock ticks since boot.
-    """
-
-    boot_id: str
-    pid_namespace: int
-    pid: int
-    started_ticks: int
-
-    @classmethod
-    def of_this_process(cls) -> Self:
-        """This process."""
-        return cls(boot_id(), _pid_namespace(), os.getpid(), _started_ticks("self") or 0)
-
-    def is_dead(self) -> bool:
-        """Whether it has surely ended. False also where that cannot be seen from here."""
-        if self.boot_id != boot_id():
-            return True
-        return self.pid_namespace == _pid_namespace() and _started_ticks(str(self.pid)) != self.started_ticks
-
-
 def boot_id() -> str:
     """What names this run of the kernel."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
-
-
-def _pid_namespace() -> int:
-    return os.stat("/proc/self/ns/pid").st_ino
-
-
-def _started_ticks(pid: str) -> int | None:
-    """When a process began; None when there is none, or only its remains. Spec: proc_pid_stat(5), field 22."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name in parentheses may hold anything.
-            fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in {b"Z", b"X"} else int(fields[19])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,137 +50,141 @@ class Lease:
     """A promise to leave some things alone.
 
     Attributes:
-        id: 32 random hex digits.
+        id: 32 random hex digits; the name of its file too.
         created_ns: When it was made, nanoseconds since 1970.
-        expires_ns: When it ends unless it is renewed.
-        owner: Who works under it.
+        path: Path of the file that its owner holds locked.
     """
 
     id: str
     created_ns: int
-    expires_ns: int
-    owner: Owner
+    path: str
 
     def is_over(self) -> bool:
-        """Whether it protects nothing any more."""
-        return self.expires_ns <= time.time_ns() or self.owner.is_dead()
-
-
-class LeaseManager(Protocol):
-    """Who makes leases and lets go of them."""
-
-    def create(self, expires_seconds: float) -> Lease:
-        """A new lease of this process."""
-        ...
-
-    def renew(self, lease_id: str, expires_seconds: float) -> None:
-        """Let it end so many seconds from now.
-
-        Raises:
-            NotFoundError: It has ended already.
-        """
-        ...
-
-    def release(self, lease_id: str) -> None:
-        """End it; one that has ended already is a success."""
-        ...
-
-    def leases(self) -> list[Lease]:
-        """All there are, also those that are over and were not swept yet."""
-        ...
-
-    def resources(self, lease_id: str) -> list[tuple[str, str]]:
-        """Type and key of all it protects."""
-        ...
+        """True if its owner has ended. False also if its file cannot be looked at."""
+        try:
+            file = os.open(self.path, _OPEN)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        try:
+            # Shared, so that two who look at the same time do not take each other for the owner.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        else:
+            return True
+        finally:
+            os.close(file)
 
 
 class Leases:
-    """The leases of one store: a `LeaseManager` in its database."""
+    """The leases of one store, in its database and beside it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._place = os.path.join(os.path.dirname(database.path), _PLACE)
 
     @contextmanager
-    def hold(self, expires_seconds: float = DEFAULT_LEASE_SECONDS) -> Iterator[Lease]:
-        """A lease for as long as the block lasts, renewed however long that is."""
-        lease = self.create(expires_seconds)
-        ended = threading.Event()
-        renewal = threading.Thread(target=self._keep, args=(lease.id, expires_seconds, ended), daemon=True)
+    def hold(self) -> Iterator[Lease]:
+        """A lease for as long as the block lasts, or this process."""
+        name, file = self._lock_new()
+        lease = Lease(name, time.time_ns(), os.path.join(self._place, name))
         try:
-            renewal.start()
+            with self._database.transaction() as connection:
+                connection.execute("INSERT INTO lease VALUES (?, ?)", (lease.id, lease.created_ns))
             yield lease
         finally:
-            ended.set()
-            if renewal.ident is not None:
-                renewal.join()
-            try:
-                self.release(lease.id)
-            except (OSError, BusyError) as error:
-                # What was done is done; the lease ends with this process.
-                _log.warning("a lease could not be released: %s", error)
-
-    def create(self, expires_seconds: float) -> Lease:
-        """See `LeaseManager.create`."""
-        if not 1 <= expires_seconds <= 1 << 31:
-            raise UsageError(f"lease of {expires_seconds} s: takes at least 1 second")
-        now = time.time_ns()
-        lease = Lease(os.urandom(16).hex(), now, now + round(expires_seconds * _NS_PER_SECOND), Owner.of_this_process())
-        owner = lease.owner
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    lease.id,
-                    lease.created_ns,
-                    lease.expires_ns,
-                    owner.boot_id,
-                    owner.pid_namespace,
-                    owner.pid,
-                    owner.started_ticks,
-                ),
-            )
-        return lease
-
-    def renew(self, lease_id: str, expires_seconds: float) -> None:
-        """See `LeaseManager.renew`."""
-        expires_ns = time.time_ns() + round(expires_seconds * _NS_PER_SECOND)
-        with self._database.transaction() as connection:
-            done = connection.execute("UPDATE lease SET expires_ns = ? WHERE id = ?", (expires_ns, lease_id))
-            if done.rowcount == 0:
-                raise NotFoundError(f"{self._database.path}: no lease {lease_id}")
-
-    def release(self, lease_id: str) -> None:
-        """See `LeaseManager.release`."""
-        with self._database.transaction() as connection:
-            connection.execute("DELETE FROM lease WHERE id = ?", (lease_id,))
+            self._release(lease)
+            os.close(file)
 
     def leases(self) -> list[Lease]:
-        """See `LeaseManager.leases`."""
+        """All there are, also those that are over and were not swept yet."""
         with self._database.reading() as connection:
-            return read_leases(connection)
+            return self.read(connection)
 
     def resources(self, lease_id: str) -> list[tuple[str, str]]:
-        """See `LeaseManager.resources`."""
+        """Type and key of all that a lease protects."""
         with self._database.reading() as connection:
             query = "SELECT type, key FROM lease_resource WHERE lease_id = ? ORDER BY type, key"
             return [(str(row[0]), str(row[1])) for row in connection.execute(query, (lease_id,))]
 
-    def _keep(self, lease_id: str, expires_seconds: float, ended: threading.Event) -> None:
-        while not ended.wait(expires_seconds / _RENEWALS_PER_TERM):
+    def read(self, connection: sqlite3.Connection) -> list[Lease]:
+        """All leases, within a transaction."""
+        found = connection.execute("SELECT id, created_ns FROM lease ORDER BY created_ns")
+        return [Lease(lease_id, created, os.path.join(self._place, lease_id)) for lease_id, created in found]
+
+    def end(self, connection: sqlite3.Connection) -> tuple[int, set[str]]:
+        """Drop the leases that are over, within a transaction; how many there were, and the ids of the others."""
+        leases = self.read(connection)
+        over = {lease.id for lease in leases if lease.is_over()}
+        connection.executemany("DELETE FROM lease WHERE id = ?", [(lease_id,) for lease_id in over])
+        live = {lease.id for lease in leases} - over
+        self._sweep(live)
+        return len(over), live
+
+    def _lock_new(self) -> tuple[str, int]:
+        """The name and the locked descriptor of a new file."""
+        with suppress(FileExistsError):
+            os.mkdir(self._place)
+            os.chmod(self._place, _DIRECTORY_MODE)
+        while True:
+            name = os.urandom(16).hex()
+            file = os.open(os.path.join(self._place, name), _CREATE, _FILE_MODE)
             try:
-                self.renew(lease_id, expires_seconds)
-            except (OSError, BusyError, NotFoundError) as error:
-                # The next turn tries again; while the owner lives, others can see that too.
-                _log.warning("a lease could not be renewed: %s", error)
+                os.fchmod(file, _FILE_MODE)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # A sweeper may have come between.
+                if os.fstat(file).st_nlink > 0:
+                    return name, file
+            except BlockingIOError:
+                pass
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+
+    def _release(self, lease: Lease) -> None:
+        try:
+            with self._database.transaction() as connection:
+                connection.execute("DELETE FROM lease WHERE id = ?", (lease.id,))
+        except (OSError, OcidiffError) as error:
+            # What was done is done; the lease is over without its file, and is swept.
+            _log.warning("a lease could not be released: %s", error)
+        with suppress(FileNotFoundError, PermissionError):
+            os.unlink(lease.path)
+
+    def _sweep(self, live: set[str]) -> None:
+        """Remove the files of leases that are over, also of those whose owner died before they had a row."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self._place):
+                # Removed by another sweeper, of another user, no file at all, or about to be a lease.
+                with suppress(FileNotFoundError, PermissionError, IsADirectoryError, BlockingIOError):
+                    if name not in live:
+                        _remove_unlocked(os.path.join(self._place, name))
 
 
-def read_leases(connection: sqlite3.Connection) -> list[Lease]:
-    """All leases, within a transaction."""
-    query = "SELECT id, created_ns, expires_ns, boot_id, pid_namespace, pid, started_ticks FROM lease ORDER BY created_ns"
-    return [
-        Lease(lease_id, created, expires, Owner(boot, namespace, pid, ticks))
-        for lease_id, created, expires, boot, namespace, pid, ticks in connection.execute(query)
-    ]
+def _remove_unlocked(path: str) -> None:
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        # Held until the file is gone, so that whoever has just made it does not take it for its own.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    finally:
+        os.close(file)
+
+
+def require_lease(connection: sqlite3.Connection, lease_id: str) -> None:
+    """Check, within a transaction, that no collection has ended a lease.
+
+    Raises:
+        NotFoundError: One has, so that what was written under the lease may be gone.
+    """
+    if connection.execute("SELECT 1 FROM lease WHERE id = ?", (lease_id,)).fetchone() is None:
+        raise NotFoundError(
+            f"lease {lease_id} has ended: its file in {_PLACE}/ was removed, so that what this call wrote may be collected: "
+            "run it again"
+        )
 
 
 def protect(connection: sqlite3.Connection, lease_id: str, kind: str, key: str) -> None:
@@ -228,13 +193,5 @@ def protect(connection: sqlite3.Connection, lease_id: str, kind: str, key: str) 
     Raises:
         NotFoundError: The lease has ended, so that it would protect nothing.
     """
-    if connection.execute("SELECT 1 FROM lease WHERE id = ?", (lease_id,)).fetchone() is None:
-        raise NotFoundError(f"lease {lease_id} has ended")
+    require_lease(connection, lease_id)
     connection.execute("INSERT OR IGNORE INTO lease_resource VALUES (?, ?, ?)", (lease_id, kind, key))
-
-
-def end_leases(connection: sqlite3.Connection) -> int:
-    """Drop the leases that are over, within a transaction; how many there were."""
-    over = [(lease.id,) for lease in read_leases(connection) if lease.is_over()]
-    connection.executemany("DELETE FROM lease WHERE id = ?", over)
-    return len(over)

@@ -84,6 +84,15 @@ _MIGRATIONS: Final = (
         mounted_boot_id TEXT
     ) STRICT, WITHOUT ROWID;
     """,
+    # A lease is its locked file; those from before have none.
+    """
+    DELETE FROM lease;
+    ALTER TABLE lease DROP COLUMN expires_ns;
+    ALTER TABLE lease DROP COLUMN boot_id;
+    ALTER TABLE lease DROP COLUMN pid_namespace;
+    ALTER TABLE lease DROP COLUMN pid;
+    ALTER TABLE lease DROP COLUMN started_ticks;
+    """,
 )
 VERSION: Final = len(_MIGRATIONS)
 

@@ -90,16 +90,14 @@ def test_all_members_of_an_index_stay(tmp_path: Path) -> None:
 
 
 def test_a_lease_keeps_what_is_under_it_and_what_that_needs(layout: Layout) -> None:
-    leases = Leases(layout.database())
-    lease = leases.create(3600)
     child = layout.write(b"child", KIND)
-    layout.under(lease.id).write(f'{{"layers": [{{"digest": "{child.digest}"}}]}}'.encode(), KIND)
-    labelled = layout.write(b"labelled", KIND)
-    layout.under(lease.id).write(b"parent", KIND, {"containerd.io/gc.ref.content.x": labelled.digest})
-    layout.write(b"alone", KIND)
-    assert collect(layout).blobs == 1
-    assert len(_left(layout)) == 4
-    leases.release(lease.id)
+    with Leases(layout.database()).hold() as lease:
+        layout.under(lease.id).write(f'{{"layers": [{{"digest": "{child.digest}"}}]}}'.encode(), KIND)
+        labelled = layout.write(b"labelled", KIND)
+        layout.under(lease.id).write(b"parent", KIND, {"containerd.io/gc.ref.content.x": labelled.digest})
+        layout.write(b"alone", KIND)
+        assert collect(layout).blobs == 1
+        assert len(_left(layout)) == 4
     assert collect(layout).blobs == 4
 
 
@@ -112,13 +110,12 @@ def test_a_blob_that_is_there_already_is_kept_by_whoever_writes_it_again(layout:
 
 
 def test_a_lease_that_is_over_keeps_nothing(layout: Layout) -> None:
-    lease = Leases(layout.database()).create(3600)
-    layout.under(lease.id).write(b"blob", KIND)
-    with layout.database().transaction() as connection:
-        connection.execute("UPDATE lease SET boot_id = 'another'")
-    assert collect(layout, dry_run=True).leases == 1
-    collected = collect(layout)
-    assert (collected.leases, collected.blobs) == (1, 1)
+    with Leases(layout.database()).hold() as lease:
+        layout.under(lease.id).write(b"blob", KIND)
+        os.unlink(lease.path)
+        assert collect(layout, dry_run=True).leases == 1
+        collected = collect(layout)
+        assert (collected.leases, collected.blobs) == (1, 1)
 
 
 @pytest.mark.parametrize("ending", ["", ".x", "/x", ".deep.er"])
@@ -188,7 +185,7 @@ def test_stale_ingests_go_and_fresh_and_busy_ones_stay(layout: Layout) -> None:
 
 def test_a_damaged_document_stops_the_collection(layout: Layout) -> None:
     needed = layout.write(b'{"layers": []}', KIND)
-    layout.set_name("a:1", needed)
+    layout.names.set("a:1", needed)
     other = layout.write(b"other", KIND)
     path = Path(layout.path, "blobs", "sha256", needed.digest.hex)
     path.chmod(0o644)

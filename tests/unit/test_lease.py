@@ -1,20 +1,22 @@
-"""Leases end with their owner, by time or by word, and are renewed while it works."""
+"""Leases last exactly as long as their owner, whatever clocks and process numbers say."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ocidiff import lease as leasing
-from ocidiff.errors import NotFoundError, UsageError
-from ocidiff.lease import CONTENT, Leases, Owner, end_leases, protect
+import probes
+from ocidiff.errors import NotFoundError
+from ocidiff.lease import CONTENT, Lease, Leases, protect, require_lease
 from ocidiff.metadata import Database
 
 
@@ -32,21 +34,27 @@ def leases(database: Database) -> Leases:
 
 def _end(database: Database) -> int:
     with database.transaction() as connection:
-        return end_leases(connection)
+        return Leases(database).end(connection)[0]
 
 
 def test_ids_are_random_and_long(leases: Leases) -> None:
-    ids = {leases.create(60).id for _ in range(20)}
+    ids = set()
+    for _ in range(20):
+        with leases.hold() as lease:
+            ids.add(lease.id)
     assert len(ids) == 20
     assert all(len(lease_id) == 32 and int(lease_id, 16) >= 0 for lease_id in ids)
 
 
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt, SystemExit])
-def test_a_held_lease_ends_with_its_block(leases: Leases, error: type[BaseException] | None) -> None:
+def test_a_held_lease_ends_with_its_block(
+    leases: Leases, error: type[BaseException] | None, database: Database, tmp_path: Path
+) -> None:
     def work() -> None:
         with leases.hold() as lease:
-            assert [found.id for found in leases.leases()] == [lease.id]
+            assert leases.leases() == [lease]
             assert not lease.is_over()
+            assert _end(database) == 0
             if error is not None:
                 raise error
 
@@ -56,87 +64,161 @@ def test_a_held_lease_ends_with_its_block(leases: Leases, error: type[BaseExcept
         with pytest.raises(error):
             work()
     assert leases.leases() == []
-
-
-def test_a_lease_lasts_an_hour_unless_it_is_told_else(leases: Leases) -> None:
-    with leases.hold() as lease:
-        assert lease.expires_ns - lease.created_ns == 3600 * 10**9
-    with leases.hold(5) as lease:
-        assert lease.expires_ns - lease.created_ns == 5 * 10**9
-    for seconds in (0, -1, float("nan"), 1e12):
-        with pytest.raises(UsageError):
-            leases.create(seconds)
-
-
-def test_a_lease_is_renewed_while_its_owner_works(leases: Leases) -> None:
-    with leases.hold(1) as lease:
-        deadline = time.monotonic() + 10
-        while leases.leases()[0].expires_ns == lease.expires_ns:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        assert not leases.leases()[0].is_over()
+    assert os.listdir(tmp_path / "leases") == []
 
 
 def test_what_a_lease_protects_goes_with_it(leases: Leases, database: Database) -> None:
-    lease = leases.create(60)
-    with database.transaction() as connection:
-        protect(connection, lease.id, CONTENT, "b")
-        protect(connection, lease.id, CONTENT, "a")
-        protect(connection, lease.id, CONTENT, "a")
-    assert leases.resources(lease.id) == [(CONTENT, "a"), (CONTENT, "b")]
-    leases.release(lease.id)
-    leases.release(lease.id)
+    with leases.hold() as lease:
+        with database.transaction() as connection:
+            protect(connection, lease.id, CONTENT, "b")
+            protect(connection, lease.id, CONTENT, "a")
+            protect(connection, lease.id, CONTENT, "a")
+        assert leases.resources(lease.id) == [(CONTENT, "a"), (CONTENT, "b")]
     assert leases.resources(lease.id) == []
-    with database.transaction() as connection, pytest.raises(NotFoundError, match="has ended"):
+    with database.transaction() as connection, pytest.raises(NotFoundError, match=r"has ended.*run it again"):
         protect(connection, lease.id, CONTENT, "a")
-    with pytest.raises(NotFoundError):
-        leases.renew(lease.id, 60)
 
 
-def test_a_lease_ends_by_time(leases: Leases, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = leases.create(60)
-    assert _end(database) == 0
-    monkeypatch.setattr(time, "time_ns", lambda: lease.expires_ns)
-    assert lease.is_over()
-    assert _end(database) == 1
+@pytest.mark.parametrize("jump", [-(10**10), 10**10])
+def test_a_clock_that_jumps_ends_no_lease(
+    leases: Leases, database: Database, jump: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    with leases.hold() as lease:
+        monkeypatch.setattr(time, "time_ns", lambda: now + jump * 10**9)
+        with database.transaction() as connection:
+            connection.execute("UPDATE lease SET created_ns = created_ns + ?", (-jump * 10**8,))
+        assert _end(database) == 0
+        with database.transaction() as connection:
+            require_lease(connection, lease.id)
 
 
-def test_a_lease_ends_with_its_process(leases: Leases, database: Database) -> None:
-    program = (
-        "import os, sys\nfrom ocidiff.metadata import Database\nfrom ocidiff.lease import Leases\n"
-        "Leases(Database.open(sys.argv[1])).create(3600)\nprint(flush=True)\nsys.stdin.read()\nos._exit(9)"
+_OWNER = """
+import os, sys
+from ocidiff.metadata import Database
+from ocidiff.lease import Leases
+held = Leases(Database.open(sys.argv[1])).hold()
+held.__enter__()
+print(flush=True)
+sys.stdin.read()
+os._exit(9)
+"""
+_LOOKER = """
+import sys
+from ocidiff.metadata import Database
+from ocidiff.lease import Leases
+database = Database.open(sys.argv[1])
+with database.transaction() as connection:
+    print(Leases(database).end(connection)[0])
+"""
+
+
+def _start(database: Database, *before: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [*before, sys.executable, "-c", _OWNER, database.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, database.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"\n"
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"\n"
+    return process
+
+
+def _wait_for_the_end(database: Database) -> None:
+    deadline = time.monotonic() + 10
+    while _end(database) == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_lease_ends_with_its_process_and_not_while_that_is_stopped(
+    leases: Leases, database: Database, tmp_path: Path
+) -> None:
+    with _start(database) as process:
+        assert _end(database) == 0
+        process.send_signal(signal.SIGSTOP)
         assert _end(database) == 0
         process.kill()
         # Dead and not yet waited for counts as dead.
-        deadline = time.monotonic() + 10
-        while _end(database) == 0:
-            assert time.monotonic() < deadline
+        _wait_for_the_end(database)
     assert leases.leases() == []
+    assert os.listdir(tmp_path / "leases") == []
 
 
-def test_who_is_dead_and_who_only_cannot_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    me = Owner.of_this_process()
-    assert not me.is_dead()
-    assert replace(me, boot_id="another").is_dead()
-    assert replace(me, started_ticks=me.started_ticks - 1).is_dead()
-    assert replace(me, pid=1 << 22).is_dead()
-    assert not replace(me, pid=1 << 22, pid_namespace=me.pid_namespace + 1).is_dead()
-    assert me.pid == os.getpid()
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "namespace", [["--pid", "--fork"], ["--time", "--boottime", "5000000"], ["--time", "--monotonic", "5000000"]]
+)
+def test_a_lease_is_judged_across_namespaces(database: Database, namespace: list[str]) -> None:
+    if shutil.which("unshare") is None:
+        probes.missing("needs unshare")
+    look = [sys.executable, "-c", _LOOKER, database.path]
+    for owner, looker in (([], namespace), (namespace, [])):
+        inside = ["unshare", *owner] if owner else []
+        with _start(database, *inside) as process:
+            beside = ["unshare", *looker] if looker else []
+            assert subprocess.run([*beside, *look], capture_output=True, check=True).stdout == b"0\n"
+            assert process.stdin is not None
+            process.stdin.close()
+        _wait_for_the_end(database)
 
 
-def test_a_lease_that_cannot_be_released_is_no_failure(
+def test_a_file_without_a_lease_goes_and_one_about_to_be_a_lease_stays(
+    leases: Leases, database: Database, tmp_path: Path
+) -> None:
+    with leases.hold():
+        (tmp_path / "leases" / "left").touch()
+        name, file = leases._lock_new()
+        _end(database)
+        assert set(os.listdir(tmp_path / "leases")) == {name, leases.leases()[0].id}
+        os.close(file)
+
+
+def test_leases_of_many_threads_are_never_taken_for_dead(leases: Leases, database: Database) -> None:
+    ended: list[int] = []
+
+    def work() -> None:
+        for _ in range(30):
+            with leases.hold() as lease:
+                ended.append(_end(database))
+                with database.transaction() as connection:
+                    require_lease(connection, lease.id)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == [0] * 120
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_other_users_can_look_at_leases_whatever_the_umask_is(leases: Leases, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with leases.hold() as lease:
+            assert os.stat(lease.path).st_mode & 0o777 == 0o644
+            assert os.stat(tmp_path / "leases").st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
+
+
+def test_a_lease_that_cannot_be_looked_at_is_not_over(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert not Lease("loop", 0, str(tmp_path / "loop")).is_over()
+    assert Lease("gone", 0, str(tmp_path / "gone")).is_over()
+
+
+def test_a_lease_that_cannot_be_released_is_no_failure_and_ends_nevertheless(
     leases: Leases, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> None:
+    real = database.transaction
+
+    def fail(**_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(leasing.Leases, "release", fail)
-    with leases.hold():
-        pass
+    with leases.hold() as lease:
+        monkeypatch.setattr(database, "transaction", fail)
+    monkeypatch.setattr(database, "transaction", real)
     assert "could not be released" in caplog.text
+    assert lease.is_over()
+    assert _end(database) == 1

@@ -76,7 +76,6 @@ def command(
     platform: str | None,
     iidfile: str | None,
     metadata_file: str | None,
-    lease_seconds: float,
     **options: Unpack[LayerArguments],
 ) -> None:
     """Commit SOURCE as an image.
@@ -110,7 +109,6 @@ def command(
                 format=format,
                 omit_history=omit_history,
                 platform=platform,
-                lease_seconds=lease_seconds,
                 progress=progress,
                 **options,
             )

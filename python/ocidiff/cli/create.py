@@ -32,7 +32,6 @@ def command(
     name: str | None,
     driver: str | None,
     platform: str | None,
-    lease_seconds: float,
     engine: str | None,
 ) -> None:
     """Make a working container over IMAGE.
@@ -50,7 +49,6 @@ def command(
             name,
             driver=driver,
             platform=platform,
-            lease_seconds=lease_seconds,
             engine=engine,
             progress=progress,
         )

@@ -82,14 +82,14 @@ def _row(image: ImageRecord) -> Row:
         "digest": image.digest,
         "created": image.created,
         "size": image.size,
-        "platform": image.platform and str(image.platform),
+        "platform": str(image.platform or "") or None,
     }
     name, bytes_ = image.name or "-", "-" if image.size is None else size(image.size)
-    platform = "-" if image.platform is None else str(image.platform)
+    digest, platform = image.digest or "-", str(image.platform or "") or "-"
     created = ago(time_ns_of(image.created or ""))
     return Row(
-        image.digest,
+        digest,
         document,
-        (name, short_id(image.digest), created, bytes_, platform),
-        (name, image.digest, image.created or "-", bytes_, platform),
+        (name, short_id(digest), created, bytes_, platform),
+        (name, digest, image.created or "-", bytes_, platform),
     )

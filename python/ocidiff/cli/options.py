@@ -307,14 +307,9 @@ platform_option: Final = click.option(
     metavar="OS/ARCH[/VARIANT]",
     help="Which image of several platforms.  [default: this machine's]",
 )
+# Without effect since a lease lasts exactly as long as its process; taken for the scripts that give it.
 lease_option: Final = click.option(
-    "--lease",
-    "lease_seconds",
-    type=click.FloatRange(min=1),
-    default=3600,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long others keep what this call writes, should it die unseen; renewed while it lives.",
+    "--lease", type=click.FloatRange(min=1), metavar="SECONDS", hidden=True, expose_value=False, help="Has no effect."
 )
 
 

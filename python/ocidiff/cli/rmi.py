@@ -7,6 +7,7 @@ import click
 import ocidiff
 from ocidiff.cli.each import for_each
 from ocidiff.cli.options import Settings, common, pass_settings
+from ocidiff.cli.render import printable
 
 
 @click.command("rmi", epilog="Example: ocidiff rmi app:v1 && ocidiff gc")
@@ -19,4 +20,4 @@ def command(settings: Settings, images: tuple[str, ...]) -> None:
     Prints the digest that each name stood for. Goes on after a failure, and exits with 1 at the end.
     """
     with ocidiff.Store.open(settings.store_path(), create=False) as store:
-        for_each(images, lambda image: store.untag(image).digest)
+        for_each(images, lambda image: printable(store.untag(image)))

@@ -8,12 +8,13 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from io import BufferedReader
+from typing import Final
 
 from ocidiff.content import workspace
 from ocidiff.errors import DocumentError
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, Members, compact, parse_object
-from ocidiff.oci.manifest import Index
+from ocidiff.oci.index import Index
 
 INDEX: Final = "index.json"
 INGEST: Final = "ingest"
@@ -67,7 +68,7 @@ def _make_directory(name: str, parent: int) -> bool:
     return True
 
 
-def open_regular(name: str, parent: int, path: str) -> BinaryIO:
+def open_regular(name: str, parent: int, path: str) -> BufferedReader:
     """A regular file in the directory `parent`, for reading; anything else of that name is an error."""
     try:
         file = os.open(name, _OPEN_FILE, dir_fd=parent)

@@ -2,9 +2,10 @@
 
     oci-layout      version of the layout
     index.json      descriptors of the images, named by an annotation; replaced whole, under the lock of `index.lock`
-    blobs/sha256/   the blobs
+    blobs/sha256/   the blobs; those of other tools may be named by other algorithms
     ingest/         blobs and trees on their way in or out, swept when their process is dead
     damaged/        what `verify` took out of the way
+    leases/         a file for each running call, which it holds locked
     ocidiff.db      what the files cannot say: see `metadata`
 
 Spec: image-spec image-layout.md.
@@ -13,36 +14,32 @@ Spec: image-spec image-layout.md.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from io import BufferedReader
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from ocidiff.content import ingest as ingests
 from ocidiff.content import records, workspace
-from ocidiff.content.files import BLOBS, DIRECTORY_MODE, INDEX, INGEST, Files, open_directory, open_regular
+from ocidiff.content.files import BLOBS, DIRECTORY_MODE, INGEST, Files, open_directory, open_regular
 from ocidiff.content.ingest import FileIngest
+from ocidiff.content.names import DAMAGED, Names
 from ocidiff.content.store import Info, Status
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError
 from ocidiff.lease import CONTENT, protect
-from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.digest import Digest
-from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, parse_object
-from ocidiff.oci.manifest import Index
+from ocidiff.oci.digest import AnyDigest, Digest
+from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:
     from ocidiff.metadata import Database
 
-REF_NAME: Final = "org.opencontainers.image.ref.name"
-
 _DATABASE: Final = "ocidiff.db"
-_DAMAGED: Final = "damaged"
 _ALGORITHM: Final = "sha256"
+# What Python can compute of the algorithms that image-spec names.
+_VERIFIED: Final = frozenset({_ALGORITHM, "sha384", "sha512"})
 
 
 class _Shared:
@@ -54,13 +51,18 @@ class _Shared:
 
 
 class Layout:
-    """A `ContentStore` in a directory, and the names of its images. Made by `Layout.open`; safe from several threads."""
+    """A `ContentStore` in a directory. Made by `Layout.open`; safe from several threads.
+
+    Attributes:
+        names: The names of its images.
+    """
 
     def __init__(self, files: Files, shared: _Shared, lease_id: str | None = None) -> None:
         self._path = files.path
         self._files = files
         self._shared = shared
         self._lease_id = lease_id
+        self.names: Final = Names(self, files)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, create: bool) -> Self:
@@ -138,7 +140,7 @@ class Layout:
             ingest.commit(descriptor.size, descriptor.digest, labels)
         return descriptor
 
-    def contains(self, digest: Digest) -> bool:
+    def contains(self, digest: AnyDigest) -> bool:
         """See `ContentStore.contains`."""
         try:
             self._open_blob(digest).close()
@@ -163,6 +165,27 @@ class Layout:
             data = blob.read(descriptor.size + 1)
         if Digest.of(data) != descriptor.digest:
             raise DigestMismatchError(f"blob {descriptor.digest}: holds {Digest.of(data)}")
+        return data
+
+    def document(self, digest: AnyDigest) -> bytes | None:
+        """Return a blob that is a JSON object by its first bytes, verified; None for any other.
+
+        Raises:
+            NotFoundError: There is no such blob.
+            DigestMismatchError: It holds other bytes.
+        """
+        with self._open_blob(digest) as blob:
+            size = os.fstat(blob.fileno()).st_size
+            # Layers are not read for this.
+            if size > MAX_DOCUMENT_BYTES or blob.peek(1).lstrip(b" \t\r\n")[:1] not in {b"{", b""}:
+                return None
+            data = blob.read(MAX_DOCUMENT_BYTES)
+        if digest.algorithm in _VERIFIED:
+            import hashlib
+
+            actual = hashlib.new(digest.algorithm, data).hexdigest()
+            if actual != digest.encoded:
+                raise DigestMismatchError(f"blob {digest}: holds {digest.algorithm}:{actual}")
         return data
 
     def describe(self, digest: Digest, media_type: str) -> Descriptor:
@@ -224,7 +247,7 @@ class Layout:
 
     def move_to_damaged(self, digest: Digest) -> None:
         """Take a blob that is not what its name says out of the way, into `damaged/`."""
-        with self._files.directory(_DAMAGED) as damaged, self._files.directory(*BLOBS, create=False) as blobs:
+        with self._files.directory(DAMAGED) as damaged, self._files.directory(*BLOBS, create=False) as blobs:
             os.rename(digest.hex, digest.hex, src_dir_fd=blobs, dst_dir_fd=damaged)
             os.fsync(blobs)
 
@@ -270,67 +293,12 @@ class Layout:
         """Absolute path of the directory `ingest/`."""
         return os.path.join(os.path.abspath(self._path), INGEST)
 
-    def protect(self, digest: Digest) -> None:
-        """Keep a blob, and what it refers to, for as long as the lease of this layout lasts."""
+    def protect(self, *digests: Digest) -> None:
+        """Keep blobs, and what they refer to, for as long as the lease of this layout lasts."""
         if self._lease_id is not None:
             with self.database().transaction() as connection:
-                protect(connection, self._lease_id, CONTENT, digest)
-
-    # Names.
-
-    def index(self) -> Index:
-        """What `index.json` holds now."""
-        return Index.parse(self._files.read(INDEX), media_type.INDEX, f"{self._path}/{INDEX}")
-
-    def named(self, name: str) -> Descriptor:
-        """The descriptor of that name.
-
-        Raises:
-            NotFoundError: There is none.
-            DocumentError: There are several.
-        """
-        found = [entry for entry in self.index().manifests if entry.annotations.get(REF_NAME) == name]
-        if not found:
-            raise NotFoundError(f"{self._path}: no image {name!r}")
-        if len(found) > 1:
-            raise DocumentError(f"{self._path}: {len(found)} images are named {name!r}")
-        return found[0]
-
-    def set_name(self, name: str, descriptor: Descriptor) -> None:
-        """Let `name` mean this descriptor and no other. On disk when this returns."""
-        named = replace(descriptor, annotations={**descriptor.annotations, REF_NAME: name})
-
-        def change(index: Index) -> Index:
-            others = [entry for entry in index.manifests if entry.annotations.get(REF_NAME) != name]
-            return replace(index, manifests=(*others, named))
-
-        self._update_index(change)
-
-    def drop_entry(self, descriptor: Descriptor) -> None:
-        """Remove the entries of the index that are this descriptor, name and all. On disk when this returns."""
-        self._update_index(
-            lambda index: replace(index, manifests=tuple(entry for entry in index.manifests if entry != descriptor))
-        )
-
-    def mirror_index(self) -> None:
-        """Note in the database what other tools have written into the index.
-
-        Raises:
-            DocumentError, FileNotFoundError: The index is damaged or missing.
-        """
-        with self._files.locked():
-            self._mirror(self.index())
-
-    def restore_index(self) -> None:
-        """Make the index anew from what the database has of it; a damaged one is kept in `damaged/`."""
-        with self._files.locked():
-            with self.database().reading() as connection:
-                rows = connection.execute("SELECT descriptor FROM image ORDER BY position").fetchall()
-            where = f"{self._path}/{_DATABASE}"
-            entries = tuple(Descriptor.parse(parse_object(str(row[0]).encode(), where), where) for row in rows)
-            with self._files.directory(_DAMAGED) as damaged, contextlib.suppress(FileNotFoundError):
-                os.link(INDEX, f"{INDEX}.{time.time_ns()}", src_dir_fd=self._files.root, dst_dir_fd=damaged)
-            self._files.replace(INDEX, Index(entries).encode())
+                for digest in digests:
+                    protect(connection, self._lease_id, CONTENT, digest)
 
     @contextlib.contextmanager
     def temporary_directory(self) -> Iterator[str]:
@@ -353,29 +321,11 @@ class Layout:
             # Nobody ever wrote here.
             return []
 
-    def _update_index(self, change: Callable[[Index], Index]) -> None:
-        with self._files.locked():
-            before = self.index()
-            after = change(before)
-            if after != before:
-                self._mirror(after)
-                self._files.replace(INDEX, after.encode())
-
-    def _mirror(self, index: Index) -> None:
-        """Keep the entries of the index in the database too, from which a damaged index can be made again."""
-        rows = [
-            (position, entry.annotations.get(REF_NAME), json.dumps(entry.document()))
-            for position, entry in enumerate(index.manifests)
-        ]
-        with self.database().transaction() as connection:
-            if connection.execute("SELECT * FROM image ORDER BY position").fetchall() != rows:
-                connection.execute("DELETE FROM image")
-                connection.executemany("INSERT INTO image VALUES (?, ?, ?)", rows)
-
-    def _open_blob(self, digest: Digest) -> BinaryIO:
+    def _open_blob(self, digest: AnyDigest) -> BufferedReader:
+        place = (BLOBS[0], digest.algorithm)
         try:
-            with self._files.directory(*BLOBS, create=False) as blobs:
-                return open_regular(digest.hex, blobs, "/".join((self._path, *BLOBS, digest.hex)))
+            with self._files.directory(*place, create=False) as blobs:
+                return open_regular(digest.encoded, blobs, "/".join((self._path, *place, digest.encoded)))
         except FileNotFoundError:
             raise NotFoundError(f"{self._path}: no blob {digest}") from None
 

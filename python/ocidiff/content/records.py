@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocidiff.errors import UsageError
 from ocidiff.lease import CONTENT, protect
-from ocidiff.oci.digest import Digest
+from ocidiff.oci.digest import AnyDigest, Digest
 
 if TYPE_CHECKING:
     import sqlite3
@@ -44,7 +44,7 @@ def merge_labels(connection: sqlite3.Connection, digest: Digest, labels: Mapping
             connection.execute("DELETE FROM content_label WHERE digest = ? AND name = ?", (digest, name))
 
 
-def labels_of(connection: sqlite3.Connection, digest: Digest) -> dict[str, str]:
+def labels_of(connection: sqlite3.Connection, digest: AnyDigest) -> dict[str, str]:
     """The labels of a blob."""
     query = "SELECT name, value FROM content_label WHERE digest = ? ORDER BY name"
     return dict(connection.execute(query, (digest,)).fetchall())

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, Protocol, Self
 
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.digest import Digest
+from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.values import dataclass
 
 # What labels say, as containerd has it: of a layer, what it is uncompressed; of any blob, what it needs.
@@ -123,7 +123,7 @@ class ContentStore(Protocol):
         """Store a small blob, and describe it."""
         ...
 
-    def contains(self, digest: Digest) -> bool:
+    def contains(self, digest: AnyDigest) -> bool:
         """Whether there is a blob of that digest."""
         ...
 

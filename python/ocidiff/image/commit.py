@@ -94,7 +94,7 @@ def commit(
         lower: Path of the tree of the base, or an index of it; None for no parent tree.
         upper: Path of the changed tree; or an overlay, whose lowerdirs are then the parent tree, and `lower` is None.
         base: Image to build on; None for none.
-        platform: What the image runs on, where no base says it.
+        platform: What the image runs on if the base does not say it.
         step: What the history says.
         changes: How the image is to be run, beside what the base says.
         annotations: What is said of the manifest, beside what the base says.
@@ -112,6 +112,7 @@ def commit(
     """
     started = time.monotonic()
     config = ImageConfig(platform) if base is None else base.config
+    config = replace(config, platform=config.platform.completed(platform))
     step = step if step.created_by else replace(step, created_by=_command(config.config))
     # Before the tree is read, which takes longest.
     config = apply_changes(config, changes)

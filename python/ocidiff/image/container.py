@@ -121,6 +121,7 @@ class Containers:
             with self._layout.database().transaction(durable=True) as connection:
                 _refuse_taken(connection, name)
                 row = rows.require(connection, snapshots.name, key)
+                layout.names.require(connection, f"container {name}", [image.descriptor.digest, image.config_digest])
                 manifest = json.dumps(image.descriptor.document())
                 connection.execute(
                     "INSERT INTO container VALUES (?, ?, ?, ?, ?, NULL)",

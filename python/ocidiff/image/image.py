@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -13,12 +14,15 @@ from ocidiff.oci import media_type
 from ocidiff.oci.config import ImageConfig
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
-from ocidiff.oci.manifest import Index, Manifest
+from ocidiff.oci.index import Index
+from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.platform import Platform, best_match
 from ocidiff.values import dataclass
 
 # Real images have an index of manifests; some tools put one index into another.
 _MAX_INDEX_DEPTH: Final = 4
+# Platforms in a message.
+_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,14 @@ class ImageRecord:
 
     Attributes:
         name: Its name; None for an image without one.
-        digest: Of its manifest or index.
+        digest: Of its manifest or index, as the index of the store has it; None where it has none.
         created: RFC 3339 time; None when unknown.
         size: Bytes of manifest, configuration and layers as stored; None when the image cannot be read.
         platform: What it runs on; None when the image cannot be read.
     """
 
     name: str | None
-    digest: Digest
+    digest: str | None
     created: str | None
     size: int | None
     platform: Platform | None
@@ -81,50 +85,61 @@ def read_image(content: ContentStore, name: str, descriptor: Descriptor, platfor
         UnsupportedError: It is something else than an image.
     """
     if descriptor.media_type not in media_type.INDEXES:
-        image = _read_single(content, name, descriptor)
+        image = read_manifest(content, name, descriptor)
         if platform is not None and image.config.platform.rank(platform) is None:
             raise NotFoundError(f"{name}: is for {image.config.platform}, not for {platform}")
         return image
     wanted = platform or Platform.of_machine()
-    candidates = list(_candidates(content, name, descriptor, {descriptor.digest}))
+    candidates = list(_candidates(content, name, descriptor))
     best = best_match([have for have, _ in candidates], wanted)
     if best is None:
-        there = ", ".join(str(have) for have, _ in candidates) or "nothing"
+        there = ", ".join(str(have) for have, _ in candidates[:_SHOWN]) or "nothing"
         raise NotFoundError(f"{name}: no image for {wanted}; there is {there}")
-    return _read_single(content, name, candidates[best][1])
+    return read_manifest(content, name, candidates[best][1])
 
 
-def images_of(content: ContentStore, name: str, descriptor: Descriptor) -> Iterator[Image]:
-    """All images that a descriptor leads to, also those that no platform is said of; errors as in `read_image`.
+def manifests_of(content: ContentStore, name: str, descriptor: Descriptor) -> Iterator[Descriptor]:
+    """Return the manifests that a descriptor leads to, also through indexes in an index; each once.
 
-    Members of an index that are not there are passed over: an image may be kept for some platforms only.
+    Members that are not understood or of another kind are passed over.
+
+    Raises:
+        NotFoundError: The document of the descriptor itself is missing.
+        DigestMismatchError, DocumentError: An index is not the one that was named, or malformed.
     """
-    yield from _images_of(content, name, descriptor, {descriptor.digest})
+    yield from _manifests_of(content, name, descriptor, {descriptor.digest}, 1)
 
 
-def _images_of(
-    content: ContentStore, name: str, descriptor: Descriptor, seen: set[Digest], depth: int = 1
-) -> Iterator[Image]:
+def _manifests_of(
+    content: ContentStore, name: str, descriptor: Descriptor, seen: set[Digest], depth: int
+) -> Iterator[Descriptor]:
     if descriptor.media_type not in media_type.INDEXES:
-        yield _read_single(content, name, descriptor)
+        yield descriptor
         return
     if depth > _MAX_INDEX_DEPTH:
         raise DocumentError(f"{name}: indexes nest more than {_MAX_INDEX_DEPTH} deep")
     where = f"index {descriptor.digest}"
-    for entry in Index.parse(content.read(descriptor), descriptor.media_type, where).manifests:
-        known = entry.media_type in media_type.INDEXES or entry.media_type in media_type.MANIFESTS
-        if known and entry.digest not in seen and content.contains(entry.digest):
-            seen.add(entry.digest)
-            yield from _images_of(content, name, entry, seen, depth + 1)
+    for member in Index.parse(content.read(descriptor), descriptor.media_type, where).manifests:
+        if member.digest in seen:
+            continue
+        seen.add(member.digest)
+        # An image may be kept for some platforms only.
+        is_index = member.media_type in media_type.INDEXES and content.contains(member.digest)
+        if is_index or member.media_type in media_type.MANIFESTS:
+            yield from _manifests_of(content, name, member, seen, depth + 1)
 
 
-def _read_single(content: ContentStore, name: str, descriptor: Descriptor) -> Image:
+def read_manifest(content: ContentStore, name: str, descriptor: Descriptor) -> Image:
+    """Return the image of a manifest; errors as in `read_image`."""
     if descriptor.media_type not in media_type.MANIFESTS:
-        raise UnsupportedError(f"{name}: media type {descriptor.media_type!r} is no image")
+        raise UnsupportedError(f"{name}: media type {descriptor.media_type[:100]!r} is no image")
     manifest = Manifest.parse(content.read(descriptor), descriptor.media_type, f"manifest {descriptor.digest}")
     if manifest.config.media_type not in media_type.CONFIGS:
-        raise UnsupportedError(f"{name}: media type {manifest.config.media_type!r} is no image configuration")
-    config = ImageConfig.parse(content.read(manifest.config), f"config {manifest.config.digest}")
+        raise UnsupportedError(f"{name}: media type {manifest.config.media_type[:100]!r} is no image configuration")
+    data = content.read(manifest.config)
+    if data.strip() == b"{}":
+        raise UnsupportedError(f"{name}: the configuration is empty, as that of an artifact: it is no image")
+    config = ImageConfig.parse(data, f"config {manifest.config.digest}")
     layers, diff_ids = len(manifest.layers), len(config.rootfs.diff_ids)
     if layers != diff_ids:
         raise DocumentError(f"{name}: the manifest has {layers} layers, the configuration {diff_ids} diff_ids")
@@ -132,22 +147,22 @@ def _read_single(content: ContentStore, name: str, descriptor: Descriptor) -> Im
     return Image(name, replace(descriptor, annotations={}, extra={}), manifest, config)
 
 
-def _candidates(
-    content: ContentStore, name: str, descriptor: Descriptor, seen: set[Digest], depth: int = 1
-) -> Iterator[tuple[Platform, Descriptor]]:
+def _candidates(content: ContentStore, name: str, descriptor: Descriptor) -> Iterator[tuple[Platform, Descriptor]]:
     """The images of an index and of those in it, with what they run on."""
-    if depth > _MAX_INDEX_DEPTH:
-        raise DocumentError(f"{name}: indexes nest more than {_MAX_INDEX_DEPTH} deep")
-    where = f"index {descriptor.digest}"
-    for entry in Index.parse(content.read(descriptor), descriptor.media_type, where).manifests:
-        if entry.digest in seen:
-            continue
-        seen.add(entry.digest)
-        if entry.media_type in media_type.INDEXES:
-            yield from _candidates(content, name, entry, seen, depth + 1)
-        elif entry.media_type in media_type.MANIFESTS:
-            stated = entry.extra.get("platform")
-            if stated is not None:
-                yield Platform.parse(stated, f"{where}: platform"), entry
-            elif content.contains(entry.digest):
-                yield _read_single(content, name, entry).config.platform, entry
+    for member in manifests_of(content, name, descriptor):
+        platform = _stated(member)
+        if platform is None and content.contains(member.digest):
+            # One that is no image is not what was asked for.
+            with suppress(DocumentError, UnsupportedError, NotFoundError):
+                platform = read_manifest(content, name, member).config.platform
+        if platform is not None:
+            yield platform, member
+
+
+def _stated(member: Descriptor) -> Platform | None:
+    """Return the platform that an index tells of a member; None if it tells none that is understood."""
+    try:
+        platform = Platform.parse(member.extra.get("platform"), "platform")
+    except DocumentError:
+        return None
+    return platform if platform.os and platform.architecture else None

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NoReturn
 
-from ocidiff.content.layout import REF_NAME, Layout
+from ocidiff.content.layout import Layout
+from ocidiff.content.names import understood
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, UnsupportedError, UsageError
 from ocidiff.image.image import Image, ImageRecord, read_image
 from ocidiff.image.reference import Reference
@@ -15,6 +16,7 @@ from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.oci.encoding import parse_object
+from ocidiff.oci.index import REF_NAME, Entry
 from ocidiff.oci.platform import Platform
 
 # Twelve digits are shown; fewer than four are more likely a name.
@@ -27,21 +29,30 @@ _KINDS: Final = media_type.MANIFESTS | media_type.INDEXES
 def resolve(layout: Layout, name: str) -> Descriptor:
     """See `Store.resolve`."""
     try:
+        return understood(find_entry(layout, name))
+    except NotFoundError:
+        reference = Reference.parse(name)
+        if reference.name or reference.digest is None:
+            raise
+    return _unlisted(layout, reference.digest)
+
+
+def find_entry(layout: Layout, name: str) -> Entry:
+    """Return the entry that a name stands for, also one that is not understood; errors as in `Store.resolve`."""
+    try:
         reference = Reference.parse(name)
     except UsageError:
         if found := _by_prefix(layout, name.removeprefix(_DIGEST)):
             return found
         # Other tools may have other rules.
-        try:
-            return layout.named(name)
-        except NotFoundError:
-            pass
+        with suppress(NotFoundError):
+            return _foreign_entry(layout, name)
         raise
     if reference.digest is not None:
-        return _by_digest(layout, reference, reference.digest)
+        return _entry_by_digest(layout, reference, reference.digest)
     for stored_name in (reference.stored_name, name):
         with suppress(NotFoundError):
-            return layout.named(stored_name)
+            return layout.names.entry(stored_name)
     return _by_prefix(layout, name) or _missing(layout, reference)
 
 
@@ -55,19 +66,30 @@ def find_image(layout: Layout, name: str, platform: Platform | None) -> Image:
 
 def records(layout: Layout) -> list[ImageRecord]:
     """See `Store.images`."""
-    return [_record(layout, entry) for entry in layout.index().manifests]
+    known: dict[tuple[str, str, int], ImageRecord] = {}
+    return [_record(layout, entry, known) for entry in layout.names.index().entries]
 
 
-def _record(layout: Layout, entry: Descriptor) -> ImageRecord:
-    name = entry.annotations.get(REF_NAME)
+def _record(layout: Layout, entry: Entry, known: dict[tuple[str, str, int], ImageRecord]) -> ImageRecord:
+    """One line; an image of several names is read once."""
+    descriptor = entry.descriptor
+    if descriptor is None:
+        return ImageRecord(entry.name, entry.digest, None, None, None)
+    blob = (descriptor.media_type, descriptor.digest, descriptor.size)
+    if blob not in known:
+        known[blob] = _facts(layout, descriptor)
+    return replace(known[blob], name=entry.name)
+
+
+def _facts(layout: Layout, descriptor: Descriptor) -> ImageRecord:
     try:
-        image = read_image(layout, name or entry.digest, entry)
+        image = read_image(layout, descriptor.digest, descriptor)
     except (NotFoundError, DocumentError, DigestMismatchError, UnsupportedError):
-        return ImageRecord(name, entry.digest, None, None, None)
-    return ImageRecord(name, entry.digest, image.config.created or None, image.size, image.config.platform)
+        return ImageRecord(None, descriptor.digest, None, None, None)
+    return ImageRecord(None, descriptor.digest, image.config.created or None, image.size, image.config.platform)
 
 
-def _by_prefix(layout: Layout, text: str) -> Descriptor | None:
+def _by_prefix(layout: Layout, text: str) -> Entry | None:
     """Return the image whose manifest or config digest begins with these digits; None if there is none.
 
     Raises:
@@ -75,7 +97,8 @@ def _by_prefix(layout: Layout, text: str) -> Descriptor | None:
     """
     if not re.fullmatch(_PREFIX, text):
         return None
-    found = {entry.digest: entry for entry in layout.index().manifests if entry.digest.hex.startswith(text)}
+    entries = [entry for entry in layout.names.index().entries if (entry.digest or "").partition(":")[2].startswith(text)]
+    found = {entry.digest: entry for entry in entries}
     if len(found) > 1:
         raise UsageError(f"image {text}: is the beginning of {len(found)} digests; give more digits")
     return next(iter(found.values()), None)
@@ -83,19 +106,35 @@ def _by_prefix(layout: Layout, text: str) -> Descriptor | None:
 
 def _missing(layout: Layout, reference: Reference) -> NoReturn:
     """Say that there is no such image, and which tags of that name there are."""
-    names = [entry.annotations.get(REF_NAME, "") for entry in layout.index().manifests]
+    names = [entry.name or "" for entry in layout.names.index().entries]
     others = sorted(name for name in names if name.rpartition(":")[0] == reference.name)[:_MOST_SHOWN]
     hint = f"; there is {', '.join(others)}" if others else ""
     raise NotFoundError(f"no image {reference.stored_name!r} in {layout.path}{hint}")
 
 
-def _by_digest(layout: Layout, reference: Reference, digest: Digest) -> Descriptor:
-    for entry in layout.index().manifests:
-        if entry.digest == digest and (not reference.name or reference.covers(entry.annotations.get(REF_NAME, ""))):
-            return entry
+def _foreign_entry(layout: Layout, name: str) -> Entry:
+    """Return the entry of a name, or of a digest, that could not be one of ours."""
+    try:
+        return layout.names.entry(name)
+    except NotFoundError:
+        for entry in layout.names.index().entries:
+            if entry.digest == name:
+                return entry
+        raise
+
+
+def _entry_by_digest(layout: Layout, reference: Reference, digest: Digest) -> Entry:
+    found = [
+        entry
+        for entry in layout.names.index().entries
+        if entry.digest == digest and (not reference.name or reference.covers(entry.name or ""))
+    ]
+    if found:
+        # One that is not understood does not stand before one that is.
+        return min(found, key=lambda entry: entry.descriptor is None)
     if reference.name:
         raise NotFoundError(f"{layout.path}: no image {reference.name!r} of digest {digest}")
-    return _unlisted(layout, digest)
+    raise NotFoundError(f"{layout.path}: no name leads to {digest}")
 
 
 def _unlisted(layout: Layout, digest: Digest) -> Descriptor:

@@ -11,10 +11,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from ocidiff.content.layout import REF_NAME, Layout
+from ocidiff.content.layout import Layout
 from ocidiff.errors import (
     InUseError,
-    NotFoundError,
     UsageError,
 )
 from ocidiff.image import commit as commit_tree
@@ -31,7 +30,7 @@ from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.options import ApplyOptions, Limits, OnChange, OverlayMode, Profile
 from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.scope import Scope
-from ocidiff.lease import DEFAULT_LEASE_SECONDS, Leases
+from ocidiff.lease import Leases
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.encoding import NO_TEXTS
@@ -107,7 +106,6 @@ class Store:
         fail_above: int | None = None,
         on_change: str = OnChange.RETRY,
         platform: str | None = None,
-        lease_seconds: float = DEFAULT_LEASE_SECONDS,
         engine: str | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
@@ -145,7 +143,6 @@ class Store:
             source_date_epoch: Bound of modification times, and time of the commit.
             platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
                 on; None for this machine.
-            lease_seconds: How long what is written is kept should this process stop being seen; renewed while it lives.
             engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
             progress: Called with the counters a few times a second, first of unpacking the base, then of the diff.
             cancel: Stops the call.
@@ -176,7 +173,7 @@ class Store:
         step = commit_tree.Step.of(author, message, created, created_by, omit_history=omit_history)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         check_source(source, base, lower, ids)
-        with self._working(lease_seconds) as layout, ExitStack() as stack:
+        with self._working() as layout, ExitStack() as stack:
             found = stack.enter_context(
                 open_source(
                     layout,
@@ -215,7 +212,7 @@ class Store:
                 snapshots = snapshotter(layout, found.container.driver)
                 offer(snapshots, found.container, image, options, engine=selected, monitor=monitor)
             monitor.check()
-            layout.set_name(reference.stored_name, image.descriptor)
+            layout.names.set(reference.stored_name, image.descriptor)
         return replace(image, seconds=time.monotonic() - started)
 
     def unpack(
@@ -346,42 +343,38 @@ class Store:
             The descriptor of its manifest or index.
 
         Raises:
-            NotFoundError: There is no such image.
+            NotFoundError: There is no such image, or a part of it is missing.
             UsageError: The new name cannot be one.
         """
         reference = Reference.parse(new_name)
         if reference.digest is not None:
             raise UsageError(f"image {new_name!r}: a digest cannot be given as a name")
-        with self._working(DEFAULT_LEASE_SECONDS) as layout:
+        with self._working() as layout:
             descriptor = lookup.resolve(layout, name)
             layout.protect(descriptor.digest)
-            if not layout.contains(descriptor.digest):
-                raise NotFoundError(f"{layout.path}: no blob {descriptor.digest}")
-            layout.set_name(reference.stored_name, descriptor)
+            layout.names.set(reference.stored_name, descriptor)
         return descriptor
 
-    def untag(self, name: str) -> Descriptor:
-        """Take a name away. What only it needed goes with the next `collect`.
+    def untag(self, name: str) -> str:
+        """Take a name away, also of what is no image. What only it needed goes with the next `collect`.
 
         Args:
             name: See `resolve`; a digest alone means the one name that leads there.
 
         Returns:
-            The descriptor that the name stood for.
+            The digest that the name stood for, as the index has it.
 
         Raises:
             NotFoundError: There is no such image.
             InUseError: Several names lead to the digest.
         """
-        descriptor = lookup.resolve(self._layout, name)
-        names = [entry.annotations.get(REF_NAME) for entry in self._layout.index().manifests if entry == descriptor]
-        same = [entry for entry in self._layout.index().manifests if entry.digest == descriptor.digest]
-        if name == descriptor.digest and len(same) > 1:
-            raise InUseError(f"image {name}: has {len(same)} names: {', '.join(sorted(map(_shown_name, same)))}")
-        if not names:
-            raise NotFoundError(f"{self._layout.path}: no name leads to {descriptor.digest}")
-        self._layout.drop_entry(descriptor)
-        return descriptor
+        found = lookup.find_entry(self._layout, name)
+        same = [entry for entry in self._layout.names.index().entries if entry.digest == found.digest]
+        if name == found.digest and len(same) > 1:
+            names = ", ".join(sorted(entry.name or "-" for entry in same))
+            raise InUseError(f"image {name}: has {len(same)} names: {names}")
+        self._layout.names.drop(found)
+        return found.digest or "-"
 
     @property
     def containers(self) -> Containers:
@@ -397,7 +390,6 @@ class Store:
         *,
         driver: str | None = None,
         platform: str | None = None,
-        lease_seconds: float = DEFAULT_LEASE_SECONDS,
         engine: str | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
@@ -409,7 +401,6 @@ class Store:
             name: 1 to 128 letters, digits, `_`, `.` and `-`; None for one that is made of the image's.
             driver: `overlay` or `directory`; None for overlay where it works.
             platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
-            lease_seconds: See `commit`.
             engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
             progress: Called with the counters of unpacking a few times a second.
             cancel: Stops the call.
@@ -420,7 +411,7 @@ class Store:
             UsageError: The name or the driver cannot be one.
         """
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
-        with self._working(lease_seconds) as layout:
+        with self._working() as layout:
             found = lookup.find_image(layout, image, None if platform is None else Platform.of_text(platform))
             return self.containers.create(layout, found, name, driver, engine=selected, monitor=monitor)
 
@@ -454,7 +445,7 @@ class Store:
         from ocidiff.image.verify import verify
 
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
-        with self._working(DEFAULT_LEASE_SECONDS) as layout:
+        with self._working() as layout:
             return verify(layout, repair=repair, engine=selected, monitor=monitor)
 
     def resolve(self, name: str) -> Descriptor:
@@ -472,12 +463,12 @@ class Store:
         return lookup.resolve(self._layout, name)
 
     @contextmanager
-    def _working(self, lease_seconds: float) -> Iterator[Layout]:
+    def _working(self) -> Iterator[Layout]:
         """The layout under a lease, which ends with the block; first what dead processes left is removed."""
         from ocidiff.snapshot.local import sweep_leftovers
 
         sweep_leftovers(self._layout)
-        with Leases(self._layout.database()).hold(lease_seconds) as lease:
+        with Leases(self._layout.database()).hold() as lease:
             yield self._layout.under(lease.id)
 
     @contextmanager
@@ -487,13 +478,9 @@ class Store:
             layout = self._layout
             if layout.has_database():
                 try:
-                    layout = stack.enter_context(self._working(DEFAULT_LEASE_SECONDS))
+                    layout = stack.enter_context(self._working())
                 except OSError as error:
                     # Who may not write may read.
                     if error.errno not in _NOT_WRITABLE:
                         raise
             yield layout
-
-
-def _shown_name(entry: Descriptor) -> str:
-    return entry.annotations.get(REF_NAME, "-")

@@ -8,17 +8,19 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
-from ocidiff.content.layout import REF_NAME, Layout
+from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_UNCOMPRESSED
-from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, OcidiffError
+from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, OcidiffError, UnsupportedError
 from ocidiff.gc import leftovers
 from ocidiff.image.chain import restore_snapshot
 from ocidiff.image.container import Containers
-from ocidiff.image.image import Image, images_of
+from ocidiff.image.image import Image, manifests_of, read_manifest
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
+from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_ids
 from ocidiff.snapshot import local, rows
@@ -28,6 +30,7 @@ from ocidiff.snapshot.snapshotter import Kind
 from ocidiff.values import dataclass
 
 _BLOCK_BYTES: Final = 1 << 20
+_KINDS: Final = media_type.MANIFESTS | media_type.INDEXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class _Verification:
         self._damaged: set[Digest] = set()
         self._layers: dict[str, tuple[Descriptor, DiffID]] = {}
         self._blob_bytes = 0
+        self._verified_images = 0
 
     def run(self) -> Verified:
         for problem in self._layout.database().problems():
@@ -108,10 +112,10 @@ class _Verification:
     def _index(self) -> None:
         """The index can be read; the database has the same names."""
         try:
-            self._layout.mirror_index()
+            self._layout.names.mirror()
         except (DocumentError, FileNotFoundError) as error:
             if self._repair:
-                self._layout.restore_index()
+                self._layout.names.restore()
             self._fault("index", self._layout.path, str(error), repaired=self._repair)
 
     def _blobs(self) -> int:
@@ -147,34 +151,60 @@ class _Verification:
         return None if sha256.hexdigest() == digest.hex else f"holds sha256:{sha256.hexdigest()}"
 
     def _images(self) -> int:
-        """Every name leads to a whole image, whose layers are those that its configuration names."""
+        """Every name leads to a whole image, whose layers are those that its configuration names.
+
+        What is no image for us (artifacts, other algorithms, unknown kinds) is no fault: it is as its author left it.
+        """
+        begun: set[Digest] = set()
         seen: set[Digest] = set()
-        for entry in self._entries():
-            name = entry.annotations.get(REF_NAME, entry.digest)
-            self._layout.protect(entry.digest)
-            if entry not in self._entries():
-                # Its name went in the meantime.
+        for name, entry in self._named():
+            self._monitor.check()
+            if entry.digest in begun or entry.media_type not in _KINDS:
                 continue
+            begun.add(entry.digest)
             try:
-                for image in images_of(self._layout, name, entry):
-                    if image.descriptor.digest not in seen:
-                        seen.add(image.descriptor.digest)
-                        self._image(name, image)
+                for manifest in manifests_of(self._layout, name, entry):
+                    # Members that are missing are of platforms that the store was not given.
+                    if manifest.digest not in seen and (manifest is entry or self._layout.contains(manifest.digest)):
+                        seen.add(manifest.digest)
+                        self._manifest(name, manifest)
             except (OcidiffError, OSError) as error:
                 self._fault("image", name, str(error))
-        return len(seen)
+        return self._verified_images
 
-    def _entries(self) -> tuple[Descriptor, ...]:
+    def _manifest(self, name: str, manifest: Descriptor) -> None:
         try:
-            return self._layout.index().manifests
+            image = read_manifest(self._layout, name, manifest)
+        except UnsupportedError:
+            return
+        except (OcidiffError, OSError) as error:
+            self._fault("image", name, str(error))
+            return
+        self._verified_images += 1
+        self._image(name, image)
+
+    def _named(self) -> list[tuple[str, Descriptor]]:
+        """The images that have a name, under the lease; those that lost it before they were are left out."""
+        found = self._entries()
+        self._layout.protect(*{descriptor.digest for _, descriptor in found})
+        still = {descriptor.digest for _, descriptor in self._entries()}
+        return [(name, descriptor) for name, descriptor in found if descriptor.digest in still]
+
+    def _entries(self) -> list[tuple[str, Descriptor]]:
+        try:
+            entries = self._layout.names.index().entries
         except (DocumentError, FileNotFoundError):
             # Told already.
-            return ()
+            return []
+        return [(entry.name or entry.descriptor.digest, entry.descriptor) for entry in entries if entry.descriptor]
 
     def _image(self, name: str, image: Image) -> None:
         self._note_layers(image)
         for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
             self._monitor.check()
+            if descriptor.media_type not in media_type.LAYERS:
+                # Of an attestation, say, which nobody unpacks.
+                continue
             try:
                 actual = self._diff_id(descriptor)
             except (OcidiffError, OSError) as error:
@@ -255,10 +285,10 @@ class _Verification:
         containers = Containers(self._layout).list()
         for container in containers:
             try:
-                for image in images_of(self._layout, container.image, container.manifest):
-                    self._note_layers(image)
+                self._note_layers(read_manifest(self._layout, container.image, container.manifest))
             except (OcidiffError, OSError) as error:
                 # Unless it went in the meantime.
-                if container.name in {present.name for present in Containers(self._layout).list()}:
+                with suppress(NotFoundError):
+                    Containers(self._layout).get(container.name)
                     self._fault("container", container.name, f"its image: {error}")
         return len(containers)

@@ -1,4 +1,4 @@
-"""Digest, DiffID and ChainID: three types, so that one is never taken for another."""
+"""Digest, DiffID and ChainID: types of their own, so that one is never taken for another."""
 
 from __future__ import annotations
 
@@ -6,17 +6,46 @@ import re
 from collections.abc import Sequence
 from typing import Final, Self
 
-from ocidiff.errors import DocumentError
+from ocidiff.errors import DocumentError, UnsupportedError
 
 _SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
+# image-spec's grammar, within what a file name can hold. No part of it can be `..` or have a slash.
+_ANY: Final = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{1,255}")
+_MAX_BYTES: Final = 512
 
 
-class Digest(str):
-    """The digest of stored bytes, `sha256:` and 64 lower-case hex digits.
+class AnyDigest(str):
+    """The digest of stored bytes by any algorithm, `ALGORITHM:ENCODED`.
 
     Raises:
         DocumentError: The text is anything else, so that a digest can become part of a path.
     Spec: image-spec descriptor.md, "Digests".
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """The text, checked."""
+        if len(text) > _MAX_BYTES or not _ANY.fullmatch(text):
+            raise DocumentError(f"not a digest: {text[:100]!r}")
+        return super().__new__(cls, text)
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm, which is that of a directory too."""
+        return self.partition(":")[0]
+
+    @property
+    def encoded(self) -> str:
+        """What follows the algorithm, which is the name of a file too."""
+        return self.partition(":")[2]
+
+
+class Digest(AnyDigest):
+    """The digest that we compute: `sha256:` and 64 lower-case hex digits.
+
+    Raises:
+        DocumentError: The text is anything else.
     """
 
     __slots__ = ()
@@ -39,11 +68,16 @@ class Digest(str):
         """The digest that a JSON value is.
 
         Raises:
+            UnsupportedError: It is one of another algorithm.
             DocumentError: It is none; the message begins with `where`.
         """
-        if not isinstance(value, str) or not _SHA256.fullmatch(value):
-            raise DocumentError(f"{where}: not a sha256 digest: {str(value)[:100]!r}")
-        return cls(value)
+        if isinstance(value, str) and _SHA256.fullmatch(value):
+            return cls(value)
+        if isinstance(value, str) and len(value) <= _MAX_BYTES and _ANY.fullmatch(value):
+            algorithm = value.partition(":")[0]
+            if algorithm != "sha256":
+                raise UnsupportedError(f"{where}: {value}: algorithm {algorithm} is not supported: only sha256 is")
+        raise DocumentError(f"{where}: not a sha256 digest: {str(value)[:100]!r}")
 
     @property
     def hex(self) -> str:

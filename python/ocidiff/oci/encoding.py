@@ -20,6 +20,8 @@ MAX_DEPTH: Final = 64
 # Sizes are int64 in every other implementation.
 MAX_SIZE: Final = (1 << 63) - 1
 
+# Of manifests and indexes.
+SCHEMA_VERSION: Final = 2
 # A message holds at most this much of what a document says.
 _SHOWN: Final = 100
 
@@ -173,6 +175,29 @@ class Members:
 
     def _list(self, name: str) -> list[object]:
         return self._take(name, list, "is not a list") or []
+
+
+def members_of_kind(document: Mapping[str, object], expected: str, where: str, *, foreign: str) -> Members:
+    """Return the members of a manifest or an index, once its kind is checked.
+
+    Args:
+        document: The JSON object.
+        expected: Media type of the descriptor that led to it.
+        where: What is read, for messages.
+        foreign: A member that only the other kind has.
+
+    Raises:
+        DocumentError: It is of another type than expected, or could be taken for the other kind too.
+    """
+    if foreign in document:
+        raise DocumentError(f"{where}: has {foreign!r}, so that it could be taken for another kind of document")
+    members = Members(document, where)
+    actual = members.text("mediaType")
+    if actual not in ("", expected):
+        members.fail("mediaType", f"is {actual[:_SHOWN]!r}, expected {expected!r}")
+    if members.size("schemaVersion") != SCHEMA_VERSION:
+        members.fail("schemaVersion", f"is not {SCHEMA_VERSION}")
+    return members
 
 
 def _write(document: Mapping[str, object], separators: tuple[str, str], indent: int | None) -> bytes:

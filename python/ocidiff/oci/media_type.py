@@ -61,3 +61,8 @@ def counterpart(media_type: str, family: Format) -> str | None:
     if media_type in known.values() or (family is Format.OCI and media_type not in known):
         return media_type
     return known.get(media_type)
+
+
+def is_foreign_layer(media_type: object) -> bool:
+    """True for layers that are in no registry, and are fetched from their `urls`."""
+    return isinstance(media_type, str) and media_type.startswith((_NONDISTRIBUTABLE_LAYER, _DOCKER_FOREIGN_LAYER))

@@ -25,6 +25,8 @@ _MACHINES: Final = {
 # The variant that is meant when none is given.
 _USUAL_VARIANTS: Final = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
 _PLATFORM: Final = r"([a-z0-9]+)/([a-z0-9]+)(?:/([A-Za-z0-9.]+))?"
+# Worse than any that is told.
+_UNTOLD_RANK: Final = 100
 _ARM_VARIANT: Final = r"v([0-9])"
 
 
@@ -33,8 +35,8 @@ class Platform:
     """What an image runs on.
 
     Attributes:
-        architecture: CPU, in GOARCH terms.
-        os: Operating system, in GOOS terms.
+        architecture: CPU, in GOARCH terms; empty when unknown, as in images that some tools begin with.
+        os: Operating system, in GOOS terms; empty when unknown.
         variant: Variant of the CPU (`v7`).
         os_version: Version of the operating system.
         os_features: Features of it that are needed.
@@ -82,8 +84,8 @@ class Platform:
     def take(cls, members: Members) -> Self:
         """The platform whose members stand among others, as in an image configuration."""
         return cls(
-            architecture=members.required_text("architecture"),
-            os=members.required_text("os"),
+            architecture=members.text("architecture"),
+            os=members.text("os"),
             variant=members.text("variant"),
             os_version=members.text("os.version"),
             os_features=members.texts("os.features"),
@@ -92,10 +94,10 @@ class Platform:
     def document(self) -> dict[str, object]:
         """The JSON object, members in Go's order."""
         return {
-            "architecture": self.architecture,
-            "os": self.os,
             **present(
                 [
+                    ("architecture", self.architecture),
+                    ("os", self.os),
                     ("os.version", self.os_version),
                     ("os.features", list(self.os_features)),
                     ("variant", self.variant),
@@ -104,8 +106,18 @@ class Platform:
             **self.extra,
         }
 
+    def completed(self, other: Platform) -> Self:
+        """Return the platform with `other` in place of what is unknown."""
+        if not self.architecture:
+            return replace(self, architecture=other.architecture, variant=other.variant, os=self.os or other.os)
+        return replace(self, os=self.os or other.os)
+
     def rank(self, wanted: Platform) -> int | None:
         """How well this serves who wants `wanted`: lower is better, None is not at all."""
+        if not (self.os and self.architecture):
+            # One that is not told may be the one.
+            told = (self.os or wanted.os, self.architecture or wanted.architecture)
+            return _UNTOLD_RANK if told == (wanted.os, wanted.architecture) else None
         if (self.os, self.architecture) != (wanted.os, wanted.architecture):
             return None
         usual = _USUAL_VARIANTS.get(self.architecture, "")

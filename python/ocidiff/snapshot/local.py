@@ -21,7 +21,7 @@ from ocidiff.content.files import OPEN_DIRECTORY
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_REFERS_SNAPSHOT
 from ocidiff.errors import AlreadyExistsError, InUseError, UsageError
-from ocidiff.lease import boot_id, end_leases, protect, read_leases, snapshots_of
+from ocidiff.lease import Leases, boot_id, protect, snapshots_of
 from ocidiff.mounts.kernel import sync_file_system
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.digest import Digest
@@ -360,11 +360,12 @@ def sweep_leftovers(layout: Layout) -> None:
     if not layout.has_database():
         return
     database = layout.database()
+    leases = Leases(database)
     with database.reading() as connection:
-        rubbish = any(lease.is_over() for lease in read_leases(connection)) or rows.leftovers(connection, boot_id())
+        rubbish = any(lease.is_over() for lease in leases.read(connection)) or rows.leftovers(connection, boot_id())
     if rubbish:
         with database.transaction(durable=True) as connection:
-            end_leases(connection)
+            leases.end(connection)
             gone = [row for row in rows.leftovers(connection, boot_id()) if rows.delete_unused(connection, row)]
         discard(layout, [row.id for row in gone])
     sweep(layout)

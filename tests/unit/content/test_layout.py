@@ -16,28 +16,37 @@ from pathlib import Path
 
 import pytest
 
-from ocidiff.content.layout import REF_NAME, Layout
+from ocidiff.content.layout import Layout
 from ocidiff.content.store import ContentStore
 from ocidiff.errors import DocumentError, NotFoundError
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
+from ocidiff.oci.index import REF_NAME
 from suites.content_store import DATA, DESCRIPTOR, KIND, ContentStoreSuite
 
-MANIFEST = Descriptor(media_type.MANIFEST, Digest("sha256:" + "1" * 64), 7)
-OTHER = Descriptor(media_type.MANIFEST, Digest("sha256:" + "2" * 64), 7)
+_DOCUMENTS = (b'{"one": 1}', b'{"two": 2}')
+MANIFEST, OTHER = (Descriptor(media_type.MANIFEST, Digest.of(data), len(data)) for data in _DOCUMENTS)
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Iterator[Layout]:
+def empty(tmp_path: Path) -> Iterator[Layout]:
     with Layout.open(tmp_path / "store", create=True) as opened:
         yield opened
 
 
+@pytest.fixture
+def layout(empty: Layout) -> Layout:
+    """A layout that has the two manifests, without names."""
+    for data in _DOCUMENTS:
+        empty.write(data, media_type.MANIFEST)
+    return empty
+
+
 class TestLayoutAsContentStore(ContentStoreSuite):
     @pytest.fixture
-    def store(self, layout: Layout) -> ContentStore:
-        return layout
+    def store(self, empty: Layout) -> ContentStore:
+        return empty
 
     def blob_path(self, store: ContentStore, digest: Digest) -> Path:
         assert isinstance(store, Layout)
@@ -86,7 +95,7 @@ def test_a_layout_whose_making_was_interrupted_is_completed(tmp_path: Path) -> N
     (tmp_path / "blobs").mkdir()
     (tmp_path / "index.lock").touch()
     with Layout.open(tmp_path, create=True) as layout:
-        assert layout.index().manifests == ()
+        assert layout.names.index().entries == ()
 
 
 def test_a_missing_layout_is_made_only_on_demand(tmp_path: Path) -> None:
@@ -120,18 +129,18 @@ def test_a_fifo_in_place_of_the_index_is_refused_at_once(layout: Layout) -> None
     Path(layout.path, "index.json").unlink()
     os.mkfifo(Path(layout.path, "index.json"))
     with pytest.raises(OSError, match="not a regular file"):
-        layout.index()
+        layout.names.index()
 
 
 def test_a_name_leads_to_what_was_last_given_it(layout: Layout) -> None:
     with pytest.raises(NotFoundError, match="no image 'a:1'"):
-        layout.named("a:1")
-    layout.set_name("a:1", MANIFEST)
-    layout.set_name("b:1", MANIFEST)
-    layout.set_name("a:1", OTHER)
-    assert layout.named("a:1").digest == OTHER.digest
-    assert layout.named("b:1").digest == MANIFEST.digest
-    assert len(layout.index().manifests) == 2
+        layout.names.get("a:1")
+    layout.names.set("a:1", MANIFEST)
+    layout.names.set("b:1", MANIFEST)
+    layout.names.set("a:1", OTHER)
+    assert layout.names.get("a:1").digest == OTHER.digest
+    assert layout.names.get("b:1").digest == MANIFEST.digest
+    assert len(layout.names.index().manifests) == 2
 
 
 def test_what_others_wrote_into_the_index_is_kept(layout: Layout) -> None:
@@ -146,7 +155,7 @@ def test_what_others_wrote_into_the_index_is_kept(layout: Layout) -> None:
     }
     path = Path(layout.path, "index.json")
     path.write_text(json.dumps(foreign))
-    layout.set_name("a:1", MANIFEST)
+    layout.names.set("a:1", MANIFEST)
     after = json.loads(path.read_text())
     assert after["manifests"][:2] == foreign["manifests"]
     assert after["annotations"] == foreign["annotations"]
@@ -157,23 +166,24 @@ def test_a_name_of_several_images_is_an_error_until_it_is_given_again(layout: La
     twice = [{**d.document(), "annotations": {REF_NAME: "a:1"}} for d in (MANIFEST, OTHER)]
     Path(layout.path, "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": twice}))
     with pytest.raises(DocumentError, match="2 images are named 'a:1'"):
-        layout.named("a:1")
-    layout.set_name("a:1", OTHER)
-    assert layout.named("a:1").digest == OTHER.digest
+        layout.names.get("a:1")
+    layout.names.set("a:1", OTHER)
+    assert layout.names.get("a:1").digest == OTHER.digest
 
 
 def test_a_damaged_index_is_not_overwritten(layout: Layout) -> None:
     path = Path(layout.path, "index.json")
     path.write_text('{"schemaVersion":2,')
     with pytest.raises(DocumentError, match="not JSON"):
-        layout.set_name("a:1", MANIFEST)
+        layout.names.set("a:1", MANIFEST)
     assert path.read_text() == '{"schemaVersion":2,'
 
 
 def _name_many(path: str, prefix: str) -> None:
     with Layout.open(path, create=True) as layout:
+        layout.write(_DOCUMENTS[0], media_type.MANIFEST)
         for number in range(20):
-            layout.set_name(f"{prefix}:{number}", MANIFEST)
+            layout.names.set(f"{prefix}:{number}", MANIFEST)
 
 
 def test_writers_in_several_processes_lose_no_name(tmp_path: Path) -> None:
@@ -186,21 +196,21 @@ def test_writers_in_several_processes_lose_no_name(tmp_path: Path) -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
     with Layout.open(path, create=False) as layout:
-        assert len(layout.index().manifests) == 80
+        assert len(layout.names.index().manifests) == 80
     assert os.listdir(tmp_path / "store" / "ingest") == []
 
 
 def test_writers_in_several_threads_lose_no_name(layout: Layout) -> None:
     def name_many(prefix: str) -> None:
         for number in range(20):
-            layout.set_name(f"{prefix}:{number}", MANIFEST)
+            layout.names.set(f"{prefix}:{number}", MANIFEST)
 
     threads = [threading.Thread(target=name_many, args=(f"t{number}",)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(layout.index().manifests) == 80
+    assert len(layout.names.index().manifests) == 80
 
 
 _LEAVE_THINGS = """
@@ -238,7 +248,7 @@ def test_what_a_killed_process_left_is_swept_and_what_a_live_one_uses_is_not(tmp
 
 @pytest.mark.parametrize("step", ["fsync", "rename", "fchmod"])
 def test_a_failing_system_leaves_the_store_as_it_was(layout: Layout, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout.set_name("a:1", MANIFEST)
+    layout.names.set("a:1", MANIFEST)
     before = Path(layout.path, "index.json").read_bytes()
 
     def fail(*_: object, **__: object) -> None:
@@ -248,7 +258,7 @@ def test_a_failing_system_leaves_the_store_as_it_was(layout: Layout, step: str, 
     with pytest.raises(OSError, match="No space"):
         layout.write(DATA, KIND)
     with pytest.raises(OSError, match="No space"):
-        layout.set_name("a:1", OTHER)
+        layout.names.set("a:1", OTHER)
     monkeypatch.undo()
     assert os.listdir(Path(layout.path, "ingest")) == []
     assert not layout.contains(DESCRIPTOR.digest)
@@ -271,7 +281,7 @@ def test_bytes_are_on_disk_before_they_have_a_name(layout: Layout, monkeypatch: 
     record("fsync")
     record("rename")
     layout.write(DATA, KIND)
-    layout.set_name("a:1", MANIFEST)
+    layout.names.set("a:1", MANIFEST)
     assert steps == ["fsync", "rename", "fsync"] * 2
 
 
@@ -287,4 +297,4 @@ def test_a_read_only_layout_is_read(layout: Layout, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fcntl, "flock", refuse)
     with Layout.open(layout.path, create=False) as again:
         assert again.read(DESCRIPTOR) == DATA
-        assert again.index().manifests == ()
+        assert again.names.index().entries == ()

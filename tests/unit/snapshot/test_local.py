@@ -157,7 +157,8 @@ from ocidiff.content.layout import Layout
 from ocidiff.lease import Leases
 from ocidiff.snapshot.select import snapshotter
 layout = Layout.open(sys.argv[1], create=False)
-lease = Leases(layout.database()).create(3600)
+held = Leases(layout.database()).hold()
+lease = held.__enter__()
 snapshots = snapshotter(layout.under(lease.id), "directory")
 snapshots.prepare("extract-1 one", None)
 snapshots.view("view-1", None)

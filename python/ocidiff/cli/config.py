@@ -69,7 +69,7 @@ _OPTIONS: Final = (
 
 
 def config_options(command: _Command) -> _Command:
-    """How the image is run; the command gets all of it as `changes`."""
+    """Add the options that say how the image is run; the command gets all of them as `changes`."""
 
     @functools.wraps(command)
     def with_changes(*arguments: object, **options: Any) -> object:  # noqa: ANN401 - of as many types as click has

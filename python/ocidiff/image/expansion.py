@@ -17,7 +17,7 @@ ESCAPE: Final = "\\"
 _MAX_LENGTH: Final = 1 << 20
 _MAX_DEPTH: Final = 50
 _SPECIAL_NAMES: Final = frozenset("@*#?-$!0")
-# What Go calls white space; Python's own notion has four control characters more.
+# White space as Go has it; Python's own notion has four control characters more.
 SPACES: Final = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"

@@ -45,7 +45,7 @@ def extend_manifest(
     family: Format = Format.OCI,
     annotations: Mapping[str, str] = NO_TEXTS,
 ) -> Manifest:
-    """The manifest with one layer more.
+    """Return the manifest with one layer more.
 
     Layers keep their blobs; those of a base in the other format get the media types of this one, since a manifest has one
     family. The link to a subject is dropped: it says that the base is an attachment of something, which the image is not.

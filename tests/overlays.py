@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import probes
 import trees
@@ -107,8 +108,18 @@ def _layers(below: Path, root: Path) -> OverlayLayers:
     return layers
 
 
+ATTRIBUTES: tuple[tuple[str, bytes], ...] = (
+    ("user.a", b"1"),
+    ("user.a", b"2"),
+    ("security.capability", probes.CAPABILITY_VALUE),
+    ("system.posix_acl_access", probes.ACL_VALUE),
+)
+
+
 class Steps:
     """Random changes of a tree, some of them impossible."""
+
+    attributes: ClassVar = (*ATTRIBUTES, ("user.overlay.origin", b"mine"), ("user.overlay.opaque", b"y"))
 
     def __init__(self, draw: random.Random, root: Path) -> None:
         self._draw = draw
@@ -217,16 +228,7 @@ class Steps:
 
     def _attribute(self) -> None:
         path = self._any()
-        key, value = self._draw.choice(
-            [
-                ("user.a", b"1"),
-                ("user.a", b"2"),
-                ("user.overlay.origin", b"mine"),
-                ("user.overlay.opaque", b"y"),
-                ("security.capability", probes.CAPABILITY_VALUE),
-                ("system.posix_acl_access", probes.ACL_VALUE),
-            ]
-        )
+        key, value = self._draw.choice(self.attributes)
         os.setxattr(path, key, value, follow_symlinks=False)
 
     def _open(self) -> None:

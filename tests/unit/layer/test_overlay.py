@@ -91,6 +91,53 @@ def test_names_that_begin_with_wh_are_read_as_fuse_overlayfs_and_aufs_mean_them(
 
 
 @pytest.mark.root
+def test_marks_of_fuse_overlayfs_for_root_are_read(engine: Engine, tmp_path: Path) -> None:
+    lower = layer(tmp_path / "lower", {"old/f": "1", "gone": "2"})
+    upper = layer(tmp_path / "upper", {"made/.wh..wh..opq": "", "made/file": "n", "old/.wh..wh..opq": ""})
+    os.mknod(tmp_path / "upper/gone", 0o020000)
+    os.mknod(tmp_path / "upper/made/.wh..opq", 0o020700)
+    for directory in ("made", "old"):
+        os.setxattr(tmp_path / "upper" / directory, "trusted.overlay.opaque", b"y")
+    layers = OverlayLayers(upper, (lower,))
+    assert names(engine, layers) == {"gone": "delete", "made": "add", "made/file": "add", "old/f": "delete"}
+    # Overlayfs wrote this one, without the name.
+    os.unlink(tmp_path / "upper/old/.wh..wh..opq")
+    with pytest.raises(OverlayError, match="who wrote it cannot be known"):
+        names(engine, layers)
+
+
+@pytest.mark.parametrize("marked", ["old", "old/f"])
+def test_attributes_of_fuse_overlayfs_tell_its_layers_and_are_not_stored(
+    engine: Engine, tmp_path: Path, marked: str
+) -> None:
+    lower = layer(tmp_path / "lower", {"old/f": "1", "old/g": "2"})
+    middle = layer(tmp_path / "middle", {"old/.wh.g": ""})
+    upper = layer(tmp_path / "upper", {"old/f": "11", "old/g": "2"})
+    os.setxattr(tmp_path / "upper" / marked, "user.fuseoverlayfs.origin", b"old/f\0")
+    os.setxattr(tmp_path / "upper/old/f", "user.mine", b"1")
+    layers = OverlayLayers(upper, (middle, lower))
+    assert names(engine, layers) == {"old/f": "modify", "old/g": "add"}
+    _, tar = verbs.diff(engine, None, layers)
+    assert b"fuseoverlayfs" not in tar
+    assert b"SCHILY.xattr.user.mine=1" in tar
+
+
+def test_an_upper_directory_without_marks_is_read_as_the_layers_below_it_are(engine: Engine, tmp_path: Path) -> None:
+    lower = layer(tmp_path / "lower", {"f": "1", "old/g": "2"})
+    middle = layer(tmp_path / "middle", {".wh.f": "", "old/.wh..wh..opq": "", "old/x": ""})
+    upper = layer(tmp_path / "upper", {"f": "1"})
+    assert names(engine, OverlayLayers(upper, (middle, lower))) == {"f": "add"}
+
+
+def test_a_name_that_hides_wins_over_what_its_layer_has_there(engine: Engine, tmp_path: Path) -> None:
+    long = "x" * 255
+    lower = layer(tmp_path / "lower", {"f": "1", "d/g": "2", long: ""})
+    upper = layer(tmp_path / "upper", {"f": "2", ".wh.f": "", "d/h": "", ".wh.d": "", "e/" + long: "", "y" * 252: ""})
+    found = names(engine, OverlayLayers(upper, (lower,)))
+    assert found == {"f": "delete", "d": "delete", "e": "add", "e/" + long: "add", "y" * 252: "add"}
+
+
+@pytest.mark.root
 def test_content_is_found_in_a_layer_for_data(engine: Engine, tmp_path: Path) -> None:
     data, lower = layer(tmp_path / "data", {"store/1": "content"}), layer(tmp_path / "lower", {"f": "x"})
     upper = layer(tmp_path / "upper", {"g": ""})

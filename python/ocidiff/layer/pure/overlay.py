@@ -20,17 +20,13 @@ from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.directories import join, show, split
 from ocidiff.layer.pure.live import is_same
 from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.pure.survey import FUSE, GONE, NAMES, TRUSTED, prefix_of
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.mounts.layers import OverlayLayers
 
-_TRUSTED: Final = b"trusted.overlay."
-_USER: Final = b"user.overlay."
-_NAMES: Final = b""  # fuse-overlayfs and AUFS: names that begin with .wh.
 _OPAQUE_KEYS: Final = (b"user.fuseoverlayfs.opaque", b"trusted.overlay.opaque", b"user.overlay.opaque")
-_INITIAL_USER_NAMESPACE: Final = 0xEFFFFFFD  # linux/proc_ns.h
-_CAP_SYS_ADMIN: Final = 21
+_NAME_MAX: Final = 255  # linux/limits.h
 _REMEMBERED: Final = 4096  # directories whose layers are not looked up again
-_GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 _Part = tuple[int, bytes]  # number of a layer, path in it
 
@@ -59,7 +55,7 @@ class OverlayTree:
             trees = [stack.enter_context(Tree(root, options, pace)) for root in (layers.upperdir, *layers.lowerdirs)]
             self._data = [stack.enter_context(Tree(root, options, pace)) for root in layers.datadirs]
             self._trees = trees
-            self._prefix = _prefix_of(trees[0], layers)
+            self._prefix = prefix_of(trees, layers)
             devices = {os.stat(root).st_dev for root in (layers.upperdir, *layers.lowerdirs)}
             if options.profile is Profile.CONTAINERD and len(devices) > 1:
                 reason = "its layers are on several file systems, so that inode numbers tell no hard links"
@@ -112,9 +108,10 @@ class OverlayTree:
         return self._trees[layer].is_mount(place)
 
     def xattrs(self, node: Node) -> Mapping[bytes, bytes]:
-        """See `Tree.xattrs`."""
+        """See `Tree.xattrs`; those of fuse-overlayfs itself count as none in its layers."""
         layer, place = self._found(node).top
-        return self._trees[layer].xattrs(place)
+        found = self._trees[layer].xattrs(place)
+        return {key: found[key] for key in found if self._prefix != NAMES or not key.startswith(FUSE)}
 
     def target(self, node: Node) -> bytes:
         """See `Tree.target`."""
@@ -140,7 +137,7 @@ class OverlayTree:
         """Whether there is something at `path`; what goes meanwhile is found to be gone when its turn comes."""
         try:
             return self._find(path) is not None
-        except _GONE:
+        except GONE:
             return True
 
     def _found(self, node: Node) -> _Found:
@@ -176,7 +173,7 @@ class OverlayTree:
         parts = []
         for layer in range(self._first, len(self._trees)):
             parts.append((layer, b""))
-            if self._prefix == _NAMES and self._is_opaque(layer, b""):
+            if self._prefix == NAMES and self._is_opaque(layer, b""):
                 break
         return tuple(parts)
 
@@ -231,11 +228,16 @@ class OverlayTree:
     def _probe(self, layer: int, path: bytes, search: _Search) -> Node | None:
         """What one layer adds to the answer at `path`; `search` learns how it goes on."""
         parent, name = split(path)
-        if self._prefix == _NAMES and name.startswith(whiteout.PREFIX):
-            return None
+        if self._prefix == NAMES:
+            if name.startswith(whiteout.PREFIX):
+                return None
+            # It hides what the same layer has under the name, too. Long names have none.
+            hiding = whiteout.PREFIX + name
+            if len(hiding) <= _NAME_MAX and self._exists(layer, join(parent, hiding)) is not None:
+                search.stop = True
+                return None
         node = self._exists(layer, path)
         if node is None:
-            search.stop |= self._prefix == _NAMES and self._exists(layer, join(parent, whiteout.PREFIX + name)) is not None
             return None
         mode = node.stat.st_mode
         is_regular, bottom = stat.S_ISREG(mode), layer + 1 == len(self._trees)
@@ -276,7 +278,7 @@ class OverlayTree:
         value = self._mark(layer, node, b"redirect") if self._prefix else None
         if value is None:
             return None
-        if node.is_dir and not (self._layers.redirects and self._prefix == _TRUSTED):
+        if node.is_dir and not (self._layers.redirects and self._prefix == TRUSTED):
             raise self._refused((layer, node), "a redirect that the mount does not follow")
         value = value.removesuffix(b"\0")
         names = value.removeprefix(b"/").split(b"/")
@@ -321,73 +323,3 @@ class _Search:
     def goes_on(self, node: Node) -> bool:
         """Whether a redirect of `node`, found last, counts."""
         return not (self.opaque or self.bottom) if node.is_dir else self.metacopy
-
-
-def _prefix_of(upper: Tree, layers: OverlayLayers) -> bytes:
-    """What the names of the marks begin with, learned from the directories of upper."""
-
-    def refuse(reason: str) -> OverlayError:
-        return OverlayError(f"overlay {show(layers.upperdir)}: {reason}")
-
-    seen, names, directories, redirected, indexed = set[bytes](), False, 0, False, False
-    todo = [b""]
-    while todo:
-        path = todo.pop()
-        try:
-            keys, below = upper.keys(path), upper.names(path)
-        except _GONE:
-            if not path:
-                raise
-            continue  # gone since: whatever took its place is found, and refused, later
-        for key in keys:
-            for prefix in (_TRUSTED, _USER):
-                mark = key.removeprefix(prefix)
-                if mark != key and not mark.startswith(b"overlay."):
-                    seen.add(prefix)
-                    redirected |= mark == b"redirect"
-                    indexed |= mark == b"origin" and not path
-            if key.startswith(b"user.fuseoverlayfs."):
-                seen.add(_NAMES)
-            if key.endswith(b".override_stat"):
-                seen.add(b"override")
-        names |= any(name.startswith(whiteout.PREFIX) for name in below)
-        inside = [child for name in below if _is_directory(upper, child := join(path, name))]
-        directories += len(inside)
-        todo.extend(inside)
-    blind = directories > 0 and not _may_read_trusted()
-    if layers.userxattr is not None:
-        prefix = _USER if layers.userxattr else _TRUSTED
-    elif names and seen & {_TRUSTED, _USER}:
-        raise refuse("names that begin with .wh. stand beside marks of overlayfs: who wrote it cannot be known")
-    elif names or _NAMES in seen:
-        prefix = _NAMES
-    elif _TRUSTED in seen or _USER not in seen:
-        prefix = _TRUSTED
-    else:
-        prefix = _USER
-    if prefix == _TRUSTED and blind:
-        raise refuse("attributes trusted.* cannot be read here, and it may have some")
-    if prefix == _NAMES and b"override" in seen:
-        raise refuse("owners and modes are in attributes of fuse-overlayfs")
-    if prefix != _NAMES and indexed:
-        raise refuse("it was mounted with index=on, where names can change without being in it")
-    if redirected and prefix != _NAMES and not (layers.redirects and prefix == _TRUSTED):
-        raise refuse("it has redirects that the mount does not follow")
-    return prefix
-
-
-def _is_directory(tree: Tree, path: bytes) -> bool:
-    try:
-        return tree.node(path).is_dir
-    except _GONE:
-        return False
-
-
-def _may_read_trusted() -> bool:
-    try:
-        with open("/proc/thread-self/status", encoding="ascii") as file:
-            effective = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), 0)
-        namespace = os.stat("/proc/thread-self/ns/user").st_ino
-    except OSError:
-        return False
-    return bool(effective >> _CAP_SYS_ADMIN & 1) and namespace == _INITIAL_USER_NAMESPACE

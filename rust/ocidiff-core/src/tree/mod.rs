@@ -33,6 +33,8 @@ pub struct Directory {
     fd: OwnedFd,
     path: PathBuf,
     ids: Option<Arc<IdMaps>>,
+    /// What the names of the attributes begin with that an overlay keeps for itself in this tree.
+    marks: Option<&'static [u8]>,
 }
 
 impl Directory {
@@ -48,14 +50,26 @@ impl Directory {
     pub fn open_mapped(path: &Path, ids: Option<Arc<IdMaps>>) -> Result<Arc<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
-        Ok(Arc::new(Self { fd, path: path.to_owned(), ids }))
+        Ok(Arc::new(Self { fd, path: path.to_owned(), ids, marks: None }))
+    }
+
+    /// Opens the same directory as one in which attributes that begin with `marks` are those of an overlay.
+    pub fn with_marks(&self, marks: &'static [u8]) -> Result<Arc<Self>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(&self.fd, c".", flags, Mode::empty()).map_err(Error::sys("open", &self.path))?;
+        Ok(Arc::new(Self { fd, path: self.path.clone(), ids: self.ids.clone(), marks: Some(marks) }))
+    }
+
+    /// True if the attribute `key` belongs to the overlay that this is a layer of.
+    pub fn keeps_for_itself(&self, key: &[u8]) -> bool {
+        self.marks.is_some_and(|marks| key.starts_with(marks))
     }
 
     /// Opens the directory `name` in this one.
     pub fn open_child(&self, name: &CStr) -> Result<Arc<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| self.failed("open", name, errno))?;
-        Ok(Arc::new(Self { fd, path: self.path_of(name), ids: self.ids.clone() }))
+        Ok(Arc::new(Self { fd, path: self.path_of(name), ids: self.ids.clone(), marks: self.marks }))
     }
 
     /// This directory, whose names are read from the first one on.
@@ -68,7 +82,7 @@ impl Directory {
     pub fn open_below(&self, path: &CStr) -> Result<Self> {
         let fd = self.open_through(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
         let fd = fd.map_err(|errno| self.failed("open", path, errno))?;
-        Ok(Self { fd, path: self.path_of(path), ids: self.ids.clone() })
+        Ok(Self { fd, path: self.path_of(path), ids: self.ids.clone(), marks: self.marks })
     }
 
     /// What lstat says of `path` below this one; `None` where there is nothing, or a link or file on the way.

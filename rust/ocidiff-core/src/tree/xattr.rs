@@ -88,7 +88,7 @@ impl XattrReader {
             .keys(directory, name)?
             .split_inclusive(|&byte| byte == 0)
             .filter_map(|key| CStr::from_bytes_with_nul(key).ok())
-            .filter(|key| policy.wants(key.to_bytes()))
+            .filter(|key| policy.wants(key.to_bytes()) && !directory.keeps_for_itself(key.to_bytes()))
             .map(CStr::to_owned)
             .collect();
         wanted.sort_unstable();

@@ -9,6 +9,9 @@ use crate::metadata::{FileType, Metadata};
 use crate::tree::{Directory, XattrReader};
 use crate::whiteout;
 
+/// The longest name of a file (linux/limits.h).
+const NAME_MAX: usize = 255;
+
 /// What an overlay shows under a name.
 #[derive(Debug)]
 pub struct Found {
@@ -231,15 +234,19 @@ impl Overlay {
 
     /// What one layer has under a plain name of one of its directories.
     fn probe(&self, layer: usize, directory: &Directory, name: &CStr, xattrs: &mut XattrReader) -> Result<Option<Probe>> {
-        if self.format == Format::Names && name.to_bytes().starts_with(whiteout::PREFIX) {
-            return Ok(None);
-        }
         let (mut whiteout, mut opaque, mut metacopy, mut redirect) = (false, false, false, None);
-        let Some(metadata) = directory.find(name)? else {
-            let hidden = [whiteout::PREFIX, name.to_bytes()].concat();
-            let found = if self.format == Format::Names { directory.find(&c_string(&hidden))? } else { None };
-            return Ok(found.map(|metadata| Probe { metadata, whiteout: true, opaque, metacopy, redirect }));
-        };
+        if self.format == Format::Names {
+            if name.to_bytes().starts_with(whiteout::PREFIX) {
+                return Ok(None);
+            }
+            // It hides what the same layer has under the name, too. Long names have none.
+            let hiding = [whiteout::PREFIX, name.to_bytes()].concat();
+            let hidden = if hiding.len() > NAME_MAX { None } else { directory.find(&c_string(&hiding))? };
+            if let Some(metadata) = hidden {
+                return Ok(Some(Probe { metadata, whiteout: true, opaque, metacopy, redirect }));
+            }
+        }
+        let Some(metadata) = directory.find(name)? else { return Ok(None) };
         match metadata.file_type {
             FileType::CharDevice => whiteout = metadata.is_overlay_whiteout(),
             FileType::File if self.format == Format::Names => {}

@@ -85,7 +85,7 @@ impl Overlay {
         let open = |path: &PathBuf| Directory::open_mapped(path, paths.ids.clone());
         let layers = std::iter::once(&paths.upper).chain(&paths.lowers).map(open).collect::<Result<Vec<_>>>()?;
         let data = paths.data.iter().map(open).collect::<Result<Vec<_>>>()?;
-        let found = survey::Survey::of(&layers[0], control)?;
+        let found = survey::Survey::of(&layers, paths.format.is_some(), control)?;
         let format = found.format(&paths.upper, paths.format)?;
         // Without the option an upper directory that was used with an index is told by this mark.
         if format != Format::Names && found.indexed {
@@ -100,6 +100,10 @@ impl Overlay {
         if let Err(Error::Io { source, .. }) = layers[0].find_below(c".") {
             return Err(Error::overlay(&paths.upper, format!("openat2: {source}")));
         }
+        let layers = match format {
+            Format::Names => layers.iter().map(|layer| layer.with_marks(survey::FUSE_PREFIX)).collect::<Result<_>>()?,
+            _ => layers,
+        };
         let mut overlay = Self { layers, data, format, redirects, complete: false };
         overlay.complete = overlay.has_links_below(&found.redirected, control)?;
         Ok(overlay)

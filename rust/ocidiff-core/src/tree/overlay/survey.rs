@@ -1,6 +1,6 @@
 //! What an upper directory tells of how it was written, found by reading its directories once.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,16 +17,19 @@ use crate::whiteout;
 const BUFFER_BYTES: usize = 32 << 10;
 /// The inode number of the first user namespace (linux/proc_ns.h, `PROC_USER_INIT_INO`).
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+/// What the attributes of fuse-overlayfs begin with.
+pub(super) const FUSE_PREFIX: &[u8] = b"user.fuseoverlayfs.";
 /// linux/capability.h
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// The marks in an upper directory.
 #[derive(Debug, Default)]
 pub struct Survey {
+    /// Overlayfs alone wrote marks `trusted.overlay.*`, or `user.overlay.*`.
     trusted: bool,
     user: bool,
-    fuse: bool,
-    whiteout_names: bool,
+    /// Attributes `user.fuseoverlayfs.*`, or names that begin with `.wh.`.
+    names: bool,
     /// Owners and modes are not those of the files.
     overridden: bool,
     has_directories: bool,
@@ -36,34 +39,82 @@ pub struct Survey {
     pub redirected: Vec<Vec<u8>>,
 }
 
+/// What a directory has that a survey looks at.
+#[derive(Default)]
+struct Listed {
+    directories: Vec<CString>,
+    /// All but directories, if they are wanted.
+    others: Vec<CString>,
+    /// It has names that begin with `.wh.`, among them that which makes it opaque.
+    has_whiteouts: bool,
+    is_opaque: bool,
+}
+
 impl Survey {
-    /// Reads the names of all directories, and the attributes of these.
-    pub fn of(root: &Arc<Directory>, control: &Control) -> Result<Self> {
+    /// Reads the marks of an upper directory.
+    ///
+    /// If its directories have none, and the caller does not know the format, then its files tell fuse-overlayfs, which
+    /// notes where a file was copied from. Last come the layers between it and the lowest one.
+    pub fn of(layers: &[Arc<Directory>], is_told: bool, control: &Control) -> Result<Self> {
         let mut survey = Self::default();
+        let Some((upper, lowers)) = layers.split_first() else { return Ok(survey) };
+        survey.read(upper, false, control)?;
+        if is_told {
+            return Ok(survey);
+        }
+        if survey.is_unmarked() {
+            survey.read(upper, true, control)?;
+        }
+        for lower in lowers.iter().take(lowers.len().saturating_sub(1)) {
+            if !survey.is_unmarked() {
+                break;
+            }
+            let mut below = Self::default();
+            below.read(lower, false, control)?;
+            // Where both kinds of marks are, they tell nothing of who wrote the upper directory.
+            survey.names = below.names && !below.trusted && !below.user;
+            (survey.trusted, survey.user) = (below.trusted && !below.names, below.user && !below.names);
+        }
+        Ok(survey)
+    }
+
+    fn is_unmarked(&self) -> bool {
+        !self.trusted && !self.user && !self.names
+    }
+
+    /// Reads the names of all directories, and the attributes of these; or those of all files.
+    fn read(&mut self, root: &Arc<Directory>, of_files: bool, control: &Control) -> Result<()> {
         let mut reader = XattrReader::new(XattrPolicy::Capability, root);
-        survey.look(root, b"", &mut reader)?;
         // Handles of the directories above, so that a tree of any width needs few.
         let mut todo = vec![(root.clone(), Vec::new())];
         while let Some((directory, path)) = todo.pop() {
             control.check()?;
-            let names = match survey.directories_in(&directory) {
+            let listed = match list(&directory, of_files) {
                 // Gone since: whatever took its place is found, and refused, later.
                 Err(error) if error.is_change() => continue,
-                names => names?,
+                listed => listed?,
             };
-            for name in names {
-                survey.has_directories = true;
+            if of_files {
+                self.look_at_files(&directory, &listed.others, &mut reader)?;
+                if self.names {
+                    return Ok(());
+                }
+            } else {
+                self.names |= listed.has_whiteouts;
+                self.has_directories |= !listed.directories.is_empty();
+                self.look(&directory, &path, listed.is_opaque, &mut reader)?;
+            }
+            for name in listed.directories {
                 let child = match directory.open_child(&name) {
                     Err(error) if error.is_change() => continue,
                     child => child?,
                 };
                 let path =
                     if path.is_empty() { name.to_bytes().to_vec() } else { [&path[..], b"/", name.to_bytes()].concat() };
-                survey.look(&child, &path, &mut reader)?;
                 todo.push((child, path));
             }
         }
-        Ok(survey)
+        Ok(())
     }
 
     /// How the directory is marked.
@@ -71,10 +122,12 @@ impl Survey {
         let refuse = |reason: &str| Err(Error::overlay(upper, reason));
         let format = match told {
             Some(format) => format,
-            None if self.whiteout_names && (self.trusted || self.user) => {
-                return refuse("names that begin with .wh. stand beside marks of overlayfs: who wrote it cannot be known");
+            None if self.names && (self.trusted || self.user) => {
+                return refuse(
+                    "marks of fuse-overlayfs or AUFS stand beside marks of overlayfs: who wrote it cannot be known",
+                );
             }
-            None if self.whiteout_names || self.fuse => Format::Names,
+            None if self.names => Format::Names,
             None if self.trusted => Format::Trusted,
             None if self.user => Format::User,
             None if self.has_directories && !may_read_trusted() => {
@@ -91,18 +144,22 @@ impl Survey {
         }
     }
 
-    fn look(&mut self, directory: &Directory, path: &[u8], reader: &mut XattrReader) -> Result<()> {
+    /// Reads the marks of a directory. Beside the name that makes it opaque, fuse-overlayfs sets the attribute that
+    /// overlayfs sets alone.
+    fn look(&mut self, directory: &Directory, path: &[u8], is_opaque: bool, reader: &mut XattrReader) -> Result<()> {
         let is_root = path.is_empty();
         let mut has_redirect = false;
         for key in reader.keys(directory, c".")?.split(|&byte| byte == 0) {
             let trusted = key.strip_prefix(b"trusted.overlay.");
             let Some(mark) = trusted.or_else(|| key.strip_prefix(b"user.overlay.")) else {
-                self.fuse |= key.starts_with(b"user.fuseoverlayfs.");
+                self.names |= key.starts_with(FUSE_PREFIX);
                 self.overridden |= key.ends_with(b".override_stat");
                 continue;
             };
             // An escape is an attribute of an overlay within this one.
-            if !mark.starts_with(b"overlay.") {
+            let is_escape = mark.starts_with(b"overlay.");
+            let is_fuse = mark == b"opaque" && is_opaque;
+            if !is_escape && !is_fuse {
                 self.trusted |= trusted.is_some();
                 self.user |= trusted.is_none();
                 has_redirect |= mark == b"redirect";
@@ -115,24 +172,36 @@ impl Survey {
         Ok(())
     }
 
-    /// The names of the directories in a directory; whiteouts by name are noticed.
-    fn directories_in(&mut self, directory: &Arc<Directory>) -> Result<Vec<std::ffi::CString>> {
-        let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
-        let mut entries = RawDir::new(directory, &mut buffer);
-        let mut found = Vec::new();
-        while let Some(entry) = entries.next() {
-            let entry = entry.map_err(Error::sys("read directory", directory.path_of(c"")))?;
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
-            self.whiteout_names |= name.to_bytes().starts_with(whiteout::PREFIX);
-            if is_directory(directory, name, entry.file_type())? {
-                found.push(name.to_owned());
+    fn look_at_files(&mut self, directory: &Directory, names: &[CString], reader: &mut XattrReader) -> Result<()> {
+        for name in names {
+            match reader.keys(directory, name) {
+                Err(error) if error.is_change() => {}
+                keys => self.names |= keys?.split(|&byte| byte == 0).any(|key| key.starts_with(FUSE_PREFIX)),
             }
         }
-        Ok(found)
+        Ok(())
     }
+}
+
+fn list(directory: &Arc<Directory>, with_others: bool) -> Result<Listed> {
+    let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
+    let mut entries = RawDir::new(directory.rewound()?, &mut buffer);
+    let mut listed = Listed::default();
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(Error::sys("read directory", directory.path_of(c"")))?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        listed.has_whiteouts |= name.to_bytes().starts_with(whiteout::PREFIX);
+        listed.is_opaque |= name.to_bytes() == whiteout::OPAQUE;
+        if is_directory(directory, name, entry.file_type())? {
+            listed.directories.push(name.to_owned());
+        } else if with_others {
+            listed.others.push(name.to_owned());
+        }
+    }
+    Ok(listed)
 }
 
 fn is_directory(directory: &Directory, name: &CStr, told: FileType) -> Result<bool> {

@@ -1,0 +1,158 @@
+"""The marks in an upper directory, which tell how it was written. The other engine has them in `tree/overlay/survey.rs`."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from ocidiff.errors import OverlayError
+from ocidiff.layer.pure import whiteout
+from ocidiff.layer.pure.directories import join, show
+from ocidiff.layer.pure.tree import Tree
+from ocidiff.mounts.layers import OverlayLayers
+
+TRUSTED: Final = b"trusted.overlay."
+USER: Final = b"user.overlay."
+NAMES: Final = b""
+"""fuse-overlayfs and AUFS: names that begin with .wh."""
+FUSE: Final = b"user.fuseoverlayfs."
+GONE: Final = (FileNotFoundError, NotADirectoryError)
+
+_INITIAL_USER_NAMESPACE: Final = 0xEFFFFFFD  # linux/proc_ns.h
+_CAP_SYS_ADMIN: Final = 21
+
+
+class _Survey:
+    """The marks in the directories of a layer, or on its files.
+
+    Attributes:
+        seen: What the names of attributes begin with that overlayfs alone wrote.
+        names: True for attributes `user.fuseoverlayfs.*`, or names that begin with `.wh.`.
+        overridden: True if owners and modes are not those of the files.
+        redirected: True if a directory has a redirect.
+        indexed: True if the root is marked as only `index=on` does.
+        directories: How many there are below the root.
+    """
+
+    def __init__(self, tree: Tree, *, of_files: bool = False) -> None:
+        self._tree = tree
+        self.seen = set[bytes]()
+        self.names = self.overridden = self.redirected = self.indexed = False
+        self.directories = 0
+        todo = [b""]
+        while todo:
+            path = todo.pop()
+            try:
+                names = tree.names(path)
+                inside = {join(path, name): _is_directory(tree, join(path, name)) for name in names}
+                if of_files:
+                    self.names |= any(_has_origin(tree, child) for child, is_dir in inside.items() if not is_dir)
+                else:
+                    self._look(path, names)
+            except GONE:
+                if not path:
+                    raise
+                continue  # gone since: whatever took its place is found, and refused, later
+            below = [child for child, is_dir in inside.items() if is_dir]
+            self.directories += len(below)
+            todo.extend(below)
+
+    @property
+    def is_unmarked(self) -> bool:
+        """True if nothing tells who wrote it."""
+        return not self.seen and not self.names
+
+    def _look(self, path: bytes, names: list[bytes]) -> None:
+        """Read the marks of a directory.
+
+        Beside the name that makes it opaque, fuse-overlayfs sets the attribute that overlayfs sets alone.
+        """
+        self.names |= any(name.startswith(whiteout.PREFIX) for name in names)
+        for key in self._tree.keys(path):
+            for prefix in (TRUSTED, USER):
+                mark = key.removeprefix(prefix)
+                is_fuse = mark == b"opaque" and whiteout.OPAQUE in names
+                if mark != key and not mark.startswith(b"overlay.") and not is_fuse:
+                    self.seen.add(prefix)
+                    self.redirected |= mark == b"redirect"
+                    self.indexed |= mark == b"origin" and not path
+            self.names |= key.startswith(FUSE)
+            self.overridden |= key.endswith(b".override_stat")
+
+
+def _survey(trees: list[Tree], *, is_told: bool) -> _Survey:
+    """Return the marks of the upper directory, the first of `trees`.
+
+    If its directories have none, and the caller does not know the format, then its files tell fuse-overlayfs, which notes
+    where a file was copied from. Last come the layers between it and the lowest one.
+    """
+    survey = _Survey(trees[0])
+    if is_told:
+        return survey
+    if survey.is_unmarked:
+        survey.names = _Survey(trees[0], of_files=True).names
+    for lower in trees[1:-1]:
+        if not survey.is_unmarked:
+            break
+        below = _Survey(lower)
+        # Where both kinds of marks are, they tell nothing of who wrote the upper directory.
+        if not (below.seen and below.names):
+            survey.seen, survey.names = below.seen, below.names
+    return survey
+
+
+def prefix_of(trees: list[Tree], layers: OverlayLayers) -> bytes:
+    """Return what the names of the marks begin with, learned from the directories."""
+
+    def refuse(reason: str) -> OverlayError:
+        return OverlayError(f"overlay {show(layers.upperdir)}: {reason}")
+
+    found = _survey(trees, is_told=layers.userxattr is not None)
+    blind = found.directories > 0 and not _may_read_trusted()
+    if layers.userxattr is not None:
+        prefix = USER if layers.userxattr else TRUSTED
+    elif found.names and found.seen:
+        raise refuse("marks of fuse-overlayfs or AUFS stand beside marks of overlayfs: who wrote it cannot be known")
+    elif found.names:
+        prefix = NAMES
+    elif TRUSTED in found.seen:
+        prefix = TRUSTED
+    elif USER in found.seen:
+        prefix = USER
+    elif blind:
+        raise refuse("attributes trusted.* cannot be read here, and it may have some")
+    else:
+        prefix = TRUSTED
+    if prefix == TRUSTED and blind:
+        raise refuse("attributes trusted.* cannot be read here")
+    if prefix == NAMES and found.overridden:
+        raise refuse("owners and modes are in attributes of fuse-overlayfs")
+    if prefix != NAMES and found.indexed:
+        raise refuse("it was mounted with index=on, where names can change without being in it")
+    if found.redirected and prefix != NAMES and not (layers.redirects and prefix == TRUSTED):
+        raise refuse("it has redirects that the mount does not follow")
+    return prefix
+
+
+def _has_origin(tree: Tree, path: bytes) -> bool:
+    try:
+        return any(key.startswith(FUSE) for key in tree.keys(path))
+    except GONE:
+        return False
+
+
+def _is_directory(tree: Tree, path: bytes) -> bool:
+    try:
+        return tree.node(path).is_dir
+    except GONE:
+        return False
+
+
+def _may_read_trusted() -> bool:
+    try:
+        with open("/proc/thread-self/status", encoding="ascii") as file:
+            effective = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), 0)
+        namespace = os.stat("/proc/thread-self/ns/user").st_ino
+    except OSError:
+        return False
+    return bool(effective >> _CAP_SYS_ADMIN & 1) and namespace == _INITIAL_USER_NAMESPACE

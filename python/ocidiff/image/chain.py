@@ -1,20 +1,26 @@
-"""Chain: the tree of an image as committed snapshots, one a layer, each under the chain ID of the layers up to it."""
+"""Chain: the tree of an image as committed snapshots, each under the chain ID of the layers up to it.
+
+A snapshot holds all layers from its parent on. One is made for the whole image, and for each beginning that it has in common
+with other images of the store (docs/decisions/0060-snapshots-where-images-end.md).
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
+from typing import Final
 
-from ocidiff.content.layout import Layout
-from ocidiff.content.store import LABEL_UNCOMPRESSED
-from ocidiff.errors import AlreadyExistsError, NotFoundError
+from ocidiff.content.layout import REF_NAME, Layout
+from ocidiff.content.store import LABEL_OFFERS, LABEL_UNCOMPRESSED
+from ocidiff.errors import AlreadyExistsError, NotFoundError, OcidiffError, UnsupportedError
 from ocidiff.image import adopt
-from ocidiff.image.image import Image
+from ocidiff.image.image import Image, images_of
 from ocidiff.image.unpack import Done, check_layers
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import ApplySummary
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions
 from ocidiff.mounts.kernel import directory_of
@@ -22,6 +28,16 @@ from ocidiff.mounts.mount import unsynced
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, chain_ids
 from ocidiff.snapshot.local import LocalSnapshotter
+
+# Beginnings that an image has in common with others and that get a snapshot: each costs a mount.
+_MAX_SHARED: Final = 8
+
+
+class TooManyLayersError(UnsupportedError):
+    """The snapshots of an image are more than a mount of the driver takes."""
+
+
+_Layer = tuple[Descriptor, DiffID]
 
 
 def unpack_chain(
@@ -40,108 +56,174 @@ def unpack_chain(
         Name of the snapshot; None for an image without layers.
 
     Raises:
-        NotFoundError, UnsupportedError, DigestMismatchError: As in `unpack`.
+        NotFoundError, DigestMismatchError: As in `unpack`.
+        UnsupportedError: As in `unpack`.
+        TooManyLayersError: The snapshot is there, with more parents than a mount of the driver takes.
     """
     diff_ids = image.config.rootfs.diff_ids
+    layers = tuple(zip(image.manifest.layers, diff_ids, strict=True))
     chain = chain_ids(diff_ids)
     done = _present(snapshots, chain)
     if done < len(chain):
         check_layers(layout, image)
+        done = _adopted(snapshots, chain, diff_ids, done, engine, monitor)
     used = Done()
     monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers[done:]))
-    for position in range(done, len(chain)):
-        monitor.check()
-        parent = chain[position - 1] if position else None
-        descriptor, diff_id = image.manifest.layers[position], diff_ids[position]
-        if adopt.accept(snapshots, chain[position], diff_id, engine=engine, monitor=monitor):
+    for end in _ends(layout, snapshots, image, chain, done):
+        if end == done:
             continue
-        used = _extract(layout, snapshots, (descriptor, diff_id), (parent, chain[position]), engine, monitor, used)
+        # Beyond what a mount takes, all layers are applied anew, onto nothing.
+        start = done if _has_room(snapshots, chain, done, 1) else 0
+        parent = chain[start - 1] if start else None
+        used = _extract(layout, snapshots, layers[start:end], (parent, chain[end - 1]), engine, monitor, used)
+        done = end
     if not chain:
         return None
+    if not _has_room(snapshots, chain, len(chain), 0):
+        most = snapshots.max_parents
+        raise TooManyLayersError(
+            f"{image.name}: has more than {most} snapshots, which {snapshots.name} cannot mount: use the driver directory"
+        )
     snapshots.refer(image.config_digest, chain[-1])
     return chain[-1]
 
 
 def _present(snapshots: LocalSnapshotter, chain: Sequence[ChainID]) -> int:
-    """How many of the snapshots are there; the last of them is kept, and so are its parents."""
-    for count in range(len(chain), 0, -1):
+    """Return how many layers the deepest snapshot that is there has; it is kept, and so are its parents."""
+    for count in snapshots.present(chain):
         with suppress(NotFoundError):
-            snapshots.keep(chain[count - 1])
-            return count
+            snapshots.keep(chain[count])
+            return count + 1
     return 0
+
+
+def _adopted(
+    snapshots: LocalSnapshotter,
+    chain: Sequence[ChainID],
+    diff_ids: Sequence[DiffID],
+    done: int,
+    engine: Engine,
+    monitor: Monitor,
+) -> int:
+    """Take over the tree of a container that was committed as one of the missing layers; return how many layers are done."""
+    offered = snapshots.label_values(LABEL_OFFERS)
+    for count in range(len(chain), done, -1):
+        if (
+            chain[count - 1] in offered
+            and _has_room(snapshots, chain, count - 1, 1)
+            and adopt.accept(snapshots, chain[count - 1], diff_ids[count - 1], engine=engine, monitor=monitor)
+        ):
+            return count
+    return done
+
+
+def _has_room(snapshots: LocalSnapshotter, chain: Sequence[ChainID], count: int, more: int) -> bool:
+    """True if a mount takes the snapshot of the first `count` layers, its parents, and `more` snapshots on top of it."""
+    if snapshots.max_parents is None or not count:
+        return True
+    try:
+        return len(snapshots.lineage(chain[count - 1])) + more <= snapshots.max_parents
+    except NotFoundError:
+        return True
+
+
+def _ends(layout: Layout, snapshots: LocalSnapshotter, image: Image, chain: Sequence[ChainID], done: int) -> Iterator[int]:
+    """Yield how many layers each missing snapshot ends with, the fewest first."""
+    if snapshots.shares_parents and done + 1 < len(chain):
+        shared = Counter(_common(layout, image.config.rootfs.diff_ids))
+        between = [count for count in shared if done < count < len(chain)]
+        # Those that most images have in common, and of these the longest.
+        yield from sorted(sorted(between, key=lambda count: (-shared[count], -count))[:_MAX_SHARED])
+    yield len(chain)
+
+
+def _common(layout: Layout, diff_ids: Sequence[DiffID]) -> Iterator[int]:
+    """Yield how many layers each image of the store has in common with an image."""
+    for entry in layout.index().manifests:
+        # What cannot be read has nothing in common.
+        with suppress(OcidiffError, OSError):
+            for other in images_of(layout, entry.annotations.get(REF_NAME, entry.digest), entry):
+                pairs = zip(diff_ids, other.config.rootfs.diff_ids, strict=False)
+                yield sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def restore_snapshot(
     layout: Layout,
     snapshots: LocalSnapshotter,
     name: ChainID,
-    layer: tuple[Descriptor, DiffID],
+    chain: Sequence[tuple[ChainID, _Layer]],
     engine: Engine,
     monitor: Monitor,
 ) -> None:
     """Make the tree of a committed snapshot anew, on the one of its parent; what grows on it stays as it is.
 
     Args:
-        layout: Where the layer is, under a lease.
+        layout: Where the layers are, under a lease.
         snapshots: Where the tree goes, under the same lease.
         name: Of the snapshot.
-        layer: What its tree is made from, and the digest of its tar.
-        engine: What applies the layer.
+        chain: The layers of an image that it is of, each with the chain ID up to it.
+        engine: What applies the layers.
         monitor: Sees progress, and stops the call.
 
     Raises:
-        NotFoundError: The layer is missing, or the snapshot went in the meantime.
-        DigestMismatchError: The layer is damaged.
+        NotFoundError: A layer is missing, or the snapshot went in the meantime.
+        DigestMismatchError: A layer is damaged.
     """
     parent = snapshots.stat(name).parent
-    with _extracted(layout, snapshots, layer, parent, name, engine, monitor, Done()) as (key, _):
+    names = [chain_id for chain_id, _ in chain]
+    start = 0 if parent is None else names.index(ChainID(parent)) + 1
+    layers = [layer for _, layer in chain[start : names.index(name) + 1]]
+    with _extracted(layout, snapshots, layers, parent, name, engine, monitor, Done()) as (key, _):
         snapshots.replace(name, key)
 
 
 def _extract(
     layout: Layout,
     snapshots: LocalSnapshotter,
-    layer: tuple[Descriptor, DiffID],
+    layers: Sequence[_Layer],
     place: tuple[ChainID | None, ChainID],
     engine: Engine,
     monitor: Monitor,
     used: Done,
 ) -> Done:
     parent, name = place
-    with _extracted(layout, snapshots, layer, parent, name, engine, monitor, used) as (key, summary):
+    with _extracted(layout, snapshots, layers, parent, name, engine, monitor, used) as (key, done):
         try:
             snapshots.commit(name, key)
         except AlreadyExistsError:
             # Somebody else was faster, with the same tree.
             snapshots.keep(name)
             snapshots.remove(key)
-    return used.plus(summary)
+    return done
 
 
 @contextmanager
 def _extracted(
     layout: Layout,
     snapshots: LocalSnapshotter,
-    layer: tuple[Descriptor, DiffID],
+    layers: Sequence[_Layer],
     parent: str | None,
     name: ChainID,
     engine: Engine,
     monitor: Monitor,
     used: Done,
-) -> Iterator[tuple[str, ApplySummary]]:
-    """The key of an active snapshot with the tree of a layer on that of its parent; it goes when the block fails."""
-    descriptor, diff_id = layer
+) -> Iterator[tuple[str, Done]]:
+    """Yield the key of an active snapshot with the tree of layers on that of its parent; it goes when the block fails."""
     key = f"extract-{os.urandom(16).hex()} {name}"
     mounts = snapshots.prepare(key, parent)
     try:
-        with directory_of(unsynced(mounts)) as tree, layout.open_blob(descriptor) as blob:
-            options = used.remaining(ApplyOptions())
-            summary = engine.apply_layer(
-                blob.fileno(), os.fsencode(tree), options, used.continued(monitor, descriptor.digest)
-            )
-        verify(summary, descriptor.digest, diff_id)
-        layout.update_labels(descriptor.digest, {LABEL_UNCOMPRESSED: diff_id})
-        yield key, summary
+        with directory_of(unsynced(mounts)) as tree:
+            for descriptor, diff_id in layers:
+                monitor.check()
+                with layout.open_blob(descriptor) as blob:
+                    options = used.remaining(ApplyOptions())
+                    summary = engine.apply_layer(
+                        blob.fileno(), os.fsencode(tree), options, used.continued(monitor, descriptor.digest)
+                    )
+                verify(summary, descriptor.digest, diff_id)
+                used = used.plus(summary)
+        layout.label_all({descriptor.digest: {LABEL_UNCOMPRESSED: diff_id} for descriptor, diff_id in layers})
+        yield key, used
     except BaseException:
         with suppress(NotFoundError):
             snapshots.remove(key)

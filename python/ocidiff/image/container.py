@@ -17,6 +17,7 @@ from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_OFFERS, LABEL_OFFERS_UNTIL, LABEL_PARTLY_REMOVED
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
 from ocidiff.lease import boot_id
+from ocidiff.log import Logger
 from ocidiff.mounts.kernel import attach, release
 from ocidiff.mounts.mount import Mount, bind
 from ocidiff.mounts.mountinfo import mount_points
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ocidiff.layer.monitor import Monitor
     from ocidiff.mounts.layers import OverlayLayers
 
+_log = Logger(__name__)
 _KEY: Final = "container-"
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
 _MOUNTS: Final = "mounts"
@@ -112,9 +114,16 @@ class Containers:
         with self._layout.database().reading() as connection:
             _refuse_taken(connection, name)
         snapshots = snapshotter(layout, driver)
-        from ocidiff.image.chain import unpack_chain
+        from ocidiff.image.chain import TooManyLayersError, unpack_chain
 
-        parent = unpack_chain(layout, snapshots, image, engine=engine, monitor=monitor)
+        try:
+            parent = unpack_chain(layout, snapshots, image, engine=engine, monitor=monitor)
+        except TooManyLayersError as error:
+            if driver is not None:
+                raise
+            _log.warning("%s; using it", error)
+            snapshots = snapshotter(layout, DirectoryDriver.name)
+            parent = unpack_chain(layout, snapshots, image, engine=engine, monitor=monitor)
         key = _KEY + os.urandom(16).hex()
         snapshots.prepare(key, parent)
         try:

@@ -90,7 +90,7 @@ class _Verification:
         self._faults: list[Fault] = []
         self._measured: dict[Digest, DiffID] = {}
         self._damaged: set[Digest] = set()
-        self._layers: dict[str, tuple[Descriptor, DiffID]] = {}
+        self._chains: dict[str, list[tuple[ChainID, tuple[Descriptor, DiffID]]]] = {}
         self._blob_bytes = 0
         self._verified_images = 0
 
@@ -214,9 +214,10 @@ class _Verification:
                 self._fault("image", name, f"layer {descriptor.digest}: its tar is {actual}, expected {diff_id}")
 
     def _note_layers(self, image: Image) -> None:
-        """Which layer each snapshot of an image is made from."""
+        """Note which layers the snapshots of an image are made from."""
         diff_ids = image.config.rootfs.diff_ids
-        self._layers |= zip(chain_ids(diff_ids), zip(image.manifest.layers, diff_ids, strict=True), strict=True)
+        chain = list(zip(chain_ids(diff_ids), zip(image.manifest.layers, diff_ids, strict=True), strict=True))
+        self._chains |= dict.fromkeys((name for name, _ in chain), chain)
 
     def _diff_id(self, descriptor: Descriptor) -> DiffID:
         if descriptor.digest in self._damaged:
@@ -269,12 +270,12 @@ class _Verification:
         """Make a snapshot again that something grows on; empty when that is done."""
         if row.kind is not Kind.COMMITTED:
             return "; what was changed in it is lost"
-        layer = self._layers.get(row.key)
-        if layer is None:
-            return "; something grows on it, and no image has its layer"
+        chain = self._chains.get(row.key)
+        if chain is None:
+            return "; something grows on it, and no image has its layers"
         try:
             snapshots = snapshotter(self._layout, row.driver)
-            restore_snapshot(self._layout, snapshots, ChainID(row.key), layer, engine=self._engine, monitor=self._monitor)
+            restore_snapshot(self._layout, snapshots, ChainID(row.key), chain, engine=self._engine, monitor=self._monitor)
         except (OcidiffError, OSError) as error:
             self._monitor.check()
             return f"; something grows on it, and it cannot be made again: {error}"

@@ -39,7 +39,11 @@ _MAX_LOG_BYTES: Final = 4096
 # Older kernels take all options of overlayfs as one text of less than a page.
 _ONE_BY_ONE: Final = (6, 5)
 _MAX_OPTIONS_BYTES: Final = 4095
-_SHORT_PATH_BYTES: Final = 40
+# The longest path of a descriptor, and what separates it from the next.
+_SHORT_PATH_BYTES: Final = 20
+_OTHER_OPTIONS_BYTES: Final = 512
+# OVL_MAX_STACK, fs/overlayfs/params.h.
+_MAX_LOWER: Final = 500
 
 
 @contextmanager
@@ -202,6 +206,14 @@ def _short(path: str, held: list[int], limit: int) -> bytes:
         return encoded
     held.append(os.open(encoded, os.O_PATH | os.O_CLOEXEC))
     return f"/proc/self/fd/{held[-1]}".encode()
+
+
+def max_lower_directories() -> int:
+    """Return how many lower directories an overlay mount takes on this kernel."""
+    if _kernel() >= _ONE_BY_ONE:
+        return _MAX_LOWER
+    # As many short paths as fit into one text, beside the other options.
+    return (_MAX_OPTIONS_BYTES - _OTHER_OPTIONS_BYTES) // _SHORT_PATH_BYTES
 
 
 def _kernel() -> tuple[int, int]:

@@ -17,6 +17,8 @@ class DirectoryDriver:
     """See `local.Driver`."""
 
     name: Final = "directory"
+    max_parents: Final = None
+    shares_parents: Final = False
 
     def fill(self, directory: str, parents: Sequence[str], kind: Kind) -> None:
         """See `Driver.fill`."""

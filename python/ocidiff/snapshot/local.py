@@ -49,6 +49,16 @@ class Driver(Protocol):
         """What the snapshots of this driver are filed under."""
         ...
 
+    @property
+    def max_parents(self) -> int | None:
+        """How many parents a mount takes; None for any number."""
+        ...
+
+    @property
+    def shares_parents(self) -> bool:
+        """True if a snapshot takes only the space of what differs from its parent."""
+        ...
+
     def fill(self, directory: str, parents: Sequence[str], kind: Kind) -> None:
         """Make what a new snapshot has.
 
@@ -85,6 +95,16 @@ class LocalSnapshotter:
     def name(self) -> str:
         """See `Snapshotter.name`."""
         return self._driver.name
+
+    @property
+    def max_parents(self) -> int | None:
+        """See `Driver.max_parents`."""
+        return self._driver.max_parents
+
+    @property
+    def shares_parents(self) -> bool:
+        """See `Driver.shares_parents`."""
+        return self._driver.shares_parents
 
     def prepare(self, key: str, parent: str | None, labels: Mapping[str, str] | None = None) -> tuple[Mount, ...]:
         """See `Snapshotter.prepare`."""
@@ -139,6 +159,15 @@ class LocalSnapshotter:
         with self._layout.database().reading() as connection:
             found = [rows.snapshot(connection, row) for row in rows.walk(connection, self.name)]
         yield from found
+
+    def present(self, names: Sequence[str]) -> list[int]:
+        """Return the positions of those names that snapshots have, the last first."""
+        with self._layout.database().reading() as connection:
+            return [
+                position
+                for position in range(len(names) - 1, -1, -1)
+                if rows.find(connection, self.name, names[position]) is not None
+            ]
 
     def keep(self, name: str) -> None:
         """Put a snapshot that is there under the lease too.
@@ -197,6 +226,11 @@ class LocalSnapshotter:
         """The keys of the snapshots that have a label."""
         with self._layout.database().reading() as connection:
             return rows.labelled(connection, self.name, name, value)
+
+    def label_values(self, name: str) -> set[str]:
+        """Return all values that snapshots have for a label."""
+        with self._layout.database().reading() as connection:
+            return rows.label_values(connection, self.name, name)
 
     def directory(self, key: str) -> str:
         """Path of the directory of a snapshot."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from ocidiff.content import workspace
-from ocidiff.mounts.kernel import directory_of
+from ocidiff.mounts.kernel import directory_of, max_lower_directories
 from ocidiff.mounts.mount import Mount, bind, overlay, unsynced
 from ocidiff.mounts.mountinfo import in_user_namespace
 from ocidiff.snapshot.local import TREE
@@ -26,6 +26,12 @@ class OverlayDriver:
     """See `local.Driver`."""
 
     name: Final = "overlay"
+    shares_parents: Final = True
+
+    @property
+    def max_parents(self) -> int:
+        """See `Driver.max_parents`."""
+        return max_lower_directories()
 
     def fill(self, directory: str, parents: Sequence[str], kind: Kind) -> None:
         """See `Driver.fill`."""

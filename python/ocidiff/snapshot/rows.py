@@ -193,6 +193,12 @@ def labelled(connection: sqlite3.Connection, driver: str, name: str, value: str)
     return [str(found[0]) for found in connection.execute(query, (driver, name, value))]
 
 
+def label_values(connection: sqlite3.Connection, driver: str, name: str) -> set[str]:
+    """Return all values that snapshots of a driver have for a label."""
+    query = "SELECT value FROM snapshot JOIN snapshot_label ON snapshot_id = snapshot.id WHERE driver = ? AND name = ?"
+    return {str(found[0]) for found in connection.execute(query, (driver, name))}
+
+
 def snapshot(connection: sqlite3.Connection, row: Row) -> Snapshot:
     """What is known of a row's snapshot."""
     parent = connection.execute("SELECT key FROM snapshot WHERE id = ?", (row.parent_id,)).fetchone()

@@ -41,6 +41,11 @@ def store(tmp_path: Path, rootfs: Path) -> Iterator[Store]:
             opened.containers.remove(container.name, force=True)
 
 
+def _snapshots(driver: str) -> int:
+    """How many snapshots `base:1` has: one for `zero:1`, which it begins with, unless each is a whole tree."""
+    return 2 if driver == "overlay" else 1
+
+
 def _trees(tmp_path: Path) -> list[str]:
     return sorted(os.listdir(tmp_path / "store" / "snapshots"))
 
@@ -94,8 +99,9 @@ def test_the_image_is_unpacked_once(store: Store, driver: str, monkeypatch: pyte
 
     monkeypatch.setattr("ocidiff.image.chain._extract", fail)
     store.create("base:1", "second", driver=driver)
-    store.create("zero:1", "third", driver=driver)
-    assert [found.name for found in store.containers.list()] == ["first", "second", "third"]
+    if driver == "overlay":
+        store.create("zero:1", "third", driver=driver)
+    assert [found.name for found in store.containers.list()] == ["first", "second", "third"][: 1 + _snapshots(driver)]
 
 
 def test_a_name_is_taken_once_and_may_be_left_out(store: Store, driver: str, tmp_path: Path) -> None:
@@ -130,8 +136,8 @@ def test_of_many_that_want_one_name_one_gets_it(store: Store, driver: str, tmp_p
     for thread in threads:
         thread.join()
     assert sorted(results) == ["made"] + ["taken"] * 5
-    # Two layers and one container: whoever came too late has left nothing.
-    assert len(_trees(tmp_path)) == 3
+    # The image and one container: whoever came too late has left nothing.
+    assert len(_trees(tmp_path)) == _snapshots(driver) + 1
 
 
 def test_mounting_twice_and_unmounting_twice_are_once(store: Store, driver: str) -> None:
@@ -201,7 +207,7 @@ def test_a_wrong_layer_leaves_no_snapshot(store: Store, driver: str, tmp_path: P
     with pytest.raises(DigestMismatchError):
         store.create("base:1", "work", driver=driver)
     assert store.containers.list() == []
-    assert len(_trees(tmp_path)) == 1
+    assert len(_trees(tmp_path)) == _snapshots(driver) - 1
     assert os.listdir(tmp_path / "store" / "ingest") == []
     with pytest.raises(NotFoundError):
         store.containers.get("work")
@@ -221,7 +227,7 @@ def test_the_configuration_keeps_the_snapshot(store: Store, driver: str) -> None
     store.containers.remove("work")
     assert store.collect().snapshots == 0
     store.untag("base:1")
-    assert store.collect().snapshots == 2
+    assert store.collect().snapshots == _snapshots(driver)
 
 
 def test_what_is_built_on_is_on_disk(store: Store, driver: str) -> None:
@@ -238,7 +244,7 @@ def test_somebody_who_was_faster_is_a_success(
     monkeypatch.setattr("ocidiff.image.chain._present", lambda *_: 0)
     store.create("base:1", "first", driver=driver)
     store.create("base:1", "second", driver=driver)
-    assert len(_trees(tmp_path)) == 4
+    assert len(_trees(tmp_path)) == 2 + _snapshots(driver)
     assert [found.key for found in snapshotter(store._layout, driver).walk() if found.key.startswith("extract-")] == []
 
 

@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from itertools import takewhile
 from typing import Final
 
-from ocidiff.content.layout import REF_NAME, Layout
+from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_OFFERS, LABEL_UNCOMPRESSED
 from ocidiff.errors import AlreadyExistsError, NotFoundError, OcidiffError, UnsupportedError
 from ocidiff.image import adopt
-from ocidiff.image.image import Image, images_of
+from ocidiff.image.image import Image, manifests_of, read_manifest
 from ocidiff.image.unpack import Done, check_layers
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
@@ -139,10 +139,11 @@ def _ends(layout: Layout, snapshots: LocalSnapshotter, image: Image, chain: Sequ
 
 def _common(layout: Layout, diff_ids: Sequence[DiffID]) -> Iterator[int]:
     """Yield how many layers each image of the store has in common with an image."""
-    for entry in layout.index().manifests:
+    for entry in layout.names.index().manifests:
         # What cannot be read has nothing in common.
         with suppress(OcidiffError, OSError):
-            for other in images_of(layout, entry.annotations.get(REF_NAME, entry.digest), entry):
+            for manifest in manifests_of(layout, entry.digest, entry):
+                other = read_manifest(layout, entry.digest, manifest)
                 pairs = zip(diff_ids, other.config.rootfs.diff_ids, strict=False)
                 yield sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 

@@ -10,7 +10,8 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from contextlib import suppress
+from typing import Final, Self
 
 from ocidiff.errors import MalformedLayerError, UnsafeLayerError
 from ocidiff.layer.layer import RECORD
@@ -22,7 +23,7 @@ from ocidiff.layer.pure.stream import limit_exceeded
 from ocidiff.layer.pure.tar_reader import Entry
 from ocidiff.layer.pure.tree import is_user_visible
 from ocidiff.layer.pure.upper import Upper
-from ocidiff.layer.pure.whiteout import Aufs, Opaque, Removal, read_whiteout
+from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
 
 _SET_IDS: Final = stat.S_ISUID | stat.S_ISGID
 _MAX_ID: Final = (1 << 32) - 2  # the next one means "leave it" to chown
@@ -60,6 +61,7 @@ class Applier:
         self._directories: dict[tuple[int, int], tuple[bytes, int, tuple[int, int] | None]] = {}  # path, mode, times
         self._left_out: set[bytes] = set()  # devices that could not be made
         self._stand_ins: set[tuple[int, int]] = set()  # files that stand for such
+        self._has_aside = False  # the directory of files that were kept aside is there
         self.whiteouts = 0
         self.recorded = 0
         self.skipped: Counter[str] = Counter()
@@ -84,7 +86,7 @@ class Applier:
         parent, name = split(path)
         whiteout = read_whiteout(path)
         if isinstance(whiteout, Aufs):
-            self.skipped["aufs"] += 1
+            self._keep_aside(path, entry, data)
             return
         parent = self._make_parent(parent)
         if isinstance(whiteout, Removal):
@@ -101,8 +103,20 @@ class Applier:
         else:
             self._write(join(parent, name), entry, data)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._has_aside:
+            # The first error is the one that counts.
+            with suppress(OSError):
+                self._root.clean_up(PSEUDO_LINKS)
+
     def finish(self) -> None:
-        """Give the directories their final modes and times, now that nothing more is made in them, children first."""
+        """Remove what was kept aside, and give the directories their final modes and times, children first."""
+        if self._has_aside:
+            self._root.remove(PSEUDO_LINKS)
+            self._has_aside = False
         rests = {inode: (path, mode, None) for inode, (path, mode) in self._root.granted.items()} | self._directories
         for inode, (path, mode, times) in sorted(rests.items(), key=lambda rest: -rest[1][0].count(b"/")):
             try:
@@ -115,6 +129,18 @@ class Applier:
                 self._root.set_mode(path, mode)
             if times is not None:
                 self._root.set_times(path, *times)
+
+    def _keep_aside(self, path: bytes, entry: Entry, data: Iterable[bytes]) -> None:
+        """Keep a file of AUFS's for the hard links that lead to it, and leave out all else that it noted."""
+        is_kept = entry.type == tar.REGULAR and is_pseudo_link(path)
+        if is_kept and not self._has_aside:
+            # A directory of that name which was there before is none of ours.
+            is_kept = self._has_aside = self._root.lstat(PSEUDO_LINKS) is None
+        if not is_kept:
+            self.skipped["aufs"] += 1
+            return
+        self._make_parent(PSEUDO_LINKS)
+        self._write(path, entry, data)
 
     def _write(self, path: bytes, entry: Entry, data: Iterable[bytes]) -> None:
         if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
@@ -146,7 +172,9 @@ class Applier:
             self._make_stand_in(path, entry)
             return
         self._remember(path)
-        self._set_metadata(path, entry)
+        # A file that was kept aside says itself what it is.
+        if entry.type != tar.HARD_LINK or not is_pseudo_link(clean(entry.linkname)):
+            self._set_metadata(path, entry)
 
     def _make_parent(self, path: bytes) -> bytes:
         """The real path of the directory `path`; what has to be made for it counts as written."""

@@ -134,6 +134,11 @@ class Root:
             elif here not in keep:
                 self._unlink(here, facts)
 
+    def clean_up(self, path: bytes) -> None:
+        """Remove `path` and all below it after a failure, even if the call was cancelled."""
+        self._pace.stop_polling()
+        self.remove(path)
+
     def children(self, path: bytes) -> list[bytes]:
         """The paths of what is in the directory `path`."""
         return [join(path, name) for name in self._directories.names(path)]

@@ -120,6 +120,16 @@ fn a_whiteout_below_a_dead_link_stays_inside() {
 }
 
 #[test]
+fn a_whiteout_makes_no_directory_and_replaces_no_file() {
+    for below in ["r/.wh.f", "r/s/.wh.f", "r/.wh..wh..opq", "r/s/.wh..wh..opq"] {
+        check(&["r/", "r/f", "r/s/", "r/s/f"], &[file("r", "kept"), whiteout(below)], &["r"]);
+        check(&["r/", "r/f", "r/s/", "r/s/f"], &[whiteout(below), file("r", "kept")], &["r"]);
+        check(&["r"], &[whiteout(below)], &["r"]);
+        check(&["other"], &[whiteout(below)], &["other"]);
+    }
+}
+
+#[test]
 fn a_whiteout_is_known_by_its_name_alone() {
     let shapes = [
         file(".wh.a", "data"),

@@ -17,7 +17,7 @@ from archives import MTIME, Member, directory, file, hard_link, member, symlink,
 from ocidiff.errors import Cancelled, MalformedLayerError, UnsafeLayerError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Cancellation, Monitor, Progress
-from ocidiff.layer.options import ApplyOptions
+from ocidiff.layer.options import ApplyOptions, Destination
 
 
 def names_below(root: Path) -> set[str]:
@@ -96,6 +96,81 @@ def test_whiteouts_never_remove_what_the_same_layer_wrote_wherever_they_stand(
             (root / name).write_text("lower")
         verbs.apply(engine, tar(*order), root)
         assert names_below(root) == left, [info.name for info, _ in order]
+
+
+WHITEOUTS_BELOW = [whiteout(b"r/f"), whiteout(b"r/s/f"), file(b"r/.wh..wh..opq"), file(b"r/s/.wh..wh..opq")]
+
+
+@pytest.mark.parametrize("below", WHITEOUTS_BELOW, ids=lambda entry: entry[0].name)
+@pytest.mark.parametrize("destination", ["directory", pytest.param("overlay", marks=pytest.mark.root)])
+def test_a_whiteout_below_a_file_of_the_same_layer_leaves_it(
+    engine: Engine, target: Path, below: Member, destination: str
+) -> None:
+    for parent in (file(b"r", b"kept"), symlink(b"r", b"f"), member(b"r", tarfile.FIFOTYPE), hard_link(b"r", b"f")):
+        for count, order in enumerate(permutations([parent, below])):
+            root = target / f"{parent[0].type!r}{count}"
+            (root / "r" / "s").mkdir(parents=True)
+            (root / "r" / "s" / "f").touch()
+            summary = verbs.apply(engine, tar(file(b"f"), *order), root, destination=Destination(destination))
+            assert names_below(root) == {"f", "r"}
+            assert summary.whiteouts == 1
+            assert stat.S_IFMT((root / "r").lstat().st_mode) != stat.S_IFDIR
+            assert not parent[1] or (root / "r").read_bytes() == parent[1]
+
+
+@pytest.mark.parametrize("below", [b"a", b"missing", b"missing/deep", b"d/missing", b"dead", b"d/x/old"])
+def test_a_whiteout_makes_no_directory(engine: Engine, target: Path, below: bytes) -> None:
+    (target / "dead").symlink_to("gone/far")
+    before = names_below(target)
+    summary = verbs.apply(engine, tar(whiteout(below + b"/f"), file(below + b"/.wh..wh..opq")), target)
+    assert names_below(target) == before
+    assert (target / "a").read_text() == (target / "d/x/old").read_text() == "lower"
+    assert summary.whiteouts == 2
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("members", "left"),
+    [
+        ([whiteout(b"foo/bar"), whiteout(b"foo")], {"foo": "whiteout"}),
+        ([whiteout(b"foo"), whiteout(b"foo/bar")], {"foo": "whiteout"}),
+        ([whiteout(b"foo/a/b"), file(b"foo/.wh..wh..opq")], {"foo": "opaque"}),
+        ([whiteout(b"foo/a/b"), whiteout(b"foo/a")], {"foo": "directory", "foo/a": "whiteout"}),
+        ([whiteout(b"foo/bar"), directory(b"foo"), whiteout(b"foo")], {"foo": "opaque"}),
+        ([whiteout(b"foo"), file(b"foo/new")], {"foo": "opaque", "foo/new": "file"}),
+        ([whiteout(b"foo/bar"), file(b"foo", b"x")], {"foo": "file"}),
+    ],
+)
+def test_marks_in_an_upperdir_are_no_entries(
+    engine: Engine, tmp_path: Path, members: list[Member], left: dict[str, str]
+) -> None:
+    verbs.apply(engine, tar(*members), tmp_path, destination=Destination.OVERLAY)
+    assert {name: _mark(tmp_path / name) for name in names_below(tmp_path)} == left
+
+
+def _mark(path: Path) -> str:
+    facts = path.lstat()
+    if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
+        return "whiteout"
+    if not stat.S_ISDIR(facts.st_mode):
+        return "file"
+    return "opaque" if "trusted.overlay.opaque" in os.listxattr(path) else "directory"
+
+
+@pytest.mark.root
+def test_a_hard_link_to_a_whiteout_in_an_upperdir_is_one_to_nothing(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(MalformedLayerError, match="it does not exist"):
+        verbs.apply(engine, tar(whiteout(b"a"), hard_link(b"b", b"a")), tmp_path, destination=Destination.OVERLAY)
+
+
+def test_what_links_bring_into_a_path_is_bounded(engine: Engine, target: Path) -> None:
+    half, more = symlink(b"half", b"d/../" * 512), symlink(b"more", b"d/../" * 512 + b"half")
+    verbs.apply(engine, tar(half, more, file(b"half/half/f")), target)
+    assert (target / "f").exists()
+    with pytest.raises(UnsafeLayerError, match="too many symbolic links"):
+        verbs.apply(engine, tar(file(b"more/g")), target)
+    with pytest.raises(UnsafeLayerError, match="too many symbolic links"):
+        verbs.index_of_layers(engine, [tar(directory(b"d"), half, more, file(b"more/g"))])
 
 
 def test_bookkeeping_of_aufs_is_left_out_and_counted(engine: Engine, target: Path) -> None:

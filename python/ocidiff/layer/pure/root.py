@@ -1,6 +1,6 @@
 """The one door to a directory that is written: whatever a layer names, nothing outside the root is read, made or removed.
 
-Paths are relative and real, that is clean and free of symbolic links but for the last name, which is never followed.
+A `Place` is a name in a directory that was found without a symbolic link. The name itself is never followed.
 """
 
 from __future__ import annotations
@@ -8,16 +8,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Container
+from collections.abc import Callable
 from typing import Final, Self
 
 from ocidiff.errors import UnsafeLayerError
-from ocidiff.layer.pure.directories import Directories, join, show, split
+from ocidiff.layer.pure.directories import show
+from ocidiff.layer.pure.folders import Folder, Handles, Place
 from ocidiff.layer.pure.pace import Pace
 
 _MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
-_MAX_RESOLVED: Final = 1024  # paths that are remembered
+# Components that the links of one path may bring in all. The kernel would take 40 times 2048, which short entries could have
+# walked again and again.
+_MAX_LINK_STEPS: Final = 2048
 OWNER_ALL: Final = 0o700
+_TARGET: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -25,191 +29,204 @@ class Root:
     """The directory that a layer is written onto.
 
     Attributes:
-        made: Directories that `resolve` made.
-        replacing: Those of them that are in place of something else.
-        granted: Modes of directories that were closed to us and had to be opened, by inode and with their paths.
+        top: The directory itself.
 
     Raises:
         OSError: It is missing or no directory.
     """
 
     def __init__(self, path: bytes, pace: Pace) -> None:
-        self._directories = Directories(path)
+        self._base = path
         self._pace = pace
-        self.granted: dict[tuple[int, int], tuple[bytes, int]] = {}
-        self.made: list[bytes] = []
-        self.replacing: list[bytes] = []
-        self._resolved: dict[bytes, bytes] = {b"": b""}  # paths of directories; none leads through what was removed
+        self._fd = os.open(os.fsdecode(path), _TARGET)
+        self._handles = Handles(self._fd)
+        self.top = Folder(None, b"", is_clear=False, is_opaque=False)
+        self.top.is_clear = not self._names(self.top)
+        self._last = (b"", self.top)  # the path that was found last, through nothing that was removed since
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._directories.__exit__()
+        self._handles.close()
+        os.close(self._fd)
 
-    def error(self, error: OSError, path: bytes) -> OSError:
+    def error(self, error: OSError, place: Place) -> OSError:
         """The same failure, told of the whole path."""
-        return self._directories.error(error, path)
+        return OSError(error.errno, error.strerror, os.fsdecode(self._full(place)))
 
-    def resolve(self, path: bytes, *, create: bool) -> bytes:
-        """The real path of the directory `path`, with links followed as if the root were `/`.
+    def find(self, path: bytes) -> Folder | None:
+        """The directory `path`, with links followed as if the root were `/`; None when there is none.
+
+        Raises:
+            UnsafeLayerError: There are too many links, or too long ones.
+        """
+        if path == self._last[0]:
+            return self._last[1]
+        found = self._walk(path, lambda _place, _facts: None)
+        if found is not None:
+            self._last = (path, found)
+        return found
+
+    def make(self, path: bytes, replaced: Callable[[Folder], None]) -> Folder:
+        """The directory `path`; it and those above it are made, with mode 0755, where something else or nothing is.
 
         Args:
             path: Relative to the root, clean.
-            create: Whether directories are made, with mode 0755, where there are none.
-
-        Raises:
-            FileNotFoundError, NotADirectoryError: There is none, and none is made.
-            UnsafeLayerError: There are too many links.
+            replaced: Called with each that is in place of something else.
         """
-        known = path
-        while known not in self._resolved:
-            known = split(known)[0]
-        real = [name for name in self._resolved[known].split(b"/") if name]
-        todo = path[len(known) :].split(b"/")[::-1]
-        links = 0
-        while todo:
-            name = todo.pop()
-            if name in (b"", b"."):
-                continue
-            if name == b"..":
-                del real[-1:]
-                continue
-            here = b"/".join([*real, name])
-            facts = self.lstat(here)
-            if facts is None and not create:
-                raise self.error(OSError(errno.ENOENT, os.strerror(errno.ENOENT)), here)
-            if facts is None:
-                self.make_directory(here)
-                self.made.append(here)
-            elif stat.S_ISLNK(facts.st_mode):
-                links += 1
-                if links > _MAX_LINKS:
-                    raise UnsafeLayerError(f"{show(path)}: too many symbolic links")
-                target = self._target(here)
-                if target.startswith(b"/"):
-                    real.clear()
-                todo += target.split(b"/")[::-1]
-                continue
-            elif stat.S_ISDIR(facts.st_mode):
-                self._grant(here, facts)
-            elif create:
-                self._unlink(here, facts)
-                self.make_directory(here)
-                self.made.append(here)
-                self.replacing.append(here)
-            else:
-                raise self.error(OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), here)
-            real.append(name)
-        if len(self._resolved) > _MAX_RESOLVED:
-            self._resolved = {b"": b""}
-        self._resolved[path] = b"/".join(real)
-        return self._resolved[path]
 
-    def lstat(self, path: bytes) -> os.stat_result | None:
-        """The lstat of `path`; None when nothing is there. Every loop over many names passes here and can be stopped."""
+        def make(place: Place, facts: os.stat_result | None) -> Folder:
+            if facts is not None:
+                self._unlink(place, facts)
+            made = self.make_directory(place)
+            place.folder.written.add(place.name)
+            if facts is not None:
+                replaced(made)
+            return made
+
+        found = self.find(path) or self._walk(path, make)
+        if found is None:
+            raise self.error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), Place(self.top, path))
+        return found
+
+    def make_for_mark(self, path: bytes, is_hidden: Callable[[Folder], bool]) -> Folder | None:
+        """The directory `path` of an upperdir, made to hold a mark for overlayfs where a lower layer may have it.
+
+        Args:
+            path: Relative to the root, clean.
+            is_hidden: True if no lower layer can show in a directory.
+        """
+
+        def make(place: Place, facts: os.stat_result | None) -> Folder | None:
+            if facts is not None or is_hidden(place.folder):
+                return None
+            made = self.make_directory(place)
+            made.hold_mark()
+            return made
+
+        return self._walk(path, make)
+
+    def enter(self, place: Place, facts: os.stat_result) -> Folder:
+        """The directory that is there; if it is ours, we get the right to work in it."""
+        known = place.folder.children.get(place.name)
+        if known is not None:
+            return known
+        found = place.folder.add(place.name, is_new=False)
+        if facts.st_uid == os.geteuid() and facts.st_mode & OWNER_ALL != OWNER_ALL:
+            found.mode = stat.S_IMODE(facts.st_mode)
+            self.set_mode(place, found.mode | OWNER_ALL)
+        return found
+
+    def lstat(self, place: Place) -> os.stat_result | None:
+        """The lstat of `place`; None when nothing is there. Every loop over many names passes here and can be stopped."""
         self._pace.check()
-        parent, name = split(path)
-        above = self._directories.at(parent)
         try:
-            return os.lstat(name, dir_fd=above)
+            return os.lstat(place.name, dir_fd=self._at(place))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def remove(self, path: bytes, keep: Container[bytes] = ()) -> None:
-        """Remove `path` and all below it, except what `keep` holds; it holds the directories above each of its paths too."""
-        todo = [(path, False)]
-        while todo:
-            here, emptied = todo.pop()
-            facts = self.lstat(here)
-            if facts is None:
+    def remove(self, place: Place, *, spare: bool = False) -> None:
+        """Remove `place` and all below it; with `spare`, all but what this layer wrote and the directories above that."""
+        facts = self.lstat(place)
+        if facts is None:
+            return
+        is_kept = spare and place.name in place.folder.written
+        if stat.S_ISDIR(facts.st_mode):
+            is_kept |= self.empty(self.enter(place, facts), spare=spare)
+        if not is_kept:
+            self._unlink(place, facts)
+
+    def empty(self, top: Folder, *, spare: bool) -> bool:
+        """Remove all below a directory as `remove` does; true if something is left."""
+        if spare and top.is_clear:
+            return True
+        levels = [_Level(top, self._names(top))]
+        while True:
+            level = levels[-1]
+            if level.pending:
+                place = Place(level.folder, level.pending.pop())
+                facts = self.lstat(place)
+                if facts is None:
+                    continue
+                is_kept = spare and place.name in place.folder.written
+                if stat.S_ISDIR(facts.st_mode):
+                    folder = self.enter(place, facts)
+                    if not (spare and folder.is_clear):
+                        levels.append(_Level(folder, self._names(folder)))
+                        continue
+                    is_kept = True
+                if is_kept:
+                    level.keep(place.name)
+                else:
+                    self._unlink(place, facts)
                 continue
-            is_dir = stat.S_ISDIR(facts.st_mode)
-            if is_dir and not emptied:
-                self._grant(here, facts)
-                todo.append((here, True))
-                todo += [(child, False) for child in self.children(here)]
-            elif here not in keep:
-                self._unlink(here, facts)
+            levels.pop()
+            folder = level.folder
+            folder.is_clear |= level.is_kept
+            if not levels:
+                return level.is_kept
+            if level.is_kept or (spare and folder.name in levels[-1].folder.written):
+                levels[-1].keep(folder.name)
+            else:
+                self._remove_directory(folder.place)
 
-    def clean_up(self, path: bytes) -> None:
-        """Remove `path` and all below it after a failure, even if the call was cancelled."""
-        self._pace.stop_polling()
-        self.remove(path)
-
-    def children(self, path: bytes) -> list[bytes]:
-        """The paths of what is in the directory `path`."""
-        return [join(path, name) for name in self._directories.names(path)]
-
-    def make_directory(self, path: bytes) -> None:
+    def make_directory(self, place: Place) -> Folder:
         """Make a directory of mode 0755."""
-        parent, name = split(path)
-        above = self._directories.at(parent)
         try:
-            os.mkdir(name, dir_fd=above)
+            os.mkdir(place.name, dir_fd=self._at(place))
         except OSError as error:
-            raise self.error(error, path) from error
-        self.set_mode(path, 0o755)  # whatever the umask is
+            raise self.error(error, place) from error
+        self.set_mode(place, 0o755)  # whatever the umask is
+        return place.folder.add(place.name, is_new=True)
 
-    def make_file(self, path: bytes) -> int:
+    def make_file(self, place: Place) -> int:
         """Make a regular file of mode 0600 and give a descriptor to write it, which the caller closes."""
-        parent, name = split(path)
-        above = self._directories.at(parent)
         try:
-            return os.open(name, _NEW_FILE, 0o600, dir_fd=above)
+            return os.open(place.name, _NEW_FILE, 0o600, dir_fd=self._at(place))
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def make_symlink(self, path: bytes, target: bytes) -> None:
+    def make_symlink(self, place: Place, target: bytes) -> None:
         """Make a symbolic link; its target is not looked at."""
-        parent, name = split(path)
-        above = self._directories.at(parent)
         try:
-            os.symlink(target, name, dir_fd=above)
+            os.symlink(target, place.name, dir_fd=self._at(place))
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def make_hard_link(self, path: bytes, target: bytes) -> None:
-        """Make `path` another name of `target`, which is not followed."""
-        source_parent, source = split(target)
-        parent, name = split(path)
-        source_above = os.dup(self._directories.at(source_parent))
+    def make_hard_link(self, place: Place, target: Place) -> None:
+        """Make `place` another name of `target`, which is not followed."""
+        source = os.dup(self._at(target))
         try:
-            above = self._directories.at(parent)
-            os.link(source, name, src_dir_fd=source_above, dst_dir_fd=above, follow_symlinks=False)
+            above = self._at(place)
+            os.link(target.name, place.name, src_dir_fd=source, dst_dir_fd=above, follow_symlinks=False)
         except OSError as error:
-            full = self._directories.full
-            raise OSError(error.errno, error.strerror, os.fsdecode(full(target)), None, os.fsdecode(full(path))) from error
+            names = os.fsdecode(self._full(target)), None, os.fsdecode(self._full(place))
+            raise OSError(error.errno, error.strerror, *names) from error
         finally:
-            os.close(source_above)
+            os.close(source)
 
-    def make_node(self, path: bytes, kind: int, device: int, *, mode: int = 0o600) -> None:
+    def make_node(self, place: Place, kind: int, device: int, *, mode: int = 0o600) -> None:
         """Make a FIFO or device; `kind` is the type part of a mode."""
-        parent, name = split(path)
-        above = self._directories.at(parent)
         try:
-            os.mknod(name, kind | mode, device, dir_fd=above)
+            os.mknod(place.name, kind | mode, device, dir_fd=self._at(place))
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def set_owner(self, path: bytes, uid: int, gid: int) -> None:
-        """Give `path` its owner; the kernel clears set-id bits and capabilities with it."""
-        parent, name = split(path)
-        above = self._directories.at(parent)
+    def set_owner(self, place: Place, uid: int, gid: int) -> None:
+        """Give `place` its owner; the kernel clears set-id bits and capabilities with it."""
         try:
-            os.chown(name, uid, gid, dir_fd=above, follow_symlinks=False)
+            os.chown(place.name, uid, gid, dir_fd=self._at(place), follow_symlinks=False)
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def set_mode(self, path: bytes, mode: int) -> None:
-        """Give `path`, which is no symbolic link, its mode."""
-        parent, name = split(path)
-        above = self._directories.at(parent)
+    def set_mode(self, place: Place, mode: int) -> None:
+        """Give `place`, which is no symbolic link, its mode."""
         try:
             # chmod has no form that does not follow: pin the inode first, then go through its descriptor.
-            pinned = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+            pinned = os.open(place.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._at(place))
             try:
                 if stat.S_ISLNK(os.fstat(pinned).st_mode):
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -217,86 +234,153 @@ class Root:
             finally:
                 os.close(pinned)
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def set_times(self, path: bytes, atime_ns: int, mtime_ns: int) -> None:
-        """Give `path` its times; what the system cannot hold becomes 1970."""
-        parent, name = split(path)
-        above = self._directories.at(parent)
+    def set_times(self, place: Place, atime_ns: int, mtime_ns: int) -> None:
+        """Give `place` its times; what the system cannot hold becomes 1970."""
+        above = self._at(place)
         try:
             try:
-                os.utime(name, ns=(atime_ns, mtime_ns), dir_fd=above, follow_symlinks=False)
+                os.utime(place.name, ns=(atime_ns, mtime_ns), dir_fd=above, follow_symlinks=False)
             except OverflowError:
-                os.utime(name, ns=(0, 0), dir_fd=above, follow_symlinks=False)
+                os.utime(place.name, ns=(0, 0), dir_fd=above, follow_symlinks=False)
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def xattrs(self, path: bytes) -> list[bytes]:
-        """The names of the xattrs of `path`."""
+    def xattrs(self, place: Place) -> list[bytes]:
+        """The names of the xattrs of `place`."""
         try:
-            return [os.fsencode(key) for key in os.listxattr(self._leaf(path), follow_symlinks=False)]
+            return [os.fsencode(key) for key in os.listxattr(self._leaf(place), follow_symlinks=False)]
         except OSError as error:
             if error.errno == errno.ENOTSUP:
                 return []
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def get_xattr(self, path: bytes, key: bytes) -> bytes | None:
-        """One xattr of `path`; None where it has none such."""
+    def get_xattr(self, place: Place, key: bytes) -> bytes | None:
+        """One xattr of `place`; None where it has none such."""
         try:
-            return os.getxattr(self._leaf(path), key, follow_symlinks=False)
+            return os.getxattr(self._leaf(place), key, follow_symlinks=False)
         except OSError as error:
             if error.errno in (errno.ENODATA, errno.ENOTSUP):
                 return None
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def set_xattr(self, path: bytes, key: bytes, value: bytes) -> None:
-        """Give `path` one xattr."""
+    def set_xattr(self, place: Place, key: bytes, value: bytes) -> None:
+        """Give `place` one xattr."""
         try:
-            os.setxattr(self._leaf(path), key, value, follow_symlinks=False)
+            os.setxattr(self._leaf(place), key, value, follow_symlinks=False)
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def remove_xattr(self, path: bytes, key: bytes) -> None:
-        """Take one xattr from `path`."""
+    def remove_xattr(self, place: Place, key: bytes) -> None:
+        """Take one xattr from `place`."""
         try:
-            os.removexattr(self._leaf(path), key, follow_symlinks=False)
+            os.removexattr(self._leaf(place), key, follow_symlinks=False)
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
 
-    def _grant(self, path: bytes, facts: os.stat_result) -> None:
-        """Make sure that we can work in a directory of ours."""
-        if facts.st_uid == os.geteuid() and facts.st_mode & OWNER_ALL != OWNER_ALL:
-            self.granted.setdefault((facts.st_dev, facts.st_ino), (path, stat.S_IMODE(facts.st_mode)))
-            self.set_mode(path, stat.S_IMODE(facts.st_mode) | OWNER_ALL)
+    def _walk(self, path: bytes, make: Callable[[Place, os.stat_result | None], Folder | None]) -> Folder | None:
+        """Go down `path`; where no directory is, go on with what `make` gives, or end with None."""
+        here, todo = self.top, path.split(b"/")[::-1]
+        links = steps = 0
+        while todo:
+            name = todo.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                here = here.above or here
+                continue
+            known = here.children.get(name)
+            if known is not None:
+                here = known
+                continue
+            place = Place(here, name)
+            facts = self.lstat(place)
+            if facts is not None and stat.S_ISLNK(facts.st_mode):
+                target = self._target(place)
+                parts = [part for part in target.split(b"/") if part not in (b"", b".")]
+                links, steps = links + 1, steps + len(parts)
+                if links > _MAX_LINKS or steps > _MAX_LINK_STEPS:
+                    raise UnsafeLayerError(f"{show(path)}: too many symbolic links")
+                if target.startswith(b"/"):
+                    here = self.top
+                todo += parts[::-1]
+                continue
+            is_directory = facts is not None and stat.S_ISDIR(facts.st_mode)
+            next_folder = self.enter(place, facts) if facts is not None and is_directory else make(place, facts)
+            if next_folder is None:
+                return None
+            here = next_folder
+        return here
 
-    def _leaf(self, path: bytes) -> bytes:
-        """A path of `path` for calls that take no directory descriptor; only the last name is looked up anew."""
-        parent, name = split(path)
-        return b"/proc/self/fd/%d/%s" % (self._directories.at(parent), name)
-
-    def _target(self, path: bytes) -> bytes:
-        parent, name = split(path)
-        above = self._directories.at(parent)
+    def _names(self, folder: Folder) -> list[bytes]:
+        """The names in a directory, in no order."""
         try:
-            return os.readlink(name, dir_fd=above)
+            listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._handles.at(folder))
+            try:
+                return [os.fsencode(name) for name in os.listdir(listing)]
+            finally:
+                os.close(listing)
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, folder.place) from error
 
-    def _unlink(self, path: bytes, facts: os.stat_result) -> None:
-        is_dir = stat.S_ISDIR(facts.st_mode)
-        if is_dir:
-            self.granted.pop((facts.st_dev, facts.st_ino), None)  # the next inode may get its number
+    def _at(self, place: Place) -> int:
+        """The descriptor of the directory that a name is in, valid until the next call."""
+        try:
+            return self._handles.at(place.folder)
+        except OSError as error:
+            raise self.error(error, place.folder.place) from error
+
+    def _full(self, place: Place) -> bytes:
+        """The path that the caller knows `place` by."""
+        return self._base if place.name == b"." else os.path.join(self._base, place.path)
+
+    def _leaf(self, place: Place) -> bytes:
+        """A path of `place` for calls that take no directory descriptor; only the last name is looked up anew."""
+        return b"/proc/self/fd/%d/%s" % (self._at(place), place.name)
+
+    def _target(self, place: Place) -> bytes:
+        try:
+            return os.readlink(place.name, dir_fd=self._at(place))
+        except OSError as error:
+            raise self.error(error, place) from error
+
+    def _unlink(self, place: Place, facts: os.stat_result) -> None:
+        if stat.S_ISDIR(facts.st_mode):
+            self._remove_directory(place)
+            return
         if not stat.S_ISREG(facts.st_mode):
-            self._resolved = {b"": b""}
-        parent, name = split(path)
-        above = self._directories.at(parent)
+            self._last = (b"", self.top)  # it may have led through this link
         try:
-            if is_dir:
-                os.rmdir(name, dir_fd=above)
-            else:
-                os.unlink(name, dir_fd=above)
+            os.unlink(place.name, dir_fd=self._at(place))
         except OSError as error:
-            raise self.error(error, path) from error
+            raise self.error(error, place) from error
+
+    def _remove_directory(self, place: Place) -> None:
+        self._last = (b"", self.top)
+        gone = place.folder.children.pop(place.name, None)
+        if gone is not None:
+            self._handles.forget(gone)
+        try:
+            os.rmdir(place.name, dir_fd=self._at(place))
+        except OSError as error:
+            raise self.error(error, place) from error
+
+
+class _Level:
+    """A directory that is being emptied."""
+
+    __slots__ = ("folder", "is_kept", "pending")
+
+    def __init__(self, folder: Folder, pending: list[bytes]) -> None:
+        self.folder = folder
+        self.pending = pending
+        self.is_kept = False
+
+    def keep(self, name: bytes) -> None:
+        """Leave a name, with the directories above it. Once the directory is clear, no other name can be in it."""
+        self.folder.written.add(name)
+        self.is_kept = True
 
 
 def clean(name: bytes) -> bytes:

@@ -23,9 +23,10 @@ from ocidiff.layer.pure.index_format import Fingerprint, Record, xattr_digests
 from ocidiff.layer.pure.root import clean
 from ocidiff.layer.pure.tar_reader import Entry
 from ocidiff.layer.pure.tree import CAPABILITY, is_user_visible
-from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
+from ocidiff.layer.pure.whiteout import Aufs, Opaque, Removal, read_whiteout
 
 _MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
+_MAX_LINK_STEPS: Final = 2048  # components that they may bring in all, as in an apply
 _IMPLIED_MODE: Final = 0o755  # of a directory that no layer describes
 _MAX_NAME_BYTES: Final = 255
 _MAX_TARGET_BYTES: Final = 4095
@@ -86,10 +87,6 @@ class Sketch:
         """Begin the next layer: what is there now is what its whiteouts remove."""
         self._layer += 1
 
-    def end_layer(self) -> None:
-        """End a layer: what AUFS kept for hard links is gone."""
-        self._root.children.pop(PSEUDO_LINKS, None)
-
     def apply(self, entry: Entry, content: Fingerprint | None) -> None:
         """Do what `entry` says; `content` are the hashes of its data. Errors as in an apply."""
         path = clean(entry.name)
@@ -99,10 +96,14 @@ class Sketch:
             return
         parent, name = split(path)
         whiteout = read_whiteout(path)
-        if isinstance(whiteout, Aufs) and not (entry.type == tar.REGULAR and is_pseudo_link(path)):
+        if isinstance(whiteout, Aufs):
             return
-        directory = self._resolve(parent, create=True)
+        try:
+            directory = self._resolve(parent, create=whiteout is None)
+        except FileNotFoundError:
+            return  # a whiteout makes no directory
         if isinstance(whiteout, Removal):
+            _check_name(path, whiteout.name)
             self._hide(directory, whiteout.name)
         elif isinstance(whiteout, Opaque):
             self._prune(directory)
@@ -165,9 +166,7 @@ class Sketch:
             elif entry.type in (tar.CHARACTER, tar.BLOCK):
                 inode.rdev = _device(entry)
         parent.children[name] = _Child(inode, self._layer)
-        # A file that was kept aside says itself what it is.
-        if entry.type != tar.HARD_LINK or not is_pseudo_link(clean(entry.linkname)):
-            _describe(inode, entry)
+        _describe(inode, entry)
 
     def _linked(self, parent: _Inode, name: bytes, entry: Entry) -> _Inode:
         """The inode that a hard link leads to, once nothing has its name any more."""
@@ -191,7 +190,7 @@ class Sketch:
 
     def _resolve(self, path: bytes, *, create: bool) -> _Inode:
         """The directory `path`, with links followed as if the root were `/`; with `create`, what is missing is made."""
-        here, above, links = self._root, list[_Inode](), 0
+        here, above, links, steps = self._root, list[_Inode](), 0, 0
         todo = path.split(b"/")[::-1]
         while todo:
             name = todo.pop()
@@ -202,18 +201,19 @@ class Sketch:
                 continue
             child = here.children.get(name)
             if child is not None and child.inode.kind == stat.S_IFLNK:
-                links += 1
-                if links > _MAX_LINKS:
+                parts = [part for part in child.inode.target.split(b"/") if part not in (b"", b".")]
+                links, steps = links + 1, steps + len(parts)
+                if links > _MAX_LINKS or steps > _MAX_LINK_STEPS:
                     raise UnsafeLayerError(f"{show(path)}: too many symbolic links")
                 if child.inode.target.startswith(b"/"):
                     here = self._root
                     above.clear()
-                todo += child.inode.target.split(b"/")[::-1]
+                todo += parts[::-1]
                 continue
             if child is None or not child.inode.is_dir:
+                _check_name(path, name)
                 if not create:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(path))
-                _check_name(path, name)
                 child = _Child(_Inode(stat.S_IFDIR, _IMPLIED_MODE, settled=self._layer), self._layer)
                 here.children[name] = child
             above.append(here)

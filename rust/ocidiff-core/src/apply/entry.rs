@@ -17,16 +17,14 @@ use super::handle::{Directory, OWNER_ALL};
 use super::path::LayerPath;
 use super::place::Place;
 use super::removal::Remover;
-use super::root::{Made, Root};
+use super::root::{Missing, Root};
 use super::upper::Upper;
 use super::writers::{Shared, SmallFile, Writers};
-use super::written::Written;
-use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::InodeKey;
 use crate::tar::header::EntryType;
 use crate::tar::read::{Entry, Reader};
-use crate::whiteout::{PSEUDO_LINKS, Whiteout, is_pseudo_link};
+use crate::whiteout::Whiteout;
 
 /// The largest id; the next one means "leave it" to chown.
 const MAX_ID: i64 = (1 << 32) - 2;
@@ -45,16 +43,11 @@ pub(super) struct Applier<'a> {
     limits: Limits,
     shared: &'a Shared<'a>,
     writers: Writers<'a>,
-    /// What the target keeps for overlayfs, if it is an upperdir.
-    upper: Option<Upper>,
-    written: Written,
     directories: Directories,
     /// Paths of devices that could not be made, whose hard links cannot be either.
     left_out: HashSet<Vec<u8>>,
     /// Files that stand for devices. What a hard link says of a device does not hold for them.
     stand_ins: HashSet<InodeKey>,
-    /// The directory of files that were kept aside is there.
-    has_aside: bool,
     pub entries: u64,
     pub whiteouts: u64,
 }
@@ -62,22 +55,17 @@ pub(super) struct Applier<'a> {
 impl<'a> Applier<'a> {
     /// Begins to write onto `root`, which the caller knows as `target`.
     pub fn new(root: Root, target: &'a Path, limits: Limits, shared: &'a Shared<'a>, writers: Writers<'a>) -> Result<Self> {
-        let mut written = Written::default();
-        if root.top().is_empty().map_err(Error::sys("read", target))? {
-            written.settle(root.top().key());
-        }
+        let is_empty = root.top().is_empty().map_err(Error::sys("read", target))?;
+        let directories = Directories::new(root.top(), is_empty, shared.policy.overlay_prefix.map(Upper::new));
         Ok(Self {
             root,
             target,
             limits,
             shared,
             writers,
-            upper: shared.policy.overlay_prefix.map(Upper::new),
-            written,
-            directories: Directories::default(),
+            directories,
             left_out: HashSet::new(),
             stand_ins: HashSet::new(),
-            has_aside: false,
             entries: 0,
             whiteouts: 0,
         })
@@ -100,111 +88,71 @@ impl<'a> Applier<'a> {
         let (parent, name) = path.split();
         let is_meta = |name| matches!(Whiteout::parse(name, entry.offset), Ok(Some(Whiteout::Meta)));
         if path.components().any(is_meta) {
-            return self.keep_aside(entry, path, tar);
+            self.shared.tally.aufs();
+            return Ok(());
         }
         let whiteout = Whiteout::parse(name, entry.offset)?;
-        let parent = self.directory(parent)?;
-        match whiteout {
-            None => self.create(entry, Place { root: self.target, parent, path }, tar),
-            Some(whiteout) => self.hide(whiteout, &Place { root: self.target, parent, path: path.clone() }),
+        let Some(whiteout) = whiteout else {
+            let parent = self.directory(parent)?;
+            return self.create(entry, Place { root: self.target, parent, path }, tar);
+        };
+        self.whiteouts += 1;
+        self.writers.wait()?;
+        match self.directory_of_whiteout(parent)? {
+            Some(parent) => self.hide(whiteout, &Place { root: self.target, parent, path: path.clone() }),
+            None => Ok(()),
         }
     }
 
-    /// Waits for all that is under way, removes what was kept aside, and gives the directories their final attributes.
+    /// Waits for all that is under way, and gives the directories their final attributes.
     pub fn finish(&mut self) -> Result<()> {
         self.writers.wait()?;
-        self.remove_aside()?;
-        std::mem::take(&mut self.directories).finish(&mut self.root, self.shared.control)
+        self.directories.finish(&self.root, self.shared.control)
     }
 
     /// Ends with `error`, or with that of an earlier entry whose file was still under way.
     pub fn fail(&mut self, error: Error) -> Error {
-        let error = self.writers.wait().err().unwrap_or(error);
-        // The first error is the one that counts.
-        let _ = self.remove_aside();
-        error
-    }
-
-    /// Keeps a file of AUFS's for the hard links that lead to it, and leaves out all else that it noted.
-    fn keep_aside(&mut self, entry: Entry, path: LayerPath, tar: &mut Reader<impl BufRead>) -> Result<()> {
-        let mut is_kept = entry.entry_type == EntryType::File && is_pseudo_link(path.as_bytes());
-        if is_kept && !self.has_aside {
-            // A directory of that name which was there before is none of ours.
-            let there = statat(&**self.root.top(), PSEUDO_LINKS, AtFlags::SYMLINK_NOFOLLOW);
-            is_kept = there.is_err_and(|errno| errno == Errno::NOENT);
-            self.has_aside = is_kept;
-        }
-        if !is_kept {
-            self.shared.tally.aufs();
-            return Ok(());
-        }
-        let parent = self.directory(PSEUDO_LINKS)?;
-        self.create(entry, Place { root: self.target, parent, path }, tar)
-    }
-
-    fn remove_aside(&mut self) -> Result<()> {
-        if !std::mem::take(&mut self.has_aside) {
-            return Ok(());
-        }
-        let place = Place { root: self.target, parent: self.root.top().clone(), path: LayerPath::clean(PSEUDO_LINKS) };
-        self.root.forget();
-        // Nothing is left behind by a call that was cancelled, too.
-        let control = Control::default();
-        let mut remover = Remover { control: &control, spare: None, is_thorough: false };
-        remover.remove(&place.parent, place.name()).map_err(|failure| place.failed_removal(failure))
+        self.writers.wait().err().unwrap_or(error)
     }
 
     /// The directory `path`, made where it is missing.
     fn directory(&mut self, path: &[u8]) -> Result<Arc<Directory>> {
-        let found = match self.root.reach(path)? {
-            Some(found) => found,
-            None => {
-                self.writers.wait()?;
-                let made = self.root.make(path, &mut self.written)?;
-                for Made { key, replacing } in self.root.take_made() {
-                    self.directories.forget(key);
-                    if let (Some(upper), Some(directory)) = (&self.upper, replacing) {
-                        upper.make_opaque(&directory).map_err(self.root.failed("make opaque", path))?;
-                    }
-                }
-                made
-            }
-        };
-        for granted in self.root.take_granted() {
-            self.directories.restore(granted);
+        if let Some(found) = self.root.reach(path, &mut self.directories)? {
+            return Ok(found);
         }
-        Ok(found)
+        self.writers.wait()?;
+        self.root.make(path, &mut self.directories)
+    }
+
+    /// The directory that a whiteout is in, or `None` where a whiteout has nothing to hide: there is none, or a file. Only
+    /// an upperdir gets one for it, as it may be in a lower layer.
+    fn directory_of_whiteout(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
+        match self.root.find(path, &mut self.directories)? {
+            None if self.directories.are_upper() => self.root.walk(path, Missing::MadeForMark, &mut self.directories),
+            found => Ok(found),
+        }
     }
 
     /// Removes what lower layers left. What kind of entry names it, and with what content, does not matter.
     fn hide(&mut self, whiteout: Whiteout<'_>, place: &Place<'_>) -> Result<()> {
-        self.whiteouts += 1;
-        self.writers.wait()?;
+        if self.directories.are_upper() && whiteout == Whiteout::Opaque && place.parent.key() == self.root.top().key() {
+            let what = "an upperdir cannot hide all of the layers below it".into();
+            return Err(Error::Unsupported { path: place.path.as_path().into(), what });
+        }
         self.root.forget();
-        let is_thorough = self.upper.is_some();
-        let mut remover = Remover { control: self.shared.control, spare: Some(&mut self.written), is_thorough };
-        if let Whiteout::Removal(name) = whiteout {
-            remover.remove(&place.parent, name).map_err(|failure| place.failed_removal(failure))?;
-        } else {
+        let mut remover = Remover { control: self.shared.control, spare: Some(&mut self.directories) };
+        let Whiteout::Removal(name) = whiteout else {
             let all = place.parent.open(b".").map_err(place.failed("open"))?;
             remover.empty(all).map_err(|failure| place.failed_removal(failure))?;
-        }
-        let Some(upper) = &self.upper else { return Ok(()) };
-        let Whiteout::Removal(name) = whiteout else {
-            if place.parent.key() == self.root.top().key() {
-                let what = "an upperdir cannot hide all of the layers below it".into();
-                return Err(Error::Unsupported { path: place.path.as_path().into(), what });
-            }
-            return upper.make_opaque(&place.parent).map_err(place.failed("make opaque"));
+            return self.directories.make_opaque(&place.parent).map_err(place.failed("make opaque"));
         };
+        remover.remove(&place.parent, name).map_err(|failure| place.failed_removal(failure))?;
+        if !self.directories.are_upper() {
+            return Ok(());
+        }
         match place.parent.open(name) {
-            Ok(kept) => upper.make_opaque(&kept).map_err(place.failed("make opaque")),
-            Err(Errno::NOENT) => {
-                if upper.hide(&place.parent, name, self.root.top().key()).map_err(place.failed("make whiteout"))? {
-                    self.written.add_whiteout(place.parent.key(), name);
-                }
-                Ok(())
-            }
+            Ok(kept) => self.directories.make_opaque(&kept).map_err(place.failed("make opaque")),
+            Err(Errno::NOENT) => self.directories.hide(&place.parent, name).map_err(place.failed("make whiteout")),
             // This layer put something else there, which hides it as well.
             Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
             Err(errno) => Err(place.failed("open")(errno)),
@@ -217,7 +165,7 @@ impl<'a> Applier<'a> {
             self.left_out.remove(place.path.as_bytes());
         }
         let key = place.parent.key();
-        if self.written.contains(key, place.name()) {
+        if self.directories.has_written(key, place.name()) {
             self.writers.wait()?;
         }
         if entry.entry_type == EntryType::File {
@@ -229,9 +177,7 @@ impl<'a> Applier<'a> {
             EntryType::Link => {
                 let Some(linked) = self.link(&entry, &place)? else { return Ok(()) };
                 let file_type = FileType::from_raw_mode(linked.st_mode);
-                // A file that was kept aside says itself what it is.
-                let is_pseudo = is_pseudo_link(LayerPath::clean(&entry.link_name).as_bytes());
-                if !is_pseudo && !self.stand_ins.contains(&(linked.st_dev, linked.st_ino)) {
+                if !self.stand_ins.contains(&(linked.st_dev, linked.st_ino)) {
                     self.finish_node(&entry, owner, &Node { file_type, now: Some(linked), is_new: false, ..node })?;
                 }
             }
@@ -246,7 +192,7 @@ impl<'a> Applier<'a> {
             }
             EntryType::File => {}
         }
-        self.written.add(key, place.name());
+        self.directories.write(key, place.name());
         Ok(())
     }
 
@@ -262,16 +208,16 @@ impl<'a> Applier<'a> {
         let make = || files::make(&place, &entry, owner, &self.shared.policy);
         if entry.size > SMALL_BYTES {
             let file = self.replacing("create", &place, make)?;
-            self.written.add(place.parent.key(), place.name());
+            self.directories.write(place.parent.key(), place.name());
             let mut writer = FileWriter::new(&file, &place, self.shared.control);
             tar.read_data(|data| writer.write(data))?;
             writer.finish()?;
             return files::describe(&file, &place, &entry, owner, self.shared);
         }
-        let is_free = self.written.is_free(place.parent.key(), place.name());
+        let is_free = self.directories.is_free(place.parent.key(), place.name());
         let file = if is_free { None } else { Some(self.replacing("create", &place, make)?) };
-        self.written.add(place.parent.key(), place.name());
-        let data = self.writers.data(&place.parent, entry.size as usize)?;
+        self.directories.write(place.parent.key(), place.name());
+        let data = self.writers.data(&place.parent, &entry)?;
         tar.read_data(|piece| {
             data.extend_from_slice(piece);
             Ok(())
@@ -294,7 +240,7 @@ impl<'a> Applier<'a> {
         // Its times change with everything that is made in it.
         let mode = self.shared.policy.mode_of(entry, owner);
         let later = (mode & OWNER_ALL != OWNER_ALL).then_some(mode);
-        self.directories.describe(self.root.real_path(place.name()), directory.key(), times_of(entry), later);
+        self.directories.describe(directory.key(), times_of(entry), later);
         Ok(())
     }
 
@@ -304,7 +250,10 @@ impl<'a> Applier<'a> {
         let mut made = place.parent.make(place.name());
         if let Err(Errno::EXIST) = made {
             match place.parent.open(place.name()) {
-                Ok(there) if !self.written.is_free(place.parent.key(), place.name()) => return Ok((there, false)),
+                Ok(there) if !self.directories.is_free(place.parent.key(), place.name()) => {
+                    self.directories.enter(place.parent.key(), place.name(), &there);
+                    return Ok((there, false));
+                }
                 Ok(_) => return Err(place.collision()),
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     self.remove(place)?;
@@ -315,11 +264,9 @@ impl<'a> Applier<'a> {
             }
         }
         let made = made.map_err(place.failed("mkdir"))?;
-        self.written.settle(made.key());
-        if let Some(upper) = &self.upper
-            && replaces
-        {
-            upper.make_opaque(&made).map_err(place.failed("make opaque"))?;
+        self.directories.make(place.parent.key(), place.name(), &made);
+        if replaces {
+            self.directories.make_opaque(&made).map_err(place.failed("make opaque"))?;
         }
         Ok((made, true))
     }
@@ -337,8 +284,9 @@ impl<'a> Applier<'a> {
         }
         self.writers.wait()?;
         let missing = "it does not exist";
-        let Some(parent) = self.root.find(parent)? else { return malformed(missing) };
+        let Some(parent) = self.root.find(parent, &mut self.directories)? else { return malformed(missing) };
         let there = match statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) if self.directories.is_whiteout(&parent, name, &there) => return malformed(missing),
             Ok(there) => there,
             Err(Errno::NOENT) if self.left_out.contains(target.as_bytes()) => {
                 self.shared.tally.device();
@@ -409,7 +357,7 @@ impl<'a> Applier<'a> {
         mut make: impl FnMut() -> rustix::io::Result<T>,
     ) -> Result<T> {
         let made = match make() {
-            Err(Errno::EXIST) if self.written.is_free(place.parent.key(), place.name()) => return Err(place.collision()),
+            Err(Errno::EXIST) if self.directories.is_free(place.parent.key(), place.name()) => return Err(place.collision()),
             Err(Errno::EXIST) => {
                 self.remove(place)?;
                 make()
@@ -423,7 +371,7 @@ impl<'a> Applier<'a> {
     fn remove(&mut self, place: &Place<'_>) -> Result<()> {
         self.writers.wait()?;
         self.root.forget();
-        let mut remover = Remover { control: self.shared.control, spare: None, is_thorough: false };
+        let mut remover = Remover { control: self.shared.control, spare: None };
         remover.remove(&place.parent, place.name()).map_err(|failure| place.failed_removal(failure))
     }
 }

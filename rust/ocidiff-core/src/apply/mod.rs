@@ -15,7 +15,6 @@ mod removal;
 mod root;
 mod upper;
 mod writers;
-mod written;
 
 use std::io::Read;
 use std::path::Path;
@@ -67,7 +66,7 @@ pub struct Skipped {
     pub devices: u64,
     /// Attributes that belong to the host, or that the file system or the system refused.
     pub xattrs: u64,
-    /// Bookkeeping of AUFS that no hard link can need.
+    /// Bookkeeping of AUFS.
     pub aufs: u64,
 }
 

@@ -8,8 +8,8 @@ use std::mem::MaybeUninit;
 use rustix::fs::{AtFlags, FileType, RawDir, SeekFrom, seek, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::directories::Directories;
 use super::handle::Directory;
-use super::written::Written;
 use crate::control::Control;
 use crate::metadata::InodeKey;
 
@@ -36,10 +36,7 @@ type Result<T> = std::result::Result<T, Failure>;
 /// Removes objects; with a record of what this layer wrote, spares that and the directories above it.
 pub(super) struct Remover<'a> {
     pub control: &'a Control,
-    pub spare: Option<&'a mut Written>,
-    /// Look also where nothing of a lower layer is left: there may be whiteouts of overlayfs, which show once nothing is
-    /// below them.
-    pub is_thorough: bool,
+    pub spare: Option<&'a mut Directories>,
 }
 
 /// A directory on the way down.
@@ -76,7 +73,7 @@ impl Remover<'_> {
 
     /// Removes all below `directory`; tells whether something was spared.
     pub fn empty(&mut self, directory: Directory) -> Result<bool> {
-        if self.is_settled(directory.key()) {
+        if self.is_clear(directory.key()) {
             return Ok(true);
         }
         let mut levels = vec![self.read(&directory, Vec::new())?];
@@ -88,7 +85,7 @@ impl Remover<'_> {
                     Err(Errno::NOENT) => continue,
                     other => other?,
                 };
-                if self.is_settled(child.key()) {
+                if self.is_clear(child.key()) {
                     level.kept = true;
                     self.keep(level.key, &name);
                     continue;
@@ -99,9 +96,9 @@ impl Remover<'_> {
             }
             let Some(done) = levels.pop() else { break };
             if done.kept
-                && let Some(written) = &mut self.spare
+                && let Some(known) = &mut self.spare
             {
-                written.settle(done.key);
+                known.clear(done.key);
             }
             let Some(above) = levels.last_mut() else { return Ok(done.kept) };
             here = here.open(b"..")?;
@@ -118,10 +115,10 @@ impl Remover<'_> {
         Ok(false)
     }
 
-    /// Notes a directory that stays for what this layer wrote in it: the one above, once settled, has no other names.
+    /// Notes a directory that stays for what this layer wrote in it: the one above, once clear, has no other names.
     fn keep(&mut self, above: InodeKey, name: &[u8]) {
-        if let Some(written) = &mut self.spare {
-            written.add(above, name);
+        if let Some(known) = &mut self.spare {
+            known.write(above, name);
         }
     }
 
@@ -168,10 +165,10 @@ impl Remover<'_> {
     }
 
     fn is_written(&self, directory: InodeKey, name: &[u8]) -> bool {
-        self.spare.as_ref().is_some_and(|written| written.contains(directory, name))
+        self.spare.as_ref().is_some_and(|known| known.has_written(directory, name))
     }
 
-    fn is_settled(&self, directory: InodeKey) -> bool {
-        !self.is_thorough && self.spare.as_ref().is_some_and(|written| written.is_settled(directory))
+    fn is_clear(&self, directory: InodeKey) -> bool {
+        self.spare.as_ref().is_some_and(|known| known.is_clear(directory))
     }
 }

@@ -9,15 +9,18 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawMode, ResolveFlags, openat, openat2, readlinkat, unlinkat};
 use rustix::io::Errno;
 
+use super::directories::Directories;
 use super::handle::Directory;
 use super::path::show;
 use super::place::below;
-use super::written::Written;
 use crate::error::{Error, Result};
 use crate::metadata::InodeKey;
 
 /// Links in one path, as the kernel counts them.
 const MAX_LINKS: usize = 40;
+/// Components that the links of one path may bring in all. The kernel would take 40 times 2048, which short entries could
+/// have walked again and again.
+const MAX_LINK_STEPS: usize = 2048;
 /// How often the kernel may ask to try again because something was renamed meanwhile.
 const MAX_RETRIES: usize = 16;
 /// The mode of a directory that the layer does not describe.
@@ -31,37 +34,17 @@ pub(super) struct Root {
     has_openat2: bool,
     /// The directory that was asked for last; see [`Root::forget`].
     current: Option<(Vec<u8>, Arc<Directory>)>,
-    /// Where that directory is, through no link.
-    real: Vec<u8>,
-    granted: Vec<Granted>,
-    made: Vec<Made>,
 }
 
-/// A directory whose owner got the right to work in it for the time being.
-#[derive(Debug)]
-pub(super) struct Granted {
-    /// Where it is, below the root.
-    pub path: Vec<u8>,
-    /// What it is.
-    pub key: InodeKey,
-    /// The mode it had.
-    pub mode: RawMode,
-}
-
-/// A directory that a path needed, and that no entry has described yet.
-#[derive(Debug)]
-pub(super) struct Made {
-    /// What it is.
-    pub key: InodeKey,
-    /// The directory itself, where it took the place of something else.
-    pub replacing: Option<Arc<Directory>>,
-}
-
-/// What becomes of symbolic links on the way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Links {
-    Followed,
-    Refused,
+/// What becomes of directories that a path needs and that are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The path leads nowhere.
+    Absent,
+    /// They are made to be written into, also in place of what is no directory.
+    Made,
+    /// In an upperdir, they are made to hold a mark, unless nothing of a lower layer can be there.
+    MadeForMark,
 }
 
 impl Root {
@@ -73,15 +56,7 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
         let top = Arc::new(Directory::new(fd).map_err(Error::sys("stat", path))?);
-        Ok(Self {
-            top,
-            path: path.to_owned(),
-            has_openat2: true,
-            current: None,
-            real: Vec::new(),
-            granted: Vec::new(),
-            made: Vec::new(),
-        })
+        Ok(Self { top, path: path.to_owned(), has_openat2: true, current: None })
     }
 
     /// The root itself.
@@ -89,76 +64,45 @@ impl Root {
         &self.top
     }
 
-    /// The directory `path` if it is there already and easily found, which does not depend on files that are still to be
-    /// made.
-    pub fn reach(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
-        if let Some((known, directory)) = &self.current
-            && known == path
+    /// Returns the directory `path` if it is there, whatever files are still to be made. It is remembered for the next call.
+    pub fn reach(&mut self, path: &[u8], known: &mut Directories) -> Result<Option<Arc<Directory>>> {
+        let found = self.find(path, known)?;
+        if let Some(found) = &found
+            && self.current.as_ref().is_none_or(|(current, _)| current != path)
         {
-            return Ok(Some(directory.clone()));
-        }
-        let found = self.open_directly(path)?;
-        if let Some(found) = &found {
             self.current = Some((path.to_vec(), found.clone()));
-            self.real = path.to_vec();
         }
         Ok(found)
     }
 
-    /// The directory `path`; missing components are made, and those that are no directories replaced.
+    /// Returns the directory `path`, or `None` when there is none.
+    pub fn find(&mut self, path: &[u8], known: &mut Directories) -> Result<Option<Arc<Directory>>> {
+        match &self.current {
+            _ if path.is_empty() => return Ok(Some(self.top.clone())),
+            Some((current, directory)) if current == path => return Ok(Some(directory.clone())),
+            _ => {}
+        }
+        match self.open_directly(path)? {
+            Some(found) if known.has(found.key()) => self.grant(found, path, known).map(Some),
+            // The walk meets the directories above it, too.
+            _ => self.walk(path, Missing::Absent, known),
+        }
+    }
+
+    /// Returns the directory `path`; missing components are made, and those that are no directories replaced.
     ///
     /// # Errors
     /// [`Error::UnsafeEntry`] for too many symbolic links; [`Error::Io`].
-    pub fn make(&mut self, path: &[u8], written: &mut Written) -> Result<Arc<Directory>> {
-        let walked = self.walk(path, Links::Followed, Some(written))?;
-        let (found, real) = walked.ok_or_else(|| self.failed("open", path)(Errno::NOENT))?;
-        self.current = Some((path.to_vec(), found.clone()));
-        self.real = real;
-        Ok(found)
-    }
-
-    /// The directory `path`; `None` when there is none.
-    pub fn find(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
-        match &self.current {
-            Some((known, directory)) if known == path => Ok(Some(directory.clone())),
-            _ => self.look_up(path, Links::Followed),
-        }
-    }
-
-    /// The directory whose real path is `path`; `None` when there is none. A link on the way leads to what has nothing to do
-    /// with it, and must not be touched.
-    pub fn find_real(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
-        self.look_up(path, Links::Refused)
-    }
-
-    fn look_up(&mut self, path: &[u8], links: Links) -> Result<Option<Arc<Directory>>> {
-        match self.open_directly(path)? {
-            Some(found) => Ok(Some(found)),
-            None => Ok(self.walk(path, links, None)?.map(|(found, _)| found)),
-        }
-    }
-
-    /// Where `name` of the directory that was reached or made last is, through no link: one may go, and the object stays.
-    pub fn real_path(&self, name: &[u8]) -> Vec<u8> {
-        match self.real.is_empty() {
-            true => name.to_vec(),
-            false => [&self.real, &b"/"[..], name].concat(),
-        }
+    pub fn make(&mut self, path: &[u8], known: &mut Directories) -> Result<Arc<Directory>> {
+        let made = self.walk(path, Missing::Made, known)?;
+        let made = made.ok_or_else(|| self.failed("open", path)(Errno::NOENT))?;
+        self.current = Some((path.to_vec(), made.clone()));
+        Ok(made)
     }
 
     /// Has the next path looked up anew: what is removed may be a link that the last one led through.
     pub fn forget(&mut self) {
         self.current = None;
-    }
-
-    /// What was granted since the last call.
-    pub fn take_granted(&mut self) -> Vec<Granted> {
-        std::mem::take(&mut self.granted)
-    }
-
-    /// The directories that were made since the last call because a path leads through them.
-    pub fn take_made(&mut self) -> Vec<Made> {
-        std::mem::take(&mut self.made)
     }
 
     /// The error of a call on `path`, with the path that the caller knows it by.
@@ -167,10 +111,7 @@ impl Root {
     }
 
     /// Asks the kernel; `None` when it cannot tell, or a link is on the way: then the walk finds out.
-    fn open_directly(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
-        if path.is_empty() {
-            return Ok(Some(self.top.clone()));
-        }
+    fn open_directly(&mut self, path: &[u8]) -> Result<Option<Directory>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
         for _ in 0..MAX_RETRIES {
@@ -178,10 +119,7 @@ impl Root {
                 break;
             }
             match openat2(&*self.top, path, flags, Mode::empty(), inside) {
-                Ok(fd) => {
-                    let found = Directory::new(fd).map_err(self.failed("stat", path))?;
-                    return self.grant(found, path).map(Some);
-                }
+                Ok(fd) => return Directory::new(fd).map(Some).map_err(self.failed("stat", path)),
                 Err(Errno::AGAIN) => {}
                 // An old kernel, or a sandbox that does not know the call.
                 Err(Errno::NOSYS | Errno::PERM) => self.has_openat2 = false,
@@ -191,28 +129,23 @@ impl Root {
         Ok(None)
     }
 
-    /// Goes down `path` by itself, and tells where that leads. With `create`, makes what is missing; else answers `None` for it.
-    fn walk(
-        &mut self,
-        path: &[u8],
-        follow: Links,
-        mut create: Option<&mut Written>,
-    ) -> Result<Option<(Arc<Directory>, Vec<u8>)>> {
-        let base = self.path.clone();
-        let failed = |errno| Error::io("open", below(&base, path), errno);
+    /// Goes down `path` by itself, and meets every directory on the way; `None` when it leads nowhere.
+    ///
+    /// # Errors
+    /// [`Error::UnsafeEntry`] for too many symbolic links, or too long ones; [`Error::Io`].
+    pub fn walk(&self, path: &[u8], missing: Missing, known: &mut Directories) -> Result<Option<Arc<Directory>>> {
         let mut pending: Vec<Vec<u8>> = components(path);
         let mut here = self.top.clone();
-        // The real path to `here`: names, and the handles' identities to go back by.
-        let (mut real, mut above): (Vec<Vec<u8>>, Vec<InodeKey>) = (Vec::new(), Vec::new());
-        let mut links = 0;
+        // The identities of the directories above, to go back by.
+        let mut above: Vec<InodeKey> = Vec::new();
+        let (mut links, mut steps) = (0, 0);
         while let Some(name) = pending.pop() {
             if name == b".." {
                 if let Some(key) = above.pop() {
-                    real.pop();
-                    here = Arc::new(here.enter(&name).map_err(&failed)?);
+                    here = Arc::new(here.enter(&name).map_err(self.failed("open", path))?);
                     if here.key() != key {
                         // Somebody moves directories under us: `..` may lead anywhere.
-                        return Err(failed(Errno::AGAIN));
+                        return Err(self.failed("open", path)(Errno::AGAIN));
                     }
                 }
                 continue;
@@ -221,54 +154,62 @@ impl Root {
             let entered = match here.enter(&name) {
                 Err(Errno::NOENT) => None,
                 Err(Errno::NOTDIR | Errno::LOOP) => match readlinkat(&*here, name.as_slice(), Vec::new()) {
-                    Ok(_) if follow == Links::Refused => return Ok(None),
                     Ok(target) => {
+                        let mut target_parts = components(target.as_bytes());
                         links += 1;
-                        if links > MAX_LINKS {
+                        steps += target_parts.len();
+                        if links > MAX_LINKS || steps > MAX_LINK_STEPS {
                             let reason = "too many symbolic links".into();
                             return Err(Error::UnsafeEntry { path: show(path).into(), reason });
                         }
                         if target.as_bytes().starts_with(b"/") {
                             here = self.top.clone();
-                            real.clear();
                             above.clear();
                         }
-                        pending.append(&mut components(target.as_bytes()));
+                        pending.append(&mut target_parts);
                         continue;
                     }
-                    Err(Errno::INVAL) if create.is_some() => {
-                        unlinkat(&*here, name.as_slice(), AtFlags::empty()).map_err(&failed)?;
+                    Err(Errno::INVAL) if missing == Missing::Made => {
+                        unlinkat(&*here, name.as_slice(), AtFlags::empty()).map_err(self.failed("remove", path))?;
                         replaces = true;
                         None
                     }
                     Err(Errno::INVAL) => return Ok(None),
-                    Err(errno) => return Err(failed(errno)),
+                    Err(errno) => return Err(self.failed("open", path)(errno)),
                 },
-                other => Some(other.map_err(&failed)?),
+                other => Some(other.map_err(self.failed("open", path))?),
             };
             above.push(here.key());
-            real.push(name.clone());
-            here = match (entered, &mut create) {
-                (Some(entered), _) => self.grant(entered, &real.join(&b'/'))?,
-                (None, Some(written)) => {
-                    let made = here.make(&name).and_then(|made| made.set_mode(IMPLIED_MODE).map(|()| made));
-                    let made = made.map_err(self.failed("mkdir", &real.join(&b'/')))?;
-                    written.add(here.key(), &name);
-                    written.settle(made.key());
-                    let made = Arc::new(made);
-                    self.made.push(Made { key: made.key(), replacing: replaces.then(|| made.clone()) });
-                    made
+            here = match (entered, missing) {
+                (Some(entered), _) => {
+                    known.enter(here.key(), &name, &entered);
+                    self.grant(entered, path, known)?
                 }
-                (None, None) => return Ok(None),
+                (None, Missing::Absent) => return Ok(None),
+                (None, Missing::MadeForMark) if known.is_hidden(here.key()) => return Ok(None),
+                (None, _) => {
+                    let made = here.make(&name).and_then(|made| made.set_mode(IMPLIED_MODE).map(|()| made));
+                    let made = made.map_err(self.failed("mkdir", path))?;
+                    if missing == Missing::Made {
+                        known.write(here.key(), &name);
+                        known.make(here.key(), &name, &made);
+                    } else {
+                        known.make_for_mark(here.key(), &name, &made);
+                    }
+                    if replaces {
+                        known.make_opaque(&made).map_err(self.failed("make opaque", path))?;
+                    }
+                    Arc::new(made)
+                }
             };
         }
-        Ok(Some((here, real.join(&b'/'))))
+        Ok(Some(here))
     }
 
     /// Makes sure that we can work in a directory of ours.
-    fn grant(&mut self, directory: Directory, path: &[u8]) -> Result<Arc<Directory>> {
+    fn grant(&self, directory: Directory, path: &[u8], known: &mut Directories) -> Result<Arc<Directory>> {
         if let Some(mode) = directory.grant().map_err(self.failed("chmod", path))? {
-            self.granted.push(Granted { path: path.to_vec(), key: directory.key(), mode });
+            known.restore(directory.key(), mode);
         }
         Ok(Arc::new(directory))
     }
@@ -292,6 +233,10 @@ mod tests {
         let mut old = Root::open(path).unwrap();
         old.has_openat2 = false;
         [Root::open(path).unwrap(), old]
+    }
+
+    fn known(root: &Root) -> Directories {
+        Directories::new(root.top(), false, None)
     }
 
     fn tree() -> tempfile::TempDir {
@@ -338,15 +283,16 @@ mod tests {
             ("to-file", None),
         ];
         for mut root in roots(&path) {
+            let mut known = known(&root);
             for (asked, expected) in cases {
-                let found = root.find(asked.as_bytes()).unwrap().map(|directory| directory.key());
+                let found = root.find(asked.as_bytes(), &mut known).unwrap().map(|directory| directory.key());
                 let expected = expected.map(|expected| {
                     let metadata = fs::metadata(path.join(expected)).unwrap();
                     (metadata.dev(), metadata.ino())
                 });
                 assert_eq!(found, expected, "{asked}, openat2: {}", root.has_openat2);
             }
-            assert!(matches!(root.find(b"loop/x"), Err(Error::UnsafeEntry { .. })));
+            assert!(matches!(root.find(b"loop/x", &mut known), Err(Error::UnsafeEntry { .. })));
         }
     }
 
@@ -357,10 +303,10 @@ mod tests {
             let path = outside.path().join("root");
             let mut root = Root::open(&path).unwrap();
             root.has_openat2 = with_openat2;
-            let mut written = Written::default();
+            let mut known = known(&root);
             for asked in ["x/y/z", "climbs/new", "dead/new", "file/new", "to-file/new"] {
-                let made = root.make(asked.as_bytes(), &mut written).unwrap();
-                assert!(written.is_settled(made.key()), "{asked}");
+                let made = root.make(asked.as_bytes(), &mut known).unwrap();
+                assert!(known.is_clear(made.key()), "{asked}");
             }
             for made in ["x/y/z", "etc/new", "gone/deep/new", "file/new"] {
                 assert_eq!(fs::symlink_metadata(path.join(made)).unwrap().mode(), 0o40755, "{made}");
@@ -375,9 +321,10 @@ mod tests {
         let outside = tree();
         for mut root in roots(&outside.path().join("root")) {
             let path = vec!["d".repeat(250); 40].join("/");
-            let made = root.make(path.as_bytes(), &mut Written::default()).unwrap();
+            let mut known = known(&root);
+            let made = root.make(path.as_bytes(), &mut known).unwrap();
             root.current = None;
-            assert_eq!(root.find(path.as_bytes()).unwrap().unwrap().key(), made.key());
+            assert_eq!(root.find(path.as_bytes(), &mut known).unwrap().unwrap().key(), made.key());
         }
     }
 
@@ -390,8 +337,22 @@ mod tests {
             symlink(format!("l{}", index - 1), path.join(format!("l{index}"))).unwrap();
         }
         for mut root in roots(&path) {
-            assert!(root.find(b"l40/b").unwrap().is_some());
-            assert!(matches!(root.find(b"l41/b"), Err(Error::UnsafeEntry { .. })));
+            let mut known = known(&root);
+            assert!(root.find(b"l40/b", &mut known).unwrap().is_some());
+            assert!(matches!(root.find(b"l41/b", &mut known), Err(Error::UnsafeEntry { .. })));
+        }
+    }
+
+    #[test]
+    fn what_links_bring_into_a_path_is_bounded() {
+        let outside = tree();
+        let path = outside.path().join("root");
+        symlink("a/../".repeat(512), path.join("half")).unwrap();
+        symlink("a/../".repeat(512) + "half", path.join("more")).unwrap();
+        for mut root in roots(&path) {
+            let mut known = known(&root);
+            assert!(root.find(b"half/half/a", &mut known).unwrap().is_some());
+            assert!(matches!(root.find(b"more/a", &mut known), Err(Error::UnsafeEntry { .. })));
         }
     }
 }

@@ -3,13 +3,12 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{FileType, Mode, OFlags, XattrFlags, fsetxattr, getxattr, mknodat, openat, setxattr};
+use rustix::fs::{FileType, Mode, OFlags, Stat, XattrFlags, fsetxattr, getxattr, lgetxattr, mknodat, openat, setxattr};
 use rustix::io::{Errno, Result};
 
 use super::handle::{Directory, OWNER_ALL, proc_path};
-use crate::metadata::InodeKey;
 
-/// The upperdir of one apply. What it says is read from it: a record of inodes would outlive them.
+/// The marks in the upperdir of one apply.
 #[derive(Debug)]
 pub(super) struct Upper {
     prefix: &'static str,
@@ -23,38 +22,43 @@ impl Upper {
 
     /// Hides all that lower layers have below `directory`.
     pub fn make_opaque(&self, directory: &Directory) -> Result<()> {
-        setxattr(proc_path(directory.as_fd()), self.name("opaque"), b"y", XattrFlags::empty())
+        self.set(directory, "opaque", b"y")
     }
 
-    fn is_opaque(&self, directory: &Directory) -> bool {
+    /// Returns true if `directory` hides all that lower layers have below it.
+    pub fn is_opaque(&self, directory: &Directory) -> bool {
         let mut value = [0; 8];
         let length = getxattr(proc_path(directory.as_fd()), self.name("opaque"), &mut value);
         length.is_ok_and(|length| &value[..length] == b"y")
     }
 
-    /// Hides `name`, which is free, in `parent`, somewhere below `top`; tells whether it had to.
-    pub fn hide(&self, parent: &Directory, name: &[u8], top: InodeKey) -> Result<bool> {
-        if self.is_hidden(parent, top)? {
-            return Ok(false);
-        }
+    /// Hides `name`, which is free, in `parent`.
+    pub fn hide(&self, parent: &Directory, name: &[u8]) -> Result<()> {
         match mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
             // Before Linux 5.8 only root could; where that is so, a sandbox does not know that this device is none.
-            Err(Errno::PERM) => self.hide_by_attribute(parent, name)?,
-            other => other?,
+            Err(Errno::PERM) => self.hide_by_attribute(parent, name),
+            other => other,
         }
-        Ok(true)
     }
 
-    /// Whether nothing of a lower layer can show in `directory`: a whiteout would show itself there.
-    fn is_hidden(&self, directory: &Directory, top: InodeKey) -> Result<bool> {
-        let mut here = directory.enter(b".")?;
-        while here.key() != top {
-            if self.is_opaque(&here) {
-                return Ok(true);
+    /// Returns true if `name` in `parent`, whose metadata is `there`, stands for nothing: it is a whiteout.
+    pub fn is_whiteout(&self, parent: &Directory, name: &[u8], there: &Stat) -> bool {
+        match FileType::from_raw_mode(there.st_mode) {
+            FileType::CharacterDevice => there.st_rdev == 0,
+            FileType::RegularFile if there.st_size == 0 => {
+                lgetxattr(parent.proc_path_of(name), self.name("whiteout"), &mut [0u8; 0]).is_ok()
             }
-            here = here.enter(b"..")?;
+            _ => false,
         }
-        Ok(false)
+    }
+
+    /// Marks `directory` as copied up from an unknown place. Overlayfs then leaves whiteouts out of its listing even if no
+    /// lower layer has the directory (`ovl_path_check_origin_xattr`).
+    pub fn note_whiteouts(&self, directory: &Directory) -> Result<()> {
+        match setxattr(proc_path(directory.as_fd()), self.name("origin"), b"", XattrFlags::CREATE) {
+            Err(Errno::EXIST) => Ok(()),
+            other => other,
+        }
     }
 
     /// The form for those who may make no device: an empty file with an attribute, in a directory that says that there are
@@ -63,7 +67,11 @@ impl Upper {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(parent, name, flags, Mode::from_raw_mode(OWNER_ALL))?;
         fsetxattr(&file, self.name("whiteout"), b"y", XattrFlags::empty())?;
-        setxattr(proc_path(parent.as_fd()), self.name("opaque"), b"x", XattrFlags::empty())
+        self.set(parent, "opaque", b"x")
+    }
+
+    fn set(&self, directory: &Directory, what: &str, value: &[u8]) -> Result<()> {
+        setxattr(proc_path(directory.as_fd()), self.name(what), value, XattrFlags::empty())
     }
 
     fn name(&self, what: &str) -> String {

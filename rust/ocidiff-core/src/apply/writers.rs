@@ -22,7 +22,10 @@ use crate::tar::read::Entry;
 const QUEUE: usize = 8;
 /// A batch ends with its directory, or so: two threads that make files in one directory wait for each other.
 const BATCH_FILES: usize = 256;
+/// Data and headers of a batch; a file with more headers is a batch of its own.
 const BATCH_BYTES: usize = 1 << 20;
+/// What an extended attribute takes besides name and value.
+const XATTR_BYTES: usize = 128;
 /// More threads would wait for the one that reads the stream, or for the file system.
 const MAX_THREADS: usize = 4;
 /// No file has this number.
@@ -51,6 +54,8 @@ pub(super) struct Shared<'a> {
 struct Batch<'a> {
     files: Vec<SmallFile<'a>>,
     data: Vec<u8>,
+    /// What the headers of the files take.
+    header_bytes: usize,
 }
 
 /// The threads, and what is under way.
@@ -93,16 +98,19 @@ impl<'a> Writers<'a> {
         Ok(Self { sender, batch: Batch::default(), progress, shared })
     }
 
-    /// Where the data of a file goes that is written next.
+    /// Where the data of the file goes that `entry`, in `parent`, describes and that is written next.
     ///
     /// # Errors
     /// What became of files before.
-    pub fn data(&mut self, parent: &Directory, size: usize) -> Result<&mut Vec<u8>> {
+    pub fn data(&mut self, parent: &Directory, entry: &Entry) -> Result<&mut Vec<u8>> {
         let batch = &self.batch;
+        let header_bytes = header_bytes(entry);
+        let bytes = batch.data.len() + batch.header_bytes + entry.size as usize + header_bytes;
         let is_next = batch.files.last().is_some_and(|last| last.place.parent.key() == parent.key());
-        if !is_next || batch.files.len() == BATCH_FILES || batch.data.len() + size > BATCH_BYTES {
+        if !is_next || batch.files.len() == BATCH_FILES || bytes > BATCH_BYTES {
             self.hand_over()?;
         }
+        self.batch.header_bytes += header_bytes;
         Ok(&mut self.batch.data)
     }
 
@@ -177,4 +185,10 @@ impl Progress {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// About what a file that waits takes besides its data. Its name is kept as it stands and cleaned.
+fn header_bytes(entry: &Entry) -> usize {
+    let xattrs: usize = entry.xattrs.iter().map(|(name, value)| XATTR_BYTES + name.len() + value.len()).sum();
+    2 * entry.name.len() + entry.link_name.len() + xattrs
 }

@@ -15,10 +15,12 @@ use crate::metadata::FileType;
 use crate::tar::header::EntryType;
 use crate::tar::read::Entry;
 use crate::tree::XattrPolicy;
-use crate::whiteout::{PSEUDO_LINKS, Whiteout, is_pseudo_link};
+use crate::whiteout::Whiteout;
 
 /// Links in one path, as the kernel counts them.
 const MAX_LINKS: usize = 40;
+/// Components that the links of one path may bring in all, as in an apply.
+const MAX_LINK_STEPS: usize = 2048;
 /// The mode of a directory that no layer describes.
 const IMPLIED_MODE: u32 = 0o755;
 /// What a name, a target and the numbers of Linux can be (linux/limits.h, linux/kdev_t.h).
@@ -98,11 +100,6 @@ impl Sketch {
         self.layer += 1;
     }
 
-    /// Ends a layer: what AUFS kept for hard links is gone.
-    pub fn end_layer(&mut self) {
-        self.remove(ROOT, PSEUDO_LINKS);
-    }
-
     /// Does what `entry` says; `content` are the hashes of its data.
     ///
     /// # Errors
@@ -116,15 +113,17 @@ impl Sketch {
         }
         let (parent, name) = path.split();
         let is_meta = |name| matches!(Whiteout::parse(name, entry.offset), Ok(Some(Whiteout::Meta)));
-        let is_kept = entry.entry_type == EntryType::File && is_pseudo_link(path.as_bytes());
-        let whiteout = match path.components().any(is_meta) {
-            true if is_kept => None,
-            true => return Ok(()),
-            false => Whiteout::parse(name, entry.offset)?,
-        };
-        let parent = self.resolve(parent, true)?.unwrap_or(ROOT);
+        if path.components().any(is_meta) {
+            return Ok(());
+        }
+        let whiteout = Whiteout::parse(name, entry.offset)?;
+        // A whiteout makes no directory.
+        let Some(parent) = self.resolve(parent, whiteout.is_none())? else { return Ok(()) };
         match whiteout {
-            Some(Whiteout::Removal(hidden)) => self.hide(parent, hidden),
+            Some(Whiteout::Removal(hidden)) => {
+                check_name(path, hidden)?;
+                self.hide(parent, hidden);
+            }
             Some(_) => self.prune(parent),
             None => self.create(&entry, path, parent, name, content)?,
         }
@@ -221,10 +220,7 @@ impl Sketch {
             }
             _ => {}
         }
-        // A file that was kept aside says itself what it is.
-        if entry.entry_type != EntryType::Link || !is_pseudo_link(LayerPath::clean(&entry.link_name).as_bytes()) {
-            inode.describe(entry, is_new);
-        }
+        inode.describe(entry, is_new);
         Ok(())
     }
 
@@ -279,7 +275,7 @@ impl Sketch {
         let mut pending = components(path);
         let mut above: Vec<Number> = Vec::new();
         let mut here = ROOT;
-        let mut links = 0;
+        let (mut links, mut steps) = (0, 0);
         while let Some(name) = pending.pop() {
             if name == b".." {
                 here = above.pop().unwrap_or(ROOT);
@@ -289,27 +285,31 @@ impl Sketch {
             let next = match there {
                 Some(number) if self.is_directory(number) => number,
                 Some(number) if self.inodes[number].file_type == Some(FileType::Symlink) => {
+                    let target = &self.inodes[number].target;
+                    let mut target_parts = components(target);
                     links += 1;
-                    if links > MAX_LINKS {
+                    steps += target_parts.len();
+                    if links > MAX_LINKS || steps > MAX_LINK_STEPS {
                         let reason = "too many symbolic links".into();
                         return Err(Error::UnsafeEntry { path: show(path).into(), reason });
                     }
-                    let target = &self.inodes[number].target;
                     if target.starts_with(b"/") {
                         here = ROOT;
                         above.clear();
                     }
-                    pending.append(&mut components(target));
+                    pending.append(&mut target_parts);
                     continue;
                 }
-                _ if create => {
+                _ => {
                     check_name(&LayerPath::clean(path), &name)?;
+                    if !create {
+                        return Ok(None);
+                    }
                     let made = self.replace(here, &name, FileType::Directory);
                     self.inodes[made].mode = IMPLIED_MODE;
                     self.inodes[here].children.insert(name.into(), Child { number: made, layer: self.layer });
                     made
                 }
-                _ => return Ok(None),
             };
             above.push(here);
             here = next;

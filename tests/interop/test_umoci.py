@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import ocidiff
 import trees
 from interop import samples
 from interop.tools import Tool
@@ -81,6 +84,37 @@ def test_what_umoci_repacked_is_read_unpacked_and_built_on(store: Store, sample:
     assert [entry["layer"]["digest"] for entry in listed if entry["layer"]] == [
         layer.digest for layer in built.manifest.layers
     ]
+
+
+def test_a_directory_that_became_a_file_for_umoci_is_that_file(store: Store, umoci: Tool, tmp_path: Path) -> None:
+    rootfs = tmp_path / "rootfs"
+    for name in ("became/sub", "became/link"):
+        (rootfs / name).mkdir(parents=True)
+        (rootfs / name / "f").write_text("old")
+    store.commit(rootfs, "app:v1")
+    bundle = tmp_path / "bundle"
+    umoci.run("unpack", "--image", f"{tmp_path}/store:app:v1", bundle)
+    shutil.rmtree(bundle / "rootfs" / "became" / "link")
+    (bundle / "rootfs" / "became" / "link").symlink_to("sub")
+    umoci.run("repack", "--image", f"{tmp_path}/store:app:v2", "--refresh-bundle", bundle)
+    shutil.rmtree(bundle / "rootfs" / "became")
+    (bundle / "rootfs" / "became").write_text("new")
+    umoci.run("repack", "--image", f"{tmp_path}/store:app:v3", bundle)
+
+    image = store.unpack("app:v3", tmp_path / "out")
+    blobs = [tmp_path / "store" / "blobs" / layer.digest.replace(":", "/") for layer in image.manifest.layers]
+    with gzip.open(blobs[-1]) as layer, tarfile.open(fileobj=layer) as archive:
+        names = archive.getnames()
+    assert any(name.startswith("became/.wh.") for name in names), f"umoci writes whiteouts below the file no more: {names}"
+    assert (tmp_path / "out" / "became").read_text() == "new"
+    store.unpack("app:v2", tmp_path / "between")
+    assert os.readlink(tmp_path / "between" / "became" / "link") == "sub"
+    for engine in ("rust", "pure"):
+        target = tmp_path / engine
+        target.mkdir()
+        for blob in blobs:
+            ocidiff.apply(blob, target, engine=engine)
+        assert (target / "became").read_text() == "new"
 
 
 def change(rootfs: Path) -> None:

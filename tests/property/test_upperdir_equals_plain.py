@@ -71,7 +71,8 @@ def layers(draw: st.DrawFn) -> tuple[Member, ...]:
         )
         parts = draw(st.lists(st.sampled_from([*DIRECTORIES, *DIRECTORIES, b"f", b"n"]), max_size=2))
         if kind in ("hide", "opaque"):
-            parent = draw(st.sampled_from(written)) if written and draw(st.booleans()) else b"/".join(parts)
+            is_written = bool(written) and draw(st.booleans())
+            parent = draw(st.sampled_from(written)) if is_written else b"/".join(parts)
             name = draw(st.sampled_from([*DIRECTORIES, *FILES, *NEW]))
             if kind == "hide":
                 members.append(whiteout(parent + b"/" + name if parent else name))
@@ -82,7 +83,7 @@ def layers(draw: st.DrawFn) -> tuple[Member, ...]:
         links = [path for path in written if path.endswith(NEW)]
         if kind == "link" and not links:
             continue
-        is_new = kind == "link" or draw(st.booleans())
+        is_new = draw(st.booleans()) or kind == "link"
         path = b"/".join([*parts, draw(st.sampled_from(NEW if is_new else DIRECTORIES + FILES))])
         fields: dict[str, Any] = {"mtime": MTIME + len(members)}
         if kind != "symlink":

@@ -52,6 +52,7 @@ def write_layer(
     lower_from_layers: bool,
     source_date_epoch: int | None,
     retry_on_change: bool,
+    spool: bytes | None,
     poll: _Poll | None,
 ) -> tuple[str, int, str, int, int, int, int, int, dict[str, int], int, int]:
     """(digest, size, diff_id, uncompressed_size, added, modified, deleted, entries, skipped, retried, vanished)."""

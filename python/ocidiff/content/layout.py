@@ -122,6 +122,11 @@ class Layout:
             return ingests.new_ingest(waiting, blobs, self._record)
         return ingests.resumable_ingest(waiting, blobs, self._record, ref)
 
+    @property
+    def spool(self) -> str:
+        """See `ContentStore.spool`."""
+        return self.waiting_path
+
     def statuses(self) -> list[Status]:
         """See `ContentStore.statuses`."""
         with self.waiting() as waiting:

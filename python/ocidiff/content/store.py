@@ -106,6 +106,11 @@ class ContentStore(Protocol):
         """
         ...
 
+    @property
+    def spool(self) -> str | None:
+        """Directory for large temporary files of who writes a blob; None for that of the system."""
+        ...
+
     def statuses(self) -> list[Status]:
         """The ingests with a ref."""
         ...

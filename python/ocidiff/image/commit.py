@@ -171,6 +171,7 @@ def _store_layer(
     overlay: OverlayMode,
 ) -> Layer | None:
     """The layer, stored while it is written; None when nothing changed, and then nothing is stored."""
+    options = replace(options, spool=content.spool)
     with content.ingest() as ingest:
         sink = ingest.fileno()
         layer = write_layer(engine, lower, upper, sink, options=options, monitor=monitor.of("diff"), overlay=overlay)

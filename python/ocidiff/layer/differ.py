@@ -16,7 +16,7 @@ from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import Change, IndexPath, Layer
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check_size
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, OverlayMode, Profile
-from ocidiff.layer.output import Output, open_output
+from ocidiff.layer.output import Output, directory_of_output, open_output
 from ocidiff.layer.scope import Scope
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
@@ -127,6 +127,7 @@ def diff(
     lower_tree, upper_tree = _trees(lower, upper)
     if ignore_file:
         options = with_ignore_file(options, upper_tree)
+    options = replace(options, spool=directory_of_output(output))
     with open_output(output) as sink:
         return write_layer(
             selected, lower_tree, upper_tree, sink, options=options, monitor=Monitor(progress, cancel), overlay=mode

@@ -101,6 +101,8 @@ class LayerOptions:
         fail_above: Largest uncompressed size in bytes; None for no limit.
         scope: Which paths count.
         on_change: What becomes of files that change while they are read.
+        spool: Directory where large files that may change are put aside, in files without a name; None for that of
+            temporary files (`$TMPDIR`).
 
     Raises:
         UsageError: A value is outside its range.
@@ -117,6 +119,7 @@ class LayerOptions:
     fail_above: int | None = None
     scope: Scope = field(default_factory=Scope)
     on_change: OnChange = OnChange.RETRY
+    spool: str | None = None
 
     def __post_init__(self) -> None:
         levels = LEVELS[self.compression]

@@ -62,6 +62,18 @@ def _replaceable(path: str) -> bool:
     return stat.S_ISREG(mode)
 
 
+def directory_of_output(output: Output) -> str | None:
+    """Return the directory that the file of an output gets its name in; None for an open file, a device or a pipe.
+
+    Raises:
+        IsADirectoryError: The path is a directory.
+    """
+    if not isinstance(output, str | bytes | os.PathLike):
+        return None
+    path = os.fsdecode(output)
+    return os.path.dirname(os.path.realpath(path)) if _replaceable(path) else None
+
+
 @contextlib.contextmanager
 def _new_file(path: str) -> Iterator[int]:
     parent, name = os.path.split(path)

@@ -45,6 +45,7 @@ class RustEngine:
             lower_from_layers=options.lower_from_layers,
             source_date_epoch=options.source_date_epoch,
             retry_on_change=options.on_change is OnChange.RETRY,
+            spool=None if options.spool is None else os.fsencode(options.spool),
             poll=monitor.poll,
         )
         counts = (added, modified, deleted, entries, skipped, retried, vanished)

@@ -1,7 +1,7 @@
 //! What can go wrong, with the facts as fields: what, where, cause.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -109,9 +109,9 @@ impl Error {
         Self::Io { op, path: path.into(), source: source.into() }
     }
 
-    /// A temporary file could not be made or used.
-    pub fn temporary(source: io::Error) -> Self {
-        Self::Io { op: TEMPORARY, path: std::env::temp_dir(), source }
+    /// A temporary file in a directory could not be made or used.
+    pub fn temporary(directory: &Path, source: io::Error) -> Self {
+        Self::Io { op: TEMPORARY, path: directory.to_owned(), source }
     }
 
     /// Whether somebody who changes the tree may be the cause: a name vanished or became something else.

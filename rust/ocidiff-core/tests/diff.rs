@@ -16,8 +16,14 @@ use ocidiff_core::control::Control;
 use ocidiff_core::diff::{DiffOptions, DiffSummary, changes, write_diff};
 use ocidiff_core::error::Error;
 
-const PLAIN: DiffOptions =
-    DiffOptions { rules: Rules::OCI, scope: None, compression: Compression::None, threads: 2, memory_bytes: None };
+const PLAIN: DiffOptions = DiffOptions {
+    rules: Rules::OCI,
+    scope: None,
+    compression: Compression::None,
+    threads: 2,
+    memory_bytes: None,
+    spool: None,
+};
 /// The diffID of a tar without entries.
 const EMPTY: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
 

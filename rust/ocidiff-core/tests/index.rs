@@ -18,8 +18,14 @@ use ocidiff_core::index::{Header, IndexFile};
 use ocidiff_core::indexer::{IndexOptions, write_index, write_index_of_layers};
 use ocidiff_core::tree::Directory;
 
-const PLAIN: DiffOptions =
-    DiffOptions { rules: Rules::OCI, scope: None, compression: Compression::None, threads: 2, memory_bytes: None };
+const PLAIN: DiffOptions = DiffOptions {
+    rules: Rules::OCI,
+    scope: None,
+    compression: Compression::None,
+    threads: 2,
+    memory_bytes: None,
+    spool: None,
+};
 const HEADER: Header = Header { has_sha256: true, chain_id: [0; 32] };
 
 fn tree(path: &Path) -> Root {

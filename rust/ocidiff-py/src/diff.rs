@@ -132,7 +132,7 @@ pub fn id_maps((users, groups): IdArguments) -> Option<Arc<IdMaps>> {
 
 /// Writes the layer that turns `lower` into `upper` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, memory_bytes, profile, lower_from_layers, source_date_epoch, retry_on_change, poll))]
+#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, memory_bytes, profile, lower_from_layers, source_date_epoch, retry_on_change, spool, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_layer(
     py: Python<'_>,
@@ -151,6 +151,7 @@ pub fn write_layer(
     lower_from_layers: bool,
     source_date_epoch: Option<i64>,
     retry_on_change: bool,
+    spool: Option<&[u8]>,
     poll: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Summary> {
     let options = DiffOptions {
@@ -159,6 +160,7 @@ pub fn write_layer(
         compression: compression_of(compression, level).map_err(to_python)?,
         threads: thread_count(threads),
         memory_bytes,
+        spool: spool.map(|spool| path(spool).to_owned()),
     };
     let sink = own_descriptor(sink)?;
     let source = Source::new(lower, upper, overlay, ids, indexes, lower_from_layers);

@@ -61,6 +61,7 @@ class Tree:
         self._directories = Directories(root)
         self._profile = options.profile
         self._ids = options.ids
+        self._spool = options.spool
         self._may_be_replaced = options.on_change is OnChange.RETRY
         self._pace = pace
         self._may_have_mounts = not options.scope.cross_mounts and has_mounts_below(self._directories.at(b""))
@@ -200,7 +201,7 @@ class Tree:
                 raise self._changed(node.path)
             self._pace.bytes_aside = seen.st_size
             with ExitStack() as stack:
-                aside = stack.enter_context(Aside(seen.st_size))
+                aside = stack.enter_context(Aside(seen.st_size, self._spool))
                 for block in self._read(file, seen.st_size, node.path):
                     aside.add(block)
                 now = os.fstat(file)

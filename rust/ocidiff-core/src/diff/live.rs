@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs;
@@ -50,13 +51,17 @@ pub struct Live {
     xattrs: XattrReader,
     memory: Vec<u8>,
     streamed_after: Option<Duration>,
+    /// The directory of files without a name.
+    spool: PathBuf,
 }
 
 impl Live {
     /// A reader for the tree of `probe`. Large files that have rested for `streamed_after` are not put aside; `None` when
-    /// nothing that was written can be taken back.
-    pub fn new(rules: Rules, probe: &Directory, streamed_after: Option<Duration>) -> Self {
-        Self { xattrs: XattrReader::new(rules.xattrs, probe), memory: Vec::new(), streamed_after }
+    /// nothing that was written can be taken back. What is put aside and does not fit into memory goes into the directory
+    /// `spool`; `None` for that of temporary files.
+    pub fn new(rules: Rules, probe: &Directory, streamed_after: Option<Duration>, spool: Option<&Path>) -> Self {
+        let spool = spool.map_or_else(std::env::temp_dir, Path::to_owned);
+        Self { xattrs: XattrReader::new(rules.xattrs, probe), memory: Vec::new(), streamed_after, spool }
     }
 
     /// Whether a file is so large that a copy costs, and changed so long ago that none is needed, or is larger still: it can
@@ -165,7 +170,7 @@ impl Live {
         if size <= IN_MEMORY_BYTES {
             return Ok(fill(file, &mut self.memory[..room], directory, name)?.then_some(Content::Memory(room)));
         }
-        let mut spool = tempfile::tempfile().map_err(Error::temporary)?;
+        let mut spool = tempfile::tempfile_in(&self.spool).map_err(|source| Error::temporary(&self.spool, source))?;
         let mut left = size;
         while left > 0 {
             control.check()?;
@@ -180,10 +185,10 @@ impl Live {
             } else {
                 spool.write_all(block)
             };
-            done.map_err(Error::temporary)?;
+            done.map_err(|source| Error::temporary(&self.spool, source))?;
             left -= want as u64;
         }
-        spool.set_len(size).map_err(Error::temporary)?;
+        spool.set_len(size).map_err(|source| Error::temporary(&self.spool, source))?;
         Ok(Some(Content::Spool(spool)))
     }
 
@@ -214,10 +219,10 @@ impl Live {
             Content::Memory(size) => return self.memory[..*size].chunks(BLOCK_BYTES).try_for_each(take),
             Content::Spool(file) => file,
         };
-        file.rewind().map_err(Error::temporary)?;
+        file.rewind().map_err(|source| Error::temporary(&self.spool, source))?;
         let mut block = vec![0; BLOCK_BYTES];
         loop {
-            match file.read(&mut block).map_err(Error::temporary)? {
+            match file.read(&mut block).map_err(|source| Error::temporary(&self.spool, source))? {
                 0 => return Ok(()),
                 count => take(&block[..count])?,
             }

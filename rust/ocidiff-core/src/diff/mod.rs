@@ -10,6 +10,7 @@
 //!     compression: Compression::Gzip { level: 6 },
 //!     threads: 2,
 //!     memory_bytes: None,
+//!     spool: None,
 //! };
 //! let sink = File::create("layer.tar.gz")?.into();
 //! let summary = diff::write_diff(Some(Path::new("lower")), Path::new("upper"), sink, &options, &Arc::new(Control::default()))?;
@@ -23,7 +24,7 @@ mod record;
 mod sparse;
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub struct DiffOptions {
     pub threads: usize,
     /// The memory of the process, which may mean fewer threads; `None` for 128 MiB, or what one thread takes.
     pub memory_bytes: Option<u64>,
+    /// Where large files that may change are put aside, in files without a name; `None` for the directory of temporary files.
+    pub spool: Option<PathBuf>,
 }
 
 /// What is known once a layer is written.
@@ -166,7 +169,7 @@ fn attempt(
     streamed_after: Option<Duration>,
 ) -> Result<DiffSummary> {
     let upper = trees.upper().filter(|_| options.rules.retry_on_change);
-    let live = upper.map(|upper| Live::new(options.rules, upper, streamed_after));
+    let live = upper.map(|upper| Live::new(options.rules, upper, streamed_after, options.spool.as_deref()));
     let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;
     let changes = Changes::start(trees, options.rules, options.scope.clone(), threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
@@ -230,6 +233,7 @@ mod tests {
             compression: Compression::None,
             threads: 1,
             memory_bytes: None,
+            spool: None,
         };
         let control = Arc::new(Control::default());
         let done = std::thread::scope(|scope| {

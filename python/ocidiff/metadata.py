@@ -7,11 +7,13 @@ deleted before what it describes is removed, so that a process that dies at any 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from typing import Final, Self
 
 from ocidiff.errors import BusyError, DocumentError, UnsupportedError
@@ -95,6 +97,17 @@ _MIGRATIONS: Final = (
     """,
 )
 VERSION: Final = len(_MIGRATIONS)
+# What the log of a database is called, after its own name.
+_LOGS: Final = ("-wal", "-shm")
+# A database that is being made, after the name of the one it becomes.
+_TEMPORARY: Final = r"\.[0-9a-f]{16}(?:-wal|-shm|-journal)?"
+# Tables to copy from a damaged database, parents before children; and those of leases, which end with it.
+_SALVAGED: Final = ("image", "content", "content_label", "snapshot", "snapshot_label", "container")
+_ENDING: Final = ("lease", "lease_resource")
+_REMEDY: Final = "run 'ocidiff verify --repair', which sets it aside and makes it again from the files"
+
+# Told which snapshots a new database has, before others see it.
+OnNew = Callable[[frozenset[int]], None]
 
 
 class Database:
@@ -104,21 +117,25 @@ class Database:
         self._path = path
         self._connection = connection
         self._mutex = threading.RLock()
+        self._identity = _identity(path)
 
     @classmethod
-    def open(cls, path: str) -> Self:
+    def open(cls, path: str, on_new: OnNew = lambda _: None) -> Self:
         """The database of a store, made when it is missing.
 
         Args:
             path: Its absolute path.
+            on_new: Called with the numbers of its snapshots (none) before a new database can be seen by others.
 
         Raises:
             UnsupportedError: A newer version of ocidiff made it.
-            DocumentError: The file is no database, or is of something else.
+            DocumentError: The file is no database, is damaged, or is of something else.
         """
         with _translated(path):
-            if not os.path.exists(path):
-                _create(path)
+            if not _is_there(path):
+                with _alone(path):
+                    if not _is_there(path):
+                        _create(path, on_new)
             connection = _connect(path)
             try:
                 database = cls(path, connection)
@@ -145,6 +162,8 @@ class Database:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                if _identity(self._path) != self._identity:
+                    raise _replaced(self._path)
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -166,12 +185,18 @@ class Database:
                 if not nested and self._connection.in_transaction:
                     self._connection.execute("COMMIT")
 
-    def problems(self) -> list[str]:
-        """What the database itself finds wrong with its pages and references; nothing when all is well."""
+    def damage(self) -> list[str]:
+        """Return what is wrong with the pages and tables of the database; nothing if all is well."""
         with self.reading() as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
-            broken = [f"{row[0]} row refers to a missing {row[2]}" for row in connection.execute("PRAGMA foreign_key_check")]
-        return [text for text in found if text != "ok"] + broken
+            tables = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        missing = [f"no table {name}" for name in (*_SALVAGED, *_ENDING) if name not in tables]
+        return [text for text in found if text != "ok"] + missing
+
+    def broken_references(self) -> list[str]:
+        """Return what is wrong with the references between its rows; nothing if all is well."""
+        with self.reading() as connection:
+            return [f"{row[0]} row refers to a missing {row[2]}" for row in connection.execute("PRAGMA foreign_key_check")]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -191,7 +216,7 @@ class Database:
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         owner = int(self._connection.execute("PRAGMA application_id").fetchone()[0])
         if owner != _APPLICATION_ID:
-            raise DocumentError(f"{self._path}: the database of something else")
+            raise DocumentError(f"{self._path}: the database of something else: {_REMEDY}")
         if version > VERSION:
             raise UnsupportedError(
                 f"{self._path}: has version {version}, made by a newer ocidiff (this one knows {VERSION})"
@@ -205,32 +230,129 @@ def _connect(path: str) -> sqlite3.Connection:
     return connection
 
 
-def _create(path: str) -> None:
-    """Make the database under a private name and give it its own once it is whole: nobody ever sees it half made."""
+def renew(path: str, aside: str, on_new: OnNew) -> list[str]:
+    """Set a damaged database aside, and make it again with what can still be read of it.
+
+    Args:
+        path: Its absolute path.
+        aside: Where the damaged one goes; its log goes beside it.
+        on_new: See `Database.open`; called with the snapshots that could be read.
+
+    Returns:
+        The tables of which something could not be read.
+    """
+    with _translated(path), _alone(path), closing(_connect(path)) as old:
+        with suppress(sqlite3.DatabaseError):
+            # Whoever works with it is done first, and begins nothing more.
+            old.execute("BEGIN IMMEDIATE")
+        lost: list[str] = []
+        with _whole_database(path, lambda new: lost.extend(_salvage(old, new))) as (temporary, snapshots):
+            on_new(snapshots)
+            # The log first: it must never lie beside the new database.
+            for suffix in _LOGS:
+                with suppress(FileNotFoundError):
+                    os.rename(path + suffix, aside + suffix)
+            os.link(path, aside)
+            os.rename(temporary, path)
+        return lost
+
+
+def _create(path: str, on_new: OnNew) -> None:
+    """Make the database, which nobody else makes meanwhile. Nobody ever sees it half made."""
+    with _whole_database(path, lambda _: None) as (temporary, snapshots):
+        on_new(snapshots)
+        for suffix in _LOGS:
+            # The log of a database that was removed would be taken for ours.
+            with suppress(FileNotFoundError):
+                os.unlink(path + suffix)
+        os.link(temporary, path)
+
+
+@contextmanager
+def _whole_database(path: str, fill: Callable[[sqlite3.Connection], None]) -> Iterator[tuple[str, frozenset[int]]]:
+    """A new database under a private name beside `path`, on disk and checked, and the numbers of its snapshots.
+
+    It is filled without a log: a log that could not be copied into the file on a full disk would leave it malformed.
+    """
     temporary = f"{path}.{os.urandom(8).hex()}"
     file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     try:
-        # SQLite gives the files beside it the same mode, whatever the umask is.
+        # Whatever the umask is; a log gets the mode of its database.
         os.fchmod(file, _MODE)
+        with closing(_connect(temporary)) as connection:
+            connection.execute("PRAGMA journal_mode = MEMORY")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute("BEGIN IMMEDIATE")
+            for number in range(VERSION):
+                _run_steps(connection, number)
+            fill(connection)
+            connection.execute("COMMIT")
+            snapshots = frozenset(int(row[0]) for row in connection.execute("SELECT id FROM snapshot"))
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+                raise OSError(errno.EIO, "SQLite keeps no write-ahead log here", path)
+        os.fsync(file)
+        with closing(_connect(temporary)) as written:
+            if written.execute("PRAGMA integrity_check").fetchone() != ("ok",):
+                raise OSError(errno.EIO, "the new database was not written whole", path)
+        yield temporary, snapshots
     finally:
         os.close(file)
-    try:
-        connection = _connect(temporary)
-        try:
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute("PRAGMA journal_mode = WAL")
-            for number in range(VERSION):
-                connection.execute("BEGIN IMMEDIATE")
-                _run_steps(connection, number)
-                connection.execute("COMMIT")
-        finally:
-            connection.close()
-        with suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", *_LOGS):
             with suppress(FileNotFoundError):
                 os.unlink(temporary + suffix)
+    _sync_directory(path)
+
+
+def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> Iterator[str]:
+    """Copy the rows that can be read; yield the tables of which some cannot, or refer to rows that are lost."""
+    for table in _SALVAGED:
+        names = ", ".join(row[1] for row in new.execute(f"PRAGMA table_info({table})"))
+        places = ", ".join("?" * (names.count(",") + 1))
+        is_whole = True
+        try:
+            rows = old.execute(f"SELECT {names} FROM {table}")  # noqa: S608 - our own names
+            while (row := rows.fetchone()) is not None:
+                try:
+                    new.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608
+                except sqlite3.IntegrityError:
+                    is_whole = False
+        except sqlite3.DatabaseError as error:
+            if _primary_code(error) in _ERRNOS:
+                raise
+            is_whole = False
+        if not is_whole:
+            yield table
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Nobody else makes or replaces the database meanwhile; what was left half made is removed."""
+    place, base = os.path.split(path)
+    directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        for name in os.listdir(directory):
+            if re.fullmatch(re.escape(base) + _TEMPORARY, name):
+                os.unlink(name, dir_fd=directory)
+        yield
+    finally:
+        os.close(directory)
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return which file has the path; None if there is none."""
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def _sync_directory(path: str) -> None:
     directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
@@ -263,8 +385,9 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        primary = None if code is None else code & 0xFF
+        primary = _primary_code(error)
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_DBMOVED:
+            raise _replaced(path) from error
         if primary in _ERRNOS:
             number = _ERRNOS[primary]
             raise OSError(number, os.strerror(number), path) from error
@@ -272,9 +395,18 @@ def _translated(path: str) -> Iterator[None]:
             raise _why_not_open(path) from error
         if primary in _BUSY:
             raise BusyError(f"{path}: locked by another process for more than {_LOCK_SECONDS:.0f} s") from error
-        if primary in _BROKEN:
-            raise DocumentError(f"{path}: {error}") from error
+        if primary in _BROKEN or str(error).startswith("no such"):
+            raise DocumentError(f"{path}: {error}: {_REMEDY}") from error
         raise
+
+
+def _primary_code(error: sqlite3.Error) -> int | None:
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _replaced(path: str) -> BusyError:
+    return BusyError(f"{path}: was removed or replaced while this call ran: run it again")
 
 
 def _why_not_open(path: str) -> OSError:

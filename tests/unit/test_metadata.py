@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ocidiff.errors import BusyError, DocumentError, UnsupportedError
-from ocidiff.metadata import VERSION, Database
+from ocidiff.metadata import VERSION, Database, renew
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def _names(database: Database) -> list[str]:
 
 
 def test_a_new_database_is_whole_and_logs_ahead(database: Database, path: str, tmp_path: Path) -> None:
-    assert database.problems() == []
+    assert database.damage() == database.broken_references() == []
     with database.reading() as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
@@ -169,3 +171,114 @@ def test_processes_that_make_it_at_once_make_one(path: str, tmp_path: Path) -> N
     assert len(_names(database)) == 6
     database.close()
     assert [file.name for file in tmp_path.iterdir()] == ["ocidiff.db"]
+
+
+def _spoil(path: str, page: int) -> None:
+    with open(path, "r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\xff" * 4096)
+
+
+def _rootpage(database: Database, table: str) -> int:
+    with database.reading() as connection:
+        return int(connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()[0])
+
+
+def test_a_malformed_database_says_what_to_do(path: str) -> None:
+    Path(path).write_bytes(b"x" * 5000)
+    with pytest.raises(DocumentError, match="run 'ocidiff verify --repair'"):
+        Database.open(path)
+
+
+def test_what_can_be_read_of_a_malformed_database_is_kept(path: str, tmp_path: Path) -> None:
+    database = Database.open(path)
+    with database.transaction() as connection:
+        connection.executemany("INSERT INTO content VALUES (?, 1, 1)", [("x" * 100 + str(n),) for n in range(1000)])
+        connection.execute("INSERT INTO snapshot VALUES (7, 'd', 'k', 'active', NULL, 1, 1, NULL)")
+        connection.execute("INSERT INTO container VALUES ('work', 7, 'i', '{}', 1, NULL)")
+    page = _rootpage(database, "content")
+    database.close()
+    _spoil(path, page - 1)
+    before = Path(path).read_bytes()
+    known: list[frozenset[int]] = []
+    assert renew(path, str(tmp_path / "aside"), known.append) == ["content"]
+    assert known == [frozenset({7})]
+    assert (tmp_path / "aside").read_bytes() == before
+    renewed = Database.open(path)
+    assert renewed.damage() == renewed.broken_references() == []
+    with renewed.reading() as connection:
+        assert connection.execute("SELECT name FROM container").fetchall() == [("work",)]
+    renewed.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 5000, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_file_that_is_no_database_is_set_aside(path: str, tmp_path: Path, content: bytes) -> None:
+    Path(path).write_bytes(content)
+    Path(path + "-wal").write_bytes(b"of another one")
+    assert "container" in renew(path, str(tmp_path / "aside"), lambda _: None)
+    assert (tmp_path / "aside").read_bytes() == content
+    database = Database.open(path)
+    _put(database, "a")
+    database.close()
+    assert {file.name for file in tmp_path.iterdir()} - {"aside-wal", "aside-shm"} == {"ocidiff.db", "aside"}
+
+
+def test_rows_that_refer_to_lost_ones_are_lost_too(path: str, tmp_path: Path) -> None:
+    Database.open(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO container VALUES ('work', 7, 'i', '{}', 1, NULL)")
+        connection.commit()
+    assert renew(path, str(tmp_path / "aside"), lambda _: None) == ["container"]
+    database = Database.open(path)
+    assert database.broken_references() == []
+    database.close()
+
+
+def test_whoever_has_a_database_open_that_is_replaced_writes_no_more(path: str, tmp_path: Path) -> None:
+    database = Database.open(path)
+    _put(database, "a")
+    renew(path, str(tmp_path / "aside"), lambda _: None)
+    with pytest.raises(BusyError, match="was removed or replaced while this call ran: run it again"):
+        _put(database, "b")
+    other = Database.open(path)
+    _put(other, "c")
+    # It must not take the log of the new one away.
+    database.close()
+    _put(other, "d")
+    other.close()
+    again = Database.open(path)
+    assert _names(again) == ["a", "c", "d"]
+    assert again.damage() == []
+    again.close()
+
+
+def test_the_log_of_a_database_that_was_removed_is_not_taken_for_that_of_the_next(path: str) -> None:
+    database = Database.open(path)
+    _put(database, "a")
+    log = Path(path + "-wal").read_bytes()
+    database.close()
+    Path(path).unlink()
+    Path(path + "-wal").write_bytes(log)
+    again = Database.open(path)
+    assert _names(again) == []
+    assert again.damage() == []
+    again.close()
+
+
+def test_what_is_left_of_a_database_half_made_is_removed(path: str, tmp_path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        Path(f"{path}.{'a' * 16}{suffix}").touch()
+    Database.open(path).close()
+    assert [file.name for file in tmp_path.iterdir()] == ["ocidiff.db"]
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_the_umask_decides_no_mode(path: str, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        database = Database.open(path)
+        _put(database, "a")
+        assert {os.stat(path + suffix).st_mode & 0o777 for suffix in ("", "-wal", "-shm")} == {0o644}
+        database.close()
+    finally:
+        os.umask(before)

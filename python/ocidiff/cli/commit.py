@@ -15,7 +15,7 @@ from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document, layer_line, metadata_document
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped, writing_to
 from ocidiff.errors import NotFoundError
-from ocidiff.layer.output import open_output
+from ocidiff.layer.output import open_output, write_all
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -113,9 +113,9 @@ def command(
                 **options,
             )
         if iid is not None:
-            os.write(iid, image.descriptor.digest.encode())
+            write_all(iid, image.descriptor.digest.encode())
         if metadata is not None:
-            os.write(metadata, as_json(metadata_document(image)).encode() + b"\n")
+            write_all(metadata, as_json(metadata_document(image)).encode() + b"\n")
     if image.layer is not None and not settings.quiet:
         warn_of_skipped("commit", image.layer.skipped)
         warn_of_changes("commit", image.layer)

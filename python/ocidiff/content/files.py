@@ -18,6 +18,9 @@ from ocidiff.oci.index import Index
 
 INDEX: Final = "index.json"
 INGEST: Final = "ingest"
+TREES: Final = "snapshots"
+# Programs in there may have any rights: only who may use them all may reach them.
+TREES_MODE: Final = 0o700
 BLOBS: Final = ("blobs", "sha256")
 
 # Other tools and users read the layout.

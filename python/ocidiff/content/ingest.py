@@ -23,7 +23,7 @@ from ocidiff.oci.digest import Digest
 Record = Callable[[Digest, int, Mapping[str, str] | None], None]
 
 _BLOB_MODE: Final = 0o444
-_REF, _DATA = "ref", "data"
+_REF, _NEW_REF, _DATA = "ref", "ref+", "data"
 _DIRECTORY_OF_REF: Final = r"[0-9a-f]{64}"
 _MAX_REF_BYTES: Final = 4096
 _BLOCK_BYTES: Final = 1 << 20
@@ -268,21 +268,25 @@ def _lock_directory(waiting: int, name: str, ref: str) -> int:
 
 
 def _write_ref(directory: int, ref: str) -> None:
-    file = os.open(_REF, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
-    try:
-        # Not written again, so that its time says when the ingest was begun.
-        if os.read(file, _MAX_REF_BYTES) != ref.encode():
-            os.pwrite(file, ref.encode(), 0)
-    finally:
-        os.close(file)
+    """Note the ref, whole or not at all. It is not written again, so that its time says when the ingest was begun."""
+    with suppress(FileNotFoundError):
+        if _read_ref(directory) == ref.encode():
+            return
+    file = os.open(_NEW_REF, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    with os.fdopen(file, "wb") as stream:
+        stream.write(ref.encode())
+    os.rename(_NEW_REF, _REF, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _read_ref(directory: int) -> bytes:
+    file = os.open(_REF, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    with os.fdopen(file, "rb") as stream:
+        return stream.read(_MAX_REF_BYTES)
 
 
 def _status(directory: int) -> Status:
-    file = os.open(_REF, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        ref, started = os.read(file, _MAX_REF_BYTES).decode(), os.fstat(file).st_mtime_ns
-    finally:
-        os.close(file)
+    ref = _read_ref(directory).decode(errors="backslashreplace")
+    started = os.stat(_REF, dir_fd=directory, follow_symlinks=False).st_mtime_ns
     data = os.stat(_DATA, dir_fd=directory, follow_symlinks=False)
     return Status(ref, data.st_size, started, data.st_mtime_ns)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from types import TracebackType
@@ -23,15 +24,17 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from ocidiff.content import ingest as ingests
 from ocidiff.content import records, workspace
-from ocidiff.content.files import BLOBS, DIRECTORY_MODE, INGEST, Files, open_directory, open_regular
+from ocidiff.content.files import BLOBS, DIRECTORY_MODE, INGEST, TREES, TREES_MODE, Files, open_directory, open_regular
 from ocidiff.content.ingest import FileIngest
 from ocidiff.content.names import DAMAGED, Names
 from ocidiff.content.store import Info, Status
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError
 from ocidiff.lease import CONTENT, protect
+from ocidiff.log import Logger
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
+from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.metadata import Database
@@ -40,6 +43,24 @@ _DATABASE: Final = "ocidiff.db"
 _ALGORITHM: Final = "sha256"
 # What Python can compute of the algorithms that image-spec names.
 _VERIFIED: Final = frozenset({_ALGORITHM, "sha384", "sha512"})
+
+
+_log = Logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What became of a damaged database.
+
+    Attributes:
+        aside: Where it is now.
+        lost: The tables of which something could not be read.
+        trees: Where the trees are that the new database does not know.
+    """
+
+    aside: str
+    lost: tuple[str, ...]
+    trees: tuple[str, ...]
 
 
 class _Shared:
@@ -278,8 +299,54 @@ class Layout:
             if self._shared.database is None:
                 from ocidiff.metadata import Database
 
-                self._shared.database = Database.open(os.path.join(os.path.abspath(self._path), _DATABASE))
+                self._shared.database = Database.open(self.database_path, self._on_new_database)
             return self._shared.database
+
+    def renew_database(self) -> Renewed:
+        """Set a damaged database aside, and make it again with what can still be read of it."""
+        from ocidiff.metadata import renew
+
+        # Nobody gives a name meanwhile.
+        with self._shared.mutex, self._files.locked(), self._files.directory(DAMAGED):
+            if self._shared.database is not None:
+                self._shared.database.close()
+                self._shared.database = None
+            aside = f"{self._path}/{DAMAGED}/{_DATABASE}.{time.time_ns()}"
+            trees: list[str] = []
+            lost = renew(self.database_path, os.path.abspath(aside), lambda known: trees.extend(self._keep_trees(known)))
+            return Renewed(aside, tuple(lost), tuple(trees))
+
+    @property
+    def database_path(self) -> str:
+        """Absolute path of the database."""
+        return os.path.join(os.path.abspath(self._path), _DATABASE)
+
+    def _on_new_database(self, known: frozenset[int]) -> None:
+        for place in self._keep_trees(known):
+            _log.warning("%s: was missing, so that nothing is known of the trees that are now in %s", _DATABASE, place)
+
+    def _keep_trees(self, known: frozenset[int]) -> list[str]:
+        """Move the trees that a new database does not know into `damaged/`, since what was changed in them is nowhere else.
+
+        Returns:
+            Where they are; nothing if there were none.
+        """
+        try:
+            with self._files.directory(TREES, create=False) as trees:
+                unknown = [name for name in os.listdir(trees) if not (name.isdigit() and int(name) in known)]
+                if not unknown:
+                    return []
+                name = f"{TREES}.{time.time_ns()}"
+                with self._files.directory(DAMAGED) as damaged:
+                    os.mkdir(name, TREES_MODE, dir_fd=damaged)
+                with self._files.directory(DAMAGED, name, create=False) as kept:
+                    for tree in unknown:
+                        os.rename(tree, tree, src_dir_fd=trees, dst_dir_fd=kept)
+                    os.fsync(kept)
+                return [f"{self._path}/{DAMAGED}/{name}"]
+        except FileNotFoundError:
+            # No snapshot was ever made.
+            return []
 
     def has_database(self) -> bool:
         """Return True if there is a database already."""

@@ -442,11 +442,16 @@ class Store:
         Returns:
             What was looked at, and every fault. What nothing refers to is none.
         """
-        from ocidiff.image.verify import verify
+        from ocidiff.image.verify import Verified, check_database, verify
 
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
+        faults = check_database(self._layout, repair=repair)
+        if not all(fault.repaired for fault in faults):
+            # Without a database there is no lease, and nothing else can be judged.
+            return Verified(0, 0, 0, 0, 0, tuple(faults))
         with self._working() as layout:
-            return verify(layout, repair=repair, engine=selected, monitor=monitor)
+            verified = verify(layout, repair=repair, engine=selected, monitor=monitor)
+        return replace(verified, faults=(*faults, *verified.faults))
 
     def resolve(self, name: str) -> Descriptor:
         """The descriptor that a name stands for: of a manifest, or of an index for several platforms.

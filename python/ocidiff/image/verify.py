@@ -81,6 +81,28 @@ def verify(layout: Layout, *, repair: bool, engine: Engine, monitor: Monitor) ->
     return _Verification(layout, repair=repair, engine=engine, monitor=monitor).run()
 
 
+def check_database(layout: Layout, *, repair: bool) -> list[Fault]:
+    """Return what is wrong with the database itself, which all else needs; on request it is set aside and made again.
+
+    Args:
+        layout: The store, under no lease yet.
+        repair: Make it again.
+    """
+    path = layout.database_path
+    try:
+        problems = layout.database().damage()
+    except DocumentError as error:
+        problems = [str(error).removeprefix(f"{path}: ")]
+    if not problems or not repair:
+        return [Fault("database", path, problem, repaired=False) for problem in problems]
+    renewed = layout.renew_database()
+    told = [f"{problems[0]}; set aside as {renewed.aside}, and made again from the files"]
+    if renewed.lost:
+        told.append(f"not all could be read of {', '.join(renewed.lost)}")
+    told += [f"trees that it does not know are now in {place}" for place in renewed.trees]
+    return [Fault("database", path, "; ".join(told), repaired=True)]
+
+
 class _Verification:
     def __init__(self, layout: Layout, *, repair: bool, engine: Engine, monitor: Monitor) -> None:
         self._layout = layout
@@ -95,7 +117,7 @@ class _Verification:
         self._verified_images = 0
 
     def run(self) -> Verified:
-        for problem in self._layout.database().problems():
+        for problem in self._layout.database().broken_references():
             self._fault("database", self._layout.database().path, problem)
         self._index()
         blobs = self._blobs()

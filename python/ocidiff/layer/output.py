@@ -52,6 +52,13 @@ def open_output(output: Output) -> Iterator[int]:
         yield descriptor
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`: on a nearly full disk the system takes a part of it, and says so only to the next call."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def _replaceable(path: str) -> bool:
     try:
         mode = os.stat(path).st_mode

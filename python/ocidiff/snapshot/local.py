@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ocidiff.content import workspace
-from ocidiff.content.files import OPEN_DIRECTORY
+from ocidiff.content.files import OPEN_DIRECTORY, TREES, TREES_MODE
 from ocidiff.content.layout import Layout
 from ocidiff.content.store import LABEL_REFERS_SNAPSHOT
 from ocidiff.errors import AlreadyExistsError, InUseError, UsageError
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 
 # Within the directory of a snapshot.
 TREE: Final = "fs"
-
-_TREES: Final = "snapshots"
-# Programs in there may have any rights: only who may use them all may reach them.
-_MODE: Final = 0o700
 
 
 class Driver(Protocol):
@@ -435,7 +431,7 @@ def disk_usage(path: str) -> Usage:
 
 
 def _root(layout: Layout) -> str:
-    return os.path.join(os.path.abspath(layout.path), _TREES)
+    return os.path.join(os.path.abspath(layout.path), TREES)
 
 
 @contextmanager
@@ -443,7 +439,7 @@ def _open_trees(layout: Layout, *, create: bool = False) -> Iterator[int]:
     path = _root(layout)
     if create:
         with suppress(FileExistsError):
-            os.mkdir(path, _MODE)
+            os.mkdir(path, TREES_MODE)
     descriptor = os.open(path, OPEN_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield descriptor

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import probes
 import trees
 from layouts import Handmade
+from ocidiff.errors import DocumentError
 from ocidiff.image.store import Store
 from ocidiff.image.verify import Fault
 from ocidiff.oci.digest import Digest
@@ -207,3 +209,81 @@ def test_a_broken_reference_in_the_database_is_a_fault(store: Store, tmp_path: P
     connection.close()
     fault = _only(store.verify().faults)
     assert (fault.kind, fault.problem) == ("database", "snapshot_label row refers to a missing snapshot")
+
+
+@pytest.mark.parametrize("damage", ["garbage", "empty", "something else", "schema"])
+def test_a_malformed_database_is_set_aside_and_made_again(store: Store, tmp_path: Path, damage: str) -> None:
+    place = tmp_path / "store"
+    database = place / "ocidiff.db"
+    before = {record.name for record in store.images()}
+    work = Path(store.containers.mount("work"))
+    (work / "own").write_text("kept")
+    store.close()
+    database.unlink()
+    match damage:
+        case "garbage":
+            database.write_bytes(b"x" * 5000)
+        case "empty":
+            database.touch()
+        case _:
+            with closing(sqlite3.connect(database)) as connection:
+                connection.execute("CREATE TABLE theirs (x)")
+                if damage == "schema":
+                    connection.execute("PRAGMA application_id = 0x6F636964")
+                    connection.execute("PRAGMA user_version = 2")
+                connection.commit()
+    spoilt = database.read_bytes()
+    with Store.open(place) as other:
+        if damage != "schema":
+            # Every command says what to do.
+            with pytest.raises(DocumentError, match="verify --repair"):
+                other.create("app:1", "again", driver="directory")
+            fault = _only(other.verify().faults)
+            assert (fault.kind, fault.repaired) == ("database", False)
+            assert "verify --repair" in fault.problem
+            assert database.read_bytes() == spoilt
+    with Store.open(place) as other:
+        fault = _only(other.verify(repair=True).faults)
+        assert (fault.kind, fault.repaired) == ("database", True)
+        aside = next((place / "damaged").glob("ocidiff.db.*"))
+        assert aside.read_bytes() == spoilt
+        assert str(aside) in fault.problem
+        # The tree of the container is nowhere else.
+        (trees_,) = (place / "damaged").glob("snapshots.*")
+        assert str(trees_) in fault.problem
+        assert (trees_ / "2" / "fs" / "own").read_text() == "kept"
+        assert other.verify().faults == ()
+        assert {record.name for record in other.images()} == before
+        other.create("app:1", "again", driver="directory")
+        assert other.collect().blobs == 0
+        other.unpack("app:1", tmp_path / "out")
+
+
+def test_a_container_outlives_the_damage_of_other_tables(store: Store, tmp_path: Path) -> None:
+    work = Path(store.containers.mount("work"))
+    (work / "own").write_text("kept")
+    database = store._layout.database()
+    with database.transaction(durable=True) as connection:
+        page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'content_label'").fetchone()[0]
+    store.close()
+    with open(tmp_path / "store" / "ocidiff.db", "r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    with Store.open(tmp_path / "store") as other:
+        assert not _only(other.verify().faults[:1]).repaired
+        fault = _only(other.verify(repair=True).faults)
+        assert "content_label" in fault.problem
+        assert other.verify().faults == ()
+        assert (Path(other.containers.mount("work")) / "own").read_text() == "kept"
+        assert other.collect().snapshots == 0
+
+
+def test_the_trees_of_a_database_that_was_removed_are_kept(store: Store, tmp_path: Path) -> None:
+    work = Path(store.containers.mount("work"))
+    (work / "own").write_text("kept")
+    store.close()
+    (tmp_path / "store" / "ocidiff.db").unlink()
+    with Store.open(tmp_path / "store") as other:
+        assert other.verify().faults == ()
+    (trees_,) = (tmp_path / "store" / "damaged").glob("snapshots.*")
+    assert (trees_ / "2" / "fs" / "own").read_text() == "kept"

@@ -1,0 +1,60 @@
+"""A first call on a nearly full disk may fail, and the same call works once there is room: nothing half made has a name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import probes
+from layouts import Handmade
+
+pytestmark = pytest.mark.root
+
+_RUN = "import sys; from ocidiff.cli.main import main; sys.exit(main(sys.argv[1:]))"
+# From too little for a store to enough for an image.
+_SIZES = (40, 72, 88, 100, 110, 120, 130, 150, 180, 220)
+
+
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", _RUN, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("kind", ["new", "foreign"])
+def test_a_first_call_on_a_full_disk_spoils_nothing(kind: str, tmp_path: Path) -> None:
+    tree, place = tmp_path / "tree", tmp_path / "disk"
+    tree.mkdir()
+    place.mkdir()
+    (tree / "file").write_text("1")
+    statuses = set()
+    for size in _SIZES:
+        words = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(place)]
+        made = subprocess.run(words, capture_output=True, check=False)
+        if made.returncode != 0:
+            probes.missing("needs to mount a tmpfs")
+        try:
+            store = place / "store"
+            if kind == "foreign":
+                try:
+                    handmade = Handmade(store)
+                    handmade.name("base", handmade.image({"f": "1"}))
+                except OSError:
+                    continue
+            first = _run("commit", f"{tree}/", "app:1", "--store", str(store))
+            statuses.add(first.returncode)
+            assert "Traceback" not in first.stderr, first.stderr
+            assert "malformed" not in first.stderr, first.stderr
+            subprocess.run(["mount", "-o", "remount,size=20m", place], check=True)
+            again = _run("commit", f"{tree}/", "app:1", "--store", str(store))
+            assert again.returncode == 0, (size, again.stderr)
+            verified = _run("verify", "--store", str(store))
+            assert verified.returncode == 0, (size, verified.stdout, verified.stderr)
+            assert {name for name in os.listdir(store) if name.startswith("ocidiff.db")} == {"ocidiff.db"}
+            assert os.listdir(store / "ingest") == os.listdir(store / "leases") == []
+        finally:
+            subprocess.run(["umount", "-l", place], check=True)
+    # Both ends are reached.
+    assert statuses == {0, 1}

@@ -41,8 +41,12 @@ def entries(draw: st.DrawFn) -> list[tuple[str, dict[str, Any]]]:
     for _ in range(draw(st.integers(0, 12))):
         name = draw(path)
         # Most links lead to a file that is there, or nearly all layers would be refused.
-        kind = draw(st.sampled_from(["file", "file", "dir", "dir", "symlink", "link", "fifo", "hide", "opaque", "char"]))
-        if kind == "file":
+        kind = draw(
+            st.sampled_from(["file", "file", "dir", "dir", "symlink", "link", "fifo", "hide", "opaque", "char", "aufs"])
+        )
+        if kind == "aufs":
+            name = PSEUDO_LINK
+        if kind in ("file", "aufs"):
             files.append(name)
         made.append(
             (
@@ -63,9 +67,11 @@ def entries(draw: st.DrawFn) -> list[tuple[str, dict[str, Any]]]:
     return made
 
 
+PSEUDO_LINK = ".wh..wh.plnk/1.2"
 CAPABLE, BOUND = {"security.capability": CAPABILITY}, {"security.capability": CAPABILITY_OF_ROOT}
 KINDS = {
     "file": tarfile.REGTYPE,
+    "aufs": tarfile.REGTYPE,
     "dir": tarfile.DIRTYPE,
     "symlink": tarfile.SYMTYPE,
     "link": tarfile.LNKTYPE,
@@ -90,7 +96,7 @@ def tar_of(made: list[tuple[str, dict[str, Any]]]) -> bytes:
             info.linkname = facts["target"] if kind in ("symlink", "link") else ""
             info.devmajor, info.devminor = (1, 3) if kind == "char" else (0, 0)
             info.pax_headers = {f"SCHILY.xattr.{key}": value for key, value in facts["xattrs"].items()}
-            data = b"x" * (facts["size"] if kind == "file" else 0)
+            data = b"x" * (facts["size"] if kind in ("file", "aufs") else 0)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return archive.getvalue()

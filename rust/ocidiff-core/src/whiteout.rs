@@ -6,7 +6,9 @@ use crate::error::{Error, Result};
 pub const PREFIX: &[u8] = b".wh.";
 /// The name that hides everything a directory had in lower layers.
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
-/// What begins the names that AUFS kept for itself; they carry no content.
+/// The directory at the root in which AUFS keeps a name of each file that has several; theirs are hard links to it.
+pub const PSEUDO_LINKS: &[u8] = b".wh..wh.plnk";
+/// What begins the names that AUFS kept for itself.
 const META_PREFIX: &[u8] = b".wh..wh.";
 
 /// What the last component of an entry's name says about lower layers.
@@ -16,7 +18,7 @@ pub enum Whiteout<'a> {
     Removal(&'a [u8]),
     /// All that lower layers had in the directory is gone.
     Opaque,
-    /// Bookkeeping of AUFS (`.wh..wh.plnk`, `.wh..wh.aufs`, `.wh..wh.orph`): to be left out.
+    /// Bookkeeping of AUFS (`.wh..wh.plnk`, `.wh..wh.aufs`, `.wh..wh.orph`), which is in no tree.
     Meta,
 }
 
@@ -39,6 +41,12 @@ impl<'a> Whiteout<'a> {
     }
 }
 
+/// True if a clean path is that of a file in [`PSEUDO_LINKS`].
+pub fn is_pseudo_link(path: &[u8]) -> bool {
+    let name = path.strip_prefix(PSEUDO_LINKS).and_then(|rest| rest.strip_prefix(b"/"));
+    name.is_some_and(|name| !name.contains(&b'/'))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -54,6 +62,14 @@ mod tests {
         assert_eq!(read(b".wh....."), Some(Whiteout::Removal(b"....")));
         assert_eq!(read(OPAQUE), Some(Whiteout::Opaque));
         assert_eq!(read(b".wh..wh.plnk"), Some(Whiteout::Meta));
+    }
+
+    #[test]
+    fn pseudo_links_are_files_in_one_directory_at_the_root() {
+        assert!(is_pseudo_link(b".wh..wh.plnk/1.2"));
+        for path in [&b".wh..wh.plnk"[..], b".wh..wh.plnk/a/b", b"d/.wh..wh.plnk/1.2", b".wh..wh.plnkx/1.2"] {
+            assert!(!is_pseudo_link(path));
+        }
     }
 
     #[test]

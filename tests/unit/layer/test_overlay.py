@@ -80,6 +80,9 @@ def test_names_that_begin_with_wh_are_read_as_fuse_overlayfs_and_aufs_mean_them(
             "d/again": "new",
             "new": "",
             ".wh..wh.plnk/1": "",
+            ".wh..wh.plnk/12.3": "of a file with several names",
+            ".wh..wh.orph/.wh.x": "",
+            ".wh..wh.aufs": "",
             "deep": None,
         },
     )

@@ -10,7 +10,8 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from contextlib import suppress
+from typing import Final, Self
 
 from ocidiff.errors import MalformedLayerError, UnsafeLayerError
 from ocidiff.layer.layer import RECORD
@@ -23,7 +24,7 @@ from ocidiff.layer.pure.stream import limit_exceeded
 from ocidiff.layer.pure.tar_reader import Entry
 from ocidiff.layer.pure.tree import is_user_visible
 from ocidiff.layer.pure.upper import Upper
-from ocidiff.layer.pure.whiteout import Aufs, Opaque, Removal, read_whiteout
+from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
 
 _SET_IDS: Final = stat.S_ISUID | stat.S_ISGID
 _MAX_ID: Final = (1 << 32) - 2  # the next one means "leave it" to chown
@@ -56,6 +57,8 @@ class Applier:
         self._upper = None if options.destination is Destination.DIRECTORY else Upper(root, options.destination)
         self._left_out: set[Place] = set()  # devices that could not be made
         self._stand_ins: set[tuple[int, int]] = set()  # files that stand for such
+        self._aside = Place(root.top, PSEUDO_LINKS)
+        self._has_aside = False  # the directory of files that were kept aside is there
         self.whiteouts = 0
         self.recorded = 0
         self.skipped: Counter[str] = Counter()
@@ -80,7 +83,7 @@ class Applier:
         parent, name = split(path)
         whiteout = read_whiteout(path)
         if isinstance(whiteout, Aufs):
-            self.skipped["aufs"] += 1
+            self._keep_aside(path, entry, data)
             return
         if whiteout is None:
             folder = self._root.make(parent, self._hide_below)
@@ -89,13 +92,37 @@ class Applier:
             self.whiteouts += 1
             self._hide(whiteout, parent)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._has_aside:
+            # The first error is the one that counts.
+            with suppress(OSError):
+                self._root.clean_up(self._aside)
+
     def finish(self) -> None:
-        """Give the directories their final modes and times, now that nothing more is made in them, children first."""
+        """Remove what was kept aside, and give the directories their final modes and times, children first."""
+        if self._has_aside:
+            self._root.remove(self._aside)
+            self._has_aside = False
         for folder in self._root.top.children_first():
             if folder.mode is not None and folder.mode & OWNER_ALL != OWNER_ALL:
                 self._root.set_mode(folder.place, folder.mode)
             if folder.times is not None:
                 self._root.set_times(folder.place, *folder.times)
+
+    def _keep_aside(self, path: bytes, entry: Entry, data: Iterable[bytes]) -> None:
+        """Keep a file of AUFS's for the hard links that lead to it, and leave out all else that it noted."""
+        is_kept = entry.type == tar.REGULAR and is_pseudo_link(path)
+        if is_kept and not self._has_aside:
+            # A directory of that name which was there before is none of ours.
+            is_kept = self._has_aside = self._root.lstat(self._aside) is None
+        if not is_kept:
+            self.skipped["aufs"] += 1
+            return
+        folder = self._root.make(PSEUDO_LINKS, self._hide_below)
+        self._write(Place(folder, split(path)[1]), entry, data)
 
     def _hide(self, whiteout: Removal | Opaque, parent: bytes) -> None:
         """Remove what lower layers left. Where there is no directory there is nothing to remove, and none is made.
@@ -152,7 +179,9 @@ class Applier:
             self._make_stand_in(place, entry)
             return
         place.folder.written.add(place.name)
-        self._set_metadata(place, entry)
+        # A file that was kept aside says itself what it is.
+        if entry.type != tar.HARD_LINK or not is_pseudo_link(clean(entry.linkname)):
+            self._set_metadata(place, entry)
 
     def _is_collision(self, place: Place) -> bool:
         """True if something has a name that nothing can have: the file system takes two names for one."""

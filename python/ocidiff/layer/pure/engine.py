@@ -119,8 +119,7 @@ class PureEngine:
         """See `Engine.apply_layer`."""
         pace = Pace(monitor)
         blob = BlobReader(source, options.limits, pace)
-        with Root(target, pace) as root:
-            applier = Applier(root, options)
+        with Root(target, pace) as root, Applier(root, options) as applier:
             archive = TarReader(blob, options.limits)
             for entry in archive.entries():
                 pace.entry()

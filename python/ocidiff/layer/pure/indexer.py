@@ -62,6 +62,7 @@ def write_index_of_layers(
                 raise limit_exceeded("max_depth", depth, limits.max_depth, entry.offset, clean(entry.name))
             has_content = entry.type == tar.REGULAR and entry.size > 0
             sketch.apply(entry, fingerprint(archive.data(), sha256=sha256) if has_content else None)
+        sketch.end_layer()
         blob.drain()
         measures.append(LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size))
         limits = limits.after(blob.plain_size, archive.count)

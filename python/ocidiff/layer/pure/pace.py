@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Final
 
@@ -43,6 +44,10 @@ class Pace:
         """
         if time.monotonic() >= self._due:
             self.report()
+
+    def stop_polling(self) -> None:
+        """Poll the monitor no more: the call has failed, and only cleans up."""
+        self._due = math.inf
 
     def report(self) -> None:
         """Poll the monitor now.

@@ -173,6 +173,11 @@ class Root:
             else:
                 self._remove_directory(folder.place)
 
+    def clean_up(self, place: Place) -> None:
+        """Remove `place` and all below it after a failure, even if the call was cancelled."""
+        self._pace.stop_polling()
+        self.remove(place)
+
     def make_directory(self, place: Place) -> Folder:
         """Make a directory of mode 0755."""
         try:

@@ -23,7 +23,7 @@ from ocidiff.layer.pure.index_format import Fingerprint, Record, xattr_digests
 from ocidiff.layer.pure.root import clean
 from ocidiff.layer.pure.tar_reader import Entry
 from ocidiff.layer.pure.tree import CAPABILITY, is_user_visible
-from ocidiff.layer.pure.whiteout import Aufs, Opaque, Removal, read_whiteout
+from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
 
 _MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
 _MAX_LINK_STEPS: Final = 2048  # components that they may bring in all, as in an apply
@@ -87,6 +87,10 @@ class Sketch:
         """Begin the next layer: what is there now is what its whiteouts remove."""
         self._layer += 1
 
+    def end_layer(self) -> None:
+        """End a layer: what AUFS kept for hard links is gone."""
+        self._root.children.pop(PSEUDO_LINKS, None)
+
     def apply(self, entry: Entry, content: Fingerprint | None) -> None:
         """Do what `entry` says; `content` are the hashes of its data. Errors as in an apply."""
         path = clean(entry.name)
@@ -96,10 +100,10 @@ class Sketch:
             return
         parent, name = split(path)
         whiteout = read_whiteout(path)
-        if isinstance(whiteout, Aufs):
+        if isinstance(whiteout, Aufs) and not (entry.type == tar.REGULAR and is_pseudo_link(path)):
             return
         try:
-            directory = self._resolve(parent, create=whiteout is None)
+            directory = self._resolve(parent, create=not isinstance(whiteout, Removal | Opaque))
         except FileNotFoundError:
             return  # a whiteout makes no directory
         if isinstance(whiteout, Removal):
@@ -166,7 +170,9 @@ class Sketch:
             elif entry.type in (tar.CHARACTER, tar.BLOCK):
                 inode.rdev = _device(entry)
         parent.children[name] = _Child(inode, self._layer)
-        _describe(inode, entry)
+        # A file that was kept aside says itself what it is.
+        if entry.type != tar.HARD_LINK or not is_pseudo_link(clean(entry.linkname)):
+            _describe(inode, entry)
 
     def _linked(self, parent: _Inode, name: bytes, entry: Entry) -> _Inode:
         """The inode that a hard link leads to, once nothing has its name any more."""

@@ -11,6 +11,8 @@ from ocidiff.layer.pure.directories import join, show, split
 PREFIX: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
 META_PREFIX: Final = b".wh..wh."
+PSEUDO_LINKS: Final = b".wh..wh.plnk"
+"""The directory at the root in which AUFS keeps a name of each file that has several; theirs are hard links to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,12 @@ class Opaque:
 
 
 class Aufs:
-    """Bookkeeping of AUFS (`.wh..wh.plnk`, `.wh..wh.aufs`, `.wh..wh.orph`): to be left out."""
+    """Bookkeeping of AUFS (`.wh..wh.plnk`, `.wh..wh.aufs`, `.wh..wh.orph`), which is in no tree."""
+
+
+def is_pseudo_link(path: bytes) -> bool:
+    """Return true if a clean path is that of a file in `PSEUDO_LINKS`."""
+    return path.startswith(PSEUDO_LINKS + b"/") and path.count(b"/") == 1
 
 
 def whiteout_of(path: bytes) -> bytes:

@@ -20,11 +20,12 @@ use super::removal::Remover;
 use super::root::{Missing, Root};
 use super::upper::Upper;
 use super::writers::{Shared, SmallFile, Writers};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::InodeKey;
 use crate::tar::header::EntryType;
 use crate::tar::read::{Entry, Reader};
-use crate::whiteout::Whiteout;
+use crate::whiteout::{PSEUDO_LINKS, Whiteout, is_pseudo_link};
 
 /// The largest id; the next one means "leave it" to chown.
 const MAX_ID: i64 = (1 << 32) - 2;
@@ -48,6 +49,8 @@ pub(super) struct Applier<'a> {
     left_out: HashSet<Vec<u8>>,
     /// Files that stand for devices. What a hard link says of a device does not hold for them.
     stand_ins: HashSet<InodeKey>,
+    /// The directory of files that were kept aside is there.
+    has_aside: bool,
     pub entries: u64,
     pub whiteouts: u64,
 }
@@ -66,6 +69,7 @@ impl<'a> Applier<'a> {
             directories,
             left_out: HashSet::new(),
             stand_ins: HashSet::new(),
+            has_aside: false,
             entries: 0,
             whiteouts: 0,
         })
@@ -88,8 +92,7 @@ impl<'a> Applier<'a> {
         let (parent, name) = path.split();
         let is_meta = |name| matches!(Whiteout::parse(name, entry.offset), Ok(Some(Whiteout::Meta)));
         if path.components().any(is_meta) {
-            self.shared.tally.aufs();
-            return Ok(());
+            return self.keep_aside(entry, path, tar);
         }
         let whiteout = Whiteout::parse(name, entry.offset)?;
         let Some(whiteout) = whiteout else {
@@ -104,15 +107,48 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// Waits for all that is under way, and gives the directories their final attributes.
+    /// Waits for all that is under way, removes what was kept aside, and gives the directories their final attributes.
     pub fn finish(&mut self) -> Result<()> {
         self.writers.wait()?;
+        self.remove_aside()?;
         self.directories.finish(&self.root, self.shared.control)
     }
 
     /// Ends with `error`, or with that of an earlier entry whose file was still under way.
     pub fn fail(&mut self, error: Error) -> Error {
-        self.writers.wait().err().unwrap_or(error)
+        let error = self.writers.wait().err().unwrap_or(error);
+        // The first error is the one that counts.
+        let _ = self.remove_aside();
+        error
+    }
+
+    /// Keeps a file of AUFS's for the hard links that lead to it, and leaves out all else that it noted.
+    fn keep_aside(&mut self, entry: Entry, path: LayerPath, tar: &mut Reader<impl BufRead>) -> Result<()> {
+        let mut is_kept = entry.entry_type == EntryType::File && is_pseudo_link(path.as_bytes());
+        if is_kept && !self.has_aside {
+            // A directory of that name which was there before is none of ours.
+            let there = statat(&**self.root.top(), PSEUDO_LINKS, AtFlags::SYMLINK_NOFOLLOW);
+            is_kept = there.is_err_and(|errno| errno == Errno::NOENT);
+            self.has_aside = is_kept;
+        }
+        if !is_kept {
+            self.shared.tally.aufs();
+            return Ok(());
+        }
+        let parent = self.directory(PSEUDO_LINKS)?;
+        self.create(entry, Place { root: self.target, parent, path }, tar)
+    }
+
+    fn remove_aside(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.has_aside) {
+            return Ok(());
+        }
+        let place = Place { root: self.target, parent: self.root.top().clone(), path: LayerPath::clean(PSEUDO_LINKS) };
+        self.root.forget();
+        // Nothing is left behind by a call that was cancelled, too.
+        let control = Control::default();
+        let mut remover = Remover { control: &control, spare: None };
+        remover.remove(&place.parent, place.name()).map_err(|failure| place.failed_removal(failure))
     }
 
     /// The directory `path`, made where it is missing.
@@ -177,7 +213,9 @@ impl<'a> Applier<'a> {
             EntryType::Link => {
                 let Some(linked) = self.link(&entry, &place)? else { return Ok(()) };
                 let file_type = FileType::from_raw_mode(linked.st_mode);
-                if !self.stand_ins.contains(&(linked.st_dev, linked.st_ino)) {
+                // A file that was kept aside says itself what it is.
+                let is_pseudo = is_pseudo_link(LayerPath::clean(&entry.link_name).as_bytes());
+                if !is_pseudo && !self.stand_ins.contains(&(linked.st_dev, linked.st_ino)) {
                     self.finish_node(&entry, owner, &Node { file_type, now: Some(linked), is_new: false, ..node })?;
                 }
             }

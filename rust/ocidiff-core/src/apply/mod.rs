@@ -66,7 +66,7 @@ pub struct Skipped {
     pub devices: u64,
     /// Attributes that belong to the host, or that the file system or the system refused.
     pub xattrs: u64,
-    /// Bookkeeping of AUFS.
+    /// Bookkeeping of AUFS that no hard link can need.
     pub aufs: u64,
 }
 

@@ -94,6 +94,7 @@ fn read(
                 };
                 sketch.apply(entry, &path, content)?;
             }
+            sketch.end_layer();
             reader.drain()?;
             Ok((reader.into_inner().finish()?, count))
         };

@@ -15,7 +15,7 @@ use crate::metadata::FileType;
 use crate::tar::header::EntryType;
 use crate::tar::read::Entry;
 use crate::tree::XattrPolicy;
-use crate::whiteout::Whiteout;
+use crate::whiteout::{PSEUDO_LINKS, Whiteout, is_pseudo_link};
 
 /// Links in one path, as the kernel counts them.
 const MAX_LINKS: usize = 40;
@@ -100,6 +100,11 @@ impl Sketch {
         self.layer += 1;
     }
 
+    /// Ends a layer: what AUFS kept for hard links is gone.
+    pub fn end_layer(&mut self) {
+        self.remove(ROOT, PSEUDO_LINKS);
+    }
+
     /// Does what `entry` says; `content` are the hashes of its data.
     ///
     /// # Errors
@@ -113,10 +118,12 @@ impl Sketch {
         }
         let (parent, name) = path.split();
         let is_meta = |name| matches!(Whiteout::parse(name, entry.offset), Ok(Some(Whiteout::Meta)));
-        if path.components().any(is_meta) {
-            return Ok(());
-        }
-        let whiteout = Whiteout::parse(name, entry.offset)?;
+        let is_kept = entry.entry_type == EntryType::File && is_pseudo_link(path.as_bytes());
+        let whiteout = match path.components().any(is_meta) {
+            true if is_kept => None,
+            true => return Ok(()),
+            false => Whiteout::parse(name, entry.offset)?,
+        };
         // A whiteout makes no directory.
         let Some(parent) = self.resolve(parent, whiteout.is_none())? else { return Ok(()) };
         match whiteout {
@@ -220,7 +227,10 @@ impl Sketch {
             }
             _ => {}
         }
-        inode.describe(entry, is_new);
+        // A file that was kept aside says itself what it is.
+        if entry.entry_type != EntryType::Link || !is_pseudo_link(LayerPath::clean(&entry.link_name).as_bytes()) {
+            inode.describe(entry, is_new);
+        }
         Ok(())
     }
 

@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
 import probes
 import trees
@@ -118,8 +117,6 @@ ATTRIBUTES: tuple[tuple[str, bytes], ...] = (
 
 class Steps:
     """Random changes of a tree, some of them impossible."""
-
-    attributes: ClassVar = (*ATTRIBUTES, ("user.overlay.origin", b"mine"), ("user.overlay.opaque", b"y"))
 
     def __init__(self, draw: random.Random, root: Path) -> None:
         self._draw = draw
@@ -228,7 +225,7 @@ class Steps:
 
     def _attribute(self) -> None:
         path = self._any()
-        key, value = self._draw.choice(self.attributes)
+        key, value = self._draw.choice((*ATTRIBUTES, ("user.overlay.origin", b"mine"), ("user.overlay.opaque", b"y")))
         os.setxattr(path, key, value, follow_symlinks=False)
 
     def _open(self) -> None:

@@ -125,6 +125,26 @@ def test_attributes_of_fuse_overlayfs_tell_its_layers_and_are_not_stored(
     assert b"SCHILY.xattr.user.mine=1" in tar
 
 
+def test_owners_and_modes_in_attributes_of_fuse_overlayfs_are_read(engine: Engine, tmp_path: Path) -> None:
+    key = "user.fuseoverlayfs.override_stat"
+    lower = layer(tmp_path / "lower", {"same": "1", "d": None, "f": "1"})
+    upper = layer(tmp_path / "upper", {"new": "2", "same": "1", "d/x": ""})
+    for name, value in {"": b"0:0:40755", "new": b"7:8:104711", "d": b"1000:4294967295:40700"}.items():
+        os.setxattr(tmp_path / "upper" / name, key, value)
+    os.utime(tmp_path / "lower/same", (1, 1))
+    os.utime(tmp_path / "upper/same", (1, 1))
+    assert names(engine, OverlayLayers(upper, (lower,))) == {"d": "modify", "d/x": "add", "new": "add"}
+    _, tar = verbs.diff(engine, None, OverlayLayers(upper, (lower,)))
+    assert b"override_stat" not in tar
+    told = {entry["name"]: (entry["uid"], entry["gid"], entry["mode"]) for entry in trees.read_layer(tar)}
+    assert told["new"] == (7, 8, "4711")
+    assert told["d/"] == (1000, 4294967295, "0700")
+    for value in (b"", b"7:8", b"7:8:9", b"-1:8:644", b"7:8:644:x", b"4294967296:0:644", b"1" * 80 + b":0:644"):
+        os.setxattr(tmp_path / "upper/new", key, value)
+        with pytest.raises(UnsupportedError, match=r"new: an invalid user\.fuseoverlayfs\.override_stat"):
+            verbs.diff(engine, None, OverlayLayers(upper, (lower,)))
+
+
 def test_an_upper_directory_without_marks_is_read_as_the_layers_below_it_are(engine: Engine, tmp_path: Path) -> None:
     lower = layer(tmp_path / "lower", {"f": "1", "old/g": "2"})
     middle = layer(tmp_path / "middle", {".wh.f": "", "old/.wh..wh..opq": "", "old/x": ""})

@@ -19,6 +19,7 @@ from ocidiff.layer.pure import whiteout
 from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.directories import join, show, split
 from ocidiff.layer.pure.live import is_same
+from ocidiff.layer.pure.overrides import key_of, overridden
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.survey import FUSE, GONE, NAMES, TRUSTED, prefix_of
 from ocidiff.layer.pure.tree import Node, Tree
@@ -56,6 +57,7 @@ class OverlayTree:
             self._data = [stack.enter_context(Tree(root, options, pace)) for root in layers.datadirs]
             self._trees = trees
             self._prefix = prefix_of(trees, layers)
+            self._overrides = [key_of(tree) if self._prefix == NAMES else None for tree in trees]
             devices = {os.stat(root).st_dev for root in (layers.upperdir, *layers.lowerdirs)}
             if options.profile is Profile.CONTAINERD and len(devices) > 1:
                 reason = "its layers are on several file systems, so that inode numbers tell no hard links"
@@ -200,7 +202,9 @@ class OverlayTree:
         content = self._data_of(wanted, hits[0]) if search.metacopy else (self._trees[hits[-1][0]], hits[-1][1])
         if stat.S_ISREG(hits[0][1].stat.st_mode) and content[1].stat.st_size != hits[0][1].stat.st_size:
             raise self._refused(hits[0], "its size is not that of the file with its content")
-        return _Found(hits[0], content, tuple((layer, node.path) for layer, node in hits))
+        layer, top = hits[0]
+        told = overridden(self._trees[layer], top, self._overrides[layer])
+        return _Found((layer, told), content, tuple((layer, node.path) for layer, node in hits))
 
     def _walk(self, layer: int, wanted: bytes, search: _Search) -> tuple[Node | None, bytes]:
         """An absolute path in one layer, and what the path is for the layers below."""

@@ -16,6 +16,7 @@ USER: Final = b"user.overlay."
 NAMES: Final = b""
 """fuse-overlayfs and AUFS: names that begin with .wh."""
 FUSE: Final = b"user.fuseoverlayfs."
+_FUSE_OF_ROOT: Final = b"security.fuseoverlayfs."
 GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 _INITIAL_USER_NAMESPACE: Final = 0xEFFFFFFD  # linux/proc_ns.h
@@ -76,8 +77,8 @@ class _Survey:
                     self.seen.add(prefix)
                     self.redirected |= mark == b"redirect"
                     self.indexed |= mark == b"origin" and not path
-            self.names |= key.startswith(FUSE)
-            self.overridden |= key.endswith(b".override_stat")
+            self.names |= key.startswith((FUSE, _FUSE_OF_ROOT))
+            self.overridden |= key == b"user.containers.override_stat"
 
 
 def _survey(trees: list[Tree], *, is_told: bool) -> _Survey:
@@ -126,7 +127,7 @@ def prefix_of(trees: list[Tree], layers: OverlayLayers) -> bytes:
     if prefix == TRUSTED and blind:
         raise refuse("attributes trusted.* cannot be read here")
     if prefix == NAMES and found.overridden:
-        raise refuse("owners and modes are in attributes of fuse-overlayfs")
+        raise refuse("owners and modes are in attributes user.containers.override_stat")
     if prefix != NAMES and found.indexed:
         raise refuse("it was mounted with index=on, where names can change without being in it")
     if found.redirected and prefix != NAMES and not (layers.redirects and prefix == TRUSTED):

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use super::{Folder, Format, Overlay, Part, Place, c_string};
+use super::{Folder, Format, Overlay, Part, Place, c_string, overrides};
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, Metadata};
 use crate::tree::{Directory, XattrReader};
@@ -149,7 +149,9 @@ impl Overlay {
         let Some(last) = hits.last() else { return Ok(None) };
         let content = if search.metacopy {
             Some(self.data_of(&search, &hits)?)
-        } else if last.part.layer > 0 && last.metadata.file_type == FileType::File {
+        } else if last.metadata.file_type == FileType::File
+            && (last.part.layer > 0 || self.overrides[last.part.layer].is_some())
+        {
             let (directory, path) = (self.layers[last.part.layer].clone(), c_string(&last.part.path));
             Some(Content { directory, path, metadata: last.metadata })
         } else {
@@ -160,7 +162,11 @@ impl Overlay {
         if content.as_ref().is_some_and(|content| content.metadata.size != metadata.size) {
             return Err(refused(&directory, &name, "its size is not that of the file with its content"));
         }
-        Ok(Some(Found { layer, directory, name, metadata, place, content, path }))
+        let told = match self.overrides[layer] {
+            Some(key) => overrides::overridden(&directory, &name, key, metadata, xattrs)?,
+            None => None,
+        };
+        Ok(Some(Found { layer, directory, name, metadata: told.unwrap_or(metadata), place, content, path }))
     }
 
     /// Looks for a plain name in one directory of one layer.

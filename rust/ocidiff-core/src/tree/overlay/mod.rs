@@ -4,6 +4,7 @@
 //! content (Linux, Documentation/filesystems/overlayfs.rst; fs/overlayfs/namei.c).
 
 mod lookup;
+mod overrides;
 mod survey;
 
 use std::ffi::{CStr, CString};
@@ -52,6 +53,8 @@ pub struct Overlay {
     layers: Vec<Arc<Directory>>,
     data: Vec<Arc<Directory>>,
     format: Format,
+    /// For each layer the attribute that holds its owners and modes, if there is one.
+    overrides: Vec<Option<&'static CStr>>,
     redirects: bool,
     complete: bool,
 }
@@ -104,7 +107,14 @@ impl Overlay {
             Format::Names => layers.iter().map(|layer| layer.with_marks(survey::FUSE_PREFIX)).collect::<Result<_>>()?,
             _ => layers,
         };
-        let mut overlay = Self { layers, data, format, redirects, complete: false };
+        let mut overrides = vec![None; layers.len()];
+        if format == Format::Names {
+            let mut reader = XattrReader::new(XattrPolicy::Capability, &layers[0]);
+            for (layer, key) in layers.iter().zip(&mut overrides) {
+                *key = overrides::key_of(layer, &mut reader)?;
+            }
+        }
+        let mut overlay = Self { layers, data, format, overrides, redirects, complete: false };
         overlay.complete = overlay.has_links_below(&found.redirected, control)?;
         Ok(overlay)
     }

@@ -19,6 +19,7 @@ const BUFFER_BYTES: usize = 32 << 10;
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 /// What the attributes of fuse-overlayfs begin with.
 pub(super) const FUSE_PREFIX: &[u8] = b"user.fuseoverlayfs.";
+const FUSE_OF_ROOT_PREFIX: &[u8] = b"security.fuseoverlayfs.";
 /// linux/capability.h
 const CAP_SYS_ADMIN: u32 = 21;
 
@@ -139,7 +140,7 @@ impl Survey {
             Format::Trusted if self.has_directories && !may_read_trusted() => {
                 refuse("attributes trusted.* cannot be read here")
             }
-            Format::Names if self.overridden => refuse("owners and modes are in attributes of fuse-overlayfs"),
+            Format::Names if self.overridden => refuse("owners and modes are in attributes user.containers.override_stat"),
             _ => Ok(format),
         }
     }
@@ -152,8 +153,8 @@ impl Survey {
         for key in reader.keys(directory, c".")?.split(|&byte| byte == 0) {
             let trusted = key.strip_prefix(b"trusted.overlay.");
             let Some(mark) = trusted.or_else(|| key.strip_prefix(b"user.overlay.")) else {
-                self.names |= key.starts_with(FUSE_PREFIX);
-                self.overridden |= key.ends_with(b".override_stat");
+                self.names |= key.starts_with(FUSE_PREFIX) || key.starts_with(FUSE_OF_ROOT_PREFIX);
+                self.overridden |= key == b"user.containers.override_stat";
                 continue;
             };
             // An escape is an attribute of an overlay within this one.

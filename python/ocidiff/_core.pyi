@@ -84,11 +84,11 @@ def write_index(
 
 def write_index_of_layers(
     sources: list[int], chain_id: str | None, sink: int, *, sha256: bool, limits: _Limits, poll: _Poll | None
-) -> tuple[tuple[str, int, int, int], list[tuple[str, int, str, int]]]:
+) -> tuple[tuple[str, int, int, int], list[tuple[str, int, str, int, int]]]:
     """What `write_index` tells, and for each layer what `measure_layer` does."""
 
-def measure_layer(source: int, *, poll: _Poll | None) -> tuple[str, int, str, int]:
-    """(digest, size, diff_id, uncompressed_size)."""
+def measure_layer(source: int, *, limits: _Limits, poll: _Poll | None) -> tuple[str, int, str, int, int]:
+    """(digest, size, diff_id, uncompressed_size, entries)."""
 
 @final
 class ChangeStream:

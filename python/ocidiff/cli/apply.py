@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,18 +12,12 @@ from ocidiff.cli.options import (
     common,
     engine_option,
     limit_options,
-    limits_of,
     pass_settings,
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import applied_document, as_json, size
 from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
 from ocidiff.layer.layer import RECORD
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from ocidiff.cli.options import LimitArguments
 
 
 @click.command("apply", epilog="Example: ocidiff apply layer.tar.gz rootfs")
@@ -57,7 +50,7 @@ def command(
     same_owner: bool | None,
     destination: str,
     engine: str | None,
-    **limits: Unpack[LimitArguments],
+    limits: ocidiff.Limits,
 ) -> None:
     """Write LAYER onto the directory TARGET.
 
@@ -71,7 +64,7 @@ def command(
             diff_id=diff_id,
             same_owner=same_owner,
             destination=destination,
-            limits=limits_of(limits),
+            limits=limits,
             engine=engine,
             progress=progress,
         )

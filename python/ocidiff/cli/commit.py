@@ -10,7 +10,7 @@ import click
 
 import ocidiff
 from ocidiff.cli.config import KeyValue, config_options
-from ocidiff.cli.options import Settings, common, layer_options, lease_option, pass_settings
+from ocidiff.cli.options import Settings, common, layer_options, lease_option, limit_options, pass_settings
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document, layer_line, metadata_document
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped, writing_to
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 )
 @lease_option
 @layer_options
+@limit_options
 @common("store", "json", "quiet", "progress", "verbose")
 @pass_settings
 def command(
@@ -76,6 +77,7 @@ def command(
     platform: str | None,
     iidfile: str | None,
     metadata_file: str | None,
+    limits: ocidiff.Limits,
     **options: Unpack[LayerArguments],
 ) -> None:
     """Commit SOURCE as an image.
@@ -109,6 +111,7 @@ def command(
                 format=format,
                 omit_history=omit_history,
                 platform=platform,
+                limits=limits,
                 progress=progress,
                 **options,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, engine_option, lease_option, pass_settings, platform_option
+from ocidiff.cli.options import Settings, common, engine_option, lease_option, limit_options, pass_settings, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, container_document
 from ocidiff.cli.streams import emit, writing_to
@@ -21,6 +21,7 @@ from ocidiff.cli.streams import emit, writing_to
 )
 @platform_option
 @lease_option
+@limit_options
 @engine_option
 @common("store", "json", "quiet", "progress", "verbose")
 @pass_settings
@@ -32,6 +33,7 @@ def command(
     name: str | None,
     driver: str | None,
     platform: str | None,
+    limits: ocidiff.Limits,
     engine: str | None,
 ) -> None:
     """Make a working container over IMAGE.
@@ -49,6 +51,7 @@ def command(
             name,
             driver=driver,
             platform=platform,
+            limits=limits,
             engine=engine,
             progress=progress,
         )

@@ -13,6 +13,7 @@ from ocidiff.cli.options import (
     cross_mounts_option,
     engine_option,
     id_options,
+    limit_options,
     pass_settings,
     platform_option,
     threads_option,
@@ -35,6 +36,7 @@ from ocidiff.cli.streams import complain, emit, sink_of, writing_to
 @id_options
 @cross_mounts_option
 @threads_option
+@limit_options
 @engine_option
 @common("store", "json", "quiet", "progress", "verbose")
 @pass_settings
@@ -52,6 +54,7 @@ def command(
     userns: int | None,
     cross_mounts: bool,
     threads: int,
+    limits: ocidiff.Limits,
     engine: str | None,
 ) -> None:
     """Save what a tree is, so that index:FILE can stand for it as LOWER.
@@ -84,7 +87,9 @@ def command(
             )
         else:
             with ocidiff.Store.open(settings.store_path(), create=False) as store:
-                done = store.index(source, sink, sha256=sha256, platform=platform, engine=engine, progress=progress)
+                done = store.index(
+                    source, sink, sha256=sha256, platform=platform, limits=limits, engine=engine, progress=progress
+                )
     if settings.verbose:
         complain(f"index: {done.entries} names, {done.size} bytes; {done.seconds:.2f} s")
     if to_stdout:

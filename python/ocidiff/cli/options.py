@@ -6,14 +6,13 @@ import functools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
 import ocidiff
 
 if TYPE_CHECKING:
-    from ocidiff.layer.options import Limits
     from ocidiff.mounts.layers import OverlayLayers
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -116,15 +115,6 @@ if TYPE_CHECKING:
         fail_above: int | None
         on_change: str
         engine: str | None
-
-    class LimitArguments(TypedDict):
-        """What `limit_options` gives to a command: see `ocidiff.Limits`."""
-
-        limit_bytes: int | None
-        limit_entries: int | None
-        limit_ratio: int | None
-        limit_depth: int
-        limit_header_bytes: int
 
 
 def common(*shown: str, without: Sequence[str] = ()) -> Callable[[_Command], _Command]:
@@ -359,16 +349,17 @@ def layer_options(command: _Command) -> _Command:
 
 
 def limit_options(command: _Command) -> _Command:
-    """What layers may not pass: see `LimitArguments`."""
-    return _with(command, *_LIMITS)
+    """Add the options that say what layers may not pass; the command gets all of them as `limits`: see `ocidiff.Limits`."""
 
+    @functools.wraps(command)
+    def with_limits(*arguments: object, **options: Any) -> object:  # noqa: ANN401 - of as many types as click has
+        from ocidiff.layer.options import Limits
 
-def limits_of(arguments: LimitArguments) -> Limits:
-    """The limits that the options say."""
-    from ocidiff.layer.options import Limits
+        given = {name: options.pop(f"limit_{name}") for name in ("bytes", "entries", "ratio", "depth", "header_bytes")}
+        limits: dict[str, Any] = {f"max_{name}": None if value == _UNLIMITED else value for name, value in given.items()}
+        return command(*arguments, limits=Limits(**limits), **options)
 
-    values = {"max_" + name.removeprefix("limit_"): value for name, value in arguments.items()}
-    return Limits(**{name: None if value == _UNLIMITED else value for name, value in values.items()})  # type: ignore[arg-type]
+    return cast("_Command", _with(with_limits, *_LIMITS))
 
 
 def _with(command: _Command, *options: _Decorator[Any]) -> _Command:

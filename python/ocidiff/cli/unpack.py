@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 import ocidiff
@@ -12,18 +10,12 @@ from ocidiff.cli.options import (
     common,
     engine_option,
     limit_options,
-    limits_of,
     pass_settings,
     platform_option,
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document
 from ocidiff.cli.streams import complain, emit, writing_to
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from ocidiff.cli.options import LimitArguments
 
 
 @click.command("unpack", epilog="Example: ocidiff unpack app:v2 ./rootfs")
@@ -48,7 +40,7 @@ def command(
     index: str | None,
     platform: str | None,
     engine: str | None,
-    **limits: Unpack[LimitArguments],
+    limits: ocidiff.Limits,
 ) -> None:
     """Write the root file system of IMAGE to DIR.
 
@@ -65,7 +57,7 @@ def command(
             same_owner=same_owner,
             index=index,
             platform=platform,
-            limits=limits_of(limits),
+            limits=limits,
             engine=engine,
             progress=progress,
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, engine_option, pass_settings
+from ocidiff.cli.options import Settings, common, engine_option, limit_options, pass_settings
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, printable, size
 from ocidiff.cli.streams import complain, emit, writing_to
@@ -18,11 +18,14 @@ _FAULTY = 1
 
 @click.command("verify", epilog="Example: ocidiff verify --repair")
 @click.option("--repair", is_flag=True, help="Mend what can be mended, and say what cannot.")
+@limit_options
 @engine_option
 @common("store", "json", "quiet", "progress")
 @pass_settings
 @click.pass_context
-def command(context: click.Context, settings: Settings, /, *, repair: bool, engine: str | None) -> None:
+def command(
+    context: click.Context, settings: Settings, /, *, repair: bool, limits: ocidiff.Limits, engine: str | None
+) -> None:
     """Read every blob, image, snapshot and working container in the store, and compare them.
 
     Prints a line for each fault. Exits with 1 when there are faults that were not mended.
@@ -33,7 +36,7 @@ def command(context: click.Context, settings: Settings, /, *, repair: bool, engi
         ocidiff.Store.open(place, create=False) as store,
         shown(settings, "verify") as progress,
     ):
-        verified = store.verify(repair=repair, engine=engine, progress=progress)
+        verified = store.verify(repair=repair, limits=limits, engine=engine, progress=progress)
     if settings.json:
         emit(as_json(_document(verified)))
     else:

@@ -22,7 +22,7 @@ from ocidiff.image.unpack import Done, check_layers
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions
+from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.mounts.mount import unsynced
 from ocidiff.oci.descriptor import Descriptor
@@ -41,7 +41,7 @@ _Layer = tuple[Descriptor, DiffID]
 
 
 def unpack_chain(
-    layout: Layout, snapshots: LocalSnapshotter, image: Image, *, engine: Engine, monitor: Monitor
+    layout: Layout, snapshots: LocalSnapshotter, image: Image, *, limits: Limits, engine: Engine, monitor: Monitor
 ) -> ChainID | None:
     """Have the tree of an image as a committed snapshot; what is there already is left as it is.
 
@@ -49,6 +49,7 @@ def unpack_chain(
         layout: Where the layers are, under the lease that keeps the snapshots until something refers to them.
         snapshots: Where the trees go, under the same lease.
         image: What to unpack.
+        limits: What the layers that are applied may not pass together.
         engine: What applies the layers.
         monitor: Sees progress over the layers that are applied, and stops the call.
 
@@ -75,7 +76,7 @@ def unpack_chain(
         # Beyond what a mount takes, all layers are applied anew, onto nothing.
         start = done if _has_room(snapshots, chain, done, 1) else 0
         parent = chain[start - 1] if start else None
-        used = _extract(layout, snapshots, layers[start:end], (parent, chain[end - 1]), engine, monitor, used)
+        used = _extract(layout, snapshots, layers[start:end], (parent, chain[end - 1]), engine, monitor, limits, used)
         done = end
     if not chain:
         return None
@@ -153,6 +154,7 @@ def restore_snapshot(
     snapshots: LocalSnapshotter,
     name: ChainID,
     chain: Sequence[tuple[ChainID, _Layer]],
+    limits: Limits,
     engine: Engine,
     monitor: Monitor,
 ) -> None:
@@ -163,6 +165,7 @@ def restore_snapshot(
         snapshots: Where the tree goes, under the same lease.
         name: Of the snapshot.
         chain: The layers of an image that it is of, each with the chain ID up to it.
+        limits: What these layers may not pass together.
         engine: What applies the layers.
         monitor: Sees progress, and stops the call.
 
@@ -174,7 +177,7 @@ def restore_snapshot(
     names = [chain_id for chain_id, _ in chain]
     start = 0 if parent is None else names.index(ChainID(parent)) + 1
     layers = [layer for _, layer in chain[start : names.index(name) + 1]]
-    with _extracted(layout, snapshots, layers, parent, name, engine, monitor, Done()) as (key, _):
+    with _extracted(layout, snapshots, layers, parent, name, engine, monitor, limits, Done()) as (key, _):
         snapshots.replace(name, key)
 
 
@@ -185,10 +188,11 @@ def _extract(
     place: tuple[ChainID | None, ChainID],
     engine: Engine,
     monitor: Monitor,
+    limits: Limits,
     used: Done,
 ) -> Done:
     parent, name = place
-    with _extracted(layout, snapshots, layers, parent, name, engine, monitor, used) as (key, done):
+    with _extracted(layout, snapshots, layers, parent, name, engine, monitor, limits, used) as (key, done):
         try:
             snapshots.commit(name, key)
         except AlreadyExistsError:
@@ -207,6 +211,7 @@ def _extracted(
     name: ChainID,
     engine: Engine,
     monitor: Monitor,
+    limits: Limits,
     used: Done,
 ) -> Iterator[tuple[str, Done]]:
     """Yield the key of an active snapshot with the tree of layers on that of its parent; it goes when the block fails."""
@@ -217,7 +222,7 @@ def _extracted(
             for descriptor, diff_id in layers:
                 monitor.check()
                 with layout.open_blob(descriptor) as blob:
-                    options = used.remaining(ApplyOptions())
+                    options = used.remaining(ApplyOptions(limits=limits))
                     summary = engine.apply_layer(
                         blob.fileno(), os.fsencode(tree), options, used.continued(monitor, descriptor.digest)
                     )

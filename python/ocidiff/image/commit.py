@@ -20,7 +20,7 @@ from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, OverlayMode
+from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, Limits, OverlayMode
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
@@ -147,7 +147,7 @@ def image_format(name: str, compression: Compression, annotations: Mapping[str, 
 
 
 @contextmanager
-def unpacked(store: Layout, base: Image, engine: Engine, monitor: Monitor) -> Iterator[bytes]:
+def unpacked(store: Layout, base: Image, limits: Limits, engine: Engine, monitor: Monitor) -> Iterator[bytes]:
     """The path of the tree of an image, private to this process; removed at the end, whatever happens."""
     from ocidiff.image.unpack import apply_layers, check_layers
 
@@ -156,7 +156,7 @@ def unpacked(store: Layout, base: Image, engine: Engine, monitor: Monitor) -> It
         # A layer may open up the mode of the directory it is applied onto, not of the one around it.
         tree = os.path.join(private, "tree")
         workspace.make_root(tree)
-        apply_layers(store, base, tree, engine=engine, options=ApplyOptions(), monitor=monitor)
+        apply_layers(store, base, tree, engine=engine, options=ApplyOptions(limits=limits), monitor=monitor)
         yield os.fsencode(tree)
 
 

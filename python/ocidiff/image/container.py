@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ocidiff.image.image import Image
     from ocidiff.layer.engine import Engine
     from ocidiff.layer.monitor import Monitor
+    from ocidiff.layer.options import Limits
     from ocidiff.mounts.layers import OverlayLayers
 
 _log = Logger(__name__)
@@ -92,7 +93,15 @@ class Containers:
         self._layout = layout
 
     def create(
-        self, layout: Layout, image: Image, name: str | None, driver: str | None, *, engine: Engine, monitor: Monitor
+        self,
+        layout: Layout,
+        image: Image,
+        name: str | None,
+        driver: str | None,
+        *,
+        limits: Limits,
+        engine: Engine,
+        monitor: Monitor,
     ) -> Container:
         """Make a working container; the image is unpacked when this is the first one over it.
 
@@ -101,6 +110,7 @@ class Containers:
             image: What is in it.
             name: Its name; None for one that is made of the image's.
             driver: `overlay` or `directory`; None for the best that works here.
+            limits: What the layers that are applied may not pass together.
             engine: What applies the layers.
             monitor: Sees progress of unpacking, and stops the call.
 
@@ -117,13 +127,13 @@ class Containers:
         from ocidiff.image.chain import TooManyLayersError, unpack_chain
 
         try:
-            parent = unpack_chain(layout, snapshots, image, engine=engine, monitor=monitor)
+            parent = unpack_chain(layout, snapshots, image, limits=limits, engine=engine, monitor=monitor)
         except TooManyLayersError as error:
             if driver is not None:
                 raise
             _log.warning("%s; using it", error)
             snapshots = snapshotter(layout, DirectoryDriver.name)
-            parent = unpack_chain(layout, snapshots, image, engine=engine, monitor=monitor)
+            parent = unpack_chain(layout, snapshots, image, limits=limits, engine=engine, monitor=monitor)
         key = _KEY + os.urandom(16).hex()
         snapshots.prepare(key, parent)
         try:

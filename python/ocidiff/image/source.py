@@ -17,6 +17,7 @@ from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import Limits
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci.digest import chain_id
 from ocidiff.oci.platform import Platform
@@ -72,6 +73,7 @@ def open_source(
     lower: Tree | None,
     platform: Platform | None,
     walk: bool,
+    limits: Limits,
     engine: Engine,
     monitor: Monitor,
 ) -> Iterator[Source]:
@@ -83,6 +85,7 @@ def open_source(
         base: Name of the image that a directory grows on; None or `scratch` for none.
         lower: What tells the tree of the base; None to unpack it here.
         platform: Which image of a base for several platforms; None for this machine.
+        limits: What the layers of the base may not pass.
         walk: Read what a container shows in place of its layers.
         engine: What unpacks the base.
         monitor: Sees progress of unpacking, and stops the call.
@@ -103,7 +106,7 @@ def open_source(
             yield Source(image, below, own, lower_from_layers=True, container=container)
             return
         parent = None if base in (None, SCRATCH) else lookup.find_image(layout, str(base), platform)
-        tree = stack.enter_context(_lower_tree(layout, parent, lower, engine, monitor))
+        tree = stack.enter_context(_lower_tree(layout, parent, lower, limits, engine, monitor))
         from_layers = parent is not None and (lower is None or _is_index_of(tree, parent))
         yield Source(parent, tree, tree_path(source), from_layers)
 
@@ -126,12 +129,12 @@ def _is_index_of(lower: Lower | None, base: Image) -> bool:
 
 @contextmanager
 def _lower_tree(
-    layout: Layout, base: Image | None, lower: Tree | None, engine: Engine, monitor: Monitor
+    layout: Layout, base: Image | None, lower: Tree | None, limits: Limits, engine: Engine, monitor: Monitor
 ) -> Iterator[Lower | None]:
     if lower is not None:
         yield lower_path(lower)
     elif base is None:
         yield None
     else:
-        with unpacked(layout, base, engine, monitor) as tree:
+        with unpacked(layout, base, limits, engine, monitor) as tree:
             yield tree

@@ -106,6 +106,7 @@ class Store:
         fail_above: int | None = None,
         on_change: str = OnChange.RETRY,
         platform: str | None = None,
+        limits: Limits | None = None,
         engine: str | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
@@ -143,6 +144,7 @@ class Store:
             source_date_epoch: Bound of modification times, and time of the commit.
             platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
                 on; None for this machine.
+            limits: What the layers of the base may not pass if it is unpacked; None for the defaults.
             engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
             progress: Called with the counters a few times a second, first of unpacking the base, then of the diff.
             cancel: Stops the call.
@@ -182,6 +184,7 @@ class Store:
                     lower=lower,
                     platform=wanted,
                     walk=mode is OverlayMode.NEVER,
+                    limits=limits or Limits(),
                     engine=selected,
                     monitor=monitor,
                 )
@@ -390,6 +393,7 @@ class Store:
         *,
         driver: str | None = None,
         platform: str | None = None,
+        limits: Limits | None = None,
         engine: str | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
@@ -401,6 +405,7 @@ class Store:
             name: 1 to 128 letters, digits, `_`, `.` and `-`; None for one that is made of the image's.
             driver: `overlay` or `directory`; None for overlay where it works.
             platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            limits: What the layers may not pass, bytes and entries of all together; None for the defaults.
             engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
             progress: Called with the counters of unpacking a few times a second.
             cancel: Stops the call.
@@ -413,7 +418,9 @@ class Store:
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         with self._working() as layout:
             found = lookup.find_image(layout, image, None if platform is None else Platform.of_text(platform))
-            return self.containers.create(layout, found, name, driver, engine=selected, monitor=monitor)
+            return self.containers.create(
+                layout, found, name, driver, limits=limits or Limits(), engine=selected, monitor=monitor
+            )
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """Remove what nothing needs, and say how much it was; see `gc.collect`."""
@@ -427,6 +434,7 @@ class Store:
         self,
         *,
         repair: bool = False,
+        limits: Limits | None = None,
         engine: str | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
@@ -435,6 +443,7 @@ class Store:
 
         Args:
             repair: Mend what can be mended.
+            limits: What the layers of an image may not pass, as in `unpack`; None for the defaults.
             engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
             progress: Called with the counters of each layer a few times a second.
             cancel: Stops the call.
@@ -450,7 +459,7 @@ class Store:
             # Without a database there is no lease, and nothing else can be judged.
             return Verified(0, 0, 0, 0, 0, tuple(faults))
         with self._working() as layout:
-            verified = verify(layout, repair=repair, engine=selected, monitor=monitor)
+            verified = verify(layout, repair=repair, limits=limits or Limits(), engine=selected, monitor=monitor)
         return replace(verified, faults=(*faults, *verified.faults))
 
     def resolve(self, name: str) -> Descriptor:

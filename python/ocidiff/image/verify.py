@@ -19,7 +19,9 @@ from ocidiff.image.chain import restore_snapshot
 from ocidiff.image.container import Containers
 from ocidiff.image.image import Image, manifests_of, read_manifest
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.layer import LayerMeasure
 from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import Limits
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_ids
@@ -69,16 +71,17 @@ class Verified:
     faults: tuple[Fault, ...]
 
 
-def verify(layout: Layout, *, repair: bool, engine: Engine, monitor: Monitor) -> Verified:
+def verify(layout: Layout, *, repair: bool, limits: Limits, engine: Engine, monitor: Monitor) -> Verified:
     """Read everything and compare it; what nothing refers to is no fault.
 
     Args:
         layout: The store, under a lease.
         repair: Mend what can be mended.
+        limits: What the layers of an image may not pass, as in `unpack`.
         engine: What decompresses layers.
         monitor: Sees progress, and stops the call.
     """
-    return _Verification(layout, repair=repair, engine=engine, monitor=monitor).run()
+    return _Verification(layout, repair=repair, limits=limits, engine=engine, monitor=monitor).run()
 
 
 def check_database(layout: Layout, *, repair: bool) -> list[Fault]:
@@ -104,13 +107,14 @@ def check_database(layout: Layout, *, repair: bool) -> list[Fault]:
 
 
 class _Verification:
-    def __init__(self, layout: Layout, *, repair: bool, engine: Engine, monitor: Monitor) -> None:
+    def __init__(self, layout: Layout, *, repair: bool, limits: Limits, engine: Engine, monitor: Monitor) -> None:
         self._layout = layout
         self._repair = repair
+        self._limits = limits
         self._engine = engine
         self._monitor = monitor
         self._faults: list[Fault] = []
-        self._measured: dict[Digest, DiffID] = {}
+        self._measured: dict[Digest, LayerMeasure | OcidiffError | OSError] = {}
         self._damaged: set[Digest] = set()
         self._chains: dict[str, list[tuple[ChainID, tuple[Descriptor, DiffID]]]] = {}
         self._blob_bytes = 0
@@ -222,18 +226,21 @@ class _Verification:
 
     def _image(self, name: str, image: Image) -> None:
         self._note_layers(image)
+        left = self._limits
         for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
             self._monitor.check()
             if descriptor.media_type not in media_type.LAYERS:
                 # Of an attestation, say, which nobody unpacks.
                 continue
             try:
-                actual = self._diff_id(descriptor)
+                measure = self._measure(descriptor)
+                left = left.less(measure.uncompressed_size, measure.entries)
             except (OcidiffError, OSError) as error:
+                self._monitor.check()
                 self._fault("image", name, f"layer {descriptor.digest}: {error}")
                 continue
-            if actual != diff_id:
-                self._fault("image", name, f"layer {descriptor.digest}: its tar is {actual}, expected {diff_id}")
+            if measure.diff_id != diff_id:
+                self._fault("image", name, f"layer {descriptor.digest}: its tar is {measure.diff_id}, expected {diff_id}")
 
     def _note_layers(self, image: Image) -> None:
         """Note which layers the snapshots of an image are made from."""
@@ -241,15 +248,24 @@ class _Verification:
         chain = list(zip(chain_ids(diff_ids), zip(image.manifest.layers, diff_ids, strict=True), strict=True))
         self._chains |= dict.fromkeys((name for name, _ in chain), chain)
 
-    def _diff_id(self, descriptor: Descriptor) -> DiffID:
-        if descriptor.digest in self._damaged:
-            raise DigestMismatchError("is damaged")
+    def _measure(self, descriptor: Descriptor) -> LayerMeasure:
+        """Return what a layer is; each is read once, however many images have it."""
         found = self._measured.get(descriptor.digest)
         if found is None:
+            found = self._measured[descriptor.digest] = self._read_layer(descriptor)
+        if isinstance(found, LayerMeasure):
+            return found
+        raise found
+
+    def _read_layer(self, descriptor: Descriptor) -> LayerMeasure | OcidiffError | OSError:
+        if descriptor.digest in self._damaged:
+            return DigestMismatchError("is damaged")
+        try:
             with self._layout.open_blob(descriptor) as blob:
-                found = self._engine.measure_layer(blob.fileno(), self._monitor.of("verify", descriptor.size)).diff_id
-            self._measured[descriptor.digest] = found
-            self._label(descriptor.digest, found)
+                found = self._engine.measure_layer(blob.fileno(), self._limits, self._monitor)
+        except (OcidiffError, OSError) as error:
+            return error
+        self._label(descriptor.digest, found.diff_id)
         return found
 
     def _label(self, digest: Digest, diff_id: DiffID) -> None:
@@ -297,7 +313,15 @@ class _Verification:
             return "; something grows on it, and no image has its layers"
         try:
             snapshots = snapshotter(self._layout, row.driver)
-            restore_snapshot(self._layout, snapshots, ChainID(row.key), chain, engine=self._engine, monitor=self._monitor)
+            restore_snapshot(
+                self._layout,
+                snapshots,
+                ChainID(row.key),
+                chain,
+                limits=self._limits,
+                engine=self._engine,
+                monitor=self._monitor,
+            )
         except (OcidiffError, OSError) as error:
             self._monitor.check()
             return f"; something grows on it, and it cannot be made again: {error}"

@@ -110,12 +110,16 @@ class Engine(Protocol):
         """
         ...
 
-    def measure_layer(self, source: int, monitor: Monitor) -> LayerMeasure:
-        """What a blob is, without writing it anywhere; what is in its tar is not looked at.
+    def measure_layer(self, source: int, limits: Limits, monitor: Monitor) -> LayerMeasure:
+        """Return what a layer is, without writing it anywhere; its entries are read, and not judged.
 
         Args:
             source: File descriptor to read the blob from; its compression is detected.
+            limits: What the layer may not pass.
             monitor: Sees progress, and stops the call.
+
+        Raises:
+            MalformedLayerError, LimitExceededError, UnsupportedError: As `apply_layer` does.
         """
         ...
 

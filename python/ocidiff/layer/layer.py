@@ -120,12 +120,14 @@ class LayerMeasure:
         size: Its length in bytes.
         diff_id: sha256 of the uncompressed tar.
         uncompressed_size: Its length in bytes.
+        entries: How many entries it has.
     """
 
     digest: Digest
     size: int
     diff_id: DiffID
     uncompressed_size: int
+    entries: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from ocidiff.errors import UsageError
+from ocidiff.errors import LimitExceededError, UsageError
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.scope import Scope
 from ocidiff.values import dataclass
@@ -169,6 +169,17 @@ class Limits:
             value = getattr(self, name)
             if value is not None and not least <= value < 1 << 63:
                 raise UsageError(f"{name} {value}: takes {least} or more")
+
+    def less(self, bytes_plain: int, entries: int) -> Limits:
+        """Return what is left of them once a layer has taken so much.
+
+        Raises:
+            LimitExceededError: It has taken more.
+        """
+        for name, value, most in (("max_bytes", bytes_plain, self.max_bytes), ("max_entries", entries, self.max_entries)):
+            if most is not None and value > most:
+                raise LimitExceededError(f"limit {name} exceeded: {value} is more than the {most} left by the layers before")
+        return self.after(bytes_plain, entries)
 
     def after(self, bytes_plain: int, entries: int) -> Limits:
         """What is left of them once a layer has taken so much."""

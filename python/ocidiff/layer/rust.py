@@ -111,8 +111,7 @@ class RustEngine:
         done, found = _core.write_index_of_layers(
             list(layers), chain_id, sink, sha256=sha256, limits=_limits(limits), poll=monitor.poll
         )
-        measures = [LayerMeasure(Digest(digest), size, DiffID(diff_id), plain) for digest, size, diff_id, plain in found]
-        return _index_summary(done), measures
+        return _index_summary(done), [_measure(layer) for layer in found]
 
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""
@@ -126,10 +125,14 @@ class RustEngine:
         )
         return ApplySummary(Digest(digest), size, DiffID(diff_id), plain, entries, whiteouts, skipped, recorded)
 
-    def measure_layer(self, source: int, monitor: Monitor) -> LayerMeasure:
+    def measure_layer(self, source: int, limits: Limits, monitor: Monitor) -> LayerMeasure:
         """See `Engine.measure_layer`."""
-        digest, size, diff_id, plain = _core.measure_layer(source, poll=monitor.poll)
-        return LayerMeasure(Digest(digest), size, DiffID(diff_id), plain)
+        return _measure(_core.measure_layer(source, limits=_limits(limits), poll=monitor.poll))
+
+
+def _measure(found: tuple[str, int, str, int, int]) -> LayerMeasure:
+    digest, size, diff_id, plain, entries = found
+    return LayerMeasure(Digest(digest), size, DiffID(diff_id), plain, entries)
 
 
 def _path(lower: Lower | None) -> bytes | None:

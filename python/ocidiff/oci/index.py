@@ -21,6 +21,7 @@ from ocidiff.values import dataclass
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 
 _ENTRIES: Final = "manifests"
+_SHOWN: Final = 100
 _KNOWN: Final = frozenset({"schemaversion", "mediatype", _ENTRIES, "layers"})
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 # What matters for the end of a value: a string, perhaps without its end, or a bracket.
@@ -97,10 +98,14 @@ class Index:
         after: list[tuple[str, str]] = []
         entries: tuple[Entry, ...] = ()
         known: dict[str, object] = {}
+        seen: set[str] = set()
         members = before
         try:
             for key, value in _parts(text, "{}"):
                 name = json.loads(key)
+                if name in seen:
+                    raise DocumentError(f"{where}: not JSON: member {name[:_SHOWN]!r} occurs twice")
+                seen.add(name)
                 if name == _ENTRIES:
                     sources = [] if value == "null" else [part for _, part in _parts(value, "[]")]
                     entries = tuple(Entry.parse(part, f"{where}: manifests[{at}]") for at, part in enumerate(sources))
@@ -108,8 +113,6 @@ class Index:
                 else:
                     members.append((key, value))
                 if name.casefold() in _KNOWN:
-                    if name in known:
-                        raise DocumentError(f"{where}: not JSON: member {name!r} occurs twice")
                     known[name] = None if name == _ENTRIES else json.loads(value)
         except _NotThisKindError as error:
             raise DocumentError(f"{where}: {error}") from None

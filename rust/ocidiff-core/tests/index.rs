@@ -141,6 +141,6 @@ fn the_index_of_layers_is_that_of_the_tree_they_unpack_to() {
     let sources: Vec<OwnedFd> = [&first, &second].map(|blob| File::open(blob).unwrap().into()).into();
     let sink = File::create(&of_layers).unwrap().into();
     let done = write_index_of_layers(sources, sink, &HEADER, Limits::default(), &Arc::default()).unwrap();
-    assert_eq!(done.layers[0].size, fs::metadata(&first).unwrap().len());
+    assert_eq!(done.layers[0].digests.size, fs::metadata(&first).unwrap().len());
     assert_eq!(fs::read(&of_layers).unwrap(), fs::read(&of_tree).unwrap());
 }

@@ -12,10 +12,10 @@ use pyo3::prelude::*;
 use crate::apply::{LimitArguments, limits_of};
 use crate::diff::{IdArguments, id_maps, path};
 use crate::error::to_python;
+use crate::measure::{Measure, told};
 use crate::run::{own_descriptor, run, thread_count};
 
 type Summary = (String, u64, u64, u64);
-type Measure = (String, u64, String, u64);
 
 /// Writes the index of `tree` to the descriptor `sink`.
 #[pyfunction]
@@ -58,10 +58,7 @@ pub fn write_index_of_layers(
     let sink = own_descriptor(sink)?;
     let sources = sources.into_iter().map(own_descriptor).collect::<PyResult<Vec<_>>>()?;
     let done = run(py, poll, |control| indexer::write_index_of_layers(sources, sink, &header, limits_of(limits), control))?;
-    let measure = |layer: ocidiff_core::compress::decompress::Digests| {
-        (layer.digest.to_string(), layer.size, layer.diff_id.to_string(), layer.uncompressed_size)
-    };
-    Ok((summary(done.index), done.layers.into_iter().map(measure).collect()))
+    Ok((summary(done.index), done.layers.into_iter().map(told).collect()))
 }
 
 fn header(chain_id: Option<&str>, has_sha256: bool) -> PyResult<Header> {

@@ -1,22 +1,34 @@
-//! `measure_layer`: what a blob is, without writing it anywhere.
+//! `measure_layer`: what a layer is, without writing it anywhere.
 
 use std::os::fd::RawFd;
 
-use ocidiff_core::compress::measure::measure_layer as measure;
+use ocidiff_core::apply::{LayerMeasure, measure_layer as measure};
 use ocidiff_core::stream::Stream;
 use pyo3::prelude::*;
 
+use crate::apply::{LimitArguments, limits_of};
 use crate::run::{own_descriptor, run};
 
-/// Digests and sizes of the layer in the descriptor `source`.
+/// Digest and size of a blob, digest and size of its tar, and how many entries it has.
+pub type Measure = (String, u64, String, u64, u64);
+
+/// What the layer in the descriptor `source` is.
 #[pyfunction]
-#[pyo3(signature = (source, *, poll))]
+#[pyo3(signature = (source, *, limits, poll))]
 pub fn measure_layer(
     py: Python<'_>,
     source: RawFd,
+    limits: LimitArguments,
     poll: Option<&Bound<'_, PyAny>>,
-) -> PyResult<(String, u64, String, u64)> {
+) -> PyResult<Measure> {
     let source = own_descriptor(source)?;
-    let found = run(py, poll, |control| measure(Stream::new(source, control.clone())?, control))?;
-    Ok((found.digest.to_string(), found.size, found.diff_id.to_string(), found.uncompressed_size))
+    let limits = limits_of(limits);
+    run(py, poll, |control| measure(Stream::new(source, control.clone())?, &limits, control)).map(told)
+}
+
+/// What Python gets of a layer.
+pub fn told(layer: LayerMeasure) -> Measure {
+    let LayerMeasure { digests, entries } = layer;
+    let (digest, diff_id) = (digests.digest.to_string(), digests.diff_id.to_string());
+    (digest, digests.size, diff_id, digests.uncompressed_size, entries)
 }

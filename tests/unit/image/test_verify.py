@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,9 +15,14 @@ import pytest
 import probes
 import trees
 from layouts import Handmade
-from ocidiff.errors import DocumentError
+from ocidiff.content.layout import Layout
+from ocidiff.content.names import Names
+from ocidiff.errors import DocumentError, LimitExceededError
 from ocidiff.image.store import Store
-from ocidiff.image.verify import Fault
+from ocidiff.image.verify import Fault, _Verification
+from ocidiff.layer.options import Limits
+from ocidiff.metadata import Database
+from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 
 
@@ -287,3 +292,93 @@ def test_the_trees_of_a_database_that_was_removed_are_kept(store: Store, tmp_pat
         assert other.verify().faults == ()
     (trees_,) = (tmp_path / "store" / "damaged").glob("snapshots.*")
     assert (trees_ / "2" / "fs" / "own").read_text() == "kept"
+
+
+def _bomb(path: Path) -> Handmade:
+    """A layout with an image of two layers: 300 files, and 70 MB of zeros in few bytes."""
+    handmade = Handmade(path)
+    many, first = handmade.layer({f"f{number}": "" for number in range(300)})
+    large, second = handmade.layer({"zeros": "\0" * (70 << 20)})
+    handmade.name("bomb:1", handmade.manifest(handmade.config([first, second]), [many, large]))
+    return handmade
+
+
+_PASSED = {
+    "max_ratio": Limits(max_ratio=100),
+    "max_bytes": Limits(max_bytes=60 << 20),
+    "max_entries": Limits(max_entries=299),
+    "max_entries of all": Limits(max_entries=300),
+    "max_depth": Limits(max_depth=1),
+}
+
+
+@pytest.mark.parametrize("limit", _PASSED)
+def test_all_who_read_layers_keep_the_limits_of_unpack(tmp_path: Path, engine_name: str, limit: str) -> None:
+    handmade = _bomb(tmp_path / "store")
+    deep, diff_id = handmade.layer({"a/b": ""})
+    handmade.name("deep:1", handmade.manifest(handmade.config([diff_id]), [deep]))
+    name = "deep:1" if limit == "max_depth" else "bomb:1"
+    with Store.open(tmp_path / "store") as store:
+        (tmp_path / "tree").mkdir()
+        limits = _PASSED[limit]
+        readers: list[Callable[[], object]] = [
+            lambda: store.unpack(name, tmp_path / "out", limits=limits, engine=engine_name),
+            lambda: store.create(name, "work", driver="directory", limits=limits, engine=engine_name),
+            lambda: store.commit(tmp_path / "tree", "new:1", base=name, limits=limits, engine=engine_name),
+            lambda: store.index(name, tmp_path / "index", limits=limits, engine=engine_name),
+        ]
+        for read in readers:
+            with pytest.raises(LimitExceededError, match=limit.partition(" ")[0]):
+                read()
+        (fault,) = store.verify(limits=limits, engine=engine_name).faults
+        assert (fault.kind, fault.where) == ("image", name)
+        assert f"limit {limit.partition(' ')[0]} exceeded" in fault.problem
+        assert store.verify(engine=engine_name).faults == ()
+
+
+def test_a_bomb_of_many_images_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handmade = Handmade(tmp_path / "store")
+    large, diff_id = handmade.layer({"zeros": "\0" * (70 << 20)})
+    for number in range(5):
+        config = handmade.config([diff_id], author=str(number))
+        handmade.name(f"bomb:{number}", handmade.manifest(config, [large]))
+    read: list[object] = []
+    real = _Verification._read_layer
+
+    def counting(self: _Verification, descriptor: Descriptor) -> object:
+        read.append(descriptor)
+        return real(self, descriptor)
+
+    monkeypatch.setattr(_Verification, "_read_layer", counting)
+    with Store.open(tmp_path / "store") as store:
+        assert len(store.verify(limits=Limits(max_ratio=100)).faults) == 5
+    assert len(read) == 1
+
+
+def test_the_steps_of_verify_do_not_grow_with_the_names_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def steps(names: int) -> dict[str, int]:
+        handmade = Handmade(tmp_path / f"store{names}")
+        image = handmade.image({"f": "1"})
+        handmade.entries = [
+            {**image, "annotations": {"org.opencontainers.image.ref.name": f"app:{number}"}} for number in range(names)
+        ]
+        handmade.finish()
+        counted = {"index": 0, "transaction": 0, "reading": 0, "read": 0}
+
+        def count(kind: type, step: str) -> None:
+            real = getattr(kind, step)
+
+            def counting(*words: object, **options: object) -> object:
+                counted[step] += 1
+                return real(*words, **options)
+
+            monkeypatch.setattr(kind, step, counting)
+
+        with Store.open(tmp_path / f"store{names}") as store:
+            for kind, step in ((Names, "index"), (Database, "transaction"), (Database, "reading"), (Layout, "read")):
+                count(kind, step)
+            assert store.verify().faults == ()
+        monkeypatch.undo()
+        return counted
+
+    assert steps(200) == steps(20)

@@ -107,6 +107,7 @@ def test_other_members_are_kept_as_they_are_where_they_are() -> None:
         (b'{"schemaVersion" 2,"manifests":[]}', "not JSON"),
         (b'{"schemaVersion":2,"manifests":{}}', "manifests is not a list"),
         (b'{"schemaVersion":2,"manifests":[],"manifests":[]}', "'manifests' occurs twice"),
+        (b'{"schemaVersion":2,"manifests":[],"x":1,"y":1,"x":1}', "'x' occurs twice"),
         (b'{"schemaVersion":2,"manifests":[],"Manifests":[]}', "only by case"),
         (b'{"schemaVersion":2,"manifests":[],"layers":[]}', "another kind of document"),
         (b'{"schemaVersion":1,"manifests":[]}', "schemaVersion is not 2"),

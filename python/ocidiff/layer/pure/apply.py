@@ -20,7 +20,6 @@ from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.directories import show, split
 from ocidiff.layer.pure.folders import Folder, Place
 from ocidiff.layer.pure.root import OWNER_ALL, Root, clean
-from ocidiff.layer.pure.stream import limit_exceeded
 from ocidiff.layer.pure.tar_reader import Entry
 from ocidiff.layer.pure.tree import is_user_visible
 from ocidiff.layer.pure.upper import Upper
@@ -53,7 +52,6 @@ class Applier:
         self._root = root
         self._same_owner = options.sets_owners
         self._may_lack_devices = not self._same_owner or _is_in_user_namespace()
-        self._limits = options.limits
         self._upper = None if options.destination is Destination.DIRECTORY else Upper(root, options.destination)
         self._left_out: set[Place] = set()  # devices that could not be made
         self._stand_ins: set[tuple[int, int]] = set()  # files that stand for such
@@ -69,13 +67,9 @@ class Applier:
         Raises:
             MalformedLayerError: The entry contradicts the format.
             UnsafeLayerError: It asks for what is never done.
-            LimitExceededError: It lies too deep.
             OSError: The system refuses it.
         """
         path = clean(entry.name)
-        depth = path.count(b"/") + 1 if path else 0
-        if depth > self._limits.max_depth:
-            raise limit_exceeded("max_depth", depth, self._limits.max_depth, entry.offset, path)
         if not path:
             if entry.type != tar.DIRECTORY:
                 raise UnsafeLayerError(f"{show(entry.name)}: the root can only be a directory")

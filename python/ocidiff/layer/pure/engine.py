@@ -138,13 +138,16 @@ class PureEngine:
             applier.recorded,
         )
 
-    def measure_layer(self, source: int, monitor: Monitor) -> LayerMeasure:
+    def measure_layer(self, source: int, limits: Limits, monitor: Monitor) -> LayerMeasure:
         """See `Engine.measure_layer`."""
         pace = Pace(monitor)
-        blob = BlobReader(source, Limits(max_bytes=None, max_ratio=None), pace)
+        blob = BlobReader(source, limits, pace)
+        archive = TarReader(blob, limits)
+        for _ in archive.entries():
+            pace.entry()
         blob.drain()
         pace.report()
-        return LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size)
+        return LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size, archive.count)
 
 
 def _reasons(event: Event, lower: AnyTree | None, upper: AnyTree, options: LayerOptions, live: Live) -> tuple[Reason, ...]:

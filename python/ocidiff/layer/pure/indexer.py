@@ -17,9 +17,8 @@ from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.index_format import Header, Record, fingerprint, mount_point, stamp_of, xattr_digests
 from ocidiff.layer.pure.index_writer import IndexWriter
 from ocidiff.layer.pure.pace import Pace
-from ocidiff.layer.pure.root import clean
 from ocidiff.layer.pure.sketch import Sketch
-from ocidiff.layer.pure.stream import BlobReader, limit_exceeded
+from ocidiff.layer.pure.stream import BlobReader
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.oci.digest import ChainID
@@ -57,14 +56,11 @@ def write_index_of_layers(
         archive = TarReader(blob, limits)
         for entry in archive.entries():
             pace.entry()
-            depth = clean(entry.name).count(b"/") + 1
-            if depth > limits.max_depth:
-                raise limit_exceeded("max_depth", depth, limits.max_depth, entry.offset, clean(entry.name))
             has_content = entry.type == tar.REGULAR and entry.size > 0
             sketch.apply(entry, fingerprint(archive.data(), sha256=sha256) if has_content else None)
         sketch.end_layer()
         blob.drain()
-        measures.append(LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size))
+        measures.append(LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size, archive.count))
         limits = limits.after(blob.plain_size, archive.count)
     writer = IndexWriter(sink, _header(chain_id, sha256=sha256), pace)
     for path, record in sketch.records():

@@ -13,6 +13,7 @@ from ocidiff.errors import MalformedLayerError, UnsupportedError
 from ocidiff.layer.options import Limits
 from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.directories import show
+from ocidiff.layer.pure.root import clean
 from ocidiff.layer.pure.stream import BlobReader, limit_exceeded
 
 _DATA_BYTES: Final = 1 << 18
@@ -76,7 +77,7 @@ class TarReader:
 
         Raises:
             MalformedLayerError: The archive is broken or ends too early.
-            LimitExceededError: There are too many, or their end lies too far.
+            LimitExceededError: There are too many, their end lies too far, or a name too deep.
         """
         while (entry := self._next()) is not None:
             self.count += 1
@@ -89,12 +90,14 @@ class TarReader:
                 return
 
     def _check_limits(self, entry: Entry) -> None:
+        path = clean(entry.name)
         for limit, value, largest in (
             ("max_entries", self.count, self._limits.max_entries),
             ("max_bytes", entry.offset + entry.size, self._limits.max_bytes),
+            ("max_depth", path.count(b"/") + 1 if path else 0, self._limits.max_depth),
         ):
             if largest is not None and value > largest:
-                raise limit_exceeded(limit, value, largest, entry.offset, entry.name)
+                raise limit_exceeded(limit, value, largest, entry.offset, path)
 
     def data(self) -> Iterator[bytes]:
         """The data of the current entry, in blocks."""

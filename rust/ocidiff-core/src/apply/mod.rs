@@ -9,6 +9,7 @@ mod entry;
 mod files;
 mod handle;
 mod limits;
+mod measure;
 pub(crate) mod path;
 mod place;
 mod removal;
@@ -20,6 +21,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use limits::Limits;
+pub use measure::{LayerMeasure, measure_layer};
 
 use crate::compress::decompress::{Decompressed, Digests};
 use crate::control::Control;

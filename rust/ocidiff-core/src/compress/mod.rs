@@ -6,7 +6,6 @@ pub mod blob;
 mod block;
 pub mod decompress;
 mod gzip;
-pub mod measure;
 pub mod memory;
 mod zstd;
 

@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::sketch::{Inode, ROOT, Sketch};
-use crate::apply::Limits;
 use crate::apply::path::LayerPath;
-use crate::compress::decompress::{Decompressed, Digests};
+use crate::apply::{LayerMeasure, Limits};
+use crate::compress::decompress::Decompressed;
 use crate::control::Control;
 use crate::error::Result;
 use crate::idmap::IdMaps;
@@ -34,7 +34,7 @@ pub struct LayersIndexed {
     /// Of the index.
     pub index: IndexSummary,
     /// What the layers were, which the caller compares with what they should be.
-    pub layers: Vec<Digests>,
+    pub layers: Vec<LayerMeasure>,
 }
 
 /// Writes the index of the tree that `layers`, base first, unpack to. `chain_id` is theirs, `limits` are for all together.
@@ -53,22 +53,22 @@ pub fn write_index_of_layers(
     let mut left = limits;
     for layer in layers {
         sketch.next_layer();
-        let (digests, entries) = read(&mut sketch, layer, header, left, control)?;
-        left.max_bytes = left.max_bytes.map(|max| max.saturating_sub(digests.uncompressed_size));
-        left.max_entries = left.max_entries.map(|max| max.saturating_sub(entries));
-        done.push(digests);
+        let found = read(&mut sketch, layer, header, left, control)?;
+        left.max_bytes = left.max_bytes.map(|max| max.saturating_sub(found.digests.uncompressed_size));
+        left.max_entries = left.max_entries.map(|max| max.saturating_sub(found.entries));
+        done.push(found);
     }
     Ok(LayersIndexed { index: write(&sketch, IndexWriter::start(sink, header, control)?, control)?, layers: done })
 }
 
-/// Takes a layer into the sketch; tells its digests and how many entries it has.
+/// Takes a layer into the sketch, and tells what it is.
 fn read(
     sketch: &mut Sketch,
     layer: OwnedFd,
     header: &Header,
     limits: Limits,
     control: &Arc<Control>,
-) -> Result<(Digests, u64)> {
+) -> Result<LayerMeasure> {
     let source = Stream::new(layer, control.clone())?;
     std::thread::scope(|scope| {
         let read = || {
@@ -96,7 +96,7 @@ fn read(
             }
             sketch.end_layer();
             reader.drain()?;
-            Ok((reader.into_inner().finish()?, count))
+            Ok(LayerMeasure { digests: reader.into_inner().finish()?, entries: count })
         };
         // Else threads that wait for a source which sleeps would hold this up.
         read().inspect_err(|_| control.cancel())

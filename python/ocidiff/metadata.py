@@ -118,6 +118,7 @@ class Database:
         self._connection = connection
         self._mutex = threading.RLock()
         self._identity = _identity(path)
+        self._refusal: OSError | None = None
 
     @classmethod
     def open(cls, path: str, on_new: OnNew = lambda _: None) -> Self:
@@ -145,6 +146,31 @@ class Database:
                 raise
         return database
 
+    @classmethod
+    def open_for_reading(cls, path: str, refusal: OSError) -> Self:
+        """Open the database of a store that this process may not write to.
+
+        Args:
+            path: Its absolute path.
+            refusal: Why nothing may be written: what a transaction raises.
+
+        Raises:
+            UnsupportedError: Another version of ocidiff made it.
+            DocumentError: The file is no database, is damaged, or is of something else.
+        """
+        with _translated(path):
+            connection = _connect_for_reading(path)
+            try:
+                database = cls(path, connection)
+                database._refusal = refusal
+                version = database._version()
+                if version != VERSION:
+                    raise UnsupportedError(f"{path}: has version {version}, and cannot be brought to {VERSION} here")
+            except BaseException:
+                connection.close()
+                raise
+        return database
+
     @property
     def path(self) -> str:
         """Path of the file."""
@@ -157,6 +183,8 @@ class Database:
         Args:
             durable: Have it on disk when this returns, with all that came before; else a power failure may undo it.
         """
+        if self._refusal is not None:
+            raise self._refusal
         with self._mutex, _translated(self._path):
             # Not allowed within a transaction, where it would be ignored.
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -224,10 +252,53 @@ class Database:
         return version
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+def _connect(path: str, *, uri: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False, uri=uri)
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+def _connect_for_reading(path: str) -> sqlite3.Connection:
+    """Open a database without writing anything, not even the files that SQLite keeps beside it."""
+    try:
+        has_log = os.stat(path + _LOGS[0]).st_size > 0
+    except FileNotFoundError:
+        has_log = False
+    if not has_log:
+        return _connect(f"{_uri(path)}?immutable=1", uri=True)
+    try:
+        connection = _connect(f"{_uri(path)}?mode=ro", uri=True)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.OperationalError as error:
+        if _primary_code(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
+            raise
+        return _connect_to_copy(path)
+    return connection
+
+
+def _connect_to_copy(path: str) -> sqlite3.Connection:
+    """Open a copy, since its writer died, and only who may write can join the log with the file."""
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ocidiff-") as place:
+        copy = os.path.join(place, os.path.basename(path))
+        # The log first: what is in it goes into the file and never back.
+        for suffix in (_LOGS[0], ""):
+            shutil.copyfile(path + suffix, copy + suffix)
+        connection = _connect(copy)
+        # From here on all files are open, and need no name.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        return connection
+
+
+def _uri(path: str) -> str:
+    """Spec: sqlite.org/uri.html, section 3.1."""
+    return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def renew(path: str, aside: str, on_new: OnNew) -> list[str]:
@@ -371,7 +442,6 @@ def _run_steps(connection: sqlite3.Connection, number: int) -> None:
 _ERRNOS: Final = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_IOERR: errno.EIO,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
     sqlite3.SQLITE_PERM: errno.EACCES,
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
 }
@@ -391,7 +461,7 @@ def _translated(path: str) -> Iterator[None]:
         if primary in _ERRNOS:
             number = _ERRNOS[primary]
             raise OSError(number, os.strerror(number), path) from error
-        if primary == sqlite3.SQLITE_CANTOPEN:
+        if primary in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
             raise _why_not_open(path) from error
         if primary in _BUSY:
             raise BusyError(f"{path}: locked by another process for more than {_LOCK_SECONDS:.0f} s") from error

@@ -28,7 +28,8 @@ def command(
 ) -> None:
     """Read every blob, image, snapshot and working container in the store, and compare them.
 
-    Prints a line for each fault. Exits with 1 when there are faults that were not mended.
+    Prints a line for each fault. Exits with 1 when there are faults that were not mended. A store that may not be written to
+    is read as far as that goes; what may not be read is named, and is no fault.
     """
     place = settings.store_path()
     with (
@@ -43,6 +44,8 @@ def command(
         for fault in verified.faults:
             state = " (mended)" if fault.repaired else ""
             emit(printable(f"{fault.kind} {fault.where}: {fault.problem}{state}"))
+    for unread in verified.unread:
+        complain(printable(f"warning: verify: may not be read: {unread}"))
     if not settings.quiet:
         complain(f"verify: {_line(verified)}")
     if any(not fault.repaired for fault in verified.faults):
@@ -66,4 +69,5 @@ def _document(verified: Verified) -> Mapping[str, object]:
             {"kind": fault.kind, "where": fault.where, "problem": fault.problem, "repaired": fault.repaired}
             for fault in verified.faults
         ],
+        "unread": list(verified.unread),
     }

@@ -148,11 +148,36 @@ class Files:
                 os.close(file)
         os.fsync(self.root)
 
+    def refusal(self, *names: str) -> OSError | None:
+        """Return why this process may not write to the layout; None if it may.
+
+        Args:
+            names: Files in it that it must be allowed to write to, if they are there.
+        """
+        if os.fstatvfs(self.root).f_flag & os.ST_RDONLY:
+            return OSError(errno.EROFS, os.strerror(errno.EROFS), self.path)
+        places = {".": os.W_OK | os.X_OK, INGEST: os.W_OK | os.X_OK, "/".join(BLOBS): os.W_OK | os.X_OK}
+        for name, wanted in (places | dict.fromkeys(names, os.W_OK)).items():
+            if not os.access(name, wanted, dir_fd=self.root, effective_ids=True) and self._is_there(name):
+                path = self.path if name == "." else f"{self.path}/{name}"
+                return OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return None
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self.root, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else replaces the index meanwhile."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.open(_LOCK, flags, _FILE_MODE, dir_fd=self.root)
+        try:
+            lock = os.open(_LOCK, flags, _FILE_MODE, dir_fd=self.root)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{self.path}/{_LOCK}") from None
         try:
             if stat.S_IMODE(os.fstat(lock).st_mode) != _FILE_MODE:
                 # It was made under another umask; only its owner may say so.

@@ -299,8 +299,22 @@ class Layout:
             if self._shared.database is None:
                 from ocidiff.metadata import Database
 
-                self._shared.database = Database.open(self.database_path, self._on_new_database)
+                refusal = self.refusal
+                if refusal is None:
+                    self._shared.database = Database.open(self.database_path, self._on_new_database)
+                else:
+                    self._shared.database = Database.open_for_reading(self.database_path, refusal)
             return self._shared.database
+
+    @property
+    def refusal(self) -> OSError | None:
+        """Why this process may not write to the store; None if it may."""
+        return self._files.refusal(_DATABASE)
+
+    def require_writable(self) -> None:
+        """Raise why this process may not write to the store, unless it may."""
+        if (refusal := self.refusal) is not None:
+            raise refusal
 
     def renew_database(self) -> Renewed:
         """Set a damaged database aside, and make it again with what can still be read of it."""

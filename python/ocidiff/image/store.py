@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from ocidiff.content.layout import Layout
 from ocidiff.errors import (
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from ocidiff.gc import Collected
     from ocidiff.image.container import Container, Containers
     from ocidiff.image.verify import Verified
-
-_NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class Store:
@@ -427,6 +424,7 @@ class Store:
         from ocidiff.gc import collect
         from ocidiff.snapshot.local import sweep_leftovers
 
+        self._layout.require_writable()
         sweep_leftovers(self._layout)
         return collect(self._layout, dry_run=dry_run)
 
@@ -454,11 +452,13 @@ class Store:
         from ocidiff.image.verify import Verified, check_database, verify
 
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
+        if repair:
+            self._layout.require_writable()
         faults = check_database(self._layout, repair=repair)
         if not all(fault.repaired for fault in faults):
             # Without a database there is no lease, and nothing else can be judged.
             return Verified(0, 0, 0, 0, 0, tuple(faults))
-        with self._working() as layout:
+        with self._reading() as layout:
             verified = verify(layout, repair=repair, limits=limits or Limits(), engine=selected, monitor=monitor)
         return replace(verified, faults=(*faults, *verified.faults))
 
@@ -481,6 +481,7 @@ class Store:
         """The layout under a lease, which ends with the block; first what dead processes left is removed."""
         from ocidiff.snapshot.local import sweep_leftovers
 
+        self._layout.require_writable()
         sweep_leftovers(self._layout)
         with Leases(self._layout.database()).hold() as lease:
             yield self._layout.under(lease.id)
@@ -490,11 +491,7 @@ class Store:
         """The layout under a lease where there is a database; before there is one, nothing was ever collected."""
         with ExitStack() as stack:
             layout = self._layout
-            if layout.has_database():
-                try:
-                    layout = stack.enter_context(self._working())
-                except OSError as error:
-                    # Who may not write may read.
-                    if error.errno not in _NOT_WRITABLE:
-                        raise
+            # Who may not write may read.
+            if layout.has_database() and layout.refusal is None:
+                layout = stack.enter_context(self._working())
             yield layout

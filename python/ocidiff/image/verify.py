@@ -61,6 +61,7 @@ class Verified:
         images: Manifests that names lead to.
         snapshots, containers: How many there are.
         faults: What is wrong, empty when all is well.
+        unread: What this process may not read, with the cause: `PATH: CAUSE`. Nothing is known of it.
     """
 
     blobs: int
@@ -69,13 +70,14 @@ class Verified:
     snapshots: int
     containers: int
     faults: tuple[Fault, ...]
+    unread: tuple[str, ...] = ()
 
 
 def verify(layout: Layout, *, repair: bool, limits: Limits, engine: Engine, monitor: Monitor) -> Verified:
     """Read everything and compare it; what nothing refers to is no fault.
 
     Args:
-        layout: The store, under a lease.
+        layout: The store, under a lease; or one that may only be read.
         repair: Mend what can be mended.
         limits: What the layers of an image may not pass, as in `unpack`.
         engine: What decompresses layers.
@@ -92,6 +94,9 @@ def check_database(layout: Layout, *, repair: bool) -> list[Fault]:
         repair: Make it again.
     """
     path = layout.database_path
+    if layout.refusal is not None and not layout.has_database():
+        # As another tool left it.
+        return []
     try:
         problems = layout.database().damage()
     except DocumentError as error:
@@ -113,7 +118,10 @@ class _Verification:
         self._limits = limits
         self._engine = engine
         self._monitor = monitor
+        self._is_read_only = layout.refusal is not None
         self._faults: list[Fault] = []
+        # In order, and each once.
+        self._unread: dict[str, None] = {}
         self._measured: dict[Digest, LayerMeasure | OcidiffError | OSError] = {}
         self._damaged: set[Digest] = set()
         self._chains: dict[str, list[tuple[ChainID, tuple[Descriptor, DiffID]]]] = {}
@@ -121,16 +129,23 @@ class _Verification:
         self._verified_images = 0
 
     def run(self) -> Verified:
-        for problem in self._layout.database().broken_references():
+        has_database = not self._is_read_only or self._layout.has_database()
+        for problem in self._layout.database().broken_references() if has_database else ():
             self._fault("database", self._layout.database().path, problem)
         self._index()
         blobs = self._blobs()
         images = self._images()
         containers = self._containers()
-        snapshots = self._snapshots()
-        for path, _, cause in (left.rpartition(": ") for left in leftovers(self._layout)):
+        snapshots = self._snapshots() if has_database else 0
+        for path, _, cause in (left.rpartition(": ") for left in self._leftovers()):
             self._fault("leftover", path, f"cannot be removed: {cause}")
-        return Verified(blobs, self._blob_bytes, images, snapshots, containers, tuple(self._faults))
+        return Verified(blobs, self._blob_bytes, images, snapshots, containers, tuple(self._faults), tuple(self._unread))
+
+    def _leftovers(self) -> tuple[str, ...]:
+        return () if self._is_read_only else leftovers(self._layout)
+
+    def _note_unread(self, error: PermissionError, path: str | None = None) -> None:
+        self._unread[f"{path or error.filename}: {error.strerror}"] = None
 
     def _fault(self, kind: str, where: str, problem: str, *, repaired: bool = False) -> None:
         self._faults.append(Fault(kind, where, problem, repaired))
@@ -138,7 +153,10 @@ class _Verification:
     def _index(self) -> None:
         """The index can be read; the database has the same names."""
         try:
-            self._layout.names.mirror()
+            if self._is_read_only:
+                self._layout.names.index()
+            else:
+                self._layout.names.mirror()
         except (DocumentError, FileNotFoundError) as error:
             if self._repair:
                 self._layout.names.restore()
@@ -146,7 +164,8 @@ class _Verification:
 
     def _blobs(self) -> int:
         """Every blob has the bytes that its name says."""
-        self._layout.forget_missing()
+        if not self._is_read_only:
+            self._layout.forget_missing()
         digests = sorted(self._layout.walk())
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for digest, problem in zip(digests, pool.map(self._damage, digests), strict=True):
@@ -171,6 +190,9 @@ class _Verification:
         except NotFoundError:
             # Collected in the meantime.
             return None
+        except PermissionError as error:
+            self._note_unread(error)
+            return None
         except OSError as error:
             return error.strerror or str(error)
         self._blob_bytes += size
@@ -194,6 +216,8 @@ class _Verification:
                     if manifest.digest not in seen and (manifest is entry or self._layout.contains(manifest.digest)):
                         seen.add(manifest.digest)
                         self._manifest(name, manifest)
+            except PermissionError as error:
+                self._note_unread(error)
             except (OcidiffError, OSError) as error:
                 self._fault("image", name, str(error))
         return self._verified_images
@@ -202,6 +226,9 @@ class _Verification:
         try:
             image = read_manifest(self._layout, name, manifest)
         except UnsupportedError:
+            return
+        except PermissionError as error:
+            self._note_unread(error)
             return
         except (OcidiffError, OSError) as error:
             self._fault("image", name, str(error))
@@ -235,6 +262,9 @@ class _Verification:
             try:
                 measure = self._measure(descriptor)
                 left = left.less(measure.uncompressed_size, measure.entries)
+            except PermissionError as error:
+                self._note_unread(error)
+                continue
             except (OcidiffError, OSError) as error:
                 self._monitor.check()
                 self._fault("image", name, f"layer {descriptor.digest}: {error}")
@@ -277,8 +307,10 @@ class _Verification:
 
     def _snapshots(self) -> int:
         """Every snapshot has its directory, and a committed parent."""
-        local.sweep(self._layout)
-        with self._layout.database().transaction(durable=True) as connection:
+        database = self._layout.database()
+        if not self._is_read_only:
+            local.sweep(self._layout)
+        with database.reading() if self._is_read_only else database.transaction(durable=True) as connection:
             found = rows.walk(connection)
             kinds = {row.id: row.kind for row in found}
             broken = []
@@ -289,6 +321,9 @@ class _Verification:
                 try:
                     if local.is_present(self._layout, row):
                         continue
+                except PermissionError as error:
+                    self._note_unread(error, local.trees_path(self._layout))
+                    continue
                 except OSError as error:
                     self._fault("snapshot", row.key, f"cannot be read: {error.filename}: {error.strerror}")
                     continue
@@ -297,8 +332,9 @@ class _Verification:
                     self._fault("snapshot", row.key, f"its directory {row.id} is missing", repaired=gone)
                 else:
                     broken.append(row)
-        # What was dropped may have left a directory without a tree.
-        local.sweep(self._layout)
+        if self._repair:
+            # What was dropped may have left a directory without a tree.
+            local.sweep(self._layout)
         for row in reversed(broken):
             why = self._why_not_restored(row)
             self._fault("snapshot", row.key, f"its directory {row.id} is missing{why}", repaired=not why)

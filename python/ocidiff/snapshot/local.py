@@ -406,6 +406,11 @@ def tree_of(layout: Layout, number: int) -> str:
     return os.path.join(_root(layout), str(number), TREE)
 
 
+def trees_path(layout: Layout) -> str:
+    """Return the path of the directory that holds all snapshots."""
+    return _root(layout)
+
+
 def is_present(layout: Layout, row: Row) -> bool:
     """Return True if a snapshot has its directory, with a tree in it; a view may be without.
 

@@ -1,4 +1,4 @@
-//! Deflate at every level, sha256, tar headers, and the walk of two trees; each checks what it made.
+//! Measures deflate at every level, tar headers, and the walk of two trees; each checks what it made.
 
 use std::fs;
 use std::hint::black_box;
@@ -11,7 +11,6 @@ use flate2::read::DeflateDecoder;
 use ocidiff_core::change::Rules;
 use ocidiff_core::control::Control;
 use ocidiff_core::diff::changes;
-use ocidiff_core::digest::Hasher;
 use ocidiff_core::tar::header::{BLOCK_BYTES, EntryType, Header};
 use ocidiff_deflate::{DICTIONARY_BYTES, Encoder, Level, WINDOW_BYTES};
 use ocidiff_kernels::machine_code;
@@ -34,20 +33,6 @@ fn deflate(criterion: &mut Criterion) {
             bencher.iter(|| encoder.encode(black_box(&window), DICTIONARY_BYTES, WINDOW_BYTES, false).len());
         });
     }
-    group.finish();
-}
-
-fn sha256(criterion: &mut Criterion) {
-    let window = machine_code();
-    let digest = |bytes: &[u8]| {
-        let mut hasher = Hasher::default();
-        hasher.update(bytes);
-        hasher.finish().0.to_string()
-    };
-    assert_eq!(digest(b"abc"), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    let mut group = criterion.benchmark_group("sha256");
-    group.throughput(Throughput::Bytes(WINDOW_BYTES as u64));
-    group.bench_function("block", |bencher| bencher.iter(|| digest(black_box(&window[..WINDOW_BYTES]))));
     group.finish();
 }
 
@@ -109,5 +94,5 @@ fn fill(directory: &Path) {
     }
 }
 
-criterion_group!(kernels, deflate, sha256, headers, walk);
+criterion_group!(kernels, deflate, headers, walk);
 criterion_main!(kernels);

@@ -4,10 +4,10 @@ use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use rustix::io::retry_on_intr;
-use sha2::{Digest as _, Sha256};
 use twox_hash::XxHash3_128;
 
 use crate::control::Control;
+use crate::digest::Hasher;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::tree::{CAPABILITY, Directory, Xattr, XattrPolicy};
@@ -51,13 +51,13 @@ impl Fingerprint {
 /// Takes a content in pieces.
 pub struct FingerprintHasher {
     xxh3: XxHash3_128,
-    sha256: Option<Sha256>,
+    sha256: Option<Hasher>,
 }
 
 impl FingerprintHasher {
     /// A hasher of no bytes yet.
     pub fn new(wanted: Wanted) -> Self {
-        Self { xxh3: XxHash3_128::new(), sha256: (wanted == Wanted::Sha256).then(Sha256::new) }
+        Self { xxh3: XxHash3_128::new(), sha256: (wanted == Wanted::Sha256).then(Hasher::default) }
     }
 
     /// Takes the next bytes.
@@ -72,7 +72,7 @@ impl FingerprintHasher {
     pub fn finish(self) -> Fingerprint {
         Fingerprint {
             xxh3: self.xxh3.finish_128().to_be_bytes(),
-            sha256: self.sha256.map(|sha256| sha256.finalize().into()),
+            sha256: self.sha256.map(|sha256| sha256.finish().0.bytes()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, fstat, tell};
+use rustix::fs::{FileType, Stat, fstat, makedev, tell};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::control::Control;
@@ -17,6 +17,9 @@ const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// A pipe that is ready takes at least this much without blocking (PIPE_BUF).
 const PIPE_BYTES: usize = 4096;
 
+/// What `/dev/null` is (Documentation/admin-guide/devices.txt).
+const NULL_DEVICE: (u32, u32) = (1, 3);
+
 /// How much of a file is written before the kernel is asked to bring it to the disk: so the disk works along with everything
 /// else, and who asks for durability in the end hardly waits.
 const WRITE_BACK_BYTES: u64 = 8 << 20;
@@ -26,6 +29,7 @@ const WRITE_BACK_BYTES: u64 = 8 << 20;
 pub struct Stream {
     fd: OwnedFd,
     regular: bool,
+    null: bool,
     control: Arc<Control>,
     /// Offset up to which the kernel was asked to bring the file to the disk, and bytes written since.
     asked: Cell<(u64, u64)>,
@@ -37,7 +41,12 @@ impl Stream {
         let stat = fstat(&fd).map_err(Error::sys("stat", ""))?;
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let start = if regular { tell(&fd).map_err(Error::sys("seek", ""))? } else { 0 };
-        Ok(Self { fd, regular, control, asked: Cell::new((start, 0)) })
+        Ok(Self { fd, regular, null: is_null_device(&stat), control, asked: Cell::new((start, 0)) })
+    }
+
+    /// Returns true for `/dev/null`.
+    pub fn is_null_device(&self) -> bool {
+        self.null
     }
 
     /// Writes all of `bytes`.
@@ -75,9 +84,9 @@ impl Stream {
         unsafe { libc::sync_file_range(self.fd.as_raw_fd(), offset, bytes, libc::SYNC_FILE_RANGE_WRITE) };
     }
 
-    /// Waits until the descriptor is ready; tells whether it never blocks at all.
+    /// Waits until the descriptor is ready; returns true if it never blocks at all.
     fn wait(&self, flags: PollFlags) -> Result<bool> {
-        if self.regular {
+        if self.regular || self.null {
             return Ok(true);
         }
         loop {
@@ -90,6 +99,12 @@ impl Stream {
             }
         }
     }
+}
+
+/// Returns true for `/dev/null`, which takes any amount at once.
+pub fn is_null_device(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == makedev(NULL_DEVICE.0, NULL_DEVICE.1)
 }
 
 impl Read for Stream {

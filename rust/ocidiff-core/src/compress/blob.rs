@@ -1,6 +1,7 @@
 //! The pipeline from the bytes of a tar to a stored blob: cut into blocks, hash, compress, hash again, write.
 //!
-//! One thread hashes the tar, some compress, one writes in order. All channels are bounded, so memory is.
+//! One thread hashes the tar, some compress, one writes in order and hashes the blob. A blob that is the tar is hashed once. All
+//! channels are bounded, so memory is.
 
 use std::io;
 use std::sync::Arc;
@@ -18,6 +19,10 @@ use crate::stream::Stream;
 
 /// Blocks that wait between producer and writer beyond one for each compressor.
 const SPARE_BLOCKS: usize = 4;
+/// Blocks of a batch.
+const BATCH_BLOCKS: usize = 3;
+/// Batches that wait for the thread that hashes, and for the one that writes.
+const WAITING_BATCHES: usize = 1;
 
 /// What is known once a blob is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +66,9 @@ impl io::Write for BlobSink {
 
 type Finished = (Digest, u64);
 
+/// Blocks that are handed to a thread together, because waking it costs as much as hashing 64 KiB.
+type Batch = Vec<Arc<Block>>;
+
 /// A block for a compressor, and where its piece goes.
 struct Job {
     block: Arc<Block>,
@@ -68,8 +76,10 @@ struct Job {
 }
 
 enum Outlet {
-    /// Blocks go to the writer as they are.
-    Direct(Sender<Arc<Block>>),
+    /// Blocks are only hashed: the blob is the tar, and nobody keeps it.
+    Nowhere,
+    /// Batches go to the writer as they are.
+    Direct(Sender<Batch>),
     /// Blocks go to compressors; the writer gets the promises of their pieces, in order.
     Parallel { jobs: Sender<Job>, promises: Sender<Receiver<Piece>> },
 }
@@ -78,10 +88,11 @@ enum Outlet {
 pub struct BlobWriter {
     block: Block,
     supply: Supply,
-    plain: Option<Sender<Arc<Block>>>,
+    batch: Batch,
+    plain: Option<Sender<Batch>>,
     outlet: Option<Outlet>,
     hasher: Option<JoinHandle<Finished>>,
-    /// Gives digest and size of the blob, unless it is the tar itself.
+    /// Gives digest and size of the blob, unless it is the tar itself; there is none if nobody keeps the blob.
     writer: Option<JoinHandle<Result<Option<Finished>>>>,
     compressors: Vec<JoinHandle<()>>,
     control: Arc<Control>,
@@ -93,11 +104,12 @@ impl BlobWriter {
     /// # Errors
     /// [`Error::Io`] when threads cannot be started.
     pub fn start(stream: Stream, compression: Compression, threads: usize, control: Arc<Control>) -> Result<Self> {
-        let (plain, plain_blocks) = bounded::<Arc<Block>>(SPARE_BLOCKS);
-        let supply = Supply::new(threads + SPARE_BLOCKS);
+        let (plain, batches) = bounded::<Batch>(WAITING_BATCHES);
+        let supply = Supply::new(threads + SPARE_BLOCKS + 3 * BATCH_BLOCKS);
         let mut blob = Self {
             block: supply.after(&[]),
             supply,
+            batch: Batch::with_capacity(BATCH_BLOCKS),
             plain: Some(plain),
             outlet: None,
             hasher: None,
@@ -107,17 +119,18 @@ impl BlobWriter {
         };
         blob.hasher = Some(spawn("hash", move || {
             let mut hasher = Hasher::default();
-            plain_blocks.iter().for_each(|block| hasher.update(block.data()));
+            batches.iter().flatten().for_each(|block| hasher.update(block.data()));
             hasher.finish()
         })?);
         match compression {
+            Compression::None if stream.is_null_device() => blob.outlet = Some(Outlet::Nowhere),
             Compression::None => {
-                let (sender, blocks) = bounded(SPARE_BLOCKS);
+                let (sender, blocks) = bounded(WAITING_BATCHES);
                 blob.outlet = Some(Outlet::Direct(sender));
                 blob.writer = Some(spawn("write", move || write_plain(&stream, &blocks, &control).map(|()| None))?);
             }
             Compression::Zstd { level } => {
-                let (sender, blocks) = bounded(SPARE_BLOCKS);
+                let (sender, blocks) = bounded(WAITING_BATCHES);
                 blob.outlet = Some(Outlet::Direct(sender));
                 let sink = BlobSink { stream, hasher: Hasher::default(), control };
                 let workers = u32::try_from(threads).unwrap_or(u32::MAX);
@@ -172,17 +185,34 @@ impl BlobWriter {
     fn send(&mut self, block: Block) -> Result<()> {
         self.control.check()?;
         self.control.add_plain(block.data().len() as u64);
+        if matches!(self.outlet, Some(Outlet::Nowhere)) {
+            self.control.add_blob(block.data().len() as u64);
+        }
         let block = Arc::new(block);
-        let sent = self.plain.as_ref().is_some_and(|plain| plain.send(block.clone()).is_ok())
-            && match &self.outlet {
-                Some(Outlet::Direct(blocks)) => blocks.send(block).is_ok(),
-                Some(Outlet::Parallel { jobs, promises }) => {
-                    let (reply, promise) = bounded(1);
-                    promises.send(promise).is_ok() && jobs.send(Job { block, reply }).is_ok()
-                }
-                None => false,
-            };
-        if sent { Ok(()) } else { Err(self.join().err().unwrap_or(Error::Cancelled)) }
+        let is_batch = block.is_last() || self.batch.len() + 1 == BATCH_BLOCKS;
+        self.batch.push(block.clone());
+        let compressed = match &self.outlet {
+            Some(Outlet::Parallel { jobs, promises }) => {
+                let (reply, promise) = bounded(1);
+                promises.send(promise).is_ok() && jobs.send(Job { block, reply }).is_ok()
+            }
+            outlet => outlet.is_some(),
+        };
+        if compressed && (!is_batch || self.send_batch()) {
+            Ok(())
+        } else {
+            Err(self.join().err().unwrap_or(Error::Cancelled))
+        }
+    }
+
+    /// Hands on what was gathered; returns false if a thread that takes it has ended.
+    fn send_batch(&mut self) -> bool {
+        let batch = std::mem::replace(&mut self.batch, Batch::with_capacity(BATCH_BLOCKS));
+        let written = match &self.outlet {
+            Some(Outlet::Direct(batches)) => batches.send(batch.clone()).is_ok(),
+            _ => true,
+        };
+        written && self.plain.as_ref().is_some_and(|plain| plain.send(batch).is_ok())
     }
 
     /// Ends the tar as it is and waits until the blob is written.
@@ -205,19 +235,15 @@ impl BlobWriter {
         let written = self.writer.take().map(JoinHandle::join);
         let compressed: Vec<_> = self.compressors.drain(..).map(JoinHandle::join).collect();
         compressed.into_iter().for_each(resume);
-        match (hashed, written) {
-            (Some(hashed), Some(written)) => {
-                let plain = resume(hashed);
-                Ok((plain, resume(written)?.unwrap_or(plain)))
-            }
-            _ => Err(Error::Cancelled),
-        }
+        let plain = resume(hashed.ok_or(Error::Cancelled)?);
+        let blob = written.map(resume).transpose()?.flatten();
+        Ok((plain, blob.unwrap_or(plain)))
     }
 }
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        if self.writer.is_some() {
+        if self.hasher.is_some() {
             // The error that led here has been reported, or the caller gave up.
             let _ = self.join();
         }
@@ -261,10 +287,10 @@ fn write_gzip(mut sink: BlobSink, promises: &Receiver<Receiver<Piece>>) -> Resul
     Err(Error::Cancelled)
 }
 
-fn write_zstd(sink: BlobSink, blocks: &Receiver<Arc<Block>>, level: i32, workers: u32) -> Result<Finished> {
+fn write_zstd(sink: BlobSink, batches: &Receiver<Batch>, level: i32, workers: u32) -> Result<Finished> {
     let control = sink.control.clone();
     let mut encoder = zstd::Encoder::new(sink, level, workers)?;
-    for block in blocks {
+    for block in batches.iter().flatten() {
         control.check()?;
         encoder.write(block.data())?;
         if block.is_last() {
@@ -274,8 +300,8 @@ fn write_zstd(sink: BlobSink, blocks: &Receiver<Arc<Block>>, level: i32, workers
     Err(Error::Cancelled)
 }
 
-fn write_plain(stream: &Stream, blocks: &Receiver<Arc<Block>>, control: &Control) -> Result<()> {
-    for block in blocks {
+fn write_plain(stream: &Stream, batches: &Receiver<Batch>, control: &Control) -> Result<()> {
+    for block in batches.iter().flatten() {
         stream.write_all(block.data())?;
         control.add_blob(block.data().len() as u64);
         if block.is_last() {
@@ -283,4 +309,54 @@ fn write_plain(stream: &Stream, blocks: &Receiver<Arc<Block>>, control: &Control
         }
     }
     Err(Error::Cancelled)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs::File;
+    use std::thread;
+
+    use super::*;
+    use crate::digest::by_thread;
+
+    const TAR_BYTES: u64 = 5_000_000;
+
+    /// Writes a blob to `sink`, and returns its sizes, and how many bytes each thread hashed: hasher, writer, compressors, caller.
+    fn hashed(sink: File, compression: Compression) -> (BlobSummary, [u64; 4]) {
+        let control = Arc::new(Control::default());
+        let stream = Stream::new(sink.into(), control.clone()).unwrap();
+        let mut blob = BlobWriter::start(stream, compression, 2, control.clone()).unwrap();
+        let hasher = blob.hasher.as_ref().map(|handle| handle.thread().id());
+        let writer = blob.writer.as_ref().map(|handle| handle.thread().id());
+        let compressors: Vec<_> = blob.compressors.iter().map(|handle| handle.thread().id()).collect();
+        let before = by_thread::of(thread::current().id());
+        for number in 0..TAR_BYTES / 1000 {
+            blob.write(&[((number * 7919) >> 3) as u8; 1000]).unwrap();
+        }
+        let done = blob.finish().unwrap();
+        assert_eq!((done.uncompressed_size, control.progress().bytes_blob), (TAR_BYTES, done.size));
+        let caller = by_thread::of(thread::current().id()) - before;
+        let compressed = compressors.into_iter().map(by_thread::of).sum();
+        (done, [hasher.map_or(0, by_thread::of), writer.map_or(0, by_thread::of), compressed, caller])
+    }
+
+    #[test]
+    fn each_byte_is_hashed_once_and_never_by_a_thread_that_encodes() {
+        for compression in [Compression::Gzip { level: 1 }, Compression::Zstd { level: 1 }] {
+            let (done, by) = hashed(tempfile::tempfile().unwrap(), compression);
+            assert_eq!(by, [TAR_BYTES, done.size, 0, 0], "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn a_plain_blob_is_hashed_once_wherever_it_goes() {
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        let blobs = [tempfile::tempfile().unwrap(), null].map(|sink| hashed(sink, Compression::None));
+        for (done, by) in blobs {
+            assert_eq!(by, [TAR_BYTES, 0, 0, 0]);
+            assert_eq!((done.digest, done.size), (done.diff_id, done.uncompressed_size));
+            assert_eq!(done, blobs[0].0);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The pass in which a blob becomes a tar again: detected, decompressed, and both of its digests taken.
 //!
-//! One thread reads and decompresses, another hashes, both ahead of the caller by a bounded number of buffers that go round.
+//! One thread reads and decompresses, one hashes the blob and one the tar, all ahead of the caller by a bounded number of
+//! buffers that go round. Where the blob is the tar it is hashed once.
 //! What is found wrong is told in its place in the stream, so the caller sees the same failure however far they have come.
 
 use std::io::{self, BufRead, Read};
@@ -102,12 +103,6 @@ impl Pool {
     }
 }
 
-/// What there is to hash.
-enum Part {
-    Blob(Arc<Chunk>),
-    Tar(Arc<Chunk>),
-}
-
 /// The tar inside a blob, as it is decompressed.
 pub struct Decompressed<'scope> {
     full: Receiver<Result<Arc<Chunk>>>,
@@ -115,7 +110,8 @@ pub struct Decompressed<'scope> {
     taken: usize,
     /// Tells whether all was read.
     reader: ScopedJoinHandle<'scope, bool>,
-    hasher: ScopedJoinHandle<'scope, Digests>,
+    blob_hasher: ScopedJoinHandle<'scope, Hasher>,
+    tar_hasher: ScopedJoinHandle<'scope, Hasher>,
 }
 
 impl<'scope> Decompressed<'scope> {
@@ -130,22 +126,28 @@ impl<'scope> Decompressed<'scope> {
         control: &'scope Control,
     ) -> Result<Self> {
         let (full_sender, full) = bounded(BUFFERS);
-        let (parts, parts_receiver) = bounded(2 * BUFFERS);
+        let (blob_parts, blob_chunks) = bounded(BUFFERS);
+        let (tar_parts, tar_chunks) = bounded(BUFFERS);
         let failed = |error| Error::io("spawn", "", error);
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
-        let hasher = thread("ocidiff-hash").spawn_scoped(scope, move || hash(&parts_receiver)).map_err(failed)?;
-        let worker = Worker { full: full_sender, parts: parts.clone(), bounds, control };
-        let blob = Blob { source, control, pool: Pool::new(), parts, current: None, taken: 0, size: 0 };
+        let hasher = |chunks| thread("ocidiff-hash").spawn_scoped(scope, move || hash(&chunks)).map_err(failed);
+        let (blob_hasher, tar_hasher) = (hasher(blob_chunks)?, hasher(tar_chunks)?);
+        let worker = Worker { full: full_sender, parts: tar_parts, bounds, control };
+        let blob = Blob { source, control, pool: Pool::new(), parts: blob_parts, current: None, taken: 0, size: 0 };
         let reader = thread("ocidiff-inflate").spawn_scoped(scope, move || worker.run(blob)).map_err(failed)?;
-        Ok(Self { full, current: None, taken: 0, reader, hasher })
+        Ok(Self { full, current: None, taken: 0, reader, blob_hasher, tar_hasher })
     }
 
     /// The digests, once the stream was read to its end.
     pub fn finish(self) -> Result<Digests> {
         drop((self.full, self.current));
         let is_complete = self.reader.join().unwrap_or(false);
-        match self.hasher.join() {
-            Ok(digests) if is_complete => Ok(digests),
+        match (self.blob_hasher.join(), self.tar_hasher.join()) {
+            (Ok(blob), Ok(tar)) if is_complete => {
+                let (diff_id, uncompressed_size) = tar.finish();
+                let (digest, size) = if blob.size() == 0 { (diff_id, uncompressed_size) } else { blob.finish() };
+                Ok(Digests { digest, size, diff_id, uncompressed_size })
+            }
             _ => Err(Error::io("decompress", "", io::Error::other("unfinished"))),
         }
     }
@@ -174,24 +176,17 @@ impl BufRead for Decompressed<'_> {
     }
 }
 
-/// Hashes all parts, in order. Of a blob that is a tar itself only the tar comes here.
-fn hash(parts: &Receiver<Part>) -> Digests {
-    let (mut blob, mut tar) = (Hasher::default(), Hasher::default());
-    for part in parts {
-        match part {
-            Part::Blob(chunk) => blob.update(&chunk),
-            Part::Tar(chunk) => tar.update(&chunk),
-        }
-    }
-    let (diff_id, uncompressed_size) = tar.finish();
-    let (digest, size) = if blob.size() == 0 { (diff_id, uncompressed_size) } else { blob.finish() };
-    Digests { digest, size, diff_id, uncompressed_size }
+/// Hashes all pieces, in order. Of a blob that is a tar itself only the tar comes here.
+fn hash(chunks: &Receiver<Arc<Chunk>>) -> Hasher {
+    let mut hasher = Hasher::default();
+    chunks.iter().for_each(|chunk| hasher.update(&chunk));
+    hasher
 }
 
 /// What decompresses, on a thread of its own.
 struct Worker<'scope> {
     full: Sender<Result<Arc<Chunk>>>,
-    parts: Sender<Part>,
+    parts: Sender<Arc<Chunk>>,
     bounds: Bounds,
     control: &'scope Control,
 }
@@ -288,7 +283,7 @@ impl Worker<'_> {
             return passed("max_ratio", *size / blob_size.max(1), max, *size);
         }
         // The other end is there until this one is gone.
-        let _ = self.parts.send(Part::Tar(chunk.clone()));
+        let _ = self.parts.send(chunk.clone());
         Ok(self.full.send(Ok(chunk)).is_ok())
     }
 }
@@ -317,7 +312,7 @@ struct Blob<'scope, R> {
     source: R,
     control: &'scope Control,
     pool: Pool,
-    parts: Sender<Part>,
+    parts: Sender<Arc<Chunk>>,
     current: Option<Arc<Chunk>>,
     taken: usize,
     size: u64,
@@ -351,7 +346,7 @@ impl<R: Read> Blob<'_, R> {
     fn hash_current(&self) {
         if let Some(chunk) = &self.current {
             // The other end is there until this one is gone.
-            let _ = self.parts.send(Part::Blob(chunk.clone()));
+            let _ = self.parts.send(chunk.clone());
         }
     }
 
@@ -410,4 +405,35 @@ fn format_error(error: io::Error, format: Format, offset: u64) -> Error {
         };
         Error::MalformedLayer { offset, reason }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write;
+
+    use super::*;
+    use crate::digest::by_thread;
+
+    #[test]
+    fn each_byte_is_hashed_once_by_a_thread_that_does_nothing_else() {
+        let tar: Vec<u8> = (0..3_000_000_u64).map(|number| ((number * 7919) >> 9) as u8).collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&tar).unwrap();
+        let (gzip, zstd) = (gzip.finish().unwrap(), zstd::encode_all(&tar[..], 1).unwrap());
+        for (blob, blob_bytes) in [(&gzip, gzip.len()), (&zstd, zstd.len()), (&tar, 0)] {
+            let control = Control::default();
+            std::thread::scope(|scope| {
+                let mut stream = Decompressed::start(scope, &blob[..], Bounds::default(), &control).unwrap();
+                let [blob_hasher, tar_hasher] = [&stream.blob_hasher, &stream.tar_hasher].map(|handle| handle.thread().id());
+                let others = [stream.reader.thread().id(), std::thread::current().id()];
+                let before = others.map(by_thread::of);
+                io::copy(&mut stream, &mut io::sink()).unwrap();
+                let digests = stream.finish().unwrap();
+                assert_eq!((digests.size, digests.uncompressed_size), (blob.len() as u64, tar.len() as u64));
+                assert_eq!([blob_hasher, tar_hasher].map(by_thread::of), [blob_bytes as u64, tar.len() as u64]);
+                assert_eq!(others.map(by_thread::of), before);
+            });
+        }
+    }
 }

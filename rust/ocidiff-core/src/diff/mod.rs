@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_getfl, fstat, ftruncate, makedev, seek, tell};
+use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_getfl, fstat, ftruncate, seek, tell};
 use rustix::io::Errno;
 
 use crate::change::{ChangeKind, Changes, Root, Rules, Scope, Trees};
@@ -37,13 +37,10 @@ use crate::compress::blob::{BlobSummary, BlobWriter};
 use crate::compress::memory::threads_within;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::stream::Stream;
+use crate::stream::{Stream, is_null_device};
 use ahead::Ahead;
 use live::Live;
 use record::Recorder;
-
-/// What `/dev/null` is (Documentation/admin-guide/devices.txt).
-const NULL_DEVICE: (u32, u32) = (1, 3);
 
 /// What a layer shall be.
 #[derive(Debug, Clone)]
@@ -139,7 +136,7 @@ fn write_live(
 /// Where a layer begins in its sink, when all that is written can be taken back: at the end of a file, or nowhere.
 fn start_of(sink: &OwnedFd) -> Result<Option<u64>> {
     let stat = fstat(sink).map_err(Error::sys("stat", ""))?;
-    if stat.st_rdev == makedev(NULL_DEVICE.0, NULL_DEVICE.1) {
+    if is_null_device(&stat) {
         return Ok(Some(0));
     }
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {

@@ -17,6 +17,10 @@ use crate::tree::Directory;
 
 /// Changes that are looked at before they are due.
 const AHEAD: usize = 64;
+/// Changes that are taken at a time, because waking the thread costs more than opening a file.
+const BATCH: usize = 16;
+/// Batches of files that wait for the thread.
+const WAITING: usize = AHEAD / BATCH;
 /// What is asked for of one file; the kernel itself reads ahead in those that are longer.
 const FIRST_BYTES: NonZeroU64 = NonZeroU64::MIN.saturating_add((1 << 20) - 1);
 
@@ -27,7 +31,7 @@ type Wish = (Arc<Directory>, CString);
 pub struct Ahead {
     changes: Fuse<Changes>,
     queue: VecDeque<Result<Change>>,
-    wishes: Option<Sender<Wish>>,
+    wishes: Option<Sender<Vec<Wish>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -37,33 +41,41 @@ impl Ahead {
     /// # Errors
     /// [`Error::Io`] when it cannot be started.
     pub fn start(changes: Changes) -> Result<Self> {
-        let (wishes, inbox) = bounded(AHEAD);
+        let (wishes, inbox) = bounded(WAITING);
         let started = std::thread::Builder::new().name("ahead".into()).spawn(move || ask(&inbox));
         let thread = started.map_err(|source| Error::Io { op: "start thread", path: "ahead".into(), source })?;
         Ok(Self { changes: changes.fuse(), queue: VecDeque::new(), wishes: Some(wishes), thread: Some(thread) })
     }
 
-    fn wish(&self, change: &Change) {
-        let Subject::Leaf { entry, directory: Some(directory), name, content } = &change.subject else { return };
-        let metadata = content.as_deref().unwrap_or(&entry.metadata);
-        let is_read = metadata.file_type == FileType::File && metadata.size > 0 && change.kind != ChangeKind::Unmodified;
-        if let Some(wishes) = self.wishes.as_ref().filter(|_| is_read) {
+    /// Takes the next changes, and asks for their files.
+    fn fill(&mut self) {
+        let mut wanted = Vec::new();
+        while self.queue.len() < AHEAD && !matches!(self.queue.back(), Some(Err(_))) {
+            let Some(change) = self.changes.next() else { break };
+            wanted.extend(change.as_ref().ok().and_then(wish));
+            self.queue.push_back(change);
+        }
+        if let Some(wishes) = self.wishes.as_ref().filter(|_| !wanted.is_empty()) {
             // Where nobody keeps up with asking, reading itself does.
-            let _ = wishes.try_send((directory.clone(), name.clone()));
+            let _ = wishes.try_send(wanted);
         }
     }
+}
+
+/// The file of a change, if it will be read.
+fn wish(change: &Change) -> Option<Wish> {
+    let Subject::Leaf { entry, directory: Some(directory), name, content } = &change.subject else { return None };
+    let metadata = content.as_deref().unwrap_or(&entry.metadata);
+    let is_read = metadata.file_type == FileType::File && metadata.size > 0 && change.kind != ChangeKind::Unmodified;
+    is_read.then(|| (directory.clone(), name.clone()))
 }
 
 impl Iterator for Ahead {
     type Item = Result<Change>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.queue.len() < AHEAD && !matches!(self.queue.back(), Some(Err(_))) {
-            let Some(change) = self.changes.next() else { break };
-            if let Ok(change) = &change {
-                self.wish(change);
-            }
-            self.queue.push_back(change);
+        if self.queue.len() <= AHEAD - BATCH {
+            self.fill();
         }
         self.queue.pop_front()
     }
@@ -76,8 +88,8 @@ impl Drop for Ahead {
     }
 }
 
-fn ask(wishes: &Receiver<Wish>) {
-    for (directory, name) in wishes {
+fn ask(wishes: &Receiver<Vec<Wish>>) {
+    for (directory, name) in wishes.iter().flatten() {
         // What fails here fails again where it is told.
         if let Ok(file) = directory.open_file(&name) {
             let _ = fadvise(&file, 0, Some(FIRST_BYTES), Advice::WillNeed);

@@ -47,7 +47,8 @@ class BlobWriter:
         self._compressor = _compressor(compression, level)
         self._pace = pace
         self._plain_hash = hashlib.sha256()
-        self._blob_hash = hashlib.sha256()
+        # A plain blob is the tar itself, and is hashed once.
+        self._blob_hash = self._plain_hash if compression is Compression.NONE else hashlib.sha256()
         self._buffer = bytearray()
         self.plain_size = 0
         self.size = 0
@@ -77,7 +78,8 @@ class BlobWriter:
         self._flush()
 
     def _flush(self) -> None:
-        self._blob_hash.update(self._buffer)
+        if self._blob_hash is not self._plain_hash:
+            self._blob_hash.update(self._buffer)
         with memoryview(self._buffer) as left:
             done = 0
             while done < len(left):
@@ -128,7 +130,8 @@ class BlobReader:
             block = next(self._blocks, None)
             if block is None:
                 return b""
-            self._plain_hash.update(block)
+            if self._plain_hash is not self._blob_hash:
+                self._plain_hash.update(block)
             self.plain_size += len(block)
             self._check_limits()
             self._pace.bytes_plain = self.plain_size
@@ -158,6 +161,8 @@ class BlobReader:
             return _gunzip(head, pieces)
         if head.startswith(_ZSTD_MAGIC) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] & 0xF0 == 0x50):
             return _unzstd(head, pieces)
+        # The blob is the tar itself, and is hashed once.
+        self._plain_hash = self._blob_hash
         return _chain(head, pieces)
 
     def _pieces(self) -> Iterator[bytes]:

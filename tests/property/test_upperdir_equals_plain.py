@@ -37,7 +37,7 @@ DIRECTORIES = (b"d", b"e")
 FILES = (b"f", b"g")
 # Names that only layers use.
 NEW = (b"n", b"m")
-TARGETS = (b"d", b"e", b"../e", b"/d/e", b"..", b".", b"/", b"n", b"d/n/..", b"loop")
+TARGETS = (b"d", b"e", b"../e", b"/d/e", b"..", b".", b"/", b"n", b"d/e/..", b"loop")
 OPTIONS = {Destination.OVERLAY: ("index=off",), Destination.OVERLAY_USERXATTR: ("index=off", "userxattr")}
 
 
@@ -69,8 +69,10 @@ def layers(draw: st.DrawFn) -> tuple[Member, ...]:
         kind = draw(
             st.sampled_from(["file", "file", "dir", "dir", "symlink", "link", "fifo", *["hide"] * 5, *["opaque"] * 2])
         )
-        parts = draw(st.lists(st.sampled_from([*DIRECTORIES, *DIRECTORIES, b"f", b"n"]), max_size=2))
-        if kind in ("hide", "opaque"):
+        hides = kind in ("hide", "opaque")
+        through = DIRECTORIES if hides else (*DIRECTORIES, *DIRECTORIES, b"f", b"n")
+        parts = draw(st.lists(st.sampled_from(through), max_size=2))
+        if hides:
             is_written = bool(written) and draw(st.booleans())
             parent = draw(st.sampled_from(written)) if is_written else b"/".join(parts)
             name = draw(st.sampled_from([*DIRECTORIES, *FILES, *NEW]))

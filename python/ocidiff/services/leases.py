@@ -1,0 +1,55 @@
+"""Leases: what a garbage collection must keep while a call works, although nothing refers to it yet."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+DEFAULT_LEASE_SECONDS: Final = 3600
+CONTENT: Final = "content"
+"""Resource type of blobs; the key is the digest."""
+
+
+def snapshots_of(snapshotter: str) -> str:
+    """Return the resource type of a snapshotter's snapshots, as containerd names it; the key is the snapshot's."""
+    return f"snapshots/{snapshotter}"
+
+
+class Lease(Protocol):
+    """A lease that is held."""
+
+    @property
+    def id(self) -> str:
+        """Its number now. A store whose leases cannot be renewed replaces one by another, so that this may change."""
+        ...
+
+    def add(self, kind: str, key: str) -> None:
+        """Keep a resource until the lease ends.
+
+        Raises:
+            NotFoundError: The lease has ended.
+        """
+        ...
+
+    def resources(self) -> list[tuple[str, str]]:
+        """Return type and key of everything that the lease keeps, sorted."""
+        ...
+
+
+class LeaseManager(Protocol):
+    """Makes leases."""
+
+    def hold(self, seconds: float = DEFAULT_LEASE_SECONDS) -> AbstractContextManager[Lease]:
+        """Hold a lease until the block ends, renewed however long that takes; it is released on every way out.
+
+        Args:
+            seconds: How long it lasts if this process dies and nobody can see that.
+
+        Raises:
+            UsageError: It would last less than one second.
+        """
+        ...
+
+    def held(self) -> list[str]:
+        """Return the numbers of all leases."""
+        ...

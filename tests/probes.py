@@ -100,7 +100,7 @@ def abilities() -> dict[str, bool]:
 
 @functools.cache
 def can_mount_overlay() -> bool:
-    from ocidiff.snapshot.overlay import can_mount_overlay
+    from ocidiff.embedded.drivers.overlay import can_mount_overlay
 
     with tempfile.TemporaryDirectory() as directory:
         return can_mount_overlay(directory)

@@ -16,6 +16,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from ocidiff.embedded.containers import Container
+    from ocidiff.embedded.gc import Collected
+    from ocidiff.embedded.verify import Fault, Verified
     from ocidiff.errors import (
         AlreadyExistsError,
         BusyError,
@@ -36,12 +39,8 @@ if TYPE_CHECKING:
         UnsupportedError,
         UsageError,
     )
-    from ocidiff.gc import Collected
     from ocidiff.image.changes import ConfigChanges
-    from ocidiff.image.container import Container
     from ocidiff.image.image import Image, ImageRecord
-    from ocidiff.image.store import Store
-    from ocidiff.image.verify import Fault, Verified
     from ocidiff.layer.applier import apply
     from ocidiff.layer.differ import changes, diff, overlay_layers
     from ocidiff.layer.indexer import index
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from ocidiff.mounts.layers import OverlayLayers
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
+    from ocidiff.store import Store
 
 if TYPE_CHECKING:
     from typing import Final
@@ -118,12 +118,12 @@ _HOMES: Final = {
         "InUseError LayerError LimitExceededError MalformedLayerError NotFoundError OcidiffError OverlayError "
         "SourceChangedError UnsafeLayerError UnsupportedError UsageError"
     ),
-    "gc": "Collected",
+    "embedded.gc": "Collected",
     "image.changes": "ConfigChanges",
-    "image.container": "Container",
+    "embedded.containers": "Container",
     "image.image": "Image ImageRecord",
-    "image.store": "Store",
-    "image.verify": "Fault Verified",
+    "store": "Store",
+    "embedded.verify": "Fault Verified",
     "layer.applier": "apply",
     "layer.differ": "changes diff overlay_layers",
     "layer.indexer": "index",

@@ -16,22 +16,22 @@ RANKS = {
     "errors": 0,
     "log": 0,
     "values": 0,
+    "output": 0,
     "walk": 0,
     "oci": 1,
+    "workspace": 1,
     "mounts": 2,
     "layer": 3,
-    "metadata": 4,
-    "lease": 5,
-    "content": 6,
-    "snapshot": 7,
-    "gc": 8,
-    "image": 9,
-    "cli": 10,
+    "services": 4,
+    "image": 5,
+    "embedded": 6,
+    "store": 7,
+    "cli": 8,
 }
 # The two that stand above all rooms, and may be imported by the command line only.
 FRONT = {"__init__", "__main__"}
 # The one file that may import a module, by top-level name.
-ONLY_IN = {"ocidiff._core": "layer/rust.py", "grpc": "containerd/", "click": "cli/", "rich": "cli/"}
+ONLY_IN = {"ocidiff._core": "layer/rust.py", "grpc": "containerd/", "sqlite3": "embedded/", "click": "cli/", "rich": "cli/"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 import probes
+from ocidiff.embedded.leases import Leases
 from ocidiff.errors import NotFoundError
-from ocidiff.image.store import Store
-from ocidiff.lease import Leases
 from ocidiff.mounts import mountinfo
+from ocidiff.store import Store
 
 # System calls that change something, or that the next ones depend on.
 CHANGING: Final = (
@@ -171,7 +171,7 @@ class Scenario:
             names = {record.name for record in store.images()}
             assert {"zero:1", "base:1"} <= names
             assert store.verify().faults == ()
-            leases = [lease for lease in Leases(store._layout.database()).leases() if lease.is_over()]
+            leases = [lease for lease in Leases(store._layout.database).leases() if lease.is_over()]
             assert leases == []
         here = [point for point in mountinfo.mount_points() if point.startswith(str(self.place))]
         assert all("/mounts/" in point for point in here)

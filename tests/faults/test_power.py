@@ -78,7 +78,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _another_boot(store: Path) -> None:
     """Let all that was noted be of a boot before this one."""
     connection = sqlite3.connect(store / "ocidiff.db")
-    connection.execute("UPDATE lease SET boot_id = 'before'")
     connection.execute("UPDATE snapshot SET unsynced_boot_id = 'before' WHERE unsynced_boot_id IS NOT NULL")
     connection.execute("UPDATE container SET mounted_boot_id = NULL")
     connection.commit()

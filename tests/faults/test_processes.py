@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from faults.scenario import driver, make_template
+from ocidiff.embedded.leases import Leases
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError
-from ocidiff.image.store import Store
-from ocidiff.lease import Leases
 from ocidiff.mounts import mountinfo
+from ocidiff.store import Store
 
 SECONDS = float(os.environ.get("OCIDIFF_PROCESSES_SECONDS", "8"))
 PROCESSES = int(os.environ.get("OCIDIFF_PROCESSES", "4"))
@@ -109,7 +109,7 @@ def test_processes(tmp_path: Path) -> None:
     assert sum(counts.values()) > PROCESSES
     with Store.open(place / "store", create=False) as store:
         assert store.verify().faults == ()
-        assert Leases(store._layout.database()).leases() == []
+        assert Leases(store._layout.database).leases() == []
         assert not [point for point in mountinfo.mount_points() if point.startswith(str(place))]
         for container in store.containers.list():
             store.containers.remove(container.name)

@@ -15,9 +15,9 @@ from cases import Case
 import probes
 from archives import directory, file, symlink, tar
 from layouts import Handmade
-from ocidiff.image.store import Store
 from ocidiff.layer.options import Limits
 from ocidiff.oci import media_type
+from ocidiff.store import Store
 
 # What `cases.Case` finds in its target.
 _LOWER = tar(

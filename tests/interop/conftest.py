@@ -11,7 +11,7 @@ import probes
 import trees
 from interop import samples
 from interop.tools import Tool
-from ocidiff.image.store import Store
+from ocidiff.store import Store
 
 
 @pytest.fixture(scope="session")

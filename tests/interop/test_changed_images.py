@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from interop.tools import Tool
-from ocidiff.image.store import Store
 from ocidiff.oci import media_type
+from ocidiff.store import Store
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

@@ -11,8 +11,8 @@ import pytest
 import trees
 from interop.tools import Tool
 from layouts import Handmade
-from ocidiff.image.store import Store
 from ocidiff.oci import media_type
+from ocidiff.store import Store
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

@@ -11,7 +11,7 @@ import pytest
 
 import probes
 from interop.tools import Tool
-from ocidiff.image.store import Store
+from ocidiff.store import Store
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

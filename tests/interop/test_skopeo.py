@@ -13,8 +13,8 @@ import pytest
 import trees
 from interop.tools import Tool
 from ocidiff.image.image import Image
-from ocidiff.image.store import Store
 from ocidiff.layer.options import Compression
+from ocidiff.store import Store
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

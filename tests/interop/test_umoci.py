@@ -18,8 +18,8 @@ import trees
 from interop import samples
 from interop.tools import Tool
 from layouts import Handmade
-from ocidiff.image.store import Store
 from ocidiff.oci import media_type
+from ocidiff.store import Store
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

@@ -11,7 +11,7 @@ import pytest
 
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
 from ocidiff.mounts.kernel import directory_of
-from ocidiff.snapshot.snapshotter import Kind, Snapshotter
+from ocidiff.services.snapshots import Kind, Snapshotter
 
 
 def write(snapshotter: Snapshotter, key: str, name: str, text: str) -> None:
@@ -224,6 +224,19 @@ class SnapshotterSuite:
         committed(snapshotter, "one", None, large="x" * 100_000)
         assert 100_000 <= snapshotter.usage("one").bytes < 200_000
         assert snapshotter.usage("one").inodes == 2
+
+    def test_a_snapshot_of_any_kind_can_be_read(self, snapshotter: Snapshotter) -> None:
+        committed(snapshotter, "one", None, file="1")
+        snapshotter.prepare("active", "one")
+        write(snapshotter, "active", "new", "2")
+        snapshotter.view("look", "one")
+        for key, names in (("one", ["file"]), ("active", ["file", "new"]), ("look", ["file"])):
+            before = [found.key for found in snapshotter.walk()]
+            with snapshotter.reading(key) as mounts, directory_of(mounts) as tree:
+                assert sorted(os.listdir(tree)) == names
+            assert [found.key for found in snapshotter.walk()] == before
+        with pytest.raises(NotFoundError, match="none"), snapshotter.reading("none"):
+            pass
 
     def test_a_hundred_and_fifty_generations_are_one_tree(self, snapshotter: Snapshotter) -> None:
         parent = None

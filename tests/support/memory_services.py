@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -25,13 +27,17 @@ from ocidiff.errors import (
     NotFoundError,
     UsageError,
 )
+from ocidiff.image.layers import LocalDiffer
+from ocidiff.layer.engine import Engine
 from ocidiff.mounts.mount import Mount, bind
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.digest import Digest
+from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
+from ocidiff.oci.index import Entry, Index
+from ocidiff.services.bundle import Services
+from ocidiff.services.containers import Committed, Container
 from ocidiff.services.content import Info, Status
-from ocidiff.services.images import NamedImage
-from ocidiff.services.leases import CONTENT, snapshots_of
+from ocidiff.services.leases import CONTENT, Lease, snapshots_of
 from ocidiff.services.snapshots import Kind, Snapshot, Usage
 
 MAX_LABEL_BYTES = 4096
@@ -61,6 +67,7 @@ class MemoryIngest:
             self._file = os.memfd_create("ingest")
         os.lseek(self._file, 0, os.SEEK_END)
         self._is_done = False
+        store.open.add(self._file)
 
     @property
     def offset(self) -> int:
@@ -79,15 +86,19 @@ class MemoryIngest:
 
     def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:
         data = os.pread(self._file, self.offset, 0)
-        if len(data) != size or Digest.of(data) != digest:
-            raise DigestMismatchError(f"{len(data)} bytes were written, {Digest.of(data)}; expected {size}, {digest}")
+        if len(data) != size:
+            raise DigestMismatchError(f"blob {digest}: {len(data)} bytes written, expected {size}")
+        if Digest.of(data) != digest:
+            raise DigestMismatchError(f"blob {digest}: {Digest.of(data)} written")
         self._store.add(data, labels)
         self._is_done = True
+        self._store.open.discard(self._file)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._store.open.discard(self._file)
         if self._ref is not None:
             self._store.writers.discard(self._ref)
         if self._ref is None or self._is_done:
@@ -103,6 +114,7 @@ class MemoryContent:
     blobs: dict[Digest, tuple[bytes, Info]] = field(default_factory=dict)
     unfinished: dict[str, int] = field(default_factory=dict)
     writers: set[str] = field(default_factory=set)
+    open: set[int] = field(default_factory=set)
     lease: MemoryLease | None = None
     mutex: threading.Lock = field(default_factory=threading.Lock)
 
@@ -113,6 +125,13 @@ class MemoryContent:
             self.blobs[digest] = (data, Info(digest, len(data), time.time_ns(), merged(old, labels)))
         if self.lease is not None:
             self.lease.add(CONTENT, digest)
+
+    @property
+    def spool(self) -> None:
+        return None
+
+    def contains(self, digest: AnyDigest) -> bool:
+        return digest in self.blobs
 
     def info(self, digest: Digest) -> Info:
         return self._find(digest)[1]
@@ -154,6 +173,10 @@ class MemoryContent:
         data, info = self._find(digest)
         self.blobs[digest] = (data, replace(info, labels=merged(info.labels, labels)))
 
+    def label_all(self, labels: Mapping[Digest, Mapping[str, str]]) -> None:
+        for digest, added in labels.items():
+            self.update_labels(digest, added)
+
     def delete(self, digest: Digest) -> None:
         self._find(digest)
         del self.blobs[digest]
@@ -178,6 +201,8 @@ class MemorySnapshots:
     """A `Snapshotter` whose snapshots are whole trees in a directory."""
 
     name = "memory"
+    max_parents = None
+    shares_parents = False
 
     def __init__(self, root: str, lease: MemoryLease | None = None, rows: dict[str, Snapshot] | None = None) -> None:
         self._root, self._lease = root, lease
@@ -273,15 +298,12 @@ class MemoryLease:
     """A `Lease`."""
 
     id: str
-    held: set[tuple[str, str]] | None = field(default_factory=set)
+    kept: set[tuple[str, str]] | None = field(default_factory=set)
 
     def add(self, kind: str, key: str) -> None:
-        if self.held is None:
+        if self.kept is None:
             raise NotFoundError(f"lease {self.id} has ended")
-        self.held.add((kind, key))
-
-    def resources(self) -> list[tuple[str, str]]:
-        return sorted(self.held or ())
+        self.kept.add((kind, key))
 
 
 @dataclass
@@ -291,16 +313,22 @@ class MemoryLeases:
     leases: dict[str, MemoryLease] = field(default_factory=dict)
 
     @contextmanager
-    def hold(self, seconds: float = 3600) -> Iterator[MemoryLease]:
-        if seconds < 1:
-            raise UsageError(f"lease of {seconds} s: must be at least 1 second")
+    def hold(self) -> Iterator[MemoryLease]:
         lease = MemoryLease(os.urandom(16).hex())
         self.leases[lease.id] = lease
         try:
             yield lease
         finally:
-            lease.held = None
+            lease.kept = None
             del self.leases[lease.id]
+
+    def add(self, lease: Lease, kind: str, key: str) -> None:
+        if lease.id not in self.leases:
+            raise NotFoundError(f"lease {lease.id} has ended")
+        self.leases[lease.id].add(kind, key)
+
+    def resources(self, lease: Lease) -> list[tuple[str, str]]:
+        return sorted(self.leases[lease.id].kept or ()) if lease.id in self.leases else []
 
     def held(self) -> list[str]:
         return list(self.leases)
@@ -311,20 +339,98 @@ class MemoryImages:
     """An `ImageStore`."""
 
     content: MemoryContent
-    images: dict[str, NamedImage] = field(default_factory=dict)
+    place: str = "memory"
+    index: list[Index] = field(default_factory=lambda: [Index()])
 
-    def get(self, name: str) -> NamedImage:
-        if name not in self.images:
+    def list(self) -> Sequence[Entry]:
+        return self.index[0].entries
+
+    def entry(self, name: str) -> Entry:
+        found = [entry for entry in self.list() if entry.name == name]
+        if not found:
             raise NotFoundError(f"no image {name!r}")
-        return self.images[name]
+        return found[0]
 
-    def list(self) -> list[NamedImage]:
-        return list(self.images.values())
-
-    def put(self, name: str, target: Descriptor, labels: Mapping[str, str] | None = None) -> None:
+    def put(self, name: str, target: Descriptor) -> None:
         self.content.info(target.digest)
-        self.images[name] = NamedImage(name, target, dict(labels or {}))
+        self.index[0] = self.index[0].with_name(name, target)
 
-    def delete(self, name: str) -> None:
-        self.get(name)
-        del self.images[name]
+    def drop(self, entry: Entry) -> None:
+        self.index[0] = self.index[0].without(entry)
+
+
+@dataclass(frozen=True)
+class MemoryContainer:
+    """A `Container`."""
+
+    name: str
+    image: str
+    manifest: Descriptor
+    driver: str
+    snapshot: str
+    mount_point: str | None = None
+
+
+@dataclass
+class MemoryContainers:
+    """A `ContainerStore`."""
+
+    rows: dict[str, MemoryContainer] = field(default_factory=dict)
+    done: list[Committed] = field(default_factory=list)
+
+    def check(self, name: str) -> None:
+        check_word("container", name, 128)
+        if name in self.rows:
+            raise AlreadyExistsError(f"container {name} already exists")
+
+    def put(
+        self,
+        name: str,
+        image: str,
+        manifest: Descriptor,
+        config: Digest,
+        driver: str,
+        snapshot: str,
+    ) -> MemoryContainer:
+        self.check(name)
+        self.rows[name] = MemoryContainer(name, image, manifest, driver, snapshot)
+        return self.rows[name]
+
+    def get(self, name: str) -> MemoryContainer:
+        if name not in self.rows:
+            raise NotFoundError(f"no working container {name!r}")
+        return self.rows[name]
+
+    @contextmanager
+    def still(self, name: str) -> Iterator[MemoryContainer]:
+        yield self.get(name)
+
+    def committed(self, container: Container, committed: Committed) -> None:
+        self.done.append(committed)
+
+
+def memory_services(root: Path, engine: Engine) -> Services:
+    """All services in memory, with trees below the directory `root`."""
+    content, leases, snapshots = MemoryContent(), MemoryLeases(), MemorySnapshots(str(root))
+    images, containers, differ = MemoryImages(content), MemoryContainers(), LocalDiffer(engine)
+
+    @contextmanager
+    def private_directory() -> Iterator[str]:
+        with tempfile.TemporaryDirectory(dir=root) as directory:
+            yield directory
+
+    def under(lease: Lease | None) -> Services:
+        held = None if lease is None else leases.leases[lease.id]
+        return Services(
+            content=replace(content, lease=held),
+            images=images,
+            containers=containers,
+            leases=leases,
+            differ=differ,
+            snapshotter=lambda _: snapshots if held is None else snapshots.under(held),
+            private_directory=private_directory,
+            under=under,
+            lease=lease,
+        )
+
+    return under(None)

@@ -16,7 +16,7 @@ import pytest
 import ocidiff
 import probes
 import trees
-from ocidiff.layer import output
+from ocidiff import output
 from ocidiff.layer.engine import ENGINES
 
 

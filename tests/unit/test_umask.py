@@ -128,7 +128,7 @@ def _everything(place: Path, umask: int, engine: str, driver: str) -> dict[str, 
 
 _HOLD = """
 import sys
-from ocidiff.content.layout import Layout
+from ocidiff.embedded.layout import Layout
 with Layout.open(sys.argv[1], create=False) as layout:
     with layout.ingest("resumed") as ingest:
         ingest.write(b"x")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ocidiff.content import workspace
+from ocidiff import workspace
 from ocidiff.walk import Cursor, walk
 
 

@@ -15,14 +15,14 @@ from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document, layer_line, metadata_document
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped, writing_to
 from ocidiff.errors import NotFoundError
-from ocidiff.layer.output import open_output, write_all
+from ocidiff.output import open_output, write_all
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from ocidiff.cli.options import LayerArguments
+    from ocidiff.embedded.containers import Container
     from ocidiff.image.changes import ConfigChanges
-    from ocidiff.image.container import Container
 
 
 @click.command("commit", epilog="Example: ocidiff commit ./rootfs app:v2 --base app:v1 -m 'Set up the app'")

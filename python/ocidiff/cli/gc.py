@@ -10,7 +10,7 @@ import ocidiff
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import as_json, printable, size
 from ocidiff.cli.streams import complain, emit, writing_to
-from ocidiff.gc import Collected
+from ocidiff.embedded.gc import Collected
 
 _LEFTOVERS = 1
 

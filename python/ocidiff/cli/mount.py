@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
+import ocidiff
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import emit
-from ocidiff.content.layout import Layout
-from ocidiff.image.container import Containers
 
 
 @click.command("mount", epilog="Example: ocidiff mount work")
@@ -20,6 +19,6 @@ def command(settings: Settings, name: str) -> None:
 
     Prints its root directory; one that is mounted already stays as it is.
     """
-    with Layout.open(settings.store_path(), create=False) as layout:
-        place = Containers(layout).mount(name)
+    with ocidiff.Store.open(settings.store_path(), create=False) as store:
+        place = store.containers.mount(name)
     emit(as_json({"name": name, "mountPoint": place}) if settings.json else place)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+import ocidiff
 from ocidiff.cli.listing import Row, ago, listing_options, write_listing
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import container_document
-from ocidiff.content.layout import Layout
-from ocidiff.image.container import Container, Containers
 from ocidiff.oci.timestamp import timestamp
+
+if TYPE_CHECKING:
+    from ocidiff.embedded.containers import Container
 
 _HEADS: Final = ("NAME", "IMAGE", "CREATED", "DRIVER", "MOUNTED AT")
 _FILTERS: Final = ("name", "ancestor", "driver", "mounted")
@@ -40,8 +42,8 @@ def command(
 
 def _containers(settings: Settings) -> list[Container]:
     try:
-        with Layout.open(settings.store_path(), create=False) as layout:
-            return Containers(layout).list()
+        with ocidiff.Store.open(settings.store_path(), create=False) as store:
+            return store.containers.list()
     except FileNotFoundError:
         # As in `images`: an empty list unless a store was named.
         if settings.chosen_store():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ocidiff.image.container import Container
+    from ocidiff.embedded.containers import Container
     from ocidiff.image.image import Image
     from ocidiff.layer.layer import ApplySummary, Change, Layer
     from ocidiff.layer.totals import Totals

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
+import ocidiff
 from ocidiff.cli.each import for_each
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.content.layout import Layout
-from ocidiff.image.container import Containers
 
 
 @click.command("rm", epilog="Example: ocidiff rm work")
@@ -20,8 +19,8 @@ def command(settings: Settings, names: tuple[str, ...], *, force: bool) -> None:
 
     Prints the name of each removed container. Goes on after a failure, and exits with 1 at the end.
     """
-    with Layout.open(settings.store_path(), create=False) as layout:
-        containers = Containers(layout)
+    with ocidiff.Store.open(settings.store_path(), create=False) as store:
+        containers = store.containers
 
         def remove(name: str) -> str:
             containers.remove(name, force=force)

@@ -11,7 +11,7 @@ from ocidiff.cli.options import Settings, common, engine_option, limit_options, 
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, printable, size
 from ocidiff.cli.streams import complain, emit, writing_to
-from ocidiff.image.verify import Verified
+from ocidiff.embedded.verify import Verified
 
 _FAULTY = 1
 

@@ -1,34 +1,37 @@
-"""Commit: a tree, as one layer more on a base image. Children are written before parents, the name last."""
+"""Commit: a directory or a container becomes an image, with one layer more than its base.
+
+Everything is written under a lease: children before parents, the name last.
+"""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Self
 
-from ocidiff.content import workspace
-from ocidiff.content.layout import Layout
-from ocidiff.content.store import LABEL_REFERS_CONTENT, LABEL_UNCOMPRESSED, ContentStore
 from ocidiff.errors import UsageError
 from ocidiff.image import mutate
 from ocidiff.image.changes import ConfigChanges, apply_changes, check_text
 from ocidiff.image.image import Image
-from ocidiff.layer.differ import write_layer
-from ocidiff.layer.engine import Engine, Lower
+from ocidiff.image.source import open_source
+from ocidiff.layer.differ import Tree, with_ignore_file
+from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, Limits, OverlayMode
+from ocidiff.layer.options import Compression, LayerOptions, Limits, OverlayMode
 from ocidiff.log import Logger
-from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
-from ocidiff.oci.config import ExecConfig, History, ImageConfig
+from ocidiff.oci.config import History, ImageConfig
+from ocidiff.oci.digest import chain_id
 from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import is_timestamp, timestamp
+from ocidiff.services import labels
+from ocidiff.services.bundle import Services
+from ocidiff.services.containers import Committed, Container
+from ocidiff.services.content import ContentStore
 from ocidiff.values import dataclass
 
 _CREATED_BY: Final = "ocidiff commit"
@@ -69,64 +72,110 @@ class Step:
         return cls(author or "", message or "", created or "", created_by or "", omit_history)
 
 
-def commit(
-    content: ContentStore,
-    name: str,
-    lower: Lower | None,
-    upper: bytes | OverlayLayers,
-    *,
-    base: Image | None,
-    platform: Platform,
-    step: Step,
-    changes: ConfigChanges,
-    annotations: Mapping[str, str],
-    family: Format,
-    engine: Engine,
-    options: LayerOptions,
-    monitor: Monitor,
-    overlay: OverlayMode,
-) -> Image:
-    """Store the image that has what turns `lower` into `upper` on top of `base`. It has no name in the store yet.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a commit is asked for.
 
-    Args:
-        content: Where the blobs go.
-        name: What the image will be called.
-        lower: Path of the tree of the base, or an index of it; None for no parent tree.
-        upper: Path of the changed tree; or an overlay, whose lowerdirs are then the parent tree, and `lower` is None.
-        base: Image to build on; None for none.
-        platform: What the image runs on if the base does not say it.
+    Attributes:
+        source: The directory, or the container.
+        name: Name of the image, with a tag.
+        base: Name of the image that a directory grows on; None or `scratch` for none.
+        lower: Path of the tree of the base, or an index of it; None to unpack the base.
+        platform: Which image of a base for several platforms, and what an image without base runs on; None for this machine.
         step: What the history says.
         changes: How the image is to be run, beside what the base says.
-        annotations: What is said of the manifest, beside what the base says.
+        annotations: Annotations of the manifest, added to those of the base.
         family: Media types of the manifest and of all that it names.
-        engine: What writes the layer.
         options: What the layer shall be.
+        ignore_file: Read the patterns in `.ocidiffignore` of the tree.
+        overlay: Whether the upper directory of an overlay is read in place of what it shows.
+        limits: What the layers of a base that is unpacked may not pass together.
+    """
+
+    source: Tree | Container
+    name: str
+    base: str | None
+    lower: Tree | None
+    platform: Platform | None
+    step: Step
+    changes: ConfigChanges
+    annotations: Mapping[str, str]
+    family: Format
+    options: LayerOptions
+    ignore_file: bool
+    overlay: OverlayMode
+    limits: Limits
+
+
+def commit(services: Services, request: Request, *, engine: Engine, monitor: Monitor) -> Image:
+    """Store and name the image that a directory or a container is. A failure leaves every name as it was.
+
+    Args:
+        services: The store.
+        request: What is asked for.
+        engine: What unpacks a base.
         monitor: Sees progress, and stops the call.
-        overlay: Whether the upperdir of a mounted overlay is read in place of what it shows.
 
     Raises:
-        UsageError: A change is refused with the values of the base.
+        UsageError: A change is refused with the values of the base, or arguments contradict each other.
+        NotFoundError: There is no such base or container, or a part of the base is missing.
         UnsupportedError: The family has no media type for a layer of the base.
 
-    Spec: commit-semantics sections 6 to 8.
+    Spec: commit-semantics sections 1 and 6 to 8.
     """
     started = time.monotonic()
+    with (
+        services.leased() as leased,
+        open_source(
+            leased,
+            request.source,
+            base=request.base,
+            lower=request.lower,
+            platform=request.platform,
+            walk=request.overlay is OverlayMode.NEVER,
+            limits=request.limits,
+            engine=engine,
+            monitor=monitor,
+        ) as source,
+    ):
+        options = replace(request.options, lower_from_layers=source.lower_from_layers)
+        if request.ignore_file:
+            options = with_ignore_file(options, source.upper)
+        base = _base_config(source.base, request)
+        # Both may refuse, and the tree takes longest to read.
+        config = apply_changes(base, request.changes)
+        parent = None if source.base is None else source.base.manifest.in_format(request.family)
+        layer = leased.differ.compare(source.lower, source.upper, leased.content, options, monitor.of("diff"))
+        config = mutate.extend_config(config, layer, _entry(request.step, base, options.source_date_epoch))
+        image = _stored(leased.content, request, config, parent, layer)
+        if source.container is not None and layer is not None:
+            chain = chain_id(image.config.rootfs.diff_ids)
+            done = Committed(image.name, image.config_digest, chain, layer, options)
+            leased.containers.committed(source.container, done)
+        monitor.check()
+        leased.images.put(request.name, image.descriptor)
+    return replace(image, seconds=time.monotonic() - started)
+
+
+def _base_config(base: Image | None, request: Request) -> ImageConfig:
+    """Return the configuration that the commit begins with."""
+    platform = request.platform or Platform.of_machine()
     config = ImageConfig(platform) if base is None else base.config
-    config = replace(config, platform=config.platform.completed(platform))
-    step = step if step.created_by else replace(step, created_by=_command(config.config))
-    # Before the tree is read, which takes longest.
-    config = apply_changes(config, changes)
-    parent = None if base is None else base.manifest.in_format(family)
-    layer = _store_layer(content, lower, upper, engine=engine, options=options, monitor=monitor, overlay=overlay)
     if mutate.recorded_layers(config) > len(config.rootfs.diff_ids):
-        _log.warning("%s: the history of the base accounts for more layers than there are", name)
-    config = mutate.extend_config(config, layer, _entry(step, config, options.source_date_epoch))
-    if step.omit_history:
+        _log.warning("%s: the history of the base accounts for more layers than there are", request.name)
+    return replace(config, platform=config.platform.completed(platform))
+
+
+def _stored(
+    content: ContentStore, request: Request, config: ImageConfig, parent: Manifest | None, layer: Layer | None
+) -> Image:
+    """Store the configuration, and a manifest with it and the layer."""
+    if request.step.omit_history:
         config = mutate.without_history(config)
     config_descriptor = content.write(config.encode(), media_type.CONFIG)
-    manifest = mutate.extend_manifest(parent, config_descriptor, layer, family, annotations)
+    manifest = mutate.extend_manifest(parent, config_descriptor, layer, request.family, request.annotations)
     descriptor = content.write(manifest.encode(), manifest.media_type, _references(manifest))
-    return Image(name, descriptor, manifest, config, layer, time.monotonic() - started)
+    return Image(request.name, descriptor, manifest, config, layer)
 
 
 def image_format(name: str, compression: Compression, annotations: Mapping[str, str]) -> Format:
@@ -146,57 +195,17 @@ def image_format(name: str, compression: Compression, annotations: Mapping[str, 
     return family
 
 
-@contextmanager
-def unpacked(store: Layout, base: Image, limits: Limits, engine: Engine, monitor: Monitor) -> Iterator[bytes]:
-    """The path of the tree of an image, private to this process; removed at the end, whatever happens."""
-    from ocidiff.image.unpack import apply_layers, check_layers
-
-    check_layers(store, base)
-    with store.temporary_directory() as private:
-        # A layer may open up the mode of the directory it is applied onto, not of the one around it.
-        tree = os.path.join(private, "tree")
-        workspace.make_root(tree)
-        apply_layers(store, base, tree, engine=engine, options=ApplyOptions(limits=limits), monitor=monitor)
-        yield os.fsencode(tree)
-
-
-def _store_layer(
-    content: ContentStore,
-    lower: Lower | None,
-    upper: bytes | OverlayLayers,
-    *,
-    engine: Engine,
-    options: LayerOptions,
-    monitor: Monitor,
-    overlay: OverlayMode,
-) -> Layer | None:
-    """The layer, stored while it is written; None when nothing changed, and then nothing is stored."""
-    options = replace(options, spool=content.spool)
-    with content.ingest() as ingest:
-        sink = ingest.fileno()
-        layer = write_layer(engine, lower, upper, sink, options=options, monitor=monitor.of("diff"), overlay=overlay)
-        if layer.empty:
-            return None
-        ingest.commit(layer.descriptor.size, layer.descriptor.digest, {LABEL_UNCOMPRESSED: layer.diff_id})
-        return layer
-
-
 def _references(manifest: Manifest) -> dict[str, str]:
-    """What a manifest needs, as labels, for collectors that read no documents. Spec: commit-semantics section 7."""
-    layers = {f"{LABEL_REFERS_CONTENT}.l.{number}": layer.digest for number, layer in enumerate(manifest.layers)}
-    return {f"{LABEL_REFERS_CONTENT}.config": manifest.config.digest, **layers}
-
-
-def _command(config: ExecConfig) -> str:
-    """Return what a container of the base runs, for the history."""
-    return " ".join((*config.entrypoint, *config.cmd)) or _CREATED_BY
+    """Return what a manifest needs as labels, for collectors that read no documents. Spec: commit-semantics section 7."""
+    layers = {f"{labels.REFERS_CONTENT}.l.{number}": layer.digest for number, layer in enumerate(manifest.layers)}
+    return {f"{labels.REFERS_CONTENT}.config": manifest.config.digest, **layers}
 
 
 def _entry(step: Step, base: ImageConfig, source_date_epoch: int | None) -> History:
     now = time.time_ns() if source_date_epoch is None else source_date_epoch * _NS_PER_SECOND
     return History(
         created=step.created or timestamp(now),
-        created_by=step.created_by,
+        created_by=step.created_by or " ".join((*base.config.entrypoint, *base.config.cmd)) or _CREATED_BY,
         author=step.author or base.author,
         comment=step.comment,
     )

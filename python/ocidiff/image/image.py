@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from ocidiff.content.store import ContentStore
 from ocidiff.errors import DocumentError, NotFoundError, UnsupportedError
 from ocidiff.layer.layer import Layer
 from ocidiff.oci import media_type
@@ -17,6 +16,7 @@ from ocidiff.oci.digest import Digest
 from ocidiff.oci.index import Index
 from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.platform import Platform, best_match
+from ocidiff.services.content import Provider
 from ocidiff.values import dataclass
 
 # Real images have an index of manifests; some tools put one index into another.
@@ -75,7 +75,7 @@ class ImageRecord:
     platform: Platform | None
 
 
-def read_image(content: ContentStore, name: str, descriptor: Descriptor, platform: Platform | None = None) -> Image:
+def read_image(content: Provider, name: str, descriptor: Descriptor, platform: Platform | None = None) -> Image:
     """The image that a descriptor leads to; out of an index, the one for `platform`, else for this machine.
 
     Raises:
@@ -98,7 +98,7 @@ def read_image(content: ContentStore, name: str, descriptor: Descriptor, platfor
     return read_manifest(content, name, candidates[best][1])
 
 
-def manifests_of(content: ContentStore, name: str, descriptor: Descriptor) -> Iterator[Descriptor]:
+def manifests_of(content: Provider, name: str, descriptor: Descriptor) -> Iterator[Descriptor]:
     """Return the manifests that a descriptor leads to, also through indexes in an index; each once.
 
     Members that are not understood or of another kind are passed over.
@@ -111,7 +111,7 @@ def manifests_of(content: ContentStore, name: str, descriptor: Descriptor) -> It
 
 
 def _manifests_of(
-    content: ContentStore, name: str, descriptor: Descriptor, seen: set[Digest], depth: int
+    content: Provider, name: str, descriptor: Descriptor, seen: set[Digest], depth: int
 ) -> Iterator[Descriptor]:
     if descriptor.media_type not in media_type.INDEXES:
         yield descriptor
@@ -129,7 +129,7 @@ def _manifests_of(
             yield from _manifests_of(content, name, member, seen, depth + 1)
 
 
-def read_manifest(content: ContentStore, name: str, descriptor: Descriptor) -> Image:
+def read_manifest(content: Provider, name: str, descriptor: Descriptor) -> Image:
     """Return the image of a manifest; errors as in `read_image`."""
     if descriptor.media_type not in media_type.MANIFESTS:
         raise UnsupportedError(f"{name}: media type {descriptor.media_type[:100]!r} is no image")
@@ -147,7 +147,7 @@ def read_manifest(content: ContentStore, name: str, descriptor: Descriptor) -> I
     return Image(name, replace(descriptor, annotations={}, extra={}), manifest, config)
 
 
-def _candidates(content: ContentStore, name: str, descriptor: Descriptor) -> Iterator[tuple[Platform, Descriptor]]:
+def _candidates(content: Provider, name: str, descriptor: Descriptor) -> Iterator[tuple[Platform, Descriptor]]:
     """The images of an index and of those in it, with what they run on."""
     for member in manifests_of(content, name, descriptor):
         platform = _stated(member)

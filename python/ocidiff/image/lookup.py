@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NoReturn
 
-from ocidiff.content.layout import Layout
-from ocidiff.content.names import understood
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, UnsupportedError, UsageError
 from ocidiff.image.image import Image, ImageRecord, read_image
 from ocidiff.image.reference import Reference
@@ -18,6 +16,9 @@ from ocidiff.oci.digest import Digest
 from ocidiff.oci.encoding import parse_object
 from ocidiff.oci.index import REF_NAME, Entry
 from ocidiff.oci.platform import Platform
+from ocidiff.services.bundle import Services
+from ocidiff.services.content import Provider
+from ocidiff.services.images import ImageStore, understood
 
 # Twelve digits are shown; fewer than four are more likely a name.
 _PREFIX: Final = r"[0-9a-f]{4,64}"
@@ -26,70 +27,70 @@ _MOST_SHOWN: Final = 5
 _KINDS: Final = media_type.MANIFESTS | media_type.INDEXES
 
 
-def resolve(layout: Layout, name: str) -> Descriptor:
+def resolve(services: Services, name: str) -> Descriptor:
     """See `Store.resolve`."""
     try:
-        return understood(find_entry(layout, name))
+        return understood(find_entry(services.images, name))
     except NotFoundError:
         reference = Reference.parse(name)
         if reference.name or reference.digest is None:
             raise
-    return _unlisted(layout, reference.digest)
+    return _unlisted(services, reference.digest)
 
 
-def find_entry(layout: Layout, name: str) -> Entry:
+def find_entry(images: ImageStore, name: str) -> Entry:
     """Return the entry that a name stands for, also one that is not understood; errors as in `Store.resolve`."""
     try:
         reference = Reference.parse(name)
     except UsageError:
-        if found := _by_prefix(layout, name.removeprefix(_DIGEST)):
+        if found := _by_prefix(images, name.removeprefix(_DIGEST)):
             return found
         # Other tools may have other rules.
         with suppress(NotFoundError):
-            return _foreign_entry(layout, name)
+            return _foreign_entry(images, name)
         raise
     if reference.digest is not None:
-        return _entry_by_digest(layout, reference, reference.digest)
+        return _entry_by_digest(images, reference, reference.digest)
     for stored_name in (reference.stored_name, name):
         with suppress(NotFoundError):
-            return layout.names.entry(stored_name)
-    return _by_prefix(layout, name) or _missing(layout, reference)
+            return images.entry(stored_name)
+    return _by_prefix(images, name) or _missing(images, reference)
 
 
-def find_image(layout: Layout, name: str, platform: Platform | None) -> Image:
-    """The image that a name stands for, kept by the lease that the layout is under; errors as in `read_image`."""
-    descriptor = resolve(layout, name)
+def find_image(services: Services, name: str, platform: Platform | None) -> Image:
+    """Return the image that a name stands for, kept until the lease ends; errors as in `read_image`."""
+    descriptor = resolve(services, name)
     # Before it is read, since the name may go at any time.
-    layout.protect(descriptor.digest)
-    return read_image(layout, descriptor.annotations.get(REF_NAME, name), descriptor, platform)
+    services.keep_blob(descriptor.digest)
+    return read_image(services.content, descriptor.annotations.get(REF_NAME, name), descriptor, platform)
 
 
-def records(layout: Layout) -> list[ImageRecord]:
+def records(services: Services) -> list[ImageRecord]:
     """See `Store.images`."""
     known: dict[tuple[str, str, int], ImageRecord] = {}
-    return [_record(layout, entry, known) for entry in layout.names.index().entries]
+    return [_record(services.content, entry, known) for entry in services.images.list()]
 
 
-def _record(layout: Layout, entry: Entry, known: dict[tuple[str, str, int], ImageRecord]) -> ImageRecord:
+def _record(content: Provider, entry: Entry, known: dict[tuple[str, str, int], ImageRecord]) -> ImageRecord:
     """One line; an image of several names is read once."""
     descriptor = entry.descriptor
     if descriptor is None:
         return ImageRecord(entry.name, entry.digest, None, None, None)
     blob = (descriptor.media_type, descriptor.digest, descriptor.size)
     if blob not in known:
-        known[blob] = _facts(layout, descriptor)
+        known[blob] = _facts(content, descriptor)
     return replace(known[blob], name=entry.name)
 
 
-def _facts(layout: Layout, descriptor: Descriptor) -> ImageRecord:
+def _facts(content: Provider, descriptor: Descriptor) -> ImageRecord:
     try:
-        image = read_image(layout, descriptor.digest, descriptor)
+        image = read_image(content, descriptor.digest, descriptor)
     except (NotFoundError, DocumentError, DigestMismatchError, UnsupportedError):
         return ImageRecord(None, descriptor.digest, None, None, None)
     return ImageRecord(None, descriptor.digest, image.config.created or None, image.size, image.config.platform)
 
 
-def _by_prefix(layout: Layout, text: str) -> Entry | None:
+def _by_prefix(images: ImageStore, text: str) -> Entry | None:
     """Return the image whose manifest or config digest begins with these digits; None if there is none.
 
     Raises:
@@ -97,53 +98,53 @@ def _by_prefix(layout: Layout, text: str) -> Entry | None:
     """
     if not re.fullmatch(_PREFIX, text):
         return None
-    entries = [entry for entry in layout.names.index().entries if (entry.digest or "").partition(":")[2].startswith(text)]
+    entries = [entry for entry in images.list() if (entry.digest or "").partition(":")[2].startswith(text)]
     found = {entry.digest: entry for entry in entries}
     if len(found) > 1:
         raise UsageError(f"image {text}: is the beginning of {len(found)} digests; give more digits")
     return next(iter(found.values()), None)
 
 
-def _missing(layout: Layout, reference: Reference) -> NoReturn:
+def _missing(images: ImageStore, reference: Reference) -> NoReturn:
     """Say that there is no such image, and which tags of that name there are."""
-    names = [entry.name or "" for entry in layout.names.index().entries]
+    names = [entry.name or "" for entry in images.list()]
     others = sorted(name for name in names if name.rpartition(":")[0] == reference.name)[:_MOST_SHOWN]
     hint = f"; there is {', '.join(others)}" if others else ""
-    raise NotFoundError(f"no image {reference.stored_name!r} in {layout.path}{hint}")
+    raise NotFoundError(f"no image {reference.stored_name!r} in {images.place}{hint}")
 
 
-def _foreign_entry(layout: Layout, name: str) -> Entry:
+def _foreign_entry(images: ImageStore, name: str) -> Entry:
     """Return the entry of a name, or of a digest, that could not be one of ours."""
     try:
-        return layout.names.entry(name)
+        return images.entry(name)
     except NotFoundError:
-        for entry in layout.names.index().entries:
+        for entry in images.list():
             if entry.digest == name:
                 return entry
         raise
 
 
-def _entry_by_digest(layout: Layout, reference: Reference, digest: Digest) -> Entry:
+def _entry_by_digest(images: ImageStore, reference: Reference, digest: Digest) -> Entry:
     found = [
         entry
-        for entry in layout.names.index().entries
+        for entry in images.list()
         if entry.digest == digest and (not reference.name or reference.covers(entry.name or ""))
     ]
     if found:
         # One that is not understood does not stand before one that is.
         return min(found, key=lambda entry: entry.descriptor is None)
     if reference.name:
-        raise NotFoundError(f"{layout.path}: no image {reference.name!r} of digest {digest}")
-    raise NotFoundError(f"{layout.path}: no name leads to {digest}")
+        raise NotFoundError(f"{images.place}: no image {reference.name!r} of digest {digest}")
+    raise NotFoundError(f"{images.place}: no name leads to {digest}")
 
 
-def _unlisted(layout: Layout, digest: Digest) -> Descriptor:
+def _unlisted(services: Services, digest: Digest) -> Descriptor:
     """A manifest or index that no name leads to: part of an index, or replaced under its name."""
-    untyped = layout.describe(digest, "")
+    untyped = Descriptor("", digest, services.content.info(digest).size)
     try:
-        kind = parse_object(layout.read(untyped), f"blob {digest}").get("mediaType")
+        kind = parse_object(services.content.read(untyped), f"blob {digest}").get("mediaType")
     except DocumentError:
         kind = None
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise NotFoundError(f"{layout.path}: blob {digest} is no image")
+        raise NotFoundError(f"{services.images.place}: blob {digest} is not an image")
     return replace(untyped, media_type=kind)

@@ -61,6 +61,18 @@ class Reference:
         return stored_name == self.name or stored_name.rpartition(":")[0] == self.name
 
 
+def name_to_give(text: str) -> str:
+    """Return the name under which an image is stored that is called `text`.
+
+    Raises:
+        UsageError: It cannot be the name of an image.
+    """
+    reference = Reference.parse(text)
+    if reference.digest is not None:
+        raise UsageError(f"image {text!r}: a digest cannot be given as a name")
+    return reference.stored_name
+
+
 def _digest(text: str, reference: str) -> Digest:
     try:
         return Digest(text)

@@ -1,30 +1,30 @@
-"""Source: what a commit reads, which is a directory and the tree of its base, or a working container."""
+"""What a commit reads: a directory and the tree of its base, or a container."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
-from ocidiff.content.layout import Layout
+from ocidiff import workspace
 from ocidiff.errors import UsageError
 from ocidiff.image import lookup
-from ocidiff.image.commit import unpacked
 from ocidiff.image.image import Image, read_image
+from ocidiff.image.unpack import apply_layers, check_layers
 from ocidiff.layer.differ import SCRATCH, Tree, lower_path, tree_path
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Limits
+from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.mounts.layers import OverlayLayers
+from ocidiff.mounts.mount import bind
+from ocidiff.mounts.trees import trees_to_compare
 from ocidiff.oci.digest import chain_id
 from ocidiff.oci.platform import Platform
+from ocidiff.services.bundle import Services
+from ocidiff.services.containers import Container
 from ocidiff.values import dataclass
-
-if TYPE_CHECKING:
-    from ocidiff.image.container import Container
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def check_source(source: Tree | Container, base: str | None, lower: Tree | None,
 
 @contextmanager
 def open_source(
-    layout: Layout,
+    services: Services,
     source: Tree | Container,
     *,
     base: str | None,
@@ -77,13 +77,13 @@ def open_source(
     engine: Engine,
     monitor: Monitor,
 ) -> Iterator[Source]:
-    """What a commit reads, in place for as long as the block lasts.
+    """Yield what a commit reads, which stays as it is until the block ends.
 
     Args:
-        layout: The store, under a lease.
+        services: The store, under a lease.
         source: The directory, or the container.
         base: Name of the image that a directory grows on; None or `scratch` for none.
-        lower: What tells the tree of the base; None to unpack it here.
+        lower: Path of the tree of the base, or an index of it; None to unpack the base for the time of the call.
         platform: Which image of a base for several platforms; None for this machine.
         limits: What the layers of the base may not pass.
         walk: Read what a container shows in place of its layers.
@@ -96,19 +96,30 @@ def open_source(
     """
     with ExitStack() as stack:
         if not isinstance(source, str | os.PathLike):
-            from ocidiff.image.container import Containers
-
-            containers = Containers(layout)
-            container = stack.enter_context(containers.locked(source.name))
-            below, own = stack.enter_context(containers.trees(container, walk=walk))
-            layout.protect(container.manifest.digest)
-            image = read_image(layout, container.image, container.manifest, platform)
+            container = stack.enter_context(services.containers.still(source.name))
+            below, own = stack.enter_context(_trees(services, container, walk=walk))
+            services.keep_blob(container.manifest.digest)
+            image = read_image(services.content, container.image, container.manifest, platform)
             yield Source(image, below, own, lower_from_layers=True, container=container)
             return
-        parent = None if base in (None, SCRATCH) else lookup.find_image(layout, str(base), platform)
-        tree = stack.enter_context(_lower_tree(layout, parent, lower, limits, engine, monitor))
+        parent = None if base in (None, SCRATCH) else lookup.find_image(services, str(base), platform)
+        tree = stack.enter_context(_lower_tree(services, parent, lower, limits, engine, monitor))
         from_layers = parent is not None and (lower is None or _is_index_of(tree, parent))
         yield Source(parent, tree, tree_path(source), from_layers)
+
+
+@contextmanager
+def _trees(services: Services, container: Container, *, walk: bool) -> Iterator[tuple[bytes | None, bytes | OverlayLayers]]:
+    """Yield the tree that a container began with and its own; the layers of an overlay in place of both, unless `walk`."""
+    snapshots = services.snapshotter(container.driver)
+    parent = snapshots.stat(container.snapshot).parent
+    with ExitStack() as stack:
+        below = () if parent is None else stack.enter_context(snapshots.reading(parent))
+        upper = snapshots.mounts(container.snapshot)
+        if walk and container.mount_point is not None:
+            # The mount that somebody uses, since a second one over the same upper directory is undefined.
+            upper = (bind(container.mount_point, read_only=True),)
+        yield stack.enter_context(trees_to_compare(below, upper, walk=walk))
 
 
 def _is_index_of(lower: Lower | None, base: Image) -> bool:
@@ -129,12 +140,17 @@ def _is_index_of(lower: Lower | None, base: Image) -> bool:
 
 @contextmanager
 def _lower_tree(
-    layout: Layout, base: Image | None, lower: Tree | None, limits: Limits, engine: Engine, monitor: Monitor
+    services: Services, base: Image | None, lower: Tree | None, limits: Limits, engine: Engine, monitor: Monitor
 ) -> Iterator[Lower | None]:
     if lower is not None:
         yield lower_path(lower)
     elif base is None:
         yield None
     else:
-        with unpacked(layout, base, limits, engine, monitor) as tree:
-            yield tree
+        check_layers(services.content, base)
+        with services.private_directory() as private:
+            # A layer may open up the mode of the directory that it is applied onto, but not of the one around it.
+            tree = os.path.join(private, "tree")
+            workspace.make_root(tree)
+            apply_layers(services.content, base, tree, engine=engine, options=ApplyOptions(limits=limits), monitor=monitor)
+            yield os.fsencode(tree)

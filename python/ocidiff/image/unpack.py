@@ -11,8 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Final
 
-from ocidiff.content import workspace
-from ocidiff.content.store import ContentStore
+from ocidiff import workspace
 from ocidiff.errors import AlreadyExistsError, UnsupportedError
 from ocidiff.image.image import Image
 from ocidiff.layer.applier import verify
@@ -21,9 +20,10 @@ from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import ApplySummary, IndexSummary
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Limits
-from ocidiff.layer.output import Output, open_output
 from ocidiff.oci import media_type
 from ocidiff.oci.digest import ChainID, Digest, chain_id
+from ocidiff.output import Output, open_output
+from ocidiff.services.content import Provider
 from ocidiff.values import dataclass
 
 INCOMPLETE: Final = ".ocidiff-incomplete"
@@ -33,7 +33,7 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def unpack(
-    content: ContentStore,
+    content: Provider,
     image: Image,
     directory: str,
     *,
@@ -76,7 +76,7 @@ def unpack(
             )
 
 
-def check_layers(content: ContentStore, image: Image) -> None:
+def check_layers(content: Provider, image: Image) -> None:
     """Check, before anything is written, that every layer is there and is one.
 
     Raises:
@@ -90,7 +90,7 @@ def check_layers(content: ContentStore, image: Image) -> None:
 
 
 def apply_layers(
-    content: ContentStore, image: Image, directory: str, *, engine: Engine, options: ApplyOptions, monitor: Monitor
+    content: Provider, image: Image, directory: str, *, engine: Engine, options: ApplyOptions, monitor: Monitor
 ) -> bool:
     """Apply the layers of an image, base first, each verified; arguments and errors as in `unpack`.
 
@@ -112,7 +112,7 @@ def apply_layers(
 
 
 def index_layers(
-    content: ContentStore,
+    content: Provider,
     image: Image,
     sink: int,
     *,

@@ -15,8 +15,8 @@ from ocidiff.layer.engine import select_engine
 from ocidiff.layer.layer import ApplySummary, LayerMeasure
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.options import ApplyOptions, Destination, Limits
-from ocidiff.layer.output import HasFileno
 from ocidiff.oci.digest import DiffID, Digest
+from ocidiff.output import HasFileno
 
 _Kind = TypeVar("_Kind", bound=Digest)
 

@@ -16,12 +16,12 @@ from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import Change, IndexPath, Layer
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check_size
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, OverlayMode, Profile
-from ocidiff.layer.output import Output, directory_of_output, open_output
 from ocidiff.layer.scope import Scope
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
+from ocidiff.output import Output, directory_of_output, open_output
 
 Tree = str | os.PathLike[str]
 

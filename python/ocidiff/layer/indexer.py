@@ -13,9 +13,9 @@ from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import IndexPath, TreeIndex
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.options import LayerOptions
-from ocidiff.layer.output import Output, open_output
 from ocidiff.layer.pure.index_format import HEADER, BrokenIndex, decode_header
 from ocidiff.oci.digest import ChainID
+from ocidiff.output import Output, open_output
 
 
 def index(

@@ -5,10 +5,33 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from ocidiff.layer.layer import Layer
+from ocidiff.layer.options import LayerOptions
 from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import ChainID, Digest
+from ocidiff.values import dataclass
 
 
-class StoredContainer(Protocol):
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a container was committed as.
+
+    Attributes:
+        image: Name of the image.
+        config: Digest of its configuration.
+        chain_id: Chain ID of its layers.
+        layer: The layer that the commit added.
+        options: What the layer was written with.
+    """
+
+    image: str
+    config: Digest
+    chain_id: ChainID
+    layer: Layer
+    options: LayerOptions
+
+
+class Container(Protocol):
     """What every store knows of a container."""
 
     @property
@@ -36,11 +59,42 @@ class StoredContainer(Protocol):
         """Key of its snapshot."""
         ...
 
+    @property
+    def mount_point(self) -> str | None:
+        """Its root directory; None while it is not mounted."""
+        ...
+
 
 class ContainerStore(Protocol):
-    """Finds containers, and keeps them as they are while they are read."""
+    """Makes and finds containers, and keeps them as they are while they are read."""
 
-    def get(self, name: str) -> StoredContainer:
+    def check(self, name: str) -> None:
+        """Refuse a name that a container cannot get.
+
+        Raises:
+            UsageError: It cannot be the name of a container.
+            AlreadyExistsError: It is taken.
+        """
+        ...
+
+    def put(self, name: str, image: str, manifest: Descriptor, config: Digest, driver: str, snapshot: str) -> Container:
+        """Name an active snapshot as a container.
+
+        Args:
+            name: Its name.
+            image: Name of the image that the snapshot grows on.
+            manifest: Descriptor of the manifest of that image.
+            config: Digest of the configuration of that image.
+            driver: Name of the snapshotter.
+            snapshot: Key of the snapshot.
+
+        Raises:
+            AlreadyExistsError: The name is taken.
+            NotFoundError: A document of the image is missing.
+        """
+        ...
+
+    def get(self, name: str) -> Container:
         """Return the container of that name.
 
         Raises:
@@ -48,6 +102,18 @@ class ContainerStore(Protocol):
         """
         ...
 
-    def still(self, name: str) -> AbstractContextManager[StoredContainer]:
-        """Yield a container that nobody mounts, unmounts, commits or removes until the block ends; errors as in `get`."""
+    def still(self, name: str) -> AbstractContextManager[Container]:
+        """Yield a container that nobody mounts, unmounts, commits or removes until the block ends.
+
+        Raises:
+            NotFoundError: There is no such container.
+            InUseError: The container was removed in part.
+        """
+        ...
+
+    def committed(self, container: Container, committed: Committed) -> None:
+        """Let the tree of a container that is kept still be reused as a snapshot of what it was committed as.
+
+        A store that cannot reuse it does nothing.
+        """
         ...

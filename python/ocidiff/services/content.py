@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.digest import Digest
+from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.values import dataclass
 
 
@@ -91,6 +91,10 @@ class Ingest(Protocol):
 class Provider(Protocol):
     """Reads blobs."""
 
+    def contains(self, digest: AnyDigest) -> bool:
+        """True if there is a blob of that digest."""
+        ...
+
     def info(self, digest: Digest) -> Info:
         """Return what is known of a blob, without opening it.
 
@@ -122,6 +126,11 @@ class Provider(Protocol):
 class Ingester(Protocol):
     """Writes blobs."""
 
+    @property
+    def spool(self) -> str | None:
+        """Directory for large temporary files of a writer; None for the system's."""
+        ...
+
     def ingest(self, ref: str | None = None) -> Ingest:
         """Begin a blob, or go on with the one that was begun under `ref`.
 
@@ -149,6 +158,10 @@ class Manager(Protocol):
             NotFoundError: There is no such blob.
             UsageError: A label is longer than 4096 bytes.
         """
+        ...
+
+    def label_all(self, labels: Mapping[Digest, Mapping[str, str]]) -> None:
+        """Set labels of several blobs at once; errors as in `update_labels`."""
         ...
 
     def delete(self, digest: Digest) -> None:

@@ -13,14 +13,19 @@ from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID
-from ocidiff.services.content import Ingester, Provider
+from ocidiff.services.content import ContentStore
 
 
 class Differ(Protocol):
     """Turns trees into layers, and layers into trees."""
 
     def compare(
-        self, lower: Lower | None, upper: bytes | OverlayLayers, content: Ingester, options: LayerOptions, monitor: Monitor
+        self,
+        lower: Lower | None,
+        upper: bytes | OverlayLayers,
+        content: ContentStore,
+        options: LayerOptions,
+        monitor: Monitor,
     ) -> Layer | None:
         """Store the layer that turns `lower` into `upper`, while it is written; None, and nothing stored, if it is empty.
 
@@ -38,7 +43,7 @@ class Differ(Protocol):
         layer: Descriptor,
         diff_id: DiffID,
         mounts: Sequence[Mount],
-        content: Provider,
+        content: ContentStore,
         options: ApplyOptions,
         monitor: Monitor,
     ) -> ApplySummary:

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Protocol
 
+from ocidiff.errors import UnsupportedError
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.values import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class NamedImage:
-    """A name and what it stands for.
-
-    Attributes:
-        name: The name; empty for an entry that has none.
-        target: Descriptor of the manifest or index.
-        labels: Labels of the name.
-    """
-
-    name: str
-    target: Descriptor
-    labels: Mapping[str, str]
+from ocidiff.oci.index import Entry
 
 
 class ImageStore(Protocol):
     """Names images."""
 
-    def get(self, name: str) -> NamedImage:
-        """Return the image of that name.
+    @property
+    def place(self) -> str:
+        """Where the names are, for messages."""
+        ...
+
+    def list(self) -> Sequence[Entry]:
+        """Return all entries in the store's order, also those that have no name or are not understood."""
+        ...
+
+    def entry(self, name: str) -> Entry:
+        """Return the entry of that name.
 
         Raises:
             NotFoundError: There is no such image.
@@ -36,22 +31,25 @@ class ImageStore(Protocol):
         """
         ...
 
-    def list(self) -> list[NamedImage]:
-        """Return all images, in the store's order."""
-        ...
-
-    def put(self, name: str, target: Descriptor, labels: Mapping[str, str] | None = None) -> None:
-        """Let `name` stand for `target` and nothing else. Everything that the image needs must be in the store.
+    def put(self, name: str, target: Descriptor) -> None:
+        """Let `name` stand for `target` and nothing else. On disk when this returns.
 
         Raises:
-            NotFoundError: A blob of the image is missing.
+            NotFoundError: A blob of the image is missing, or the lease has ended; no name has changed.
         """
         ...
 
-    def delete(self, name: str) -> None:
-        """Remove a name; its image stays while other names lead to it.
-
-        Raises:
-            NotFoundError: There is no such image.
-        """
+    def drop(self, entry: Entry) -> None:
+        """Remove an entry; its image stays while other names lead to it."""
         ...
+
+
+def understood(entry: Entry) -> Descriptor:
+    """Return the descriptor of an entry.
+
+    Raises:
+        UnsupportedError: The entry is not understood.
+    """
+    if entry.descriptor is None:
+        raise UnsupportedError(f"image {entry.name or entry.digest or '-'}: {entry.problem}")
+    return entry.descriptor

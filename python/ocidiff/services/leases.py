@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-DEFAULT_LEASE_SECONDS: Final = 3600
 CONTENT: Final = "content"
 """Resource type of blobs; the key is the digest."""
 
@@ -23,7 +22,15 @@ class Lease(Protocol):
         """Its number now. A store whose leases cannot be renewed replaces one by another, so that this may change."""
         ...
 
-    def add(self, kind: str, key: str) -> None:
+
+class LeaseManager(Protocol):
+    """Makes leases, and puts things under them."""
+
+    def hold(self) -> AbstractContextManager[Lease]:
+        """Hold a lease until the block ends, however long that takes; it is released on every way out."""
+        ...
+
+    def add(self, lease: Lease, kind: str, key: str) -> None:
         """Keep a resource until the lease ends.
 
         Raises:
@@ -31,23 +38,8 @@ class Lease(Protocol):
         """
         ...
 
-    def resources(self) -> list[tuple[str, str]]:
-        """Return type and key of everything that the lease keeps, sorted."""
-        ...
-
-
-class LeaseManager(Protocol):
-    """Makes leases."""
-
-    def hold(self, seconds: float = DEFAULT_LEASE_SECONDS) -> AbstractContextManager[Lease]:
-        """Hold a lease until the block ends, renewed however long that takes; it is released on every way out.
-
-        Args:
-            seconds: How long it lasts if this process dies and nobody can see that.
-
-        Raises:
-            UsageError: It would last less than one second.
-        """
+    def resources(self, lease: Lease) -> list[tuple[str, str]]:
+        """Return type and key of everything that a lease keeps, sorted."""
         ...
 
     def held(self) -> list[str]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from ocidiff.mounts.mount import Mount
 from ocidiff.values import dataclass
+
+PLAIN: Final = "directory"
+"""Name of a snapshotter that takes any number of layers, in stores that have one."""
 
 
 class Kind(StrEnum):
@@ -62,6 +65,16 @@ class Snapshotter(Protocol):
     @property
     def name(self) -> str:
         """Name of the snapshotter, as leases and labels use it."""
+        ...
+
+    @property
+    def max_parents(self) -> int | None:
+        """Number of parents that a mount takes; None for any number."""
+        ...
+
+    @property
+    def shares_parents(self) -> bool:
+        """True if a snapshot takes only the space of what differs from its parent."""
         ...
 
     def prepare(self, key: str, parent: str | None, labels: Mapping[str, str] | None = None) -> tuple[Mount, ...]:

@@ -13,10 +13,10 @@ import pytest
 
 from layouts import Handmade
 from ocidiff.cli.main import main
-from ocidiff.content.layout import Layout
-from ocidiff.gc import collect
-from ocidiff.image.store import Store
+from ocidiff.embedded.gc import collect
+from ocidiff.embedded.layout import Layout
 from ocidiff.oci import media_type
+from ocidiff.store import Store
 
 Document = dict[str, Any]
 REF_NAME = "org.opencontainers.image.ref.name"

@@ -9,8 +9,8 @@ import pytest
 
 import probes
 from layouts import Handmade
-from ocidiff.image.store import Store
 from ocidiff.layer.engine import ENGINES
+from ocidiff.store import Store
 
 
 @pytest.fixture(params=ENGINES)

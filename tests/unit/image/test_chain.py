@@ -13,14 +13,15 @@ import probes
 import trees
 from layouts import Handmade
 from ocidiff.cli.main import main
+from ocidiff.embedded import snapshotter as local
+from ocidiff.embedded.database import Database
+from ocidiff.embedded.drivers import directory, overlay
+from ocidiff.embedded.drivers.select import snapshotter
 from ocidiff.image import chain as chains
 from ocidiff.image.chain import TooManyLayersError
-from ocidiff.image.store import Store
-from ocidiff.metadata import Database
 from ocidiff.mounts import kernel
 from ocidiff.oci.digest import DiffID, chain_ids
-from ocidiff.snapshot import directory, local, overlay
-from ocidiff.snapshot.select import snapshotter
+from ocidiff.store import Store
 
 STORE = "handmade"
 

@@ -12,10 +12,10 @@ import pytest
 from ocidiff.errors import NotFoundError, UnsupportedError, UsageError
 from ocidiff.image.changes import ConfigChanges, apply_changes
 from ocidiff.image.instructions import apply, parse
-from ocidiff.image.store import Store
 from ocidiff.oci import media_type
 from ocidiff.oci.config import ExecConfig, ImageConfig
 from ocidiff.oci.platform import Platform
+from ocidiff.store import Store
 
 BASE = ExecConfig(
     env=("PATH=/bin", "A=1", "A=2"),

@@ -14,8 +14,8 @@ import pytest
 import probes
 import trees
 from layouts import Handmade
-from ocidiff.content.layout import Layout
-from ocidiff.content.names import Names
+from ocidiff.embedded.layout import Layout
+from ocidiff.embedded.names import Names
 from ocidiff.errors import (
     Cancelled,
     DigestMismatchError,
@@ -25,10 +25,10 @@ from ocidiff.errors import (
     UnsupportedError,
     UsageError,
 )
-from ocidiff.image.store import Store
 from ocidiff.layer.monitor import Cancellation, Progress
 from ocidiff.oci import media_type
 from ocidiff.oci.platform import Platform
+from ocidiff.store import Store
 
 
 def _files(path: Path) -> list[str]:
@@ -323,7 +323,7 @@ def test_children_are_stored_before_parents_and_the_name_last(
         return write(layout, data, kind, labels)
 
     monkeypatch.setattr(Layout, "write", write_until)
-    monkeypatch.setattr(Names, "set", lambda *_: fail())
+    monkeypatch.setattr(Names, "put", lambda *_: fail())
     with pytest.raises(OcidiffError, match="stop"):
         store.commit(rootfs, "app", engine="pure")
     assert written == ["config", "manifest"][: ["config", "manifest", "name"].index(step)]

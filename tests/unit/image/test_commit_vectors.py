@@ -21,11 +21,11 @@ from ocidiff.errors import UsageError
 from ocidiff.image.image import Image
 from ocidiff.image.instructions import apply, parse
 from ocidiff.image.mutate import merge_exec
-from ocidiff.image.store import Store
 from ocidiff.oci import media_type
 from ocidiff.oci.config import ExecConfig
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
+from ocidiff.store import Store
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "commit"
 PEERS = {peer: json.loads((VECTORS / f"{peer}.json").read_text()) for peer in ("docker", "nerdctl")}

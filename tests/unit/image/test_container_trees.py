@@ -14,10 +14,10 @@ import pytest
 
 import probes
 from ocidiff.cli.main import main
+from ocidiff.embedded.drivers.clone import can_share_blocks
+from ocidiff.embedded.snapshotter import disk_usage, tree_of
 from ocidiff.errors import InUseError
-from ocidiff.image.store import Store
-from ocidiff.snapshot.clone import can_share_blocks
-from ocidiff.snapshot.local import disk_usage, tree_of
+from ocidiff.store import Store
 from ocidiff.walk import Cursor, walk
 
 

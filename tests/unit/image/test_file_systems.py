@@ -9,8 +9,8 @@ import pytest
 
 import probes
 import trees
-from ocidiff.image.store import Store
-from ocidiff.snapshot.clone import can_share_blocks
+from ocidiff.embedded.drivers.clone import can_share_blocks
+from ocidiff.store import Store
 
 
 @pytest.mark.root

@@ -10,7 +10,7 @@ import pytest
 import ocidiff
 from layouts import Handmade
 from ocidiff.errors import DigestMismatchError, NotFoundError, UsageError
-from ocidiff.image.store import Store
+from ocidiff.store import Store
 
 HEADER_BYTES, CHECKSUM_BYTES = 48, 16
 

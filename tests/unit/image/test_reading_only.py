@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import probes
-from ocidiff.image.store import Store
+from ocidiff.store import Store
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 OTHER = 5555

@@ -9,8 +9,8 @@ import pytest
 
 from layouts import Handmade
 from ocidiff.errors import DocumentError, NotFoundError, UsageError
-from ocidiff.image.store import Store
 from ocidiff.oci import media_type
+from ocidiff.store import Store
 
 
 def test_images_are_found_by_every_form_of_reference(handmade: Handmade) -> None:
@@ -77,7 +77,7 @@ def test_an_image_that_lost_its_name_is_found_by_its_digest(store: Store, rootfs
     assert store.commit(rootfs, "app:v2", base=lost.descriptor.digest, engine="pure").layer is not None
     assert lost.layer is not None
     for digest in (lost.layer.descriptor.digest, lost.config_digest):
-        with pytest.raises(NotFoundError, match="is no image"):
+        with pytest.raises(NotFoundError, match="is not an image"):
             store.resolve(digest)
 
 

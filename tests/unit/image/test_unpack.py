@@ -17,7 +17,7 @@ import pytest
 
 import trees
 from layouts import Handmade
-from ocidiff.content import workspace
+from ocidiff import workspace
 from ocidiff.errors import (
     AlreadyExistsError,
     DigestMismatchError,
@@ -26,10 +26,10 @@ from ocidiff.errors import (
     NotFoundError,
     UnsupportedError,
 )
-from ocidiff.image.store import Store
 from ocidiff.image.unpack import INCOMPLETE
 from ocidiff.layer.monitor import Progress
 from ocidiff.layer.options import Limits
+from ocidiff.store import Store
 
 # `make soak-kill` asks for more.
 KILLS = int(os.environ.get("OCIDIFF_KILLS", "8"))

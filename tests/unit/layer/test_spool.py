@@ -12,10 +12,10 @@ import pytest
 
 import ocidiff
 import probes
-from ocidiff.image.store import Store
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import LayerOptions
+from ocidiff.store import Store
 
 LARGE = 6 << 20
 

@@ -1,1 +1,0 @@
-"""Where blobs live: what a store promises, and the store that is an OCI image layout."""

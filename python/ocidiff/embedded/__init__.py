@@ -1,0 +1,1 @@
+"""The store in a directory: all of its files, and all of its SQL."""

@@ -1,0 +1,1 @@
+"""What is in the directory of a snapshot."""

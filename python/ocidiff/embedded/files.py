@@ -1,0 +1,205 @@
+"""Files of a layout, reached by directory handles: nothing in it is followed out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from io import BufferedReader
+from typing import Final
+
+from ocidiff import workspace
+from ocidiff.errors import DocumentError
+from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, Members, compact, parse_object
+from ocidiff.oci.index import Index
+
+INDEX: Final = "index.json"
+INGEST: Final = "ingest"
+TREES: Final = "snapshots"
+# Programs in there may have any rights: only who may use them all may reach them.
+TREES_MODE: Final = 0o700
+BLOBS: Final = ("blobs", "sha256")
+
+# Other tools and users read the layout.
+DIRECTORY_MODE: Final = 0o755
+OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_VERSION: Final = "1.0.0"
+_MARKER: Final = "oci-layout"
+_LOCK: Final = "index.lock"
+# What a layout may have before its marker is there.
+_OWN: Final = frozenset({INDEX, INGEST, _LOCK, BLOBS[0]})
+# Other users read the layout.
+_FILE_MODE: Final = 0o644
+# O_NONBLOCK: a FIFO in place of a file is an error, not a wait.
+_OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_directory(root: int, path: str, *names: str, create: bool, mode: int = DIRECTORY_MODE) -> int:
+    """A directory below `root`, as a descriptor; a symlink in its place is an error.
+
+    Args:
+        root: Descriptor of the layout.
+        path: Its path, for messages.
+        names: Where the directory is.
+        create: Make what is missing.
+        mode: Of what is made.
+    """
+    current = os.dup(root)
+    for name in names:
+        parent = current
+        try:
+            is_new = create and _make_directory(name, parent)
+            current = os.open(name, OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+            if is_new:
+                os.fchmod(current, mode)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "/".join((path, *names))) from None
+        finally:
+            os.close(parent)
+    return current
+
+
+def _make_directory(name: str, parent: int) -> bool:
+    """Make a directory for its owner alone; false if it is there already."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
+
+
+def open_regular(name: str, parent: int, path: str) -> BufferedReader:
+    """A regular file in the directory `parent`, for reading; anything else of that name is an error."""
+    try:
+        file = os.open(name, _OPEN_FILE, dir_fd=parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return os.fdopen(file, "rb")
+
+
+class Files:
+    """The files of one layout, by their names in it.
+
+    Args:
+        path: Its directory.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: It is missing, or is no directory.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path: Final = path
+        self.root = os.open(path, OPEN_DIRECTORY)
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        if self.root >= 0:
+            os.close(self.root)
+            self.root = -1
+
+    def begin(self, *, create: bool) -> None:
+        """Check that this is a layout, making it one if that is wanted and it is empty or half made.
+
+        Raises:
+            DocumentError: It is something else.
+        """
+        try:
+            self._check_marker()
+        except FileNotFoundError:
+            if not create or not _OWN.issuperset(os.listdir(self.root)):
+                raise DocumentError(f"{self.path}: no OCI image layout: it has no {_MARKER} file") from None
+            self._initialise()
+
+    @contextlib.contextmanager
+    def directory(self, *names: str, create: bool = True) -> Iterator[int]:
+        """Descriptor of a directory; see `open_directory`."""
+        descriptor = open_directory(self.root, self.path, *names, create=create)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def read(self, name: str) -> bytes:
+        """What a document holds; cut one byte after what is allowed, for its parser to refuse."""
+        with open_regular(name, self.root, f"{self.path}/{name}") as file:
+            return file.read(MAX_DOCUMENT_BYTES + 1)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Replace a file whole: readers see the old or the new one, also after a power failure."""
+        with self.directory(INGEST) as waiting:
+            temporary, file = workspace.create_file(waiting)
+            try:
+                with os.fdopen(file, "wb", closefd=False) as stream:
+                    stream.write(data)
+                os.fsync(file)
+                os.fchmod(file, _FILE_MODE)
+                os.rename(temporary, name, src_dir_fd=waiting, dst_dir_fd=self.root)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=waiting)
+                raise
+            finally:
+                os.close(file)
+        os.fsync(self.root)
+
+    def refusal(self, *names: str) -> OSError | None:
+        """Return why this process may not write to the layout; None if it may.
+
+        Args:
+            names: Files in it that it must be allowed to write to, if they are there.
+        """
+        if os.fstatvfs(self.root).f_flag & os.ST_RDONLY:
+            return OSError(errno.EROFS, os.strerror(errno.EROFS), self.path)
+        places = {".": os.W_OK | os.X_OK, INGEST: os.W_OK | os.X_OK, "/".join(BLOBS): os.W_OK | os.X_OK}
+        for name, wanted in (places | dict.fromkeys(names, os.W_OK)).items():
+            if not os.access(name, wanted, dir_fd=self.root, effective_ids=True) and self._is_there(name):
+                path = self.path if name == "." else f"{self.path}/{name}"
+                return OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return None
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self.root, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else replaces the index meanwhile."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            lock = os.open(_LOCK, flags, _FILE_MODE, dir_fd=self.root)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{self.path}/{_LOCK}") from None
+        try:
+            if stat.S_IMODE(os.fstat(lock).st_mode) != _FILE_MODE:
+                # It was made under another umask; only its owner may say so.
+                with contextlib.suppress(PermissionError):
+                    os.fchmod(lock, _FILE_MODE)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _initialise(self) -> None:
+        with self.locked():
+            for names in ((INGEST,), BLOBS):
+                os.close(open_directory(self.root, self.path, *names, create=True))
+            if INDEX not in os.listdir(self.root):
+                self.replace(INDEX, Index().encode())
+            # The marker comes last: a directory without it is no layout yet.
+            self.replace(_MARKER, compact({"imageLayoutVersion": _VERSION}))
+
+    def _check_marker(self) -> None:
+        where = f"{self.path}/{_MARKER}"
+        members = Members(parse_object(self.read(_MARKER), where), where)
+        version = members.text("imageLayoutVersion")
+        if version != _VERSION:
+            members.fail("imageLayoutVersion", f"is {version[:100]!r}, expected {_VERSION!r}")

@@ -1,0 +1,233 @@
+"""Garbage collection: what nothing needs goes. Reachability, and nothing else.
+
+Needed is what image names, live leases, working containers and root labels lead to: through documents, through labels, and
+from a snapshot to its parents. Law: marking and moving aside happen in one transaction, which every new lease and every
+writer's record has to come before or after; who comes before is seen, who comes after finds what is gone missing, and writes
+it again. Documents never change under their digest, so that they are read before, and others wait a moment only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ocidiff.embedded import ingest as ingests
+from ocidiff.embedded import snapshotter as local
+from ocidiff.embedded.layout import Layout
+from ocidiff.embedded.leases import Leases
+from ocidiff.embedded.tables import content as records
+from ocidiff.embedded.tables import snapshots as rows
+from ocidiff.embedded.tables.snapshots import LABEL_PARTLY_REMOVED, Row
+from ocidiff.errors import DocumentError, NotFoundError
+from ocidiff.oci.digest import AnyDigest, Digest
+from ocidiff.oci.references import mentioned
+from ocidiff.services import labels
+from ocidiff.services.leases import CONTENT
+
+if TYPE_CHECKING:
+    import sqlite3
+
+# What another tool writes is referred to by the index only once it is complete.
+YOUNG_SECONDS: Final = 3600.0
+# As containerd has it for ingests that no lease holds.
+STALE_SECONDS: Final = 24 * 3600.0
+
+_NS_PER_SECOND: Final = 10**9
+_SNAPSHOTS: Final = "snapshots/"
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was freed, or would be.
+
+    Attributes:
+        blobs, blob_bytes: Blobs that nothing needs.
+        snapshots, snapshot_bytes: Snapshots that nothing needs, with their size on disk.
+        ingests, ingest_bytes: Resumable ingests that nobody has written to for long.
+        leases: Leases whose time or owner has ended.
+        young: Blobs of other tools that nothing needs yet, kept because they are young.
+        leftovers: What could not be removed, with the cause: `PATH: CAUSE`.
+    """
+
+    blobs: int
+    blob_bytes: int
+    snapshots: int
+    snapshot_bytes: int
+    ingests: int
+    ingest_bytes: int
+    leases: int
+    young: int
+    leftovers: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Needed:
+    content: set[AnyDigest] = field(default_factory=set)
+    snapshots: set[int] = field(default_factory=set)
+
+
+def collect(
+    layout: Layout, *, dry_run: bool = False, young_seconds: float = YOUNG_SECONDS, stale_seconds: float = STALE_SECONDS
+) -> Collected:
+    """Remove what nothing needs; readers and writers go on meanwhile.
+
+    Args:
+        layout: The store.
+        dry_run: Remove nothing, only say what would go.
+        young_seconds: How long blobs of other tools are left alone.
+        stale_seconds: How long resumable ingests are left alone.
+
+    Raises:
+        DocumentError, DigestMismatchError: The index or a document that is needed is damaged: what it needs is not known.
+    """
+    documents = _Documents(layout)
+    database = layout.database()
+    leases = Leases(layout.database)
+    with database.reading() as connection:
+        _mark(layout, connection, documents, _live(leases, connection))
+    with layout.waiting() as waiting, layout.set_aside() as set_aside:
+        ingest_count, ingest_bytes = ingests.drop_stale(waiting, _before(stale_seconds), dry_run=dry_run)
+        young = blobs = blob_bytes = 0
+        # On disk before anything goes: a row of a snapshot without its directory is a fault.
+        with database.reading() if dry_run else database.transaction(durable=True) as connection:
+            if dry_run:
+                live = _live(leases, connection)
+                ended = len(leases.read(connection)) - len(live)
+            else:
+                ended, live = leases.end(connection)
+            needed = _mark(layout, connection, documents, live)
+            for digest in [digest for digest in layout.walk() if digest not in needed.content]:
+                info = layout.info(digest)
+                if records.created_ns(connection, digest) is None and info.created_ns > _before(young_seconds):
+                    young += 1
+                    continue
+                blobs += 1
+                blob_bytes += info.size
+                if not dry_run:
+                    records.forget(connection, digest)
+                    set_aside(digest)
+            unneeded = [row for row in rows.walk(connection) if row.id not in needed.snapshots]
+            if not dry_run:
+                for row in reversed(unneeded):
+                    rows.delete(connection, row)
+        snapshot_bytes = sum(_size(layout, row) for row in unneeded)
+        if not dry_run:
+            local.discard(layout, [row.id for row in unneeded])
+    return Collected(
+        blobs, blob_bytes, len(unneeded), snapshot_bytes, ingest_count, ingest_bytes, ended, young, leftovers(layout)
+    )
+
+
+def leftovers(layout: Layout) -> tuple[str, ...]:
+    """Try again to remove what could not be removed before; return what is left, with the cause."""
+    left = [f"{error.filename}: {error.strerror}" for error in layout.sweep()]
+    with layout.database().reading() as connection:
+        query = "SELECT value FROM snapshot_label WHERE name = ? ORDER BY snapshot_id"
+        left += [str(found[0]) for found in connection.execute(query, (LABEL_PARTLY_REMOVED,))]
+    return tuple(left)
+
+
+def _live(leases: Leases, connection: sqlite3.Connection) -> set[str]:
+    return {lease.id for lease in leases.read(connection) if not lease.is_over()}
+
+
+def _mark(layout: Layout, connection: sqlite3.Connection, documents: _Documents, live: set[str]) -> _Needed:
+    """What the roots lead to, among them what the live leases protect."""
+    needed = _Needed()
+    by_key = {(row.driver, row.key): row for row in rows.walk(connection)}
+    by_id = {row.id: row for row in by_key.values()}
+    waiting: list[AnyDigest | Row] = []
+    for entry in layout.names.index().entries:
+        # Also of an entry that is not understood.
+        waiting += mentioned(entry.text.encode(errors="surrogateescape"))
+    waiting += _roots(connection, by_key, by_id, live)
+    by_name: dict[str, list[Row]] = {}
+    for row in by_id.values():
+        by_name.setdefault(row.key, []).append(row)
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Row):
+            if item.id in needed.snapshots:
+                continue
+            needed.snapshots.add(item.id)
+            labels = rows.labels(connection, item.id)
+            if item.parent_id is not None:
+                waiting.append(by_id[item.parent_id])
+        else:
+            if item in needed.content:
+                continue
+            needed.content.add(item)
+            labels = records.labels_of(connection, item)
+            waiting += documents.children(item)
+        for name, value in labels.items():
+            waiting += _labelled(name, value, by_name.get(value, ()))
+    return needed
+
+
+def _roots(
+    connection: sqlite3.Connection, by_key: dict[tuple[str, str], Row], by_id: dict[int, Row], live: set[str]
+) -> Iterator[AnyDigest | Row]:
+    for lease_id, kind, key in connection.execute("SELECT lease_id, type, key FROM lease_resource"):
+        if lease_id not in live:
+            continue
+        if kind == CONTENT:
+            yield Digest(key)
+        elif kind.startswith(_SNAPSHOTS) and (kind.removeprefix(_SNAPSHOTS), key) in by_key:
+            yield by_key[kind.removeprefix(_SNAPSHOTS), key]
+    for number, manifest in connection.execute("SELECT snapshot_id, manifest ->> 'digest' FROM container"):
+        yield by_id[number]
+        yield Digest(manifest)
+    for (digest,) in connection.execute("SELECT digest FROM content_label WHERE name = ?", (labels.ROOT,)):
+        yield Digest(digest)
+    for (number,) in connection.execute("SELECT snapshot_id FROM snapshot_label WHERE name = ?", (labels.ROOT,)):
+        yield by_id[number]
+
+
+def _labelled(name: str, value: str, named: Iterable[Row]) -> Iterator[AnyDigest | Row]:
+    """What a label refers to; `named` are the snapshots of the name that is its value."""
+    if _is_under(name, labels.REFERS_CONTENT):
+        try:
+            yield AnyDigest(value)
+        except DocumentError:
+            return
+    for row in named:
+        if _is_under(name, f"{labels.REFERS_SNAPSHOT}.{row.driver}"):
+            yield row
+
+
+def _is_under(name: str, prefix: str) -> bool:
+    """Whether a label is `prefix`, or that and a part of its own. Spec: containerd, docs/garbage-collection.md."""
+    return name.startswith(prefix) and name[len(prefix) :][:1] in {"", ".", "/"}
+
+
+class _Documents:
+    """What blobs refer to; each is read once."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._children: dict[AnyDigest, set[AnyDigest]] = {}
+
+    def children(self, digest: AnyDigest) -> set[AnyDigest]:
+        """What a blob refers to; nothing when it is no document, or is missing."""
+        if digest not in self._children:
+            try:
+                data = self._layout.document(digest)
+            except NotFoundError:
+                # It may be there when it is looked for again.
+                return set()
+            self._children[digest] = set() if data is None else mentioned(data)
+        return self._children[digest]
+
+
+def _before(seconds: float) -> int:
+    return time.time_ns() - round(seconds * _NS_PER_SECOND)
+
+
+def _size(layout: Layout, row: Row) -> int:
+    try:
+        return local.disk_usage(os.path.dirname(local.tree_of(layout, row.id))).bytes
+    except FileNotFoundError:
+        return 0

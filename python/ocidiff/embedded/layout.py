@@ -1,0 +1,433 @@
+"""Layout: the store that is an OCI image layout, which other tools read and write too.
+
+    oci-layout      version of the layout
+    index.json      descriptors of the images, named by an annotation; replaced whole, under the lock of `index.lock`
+    blobs/sha256/   the blobs; those of other tools may be named by other algorithms
+    ingest/         blobs and trees on their way in or out, swept when their process is dead
+    damaged/        what `verify` took out of the way
+    leases/         a file for each running call, which it holds locked
+    ocidiff.db      what the files cannot say: see `metadata`
+
+Spec: image-spec image-layout.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
+
+from ocidiff import workspace
+from ocidiff.embedded import ingest as ingests
+from ocidiff.embedded.files import BLOBS, DIRECTORY_MODE, INGEST, TREES, TREES_MODE, Files, open_directory, open_regular
+from ocidiff.embedded.ingest import FileIngest
+from ocidiff.embedded.leases import protect
+from ocidiff.embedded.names import DAMAGED, Names
+from ocidiff.embedded.tables import content as records
+from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError
+from ocidiff.log import Logger
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import AnyDigest, Digest
+from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
+from ocidiff.services.content import Info, Status
+from ocidiff.services.leases import CONTENT
+from ocidiff.values import dataclass
+
+if TYPE_CHECKING:
+    from ocidiff.embedded.database import Database
+
+_DATABASE: Final = "ocidiff.db"
+_ALGORITHM: Final = "sha256"
+# What Python can compute of the algorithms that image-spec names.
+_VERIFIED: Final = frozenset({_ALGORITHM, "sha384", "sha512"})
+
+
+_log = Logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What became of a damaged database.
+
+    Attributes:
+        aside: Where it is now.
+        lost: The tables of which something could not be read.
+        trees: Where the trees are that the new database does not know.
+    """
+
+    aside: str
+    lost: tuple[str, ...]
+    trees: tuple[str, ...]
+
+
+class _Shared:
+    """What all views of one layout have in common: the database, which is opened when it is first needed."""
+
+    def __init__(self) -> None:
+        self.mutex = threading.Lock()
+        self.database: Database | None = None
+
+
+class Layout:
+    """A `ContentStore` in a directory. Made by `Layout.open`; safe from several threads.
+
+    Attributes:
+        names: The names of its images.
+    """
+
+    def __init__(self, files: Files, shared: _Shared, lease_id: str | None = None) -> None:
+        self._path = files.path
+        self._files = files
+        self._shared = shared
+        self._lease_id = lease_id
+        self.names: Final = Names(self, files)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, create: bool) -> Self:
+        """The layout at `path`; what dead processes left in it is removed.
+
+        Args:
+            path: Its directory.
+            create: Make it when it is missing or empty.
+
+        Raises:
+            FileNotFoundError: It is missing, and not to be made.
+            DocumentError: The directory holds something else.
+        """
+        text = os.fspath(path)
+        if create:
+            os.makedirs(text, DIRECTORY_MODE, exist_ok=True)
+        layout = cls(Files(text), _Shared())
+        try:
+            layout._files.begin(create=create)
+            # What cannot be removed is in nobody's way; `gc` and `verify` tell of it.
+            layout.sweep()
+        except BaseException:
+            layout.close()
+            raise
+        return layout
+
+    def close(self) -> None:
+        """Let go of the directory and of the database."""
+        with self._shared.mutex:
+            if self._shared.database is not None:
+                self._shared.database.close()
+                self._shared.database = None
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def path(self) -> str:
+        """The directory as it was given."""
+        return self._path
+
+    # Blobs.
+
+    def ingest(self, ref: str | None = None) -> FileIngest:
+        """See `ContentStore.ingest`."""
+        waiting = self._directory(INGEST)
+        try:
+            blobs = self._directory(*BLOBS)
+        except BaseException:
+            os.close(waiting)
+            raise
+        if ref is None:
+            return ingests.new_ingest(waiting, blobs, self._record)
+        return ingests.resumable_ingest(waiting, blobs, self._record, ref)
+
+    @property
+    def spool(self) -> str:
+        """See `ContentStore.spool`."""
+        return self.waiting_path
+
+    def statuses(self) -> list[Status]:
+        """See `ContentStore.statuses`."""
+        with self.waiting() as waiting:
+            return ingests.statuses(waiting)
+
+    def abort(self, ref: str) -> None:
+        """See `ContentStore.abort`."""
+        with self.waiting() as waiting:
+            ingests.abort(waiting, ref)
+
+    def write(self, data: bytes, media_type: str, labels: Mapping[str, str] | None = None) -> Descriptor:
+        """See `ContentStore.write`."""
+        descriptor = Descriptor(media_type, Digest.of(data), len(data))
+        with self.ingest() as ingest:
+            ingest.write(data)
+            ingest.commit(descriptor.size, descriptor.digest, labels)
+        return descriptor
+
+    def contains(self, digest: AnyDigest) -> bool:
+        """See `ContentStore.contains`."""
+        try:
+            self._open_blob(digest).close()
+        except NotFoundError:
+            return False
+        return True
+
+    def open_blob(self, descriptor: Descriptor) -> BinaryIO:
+        """See `ContentStore.open_blob`."""
+        blob = self._open_blob(descriptor.digest)
+        actual = os.fstat(blob.fileno()).st_size
+        if actual != descriptor.size:
+            blob.close()
+            raise DigestMismatchError(f"blob {descriptor.digest}: has {actual} bytes, expected {descriptor.size}")
+        return blob
+
+    def read(self, descriptor: Descriptor) -> bytes:
+        """See `ContentStore.read`."""
+        if descriptor.size > MAX_DOCUMENT_BYTES:
+            raise DocumentError(f"blob {descriptor.digest}: {descriptor.size} bytes, limit {MAX_DOCUMENT_BYTES}")
+        with self.open_blob(descriptor) as blob:
+            data = blob.read(descriptor.size + 1)
+        if Digest.of(data) != descriptor.digest:
+            raise DigestMismatchError(f"blob {descriptor.digest}: holds {Digest.of(data)}")
+        return data
+
+    def document(self, digest: AnyDigest) -> bytes | None:
+        """Return a blob that is a JSON object by its first bytes, verified; None for any other.
+
+        Raises:
+            NotFoundError: There is no such blob.
+            DigestMismatchError: It holds other bytes.
+        """
+        with self._open_blob(digest) as blob:
+            size = os.fstat(blob.fileno()).st_size
+            # Layers are not read for this.
+            if size > MAX_DOCUMENT_BYTES or blob.peek(1).lstrip(b" \t\r\n")[:1] not in {b"{", b""}:
+                return None
+            data = blob.read(MAX_DOCUMENT_BYTES)
+        if digest.algorithm in _VERIFIED:
+            import hashlib
+
+            actual = hashlib.new(digest.algorithm, data).hexdigest()
+            if actual != digest.encoded:
+                raise DigestMismatchError(f"blob {digest}: holds {digest.algorithm}:{actual}")
+        return data
+
+    def describe(self, digest: Digest, media_type: str) -> Descriptor:
+        """The descriptor of a blob that nothing describes, by its length on disk."""
+        with self._open_blob(digest) as blob:
+            return Descriptor(media_type, digest, os.fstat(blob.fileno()).st_size)
+
+    def info(self, digest: Digest) -> Info:
+        """See `ContentStore.info`."""
+        with self._open_blob(digest) as blob:
+            found = os.fstat(blob.fileno())
+        created, labels = None, dict[str, str]()
+        if self.has_database():
+            with self.database().reading() as connection:
+                created, labels = records.created_ns(connection, digest), records.labels_of(connection, digest)
+        return Info(digest, found.st_size, found.st_mtime_ns if created is None else created, labels)
+
+    def update_labels(self, digest: Digest, labels: Mapping[str, str]) -> None:
+        """See `ContentStore.update_labels`."""
+        with self._open_blob(digest) as blob:
+            self._record(digest, os.fstat(blob.fileno()).st_size, labels)
+
+    def label_all(self, labels: Mapping[Digest, Mapping[str, str]]) -> None:
+        """See `ContentStore.label_all`."""
+        sizes = {digest: self.info(digest).size for digest in labels}
+        with self.database().transaction() as connection:
+            for digest, added in labels.items():
+                records.record(connection, digest, sizes[digest], added, self._lease_id)
+
+    def walk(self) -> Iterator[Digest]:
+        """See `ContentStore.walk`."""
+        try:
+            with self._files.directory(*BLOBS, create=False) as blobs:
+                names = os.listdir(blobs)
+        except FileNotFoundError:
+            return
+        for name in names:
+            # What has another name is no blob of ours.
+            with contextlib.suppress(DocumentError):
+                yield Digest(f"{_ALGORITHM}:{name}")
+
+    def delete(self, digest: Digest) -> None:
+        """See `ContentStore.delete`."""
+        with self.set_aside() as set_aside, self.database().transaction() as connection:
+            records.forget(connection, digest)
+            if not set_aside(digest):
+                raise NotFoundError(f"{self._path}: no blob {digest}")
+
+    @contextlib.contextmanager
+    def set_aside(self) -> Iterator[Callable[[Digest], bool]]:
+        """What moves blobs out of sight at once, and removes them when the block ends; it answers whether there was one."""
+        with self._files.directory(*BLOBS) as blobs, self.waiting() as waiting:
+            aside: list[str] = []
+
+            def move(digest: Digest) -> bool:
+                name = workspace.adopt(waiting, blobs, digest.hex)
+                if name is not None:
+                    aside.append(name)
+                return name is not None
+
+            try:
+                yield move
+            finally:
+                for name in aside:
+                    workspace.discard(waiting, name, os.path.join(self.waiting_path, name))
+
+    def move_to_damaged(self, digest: Digest) -> None:
+        """Take a blob that is not what its name says out of the way, into `damaged/`."""
+        with self._files.directory(DAMAGED) as damaged, self._files.directory(*BLOBS, create=False) as blobs:
+            os.rename(digest.hex, digest.hex, src_dir_fd=blobs, dst_dir_fd=damaged)
+            os.fsync(blobs)
+
+    def forget_missing(self) -> None:
+        """Drop the records of blobs that never came, or that another tool removed."""
+        with self.database().transaction() as connection:
+            for digest in records.unprotected(connection):
+                if not self.contains(digest):
+                    records.forget(connection, digest)
+
+    # What the files cannot say.
+
+    def database(self) -> Database:
+        """The database beside the files, made when it is missing."""
+        with self._shared.mutex:
+            if self._shared.database is None:
+                from ocidiff.embedded.database import Database
+
+                refusal = self.refusal
+                if refusal is None:
+                    self._shared.database = Database.open(self.database_path, self._on_new_database)
+                else:
+                    self._shared.database = Database.open_for_reading(self.database_path, refusal)
+            return self._shared.database
+
+    @property
+    def refusal(self) -> OSError | None:
+        """Why this process may not write to the store; None if it may."""
+        return self._files.refusal(_DATABASE)
+
+    def require_writable(self) -> None:
+        """Raise why this process may not write to the store, unless it may."""
+        if (refusal := self.refusal) is not None:
+            raise refusal
+
+    def renew_database(self) -> Renewed:
+        """Set a damaged database aside, and make it again with what can still be read of it."""
+        from ocidiff.embedded.database import renew
+
+        # Nobody gives a name meanwhile.
+        with self._shared.mutex, self._files.locked(), self._files.directory(DAMAGED):
+            if self._shared.database is not None:
+                self._shared.database.close()
+                self._shared.database = None
+            aside = f"{self._path}/{DAMAGED}/{_DATABASE}.{time.time_ns()}"
+            trees: list[str] = []
+            lost = renew(self.database_path, os.path.abspath(aside), lambda known: trees.extend(self._keep_trees(known)))
+            return Renewed(aside, tuple(lost), tuple(trees))
+
+    @property
+    def database_path(self) -> str:
+        """Absolute path of the database."""
+        return os.path.join(os.path.abspath(self._path), _DATABASE)
+
+    def _on_new_database(self, known: frozenset[int]) -> None:
+        for place in self._keep_trees(known):
+            _log.warning("%s: was missing, so that nothing is known of the trees that are now in %s", _DATABASE, place)
+
+    def _keep_trees(self, known: frozenset[int]) -> list[str]:
+        """Move the trees that a new database does not know into `damaged/`, since what was changed in them is nowhere else.
+
+        Returns:
+            Where they are; nothing if there were none.
+        """
+        try:
+            with self._files.directory(TREES, create=False) as trees:
+                unknown = [name for name in os.listdir(trees) if not (name.isdigit() and int(name) in known)]
+                if not unknown:
+                    return []
+                name = f"{TREES}.{time.time_ns()}"
+                with self._files.directory(DAMAGED) as damaged:
+                    os.mkdir(name, TREES_MODE, dir_fd=damaged)
+                with self._files.directory(DAMAGED, name, create=False) as kept:
+                    for tree in unknown:
+                        os.rename(tree, tree, src_dir_fd=trees, dst_dir_fd=kept)
+                    os.fsync(kept)
+                return [f"{self._path}/{DAMAGED}/{name}"]
+        except FileNotFoundError:
+            # No snapshot was ever made.
+            return []
+
+    def has_database(self) -> bool:
+        """Return True if there is a database already."""
+        if self._shared.database is not None:
+            return True
+        try:
+            os.stat(_DATABASE, dir_fd=self._files.root)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def under(self, lease_id: str) -> Self:
+        """The same layout, for work under a lease: what is written through it stays until the lease ends."""
+        return type(self)(self._files, self._shared, lease_id)
+
+    @property
+    def lease_id(self) -> str | None:
+        """The lease that this layout works under."""
+        return self._lease_id
+
+    @property
+    def waiting_path(self) -> str:
+        """Absolute path of the directory `ingest/`."""
+        return os.path.join(os.path.abspath(self._path), INGEST)
+
+    def protect(self, *digests: Digest) -> None:
+        """Keep blobs, and what they refer to, for as long as the lease of this layout lasts."""
+        if self._lease_id is not None:
+            with self.database().transaction() as connection:
+                for digest in digests:
+                    protect(connection, self._lease_id, CONTENT, digest)
+
+    @contextlib.contextmanager
+    def temporary_directory(self) -> Iterator[str]:
+        """The path of a private directory beside the blobs; removed at the end, whatever happens."""
+        with self.waiting() as waiting, workspace.directory(waiting) as name:
+            yield os.path.join(self._path, INGEST, name)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[int]:
+        """Descriptor of the directory `ingest/`, for what is on its way in or out."""
+        with self._files.directory(INGEST) as waiting:
+            yield waiting
+
+    def sweep(self) -> list[OSError]:
+        """Remove what dead processes left in `ingest/`; return why something could not be removed."""
+        try:
+            with self._files.directory(INGEST, create=False) as waiting:
+                return workspace.sweep(waiting, keep=ingests.is_resumable, path=self.waiting_path)
+        except FileNotFoundError:
+            # Nobody ever wrote here.
+            return []
+
+    def _open_blob(self, digest: AnyDigest) -> BufferedReader:
+        place = (BLOBS[0], digest.algorithm)
+        try:
+            with self._files.directory(*place, create=False) as blobs:
+                return open_regular(digest.encoded, blobs, "/".join((self._path, *place, digest.encoded)))
+        except FileNotFoundError:
+            raise NotFoundError(f"{self._path}: no blob {digest}") from None
+
+    def _record(self, digest: Digest, size: int, labels: Mapping[str, str] | None) -> None:
+        with self.database().transaction() as connection:
+            records.record(connection, digest, size, labels, self._lease_id)
+
+    def _directory(self, *names: str) -> int:
+        """A descriptor for who closes it himself."""
+        return open_directory(self._files.root, self._path, *names, create=True)

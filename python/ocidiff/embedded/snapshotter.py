@@ -1,0 +1,453 @@
+"""The snapshotter of a store: rows in its database, a numbered directory each, and a driver that says what is in them.
+
+    snapshots/ID/fs      the tree, or what was changed
+    snapshots/ID/work    what overlayfs needs beside it
+
+Law: a directory without a row is rubbish and is swept; a row without its directory is a fault. Therefore a new directory is
+complete before its row is, and a row is gone before its directory is.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ocidiff import workspace
+from ocidiff.embedded.files import OPEN_DIRECTORY, TREES, TREES_MODE
+from ocidiff.embedded.layout import Layout
+from ocidiff.embedded.leases import Leases, boot_id, protect
+from ocidiff.embedded.tables import snapshots as rows
+from ocidiff.embedded.tables.snapshots import Row
+from ocidiff.errors import AlreadyExistsError, InUseError, UsageError
+from ocidiff.mounts.kernel import sync_file_system
+from ocidiff.mounts.mount import Mount
+from ocidiff.oci.digest import ChainID, DiffID
+from ocidiff.services.labels import REFERS_SNAPSHOT, SNAPSHOT_REF, UNCOMPRESSED
+from ocidiff.services.leases import snapshots_of
+from ocidiff.services.snapshots import Kind, Snapshot, Usage
+from ocidiff.walk import Cursor, walk
+
+if TYPE_CHECKING:
+    import sqlite3
+
+# Within the directory of a snapshot.
+TREE: Final = "fs"
+
+
+class Driver(Protocol):
+    """What is in the directory of a snapshot."""
+
+    @property
+    def name(self) -> str:
+        """What the snapshots of this driver are filed under."""
+        ...
+
+    @property
+    def max_parents(self) -> int | None:
+        """How many parents a mount takes; None for any number."""
+        ...
+
+    @property
+    def shares_parents(self) -> bool:
+        """True if a snapshot takes only the space of what differs from its parent."""
+        ...
+
+    def fill(self, directory: str, parents: Sequence[str], kind: Kind) -> None:
+        """Make what a new snapshot has.
+
+        Args:
+            directory: Its directory, which is empty.
+            parents: The trees of its parents, the nearest first.
+            kind: Active or view.
+        """
+        ...
+
+    def mounts(self, directory: str, parents: Sequence[str], kind: Kind) -> tuple[Mount, ...]:
+        """How to mount a snapshot; a committed one is mounted as a view of it would be."""
+        ...
+
+    def settle(self, directory: str) -> None:
+        """Remove what only an active snapshot needs."""
+        ...
+
+
+Reuse = Callable[["LocalSnapshotter", ChainID, DiffID], bool]
+"""Makes a committed snapshot from the tree of a container; False if no container offers that tree."""
+
+
+class LocalSnapshotter:
+    """A `Snapshotter` in a store.
+
+    Args:
+        layout: The store; under a lease, where new snapshots shall be kept by it.
+        driver: What is in the directories.
+        reuse: What makes a snapshot that `prepare` is asked for by `SNAPSHOT_REF`; None for nothing.
+    """
+
+    def __init__(self, layout: Layout, driver: Driver, reuse: Reuse | None = None) -> None:
+        self._layout = layout
+        self._driver = driver
+        self._reuse = reuse
+        self._root = _root(layout)
+
+    @property
+    def name(self) -> str:
+        """See `Snapshotter.name`."""
+        return self._driver.name
+
+    @property
+    def max_parents(self) -> int | None:
+        """See `Driver.max_parents`."""
+        return self._driver.max_parents
+
+    @property
+    def shares_parents(self) -> bool:
+        """See `Driver.shares_parents`."""
+        return self._driver.shares_parents
+
+    def prepare(self, key: str, parent: str | None, labels: Mapping[str, str] | None = None) -> tuple[Mount, ...]:
+        """See `Snapshotter.prepare`."""
+        said = dict(labels or {})
+        wanted, diff_id = said.pop(SNAPSHOT_REF, None), said.pop(UNCOMPRESSED, None)
+        if wanted is not None and diff_id is not None and self._reused(ChainID(wanted), DiffID(diff_id)):
+            raise AlreadyExistsError(f"snapshot {wanted} already exists")
+        return self._make(key, parent, Kind.ACTIVE, said)
+
+    def view(self, key: str, parent: str | None, labels: Mapping[str, str] | None = None) -> tuple[Mount, ...]:
+        """See `Snapshotter.view`."""
+        return self._make(key, parent, Kind.VIEW, labels)
+
+    def commit(self, name: str, key: str, labels: Mapping[str, str] | None = None) -> None:
+        """See `Snapshotter.commit`."""
+        _check_key(name)
+        active = self._row(key)
+        if active.kind is not Kind.ACTIVE:
+            raise UsageError(f"snapshot {key}: is {active.kind}, and only an active one is committed")
+        self._driver.settle(self._directory(active.id))
+        with self._layout.database().transaction() as connection:
+            row = rows.require(connection, self.name, key)
+            if rows.find(connection, self.name, name) is not None:
+                raise AlreadyExistsError(f"snapshot {name}: is there already")
+            if rows.container_of(connection, row.id) is not None:
+                raise InUseError(f"snapshot {key}: a working container uses it")
+            rows.commit(connection, row.id, name, boot_id())
+            rows.set_labels(connection, row.id, labels)
+            self._protect(connection, name)
+
+    def mounts(self, key: str) -> tuple[Mount, ...]:
+        """See `Snapshotter.mounts`."""
+        with self._layout.database().reading() as connection:
+            row = rows.require(connection, self.name, key)
+            if row.kind is Kind.COMMITTED:
+                raise UsageError(f"snapshot {key}: is committed; a view of it can be mounted")
+            return self._mounts(connection, row)
+
+    @contextmanager
+    def reading(self, key: str) -> Iterator[tuple[Mount, ...]]:
+        """See `Snapshotter.reading`; the caller keeps the snapshot in place."""
+        with self._layout.database().reading() as connection:
+            row = rows.require(connection, self.name, key)
+            mounts = self._driver.mounts(self._directory(row.id), self._parents(connection, row), Kind.COMMITTED)
+        yield mounts
+
+    def stat(self, key: str) -> Snapshot:
+        """See `Snapshotter.stat`."""
+        with self._layout.database().reading() as connection:
+            return rows.snapshot(connection, rows.require(connection, self.name, key))
+
+    def usage(self, key: str) -> Usage:
+        """See `Snapshotter.usage`."""
+        return disk_usage(self.tree(key))
+
+    def walk(self) -> Iterator[Snapshot]:
+        """See `Snapshotter.walk`."""
+        with self._layout.database().reading() as connection:
+            found = [rows.snapshot(connection, row) for row in rows.walk(connection, self.name)]
+        yield from found
+
+    def keep(self, name: str) -> None:
+        """Put a snapshot that is there under the lease too.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        with self._layout.database().transaction() as connection:
+            rows.require(connection, self.name, name)
+            self._protect(connection, name)
+
+    def replace(self, name: str, key: str) -> None:
+        """Give a committed snapshot the tree of an active one, which ends, in place of its own; what grows on it stays.
+
+        Args:
+            name: What is committed; its tree may be missing.
+            key: What has grown on the same parent.
+
+        Raises:
+            NotFoundError: One of them is missing.
+        """
+        self._driver.settle(self._directory(self._row(key).id))
+        # What grows on it may be a container, which cannot be made again.
+        sync_file_system(self._root)
+        with _open_trees(self._layout) as trees, self._layout.waiting() as waiting:
+            with self._layout.database().transaction(durable=True) as connection:
+                row, active = rows.require(connection, self.name, name), rows.require(connection, self.name, key)
+                aside = workspace.adopt(waiting, trees, str(row.id))
+                os.rename(str(active.id), str(row.id), src_dir_fd=trees, dst_dir_fd=trees)
+                os.fsync(trees)
+                rows.mark_synced(connection, [row.id])
+                rows.delete(connection, active)
+            if aside is not None:
+                workspace.discard(waiting, aside, os.path.join(self._layout.waiting_path, aside))
+
+    def remove(self, key: str) -> None:
+        """See `Snapshotter.remove`."""
+        # On disk before the directory goes: a row without one is a fault.
+        with self._layout.database().transaction(durable=True) as connection:
+            row = rows.require(connection, self.name, key)
+            rows.delete(connection, row)
+        discard(self._layout, [row.id])
+
+    def update_labels(self, key: str, labels: Mapping[str, str]) -> None:
+        """Say more of a snapshot; an empty value takes a label away."""
+        with self._layout.database().transaction() as connection:
+            rows.set_labels(connection, rows.require(connection, self.name, key).id, labels)
+
+    def labelled(self, name: str, value: str) -> list[str]:
+        """The keys of the snapshots that have a label."""
+        with self._layout.database().reading() as connection:
+            return rows.labelled(connection, self.name, name, value)
+
+    def directory(self, key: str) -> str:
+        """Path of the directory of a snapshot."""
+        return self._directory(self._row(key).id)
+
+    def tree(self, key: str) -> str:
+        """Path of what a snapshot itself holds: its tree, or what it changes."""
+        return os.path.join(self.directory(key), TREE)
+
+    def lineage(self, key: str) -> list[str]:
+        """Paths of what the snapshot and its parents hold, the nearest first."""
+        with self._layout.database().reading() as connection:
+            row = rows.require(connection, self.name, key)
+            return [os.path.join(self._directory(row.id), TREE), *self._parents(connection, row)]
+
+    def make_durable(self, name: str) -> None:
+        """Have a committed snapshot and its parents on disk, before something is built on them that cannot be made again."""
+        with self._layout.database().reading() as connection:
+            unsynced = [row.id for row in rows.ancestry(connection, self.name, name) if row.unsynced_boot_id is not None]
+        if unsynced:
+            sync_file_system(self._root)
+            with self._layout.database().transaction(durable=True) as connection:
+                rows.mark_synced(connection, unsynced)
+
+    def _reused(self, name: ChainID, diff_id: DiffID) -> bool:
+        return self._reuse is not None and self._reuse(self, name, diff_id)
+
+    def _make(self, key: str, parent: str | None, kind: Kind, labels: Mapping[str, str] | None) -> tuple[Mount, ...]:
+        _check_key(key)
+        if parent is not None and not key.startswith(rows.TEMPORARY):
+            self.make_durable(parent)
+        with self._layout.database().reading() as connection:
+            if rows.find(connection, self.name, key) is not None:
+                raise AlreadyExistsError(f"snapshot {key}: is there already")
+            above = [] if parent is None else self._committed(connection, parent)
+        with _open_trees(self._layout, create=True) as trees, self._layout.waiting() as waiting:
+            name, directory = workspace.create_directory(waiting)
+            try:
+                self._driver.fill(os.path.join(self._layout.waiting_path, name), above, kind)
+                with self._layout.database().transaction() as connection:
+                    if rows.find(connection, self.name, key) is not None:
+                        raise AlreadyExistsError(f"snapshot {key}: is there already")
+                    parent_row = None if parent is None else rows.require(connection, self.name, parent)
+                    now = time.time_ns()
+                    number = rows.insert(connection, self.name, key, kind, parent_row, now)
+                    rows.set_labels(connection, number, labels)
+                    self._protect(connection, key)
+                    # Left by a process that died before its row was there.
+                    workspace.adopt(waiting, trees, str(number))
+                    if not key.startswith(rows.TEMPORARY):
+                        os.fsync(directory)
+                    os.rename(name, str(number), src_dir_fd=waiting, dst_dir_fd=trees)
+                    if not key.startswith(rows.TEMPORARY):
+                        os.fsync(trees)
+                    row = rows.require(connection, self.name, key)
+                    mounts = self._mounts(connection, row)
+            except BaseException:
+                self._undo(waiting, name, directory)
+                raise
+            finally:
+                os.close(directory)
+        return mounts
+
+    def _undo(self, waiting: int, name: str, directory: int) -> None:
+        try:
+            os.stat(name, dir_fd=waiting)
+        except FileNotFoundError:
+            # It has its place already, and goes from there unless the row was kept nevertheless.
+            sweep(self._layout)
+        else:
+            workspace.remove(waiting, name, directory)
+
+    def _protect(self, connection: sqlite3.Connection, key: str) -> None:
+        if self._layout.lease_id is not None:
+            protect(connection, self._layout.lease_id, snapshots_of(self.name), key)
+
+    def _row(self, key: str) -> Row:
+        with self._layout.database().reading() as connection:
+            return rows.require(connection, self.name, key)
+
+    def _committed(self, connection: sqlite3.Connection, name: str) -> list[str]:
+        """The trees of a parent and of its parents, the nearest first."""
+        row = rows.require(connection, self.name, name)
+        if row.kind is not Kind.COMMITTED:
+            raise UsageError(f"snapshot {name}: is {row.kind}, and only a committed one is a parent")
+        return [os.path.join(self._directory(row.id), TREE), *self._parents(connection, row)]
+
+    def _parents(self, connection: sqlite3.Connection, row: Row) -> list[str]:
+        return [os.path.join(self._directory(number), TREE) for number in rows.parents(connection, row.id)]
+
+    def _mounts(self, connection: sqlite3.Connection, row: Row) -> tuple[Mount, ...]:
+        return self._driver.mounts(self._directory(row.id), self._parents(connection, row), row.kind)
+
+    def _directory(self, number: int) -> str:
+        return os.path.join(self._root, str(number))
+
+
+def label_of_reference(driver: str) -> str:
+    """What the label of a blob is called that needs a snapshot of that driver."""
+    return f"{REFERS_SNAPSHOT}.{driver}"
+
+
+def discard(layout: Layout, numbers: Sequence[int]) -> None:
+    """Remove the directories of rows that are gone. What cannot be removed stays in `ingest/`; see `Layout.sweep`."""
+    if numbers:
+        with _open_trees(layout) as trees, layout.waiting() as waiting:
+            _remove_aside(layout, waiting, [workspace.adopt(waiting, trees, str(number)) for number in numbers])
+
+
+def discard_or_restore(layout: Layout, number: int, restore: Callable[[sqlite3.Connection, str], bool]) -> None:
+    """Remove the directory of a row that is gone; if that fails, move what is left back to its place.
+
+    Args:
+        layout: The store.
+        number: Of the directory.
+        restore: Writes the row again, within a transaction; its second argument says what cannot be removed, and why. If
+            it returns false, the directory stays in `ingest/`.
+
+    Raises:
+        OSError: Something in the directory cannot be removed.
+    """
+    with _open_trees(layout) as trees, layout.waiting() as waiting:
+        aside = workspace.adopt(waiting, trees, str(number))
+        if aside is None:
+            return
+        try:
+            workspace.discard(waiting, aside, os.path.join(_root(layout), str(number)))
+        except OSError as error:
+            # In one transaction: a directory without a row is swept.
+            with layout.database().transaction(durable=True) as connection:
+                if restore(connection, f"{error.filename}: {error.strerror}"):
+                    os.rename(aside, str(number), src_dir_fd=waiting, dst_dir_fd=trees)
+                    os.fsync(trees)
+            raise
+
+
+def _remove_aside(layout: Layout, waiting: int, names: Iterable[str | None]) -> None:
+    """Remove what was moved into `ingest/`, as far as that can be."""
+    for name in filter(None, names):
+        # It is rubbish that is swept again by every call, and told by `gc` and `verify`.
+        with suppress(OSError):
+            workspace.discard(waiting, name, os.path.join(layout.waiting_path, name))
+
+
+def sweep(layout: Layout) -> None:
+    """Remove the directories that have no row: what processes left that died between the two."""
+    with ExitStack() as stack:
+        try:
+            trees = stack.enter_context(_open_trees(layout))
+        except FileNotFoundError:
+            # No snapshot was ever made.
+            return
+        waiting = stack.enter_context(layout.waiting())
+        # Nobody makes a directory visible meanwhile.
+        with layout.database().transaction() as connection:
+            known = {row.id for row in rows.walk(connection)}
+            orphans = [name for name in workspace.names_in(trees) if not (name.isdigit() and int(name) in known)]
+            aside = [workspace.adopt(waiting, trees, name) for name in orphans]
+        _remove_aside(layout, waiting, aside)
+
+
+def sweep_leftovers(layout: Layout) -> None:
+    """Remove what processes left that died, and what a failure of power may have torn."""
+    if not layout.has_database():
+        return
+    database = layout.database()
+    leases = Leases(layout.database)
+    with database.reading() as connection:
+        rubbish = any(lease.is_over() for lease in leases.read(connection)) or rows.leftovers(connection, boot_id())
+    if rubbish:
+        with database.transaction(durable=True) as connection:
+            leases.end(connection)
+            gone = [row for row in rows.leftovers(connection, boot_id()) if rows.delete_unused(connection, row)]
+        discard(layout, [row.id for row in gone])
+    sweep(layout)
+
+
+def tree_of(layout: Layout, number: int) -> str:
+    """Path of what the snapshot of that number itself holds."""
+    return os.path.join(_root(layout), str(number), TREE)
+
+
+def trees_path(layout: Layout) -> str:
+    """Return the path of the directory that holds all snapshots."""
+    return _root(layout)
+
+
+def is_present(layout: Layout, row: Row) -> bool:
+    """Return True if a snapshot has its directory, with a tree in it; a view may be without.
+
+    Raises:
+        OSError: It cannot be read, which is not the same as missing.
+    """
+    tree = tree_of(layout, row.id)
+    try:
+        return stat.S_ISDIR(os.stat(os.path.dirname(tree) if row.kind is Kind.VIEW else tree).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def disk_usage(path: str) -> Usage:
+    """Return what a tree takes on disk."""
+    with Cursor(path) as here:
+        top = os.fstat(here.fd)
+        sizes = {(top.st_dev, top.st_ino): top.st_blocks}
+        for _, info, _ in walk(here):
+            sizes[info.st_dev, info.st_ino] = info.st_blocks
+    # In units of 512 bytes, whatever the file system's own are.
+    return Usage(sum(sizes.values()) * 512, len(sizes))
+
+
+def _root(layout: Layout) -> str:
+    return os.path.join(os.path.abspath(layout.path), TREES)
+
+
+@contextmanager
+def _open_trees(layout: Layout, *, create: bool = False) -> Iterator[int]:
+    path = _root(layout)
+    if create:
+        with suppress(FileExistsError):
+            os.mkdir(path, TREES_MODE)
+    descriptor = os.open(path, OPEN_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_key(key: str) -> None:
+    if not 0 < len(key) <= 1024 or not key.isprintable():
+        raise UsageError(f"snapshot {key[:100]!r}: takes 1 to 1024 printable characters")

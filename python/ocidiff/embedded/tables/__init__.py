@@ -1,0 +1,1 @@
+"""Rows of the database; everything works within a transaction of the caller."""

@@ -1,0 +1,512 @@
+"""Store: named images in a layout, and the use-cases commit and unpack on them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ocidiff.embedded.layout import Layout
+from ocidiff.errors import InUseError
+from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
+from ocidiff.layer.options import ApplyOptions, Limits, OnChange, OverlayMode, Profile
+from ocidiff.oci.encoding import NO_TEXTS
+from ocidiff.oci.media_type import Format
+from ocidiff.oci.platform import Platform
+
+if TYPE_CHECKING:
+    from ocidiff.embedded.containers import Container, Containers
+    from ocidiff.embedded.gc import Collected
+    from ocidiff.embedded.verify import Verified
+    from ocidiff.image.changes import ConfigChanges
+    from ocidiff.image.image import Image, ImageRecord
+    from ocidiff.layer.differ import Tree
+    from ocidiff.layer.engine import Engine
+    from ocidiff.layer.layer import TreeIndex
+    from ocidiff.oci.config import History
+    from ocidiff.oci.descriptor import Descriptor
+    from ocidiff.output import Output
+    from ocidiff.services.bundle import Services
+
+
+class Store:
+    """Images in a directory that is an OCI image layout. Safe from several threads and processes."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, create: bool = True) -> Self:
+        """The store at `path`, to be closed, or used in a `with` block.
+
+        Args:
+            path: Its directory.
+            create: Make it when it is missing or empty.
+
+        Raises:
+            FileNotFoundError: It is missing, and not to be made.
+            DocumentError: The directory holds something else.
+        """
+        return cls(Layout.open(path, create=create))
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self._layout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def commit(
+        self,
+        source: Tree | Container,
+        name: str,
+        *,
+        base: str | None = None,
+        lower: Tree | None = None,
+        author: str | None = None,
+        message: str | None = None,
+        changes: ConfigChanges | Sequence[str] = (),
+        annotations: Mapping[str, str] = NO_TEXTS,
+        format: str = Format.OCI,  # noqa: A002 - as the option is called
+        created: str | None = None,
+        created_by: str | None = None,
+        omit_history: bool = False,
+        compression: str | None = None,
+        level: int | None = None,
+        threads: int = 0,
+        memory_bytes: int | None = None,
+        profile: str = Profile.OCI,
+        overlay: str = OverlayMode.AUTO,
+        source_date_epoch: int | None = None,
+        uid_map: Sequence[str] = (),
+        gid_map: Sequence[str] = (),
+        userns: int | None = None,
+        exclude: Sequence[str] = (),
+        ignore_file: bool = True,
+        cross_mounts: bool = False,
+        fail_above: int | None = None,
+        on_change: str = OnChange.RETRY,
+        platform: str | None = None,
+        limits: Limits | None = None,
+        engine: str | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Image:
+        """Store a directory or a working container as an image, and name it. A failure leaves every name as it was.
+
+        Args:
+            source: The directory, or the container.
+            name: `NAME` or `NAME:TAG`; an image of that name loses it.
+            base: Image of this store to build on; None or `scratch` for none. A container has its own.
+            lower: Directory that holds the tree of the base, or `index:` and the path of an index of it; None to unpack the
+                base here for the time of the call. An index of other layers than those of the base is refused.
+            author: Who did it; None for the author of the base.
+            message: Comment in the history.
+            changes: How the image is to be run: Dockerfile instructions as in `docker commit --change`, or `ConfigChanges`.
+            annotations: Of the manifest, added to those of the base.
+            format: `oci` or `docker`: the media types of the manifest and of all that it names.
+            created: RFC 3339 time; None for the source date epoch, or now.
+            created_by: Command in the history; None for what a container of the base runs.
+            omit_history: Leave out the history of the base, and this step.
+            compression: See `ocidiff.diff`, here and below.
+            level: Of the compressor.
+            threads: Worker threads.
+            memory_bytes: Memory of the process.
+            profile: Which rules decide.
+            overlay: Whether the upperdir of a mounted overlay is read in place of what it shows.
+            uid_map: Of a directory; a base that is unpacked keeps its ids.
+            gid_map: The same of groups.
+            userns: Process with both.
+            exclude: Patterns of paths that do not count.
+            ignore_file: Read the patterns in `.ocidiffignore` of the tree.
+            cross_mounts: Let what is mounted in the tree count.
+            fail_above: Largest uncompressed size of the layer in bytes.
+            on_change: What becomes of a file that changes while it is read.
+            source_date_epoch: Bound of modification times, and time of the commit.
+            platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
+                on; None for this machine.
+            limits: What the layers of the base may not pass if it is unpacked; None for the defaults.
+            engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+            progress: Called with the counters a few times a second, first of unpacking the base, then of the diff.
+            cancel: Stops the call.
+
+        Returns:
+            The image. Its `layer` is None when nothing changed; it then has a history entry more, and no layer.
+
+        Raises:
+            UsageError: An argument is out of range, or they contradict each other.
+            NotFoundError: There is no such base, or a part of it is missing.
+            DocumentError: The base is malformed.
+            LimitExceededError: The layer is larger than `fail_above`.
+            FileNotFoundError, NotADirectoryError: A tree is missing, or is no directory.
+        """
+        from ocidiff.image.changes import ConfigChanges
+        from ocidiff.image.commit import Request, Step, commit, image_format
+        from ocidiff.image.reference import name_to_give
+        from ocidiff.image.source import check_source
+        from ocidiff.layer.differ import layer_options, overlay_mode
+        from ocidiff.layer.engine import select_engine
+        from ocidiff.layer.idmap import IdMaps
+        from ocidiff.layer.scope import Scope
+
+        options = layer_options(
+            compression,
+            level,
+            threads,
+            memory_bytes,
+            profile,
+            source_date_epoch,
+            IdMaps.of(uid_map, gid_map, userns),
+            Scope.of(exclude, cross_mounts=cross_mounts),
+            fail_above,
+            on_change,
+        )
+        config_changes = ConfigChanges.of(changes)
+        config_changes.check()
+        request = Request(
+            source,
+            name_to_give(name),
+            base,
+            lower,
+            _platform(platform),
+            Step.of(author, message, created, created_by, omit_history=omit_history),
+            config_changes,
+            annotations,
+            image_format(format, options.compression, annotations),
+            options,
+            ignore_file,
+            overlay_mode(overlay),
+            limits or Limits(),
+        )
+        check_source(source, base, lower, options.ids)
+        selected, monitor = select_engine(engine), Monitor(progress, cancel)
+        self._sweep()
+        return commit(self._services(selected, monitor, request.overlay), request, engine=selected, monitor=monitor)
+
+    def unpack(
+        self,
+        name: str,
+        directory: str | os.PathLike[str],
+        *,
+        platform: str | None = None,
+        same_owner: bool | None = None,
+        index: Output | None = None,
+        limits: Limits | None = None,
+        engine: str | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Image:
+        """Write the root file system of an image into a directory. A call that fails leaves it as it was.
+
+        Args:
+            name: See `resolve`.
+            directory: Missing, or empty.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            same_owner: See `ocidiff.apply`.
+            index: Where an index of the tree goes too, as `output` of `ocidiff.index`; None for none. Where the tree keeps
+                all that the layers say, it is the one that `Store.index` makes.
+            limits: What the layers may not pass, bytes and entries of all together; None for the defaults.
+            engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+            progress: Called with the counters over all layers a few times a second.
+            cancel: Stops the call.
+
+        Raises:
+            NotFoundError: There is no such image, or a part of it is missing.
+            AlreadyExistsError: The directory is not empty.
+            DigestMismatchError: A part of the image is not the one that is named.
+        """
+        from ocidiff.image import lookup
+        from ocidiff.image.unpack import unpack
+        from ocidiff.layer.engine import select_engine
+
+        started = time.monotonic()
+        selected, monitor = select_engine(engine), Monitor(progress, cancel)
+        with self._reading(selected, monitor) as services:
+            image = lookup.find_image(services, name, _platform(platform))
+            unpack(
+                services.content,
+                image,
+                os.fspath(directory),
+                index=index,
+                engine=selected,
+                options=ApplyOptions(same_owner, limits=limits or Limits()),
+                monitor=monitor,
+            )
+        return replace(image, seconds=time.monotonic() - started)
+
+    def index(
+        self,
+        name: str,
+        output: Output,
+        *,
+        platform: str | None = None,
+        sha256: bool = False,
+        limits: Limits | None = None,
+        engine: str | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> TreeIndex:
+        """Save what the tree of an image is, read from its layers, which are not unpacked; see `ocidiff.index`.
+
+        Args:
+            name: See `resolve`.
+            output: Path of the index, which appears whole or not at all; or an open file, written from its position on.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            sha256: Give contents a sha256 beside the XXH3-128.
+            limits: What the layers may not pass, bytes and entries of all together; None for the defaults.
+            engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+            progress: Called with the counters over all layers a few times a second.
+            cancel: Stops the call.
+
+        Raises:
+            NotFoundError: There is no such image, or a part of it is missing.
+            DigestMismatchError: A part of the image is not the one that is named.
+        """
+        from ocidiff.image import lookup
+        from ocidiff.image.unpack import index_layers
+        from ocidiff.layer.engine import select_engine
+        from ocidiff.layer.layer import TreeIndex
+        from ocidiff.output import open_output
+
+        started = time.monotonic()
+        selected, monitor = select_engine(engine), Monitor(progress, cancel)
+        with self._reading(selected, monitor) as services, open_output(output) as sink:
+            image = lookup.find_image(services, name, _platform(platform))
+            done = index_layers(
+                services.content, image, sink, engine=selected, sha256=sha256, limits=limits or Limits(), monitor=monitor
+            )
+        return TreeIndex(done.digest, done.size, done.entries, done.file_bytes, seconds=time.monotonic() - started)
+
+    def images(self) -> list[ImageRecord]:
+        """What is in the store, in the order of its index; an image that cannot be read is listed without its facts."""
+        from ocidiff.image import lookup
+
+        return lookup.records(self._services())
+
+    def inspect(self, name: str, *, platform: str | None = None) -> dict[str, object]:
+        """The documents of an image: `name`, `descriptor` (of the manifest), `manifest` and `config`.
+
+        Args:
+            name: See `resolve`.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+        """
+        from ocidiff.image import lookup
+
+        image = lookup.find_image(self._services(), name, _platform(platform))
+        return {
+            "name": image.name,
+            "descriptor": image.descriptor.document(),
+            "manifest": image.manifest.document(),
+            "config": image.config.document(),
+        }
+
+    def history(self, name: str, *, platform: str | None = None) -> list[tuple[History, Descriptor | None]]:
+        """The steps of an image, the first one first, each with the layer that it added, if it added one.
+
+        Layers that no step accounts for come last, with a blank step each. Arguments as in `inspect`.
+        """
+        from ocidiff.image import lookup
+        from ocidiff.oci.config import History
+
+        image = lookup.find_image(self._services(), name, _platform(platform))
+        layers = iter(image.manifest.layers)
+        steps = [(step, None if step.empty_layer else next(layers, None)) for step in image.config.history]
+        return [*steps, *((History(), layer) for layer in layers)]
+
+    def tag(self, name: str, new_name: str) -> Descriptor:
+        """Give an image one name more; an image that has it loses it.
+
+        Args:
+            name: See `resolve`.
+            new_name: `NAME` or `NAME:TAG`.
+
+        Returns:
+            The descriptor of its manifest or index.
+
+        Raises:
+            NotFoundError: There is no such image, or a part of it is missing.
+            UsageError: The new name cannot be one.
+        """
+        from ocidiff.image import lookup
+        from ocidiff.image.reference import name_to_give
+
+        stored_name = name_to_give(new_name)
+        with self._working() as services:
+            descriptor = lookup.resolve(services, name)
+            services.keep_blob(descriptor.digest)
+            services.images.put(stored_name, descriptor)
+        return descriptor
+
+    def untag(self, name: str) -> str:
+        """Take a name away, also of what is no image. What only it needed goes with the next `collect`.
+
+        Args:
+            name: See `resolve`; a digest alone means the one name that leads there.
+
+        Returns:
+            The digest that the name stood for, as the index has it.
+
+        Raises:
+            NotFoundError: There is no such image.
+            InUseError: Several names lead to the digest.
+        """
+        from ocidiff.image import lookup
+
+        images = self._layout.names
+        found = lookup.find_entry(images, name)
+        same = [entry for entry in images.list() if entry.digest == found.digest]
+        if name == found.digest and len(same) > 1:
+            names = ", ".join(sorted(entry.name or "-" for entry in same))
+            raise InUseError(f"image {name}: has {len(same)} names: {names}")
+        images.drop(found)
+        return found.digest or "-"
+
+    @property
+    def containers(self) -> Containers:
+        """The working containers."""
+        from ocidiff.embedded.containers import Containers
+
+        return Containers(self._layout)
+
+    def create(
+        self,
+        image: str,
+        name: str | None = None,
+        *,
+        driver: str | None = None,
+        platform: str | None = None,
+        limits: Limits | None = None,
+        engine: str | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Container:
+        """Make a working container over an image, which is unpacked when this is the first one.
+
+        Args:
+            image: See `resolve`.
+            name: 1 to 128 letters, digits, `_`, `.` and `-`; None for one that is made of the image's.
+            driver: `overlay` or `directory`; None for overlay where it works.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            limits: What the layers may not pass, bytes and entries of all together; None for the defaults.
+            engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+            progress: Called with the counters of unpacking a few times a second.
+            cancel: Stops the call.
+
+        Raises:
+            NotFoundError: There is no such image, or a part of it is missing.
+            AlreadyExistsError: The name is taken.
+            UsageError: The name or the driver cannot be one.
+        """
+        from ocidiff.image import lookup
+        from ocidiff.image.create import create
+        from ocidiff.layer.engine import select_engine
+
+        monitor = Monitor(progress, cancel)
+        with self._working(select_engine(engine), monitor) as services:
+            found = lookup.find_image(services, image, _platform(platform))
+            made = create(services, found, name, driver, limits=limits or Limits(), monitor=monitor)
+        return self.containers.get(made.name)
+
+    def collect(self, *, dry_run: bool = False) -> Collected:
+        """Remove what nothing needs, and say how much it was; see `gc.collect`."""
+        from ocidiff.embedded.gc import collect
+        from ocidiff.embedded.snapshotter import sweep_leftovers
+
+        self._layout.require_writable()
+        sweep_leftovers(self._layout)
+        return collect(self._layout, dry_run=dry_run)
+
+    def verify(
+        self,
+        *,
+        repair: bool = False,
+        limits: Limits | None = None,
+        engine: str | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Verified:
+        """Read everything in the store again and compare it.
+
+        Args:
+            repair: Mend what can be mended.
+            limits: What the layers of an image may not pass, as in `unpack`; None for the defaults.
+            engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+            progress: Called with the counters of each layer a few times a second.
+            cancel: Stops the call.
+
+        Returns:
+            What was looked at, and every fault. What nothing refers to is none.
+        """
+        from ocidiff.embedded.verify import Verified, check_database, verify
+        from ocidiff.layer.engine import select_engine
+
+        selected, monitor = select_engine(engine), Monitor(progress, cancel)
+        if repair:
+            self._layout.require_writable()
+        faults = check_database(self._layout, repair=repair)
+        if not all(fault.repaired for fault in faults):
+            # Without a database there is no lease, and nothing else can be judged.
+            return Verified(0, 0, 0, 0, 0, tuple(faults))
+        with self._reading(selected, monitor) as services:
+            layout = self._layout if services.lease is None else self._layout.under(services.lease.id)
+            verified = verify(layout, repair=repair, limits=limits or Limits(), engine=selected, monitor=monitor)
+        return replace(verified, faults=(*faults, *verified.faults))
+
+    def resolve(self, name: str) -> Descriptor:
+        """The descriptor that a name stands for: of a manifest, or of an index for several platforms.
+
+        Args:
+            name: `NAME[:TAG]` (tag `latest` if none is given), `NAME[:TAG]@sha256:HEX`, `sha256:HEX`, or any name that
+                another tool gave, as it is.
+
+        Raises:
+            NotFoundError: There is no such image.
+            DocumentError: Several images have that name.
+            UsageError: The text cannot be the name of an image.
+        """
+        from ocidiff.image import lookup
+
+        return lookup.resolve(self._services(), name)
+
+    def _services(
+        self, engine: Engine | None = None, monitor: Monitor | None = None, overlay: OverlayMode = OverlayMode.AUTO
+    ) -> Services:
+        from ocidiff.embedded.open import services_of
+        from ocidiff.layer.engine import select_engine
+
+        return services_of(self._layout, engine or select_engine(None), monitor or Monitor(), overlay)
+
+    def _sweep(self) -> None:
+        """Remove what dead processes left."""
+        from ocidiff.embedded.snapshotter import sweep_leftovers
+
+        self._layout.require_writable()
+        sweep_leftovers(self._layout)
+
+    @contextmanager
+    def _working(self, engine: Engine | None = None, monitor: Monitor | None = None) -> Iterator[Services]:
+        """Yield the services under a lease."""
+        self._sweep()
+        with self._services(engine, monitor).leased() as services:
+            yield services
+
+    @contextmanager
+    def _reading(self, engine: Engine, monitor: Monitor) -> Iterator[Services]:
+        """Yield the services under a lease if there is a database; nothing was ever collected without one."""
+        with ExitStack() as stack:
+            services = self._services(engine, monitor)
+            # A store that cannot be written to can be read.
+            if self._layout.has_database() and self._layout.refusal is None:
+                services = stack.enter_context(self._working(engine, monitor))
+            yield services
+
+
+def _platform(text: str | None) -> Platform | None:
+    return None if text is None else Platform.of_text(text)

@@ -1,0 +1,123 @@
+"""Commit, create and unpack on the services of a store: they need nothing else of it. A subclass gives the services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocidiff.errors import AlreadyExistsError, NotFoundError, UsageError
+from ocidiff.image import lookup
+from ocidiff.image.changes import ConfigChanges
+from ocidiff.image.commit import Request, Step, commit
+from ocidiff.image.create import create
+from ocidiff.image.image import Image
+from ocidiff.image.unpack import unpack
+from ocidiff.layer.differ import Tree
+from ocidiff.layer.engine import Engine
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits, OverlayMode
+from ocidiff.mounts.kernel import directory_of
+from ocidiff.oci.media_type import Format
+from ocidiff.services.bundle import Services
+from ocidiff.services.containers import Container
+from ocidiff.services.snapshots import Kind
+
+
+class UseCasesSuite:
+    """The use-cases, as tests."""
+
+    @pytest.fixture
+    def services(self, tmp_path: Path, engine: Engine) -> Services:
+        raise NotImplementedError
+
+    def commit(
+        self, services: Services, engine: Engine, source: Tree | Container, name: str, base: str | None = None
+    ) -> Image:
+        """An image of a directory or of a container."""
+        request = Request(
+            source=source,
+            name=name,
+            base=base,
+            lower=None,
+            platform=None,
+            step=Step(comment="a step"),
+            changes=ConfigChanges.of(["CMD run"]),
+            annotations={},
+            family=Format.OCI,
+            options=LayerOptions(),
+            ignore_file=True,
+            overlay=OverlayMode.AUTO,
+            limits=Limits(),
+        )
+        return commit(services, request, engine=engine, monitor=Monitor())
+
+    def unpacked(self, services: Services, engine: Engine, name: str, target: Path) -> dict[str, str]:
+        """The files at the top of an image's tree, and what is in them."""
+        image = lookup.find_image(services, name, None)
+        options = ApplyOptions()
+        unpack(services.content, image, str(target), index=None, engine=engine, options=options, monitor=Monitor())
+        return {path.name: path.read_text() for path in target.iterdir()}
+
+    def test_a_directory_becomes_an_image_and_a_tree_again(self, services: Services, engine: Engine, tmp_path: Path) -> None:
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        (tree / "file").write_text("1")
+        first = self.commit(services, engine, tree, "app:v1")
+        (tree / "file").write_text("12")
+        (tree / "new").write_text("n")
+        second = self.commit(services, engine, tree, "app:v2", base="app:v1")
+        assert [step.comment for step in second.config.history] == ["a step", "a step"]
+        assert second.manifest.layers[0] == first.manifest.layers[0]
+        assert second.config.config.cmd[-1] == "run"
+        assert self.unpacked(services, engine, "app:v1", tmp_path / "one") == {"file": "1"}
+        assert self.unpacked(services, engine, "app:v2", tmp_path / "two") == {"file": "12", "new": "n"}
+        assert services.leases.held() == []
+
+    def test_a_container_is_committed_and_created_from(self, services: Services, engine: Engine, tmp_path: Path) -> None:
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        for name in ("kept", "gone"):
+            (tree / name).write_text(name)
+        self.commit(services, engine, tree, "app:v1")
+        work = self._create(services, "app:v1", "work")
+        with directory_of(services.snapshotter(work.driver).mounts(work.snapshot)) as root:
+            Path(root, "gone").unlink()
+            Path(root, "new").write_text("n")
+        image = self.commit(services, engine, work, "app:v2")
+        assert image.layer is not None
+        assert (image.layer.added, image.layer.deleted) == (1, 1)
+        assert self.unpacked(services, engine, "app:v2", tmp_path / "out") == {"kept": "kept", "new": "n"}
+        again = self._create(services, "app:v2", "again")
+        with directory_of(services.snapshotter(again.driver).mounts(again.snapshot)) as root:
+            assert sorted(path.name for path in Path(root).iterdir()) == ["kept", "new"]
+
+    def test_a_container_without_a_change_adds_no_layer(self, services: Services, engine: Engine, tmp_path: Path) -> None:
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree/file").touch()
+        base = self.commit(services, engine, tmp_path / "tree", "app:v1")
+        image = self.commit(services, engine, self._create(services, "app:v1", "work"), "app:v2")
+        assert image.layer is None
+        assert image.manifest.layers == base.manifest.layers
+
+    def test_a_failure_leaves_no_name_lease_or_temporary_snapshot(
+        self, services: Services, engine: Engine, tmp_path: Path
+    ) -> None:
+        (tmp_path / "tree").mkdir()
+        with pytest.raises(NotFoundError):
+            self.commit(services, engine, tmp_path / "tree", "app:v1", base="none:v1")
+        self.commit(services, engine, tmp_path / "tree", "app:v1")
+        self._create(services, "app:v1", "work")
+        with pytest.raises(AlreadyExistsError):
+            self._create(services, "app:v1", "work")
+        with pytest.raises(UsageError):
+            self._create(services, "app:v1", "")
+        assert [entry.name for entry in services.images.list()] == ["app:v1"]
+        assert services.leases.held() == []
+        kinds = [snapshot.kind for snapshot in services.snapshotter(None).walk()]
+        assert kinds.count(Kind.ACTIVE) == 1
+        assert Kind.VIEW not in kinds
+
+    def _create(self, services: Services, image: str, name: str) -> Container:
+        with services.leased() as leased:
+            return create(leased, lookup.find_image(leased, image, None), name, None, limits=Limits(), monitor=Monitor())

@@ -151,7 +151,8 @@ class LocalSnapshotter:
         """See `Snapshotter.reading`; the caller keeps the snapshot in place."""
         with self._layout.database().reading() as connection:
             row = rows.require(connection, self.name, key)
-            mounts = self._driver.mounts(self._directory(row.id), self._parents(connection, row), Kind.COMMITTED)
+            kind = Kind.VIEW if row.kind is Kind.VIEW else Kind.COMMITTED
+            mounts = self._driver.mounts(self._directory(row.id), self._parents(connection, row), kind)
         yield mounts
 
     def stat(self, key: str) -> Snapshot:

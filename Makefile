@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 CORE := python/ocidiff/_core.abi3.so
 RUST := Cargo.toml Cargo.lock $(shell find rust/ocidiff-core rust/ocidiff-py -name '*.rs' -o -name Cargo.toml)
-PYTHON_CODE := python tests benches examples
+PYTHON_CODE := python tests benches examples docs
 
 # Which Python: the first that is new enough and can make environments. Looked for only when an environment is made.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -40,7 +40,7 @@ check: $(CORE) ## Lint, types, formats and architecture: what a change must pass
 	MYPYPATH=python:tests $(BIN)/mypy --explicit-package-bases --exclude ^tests/property/ --exclude ^tests/hostile/ tests
 	MYPYPATH=python:tests:tests/property $(BIN)/mypy --explicit-package-bases tests/property
 	MYPYPATH=python:tests:tests/hostile $(BIN)/mypy --explicit-package-bases tests/hostile
-	MYPYPATH=python:benches $(BIN)/mypy --explicit-package-bases benches examples
+	MYPYPATH=python:benches $(BIN)/mypy --explicit-package-bases benches examples docs
 	$(BIN)/python -m mypy.stubtest ocidiff._core
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings

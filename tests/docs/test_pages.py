@@ -1,0 +1,73 @@
+"""The pages: links lead somewhere, commands run as pasted, the reference is current."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+RUN = [ROOT / "README.md", ROOT / "docs/tour.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
+LINK = r"\[[^\]]*\]\(([^)\s]+)\)"
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _anchors(page: Path) -> set[str]:
+    heads = re.findall(r"^#+ +(.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_link_leads_to_a_page_and_a_heading(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
+    for link in re.findall(LINK, text):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} leads nowhere"
+        if anchor:
+            assert anchor in _anchors(target), f"{link}: no such heading"
+
+
+def _blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in RUN if _blocks(page, "sh")], ids=_name)
+def test_the_commands_of_a_page_run_as_pasted(page: Path, tmp_path: Path) -> None:
+    script = "set -eu\n" + "\n".join(block for block in _blocks(page, "sh") if "make " not in block and "pip " not in block)
+    environment = {
+        **os.environ,
+        "OCIDIFF_STORE": str(tmp_path / "store"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    for point in subprocess.run(["findmnt", "-rno", "TARGET"], capture_output=True, text=True, check=False).stdout.split():
+        if point.startswith(str(tmp_path)):
+            subprocess.run(["umount", point], check=True)
+
+
+@pytest.mark.parametrize("page", [page for page in RUN if _blocks(page, "python")], ids=_name)
+def test_the_python_of_a_page_runs_as_pasted(page: Path, tmp_path: Path) -> None:
+    for tree in ("lower", "upper", "top", "bottom", "target", "rootfs"):
+        (tmp_path / tree).mkdir()
+        (tmp_path / tree / tree).touch()
+    # A timer that nobody stops would hold the process up.
+    script = "\n".join(_blocks(page, "python")) + "\nimport os\nos._exit(0)\n"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_the_reference_of_commands_is_current() -> None:
+    check = [sys.executable, str(ROOT / "docs/commands.py"), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import importlib
 import importlib.util
@@ -9,6 +10,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import pytest
@@ -30,6 +33,22 @@ def missing(what: str) -> NoReturn:
 
 def is_root() -> bool:
     return os.geteuid() == 0
+
+
+@contextmanager
+def as_user(uid: int = 1000) -> Iterator[None]:
+    """Be a plain user for the block, in all threads; needs root."""
+    codecs.lookup("ascii")  # what is imported lazily may be out of reach of a user
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 @functools.cache

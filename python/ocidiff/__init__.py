@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ocidiff.image.changes import ConfigChanges
     from ocidiff.image.image import Image, ImageRecord
     from ocidiff.layer.applier import apply
-    from ocidiff.layer.differ import changes, diff, overlay_layers
+    from ocidiff.layer.differ import Changes, changes, diff, overlay_layers
     from ocidiff.layer.indexer import index
     from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, Layer, Reason, TreeIndex
     from ocidiff.layer.monitor import Cancellation, Progress
@@ -68,6 +68,7 @@ __all__ = [
     "Change",
     "ChangeKind",
     "ChangeTooLargeError",
+    "Changes",
     "Collected",
     "Compression",
     "ConfigChanges",
@@ -125,7 +126,7 @@ _HOMES: Final = {
     "store": "Store",
     "embedded.verify": "Fault Verified",
     "layer.applier": "apply",
-    "layer.differ": "changes diff overlay_layers",
+    "layer.differ": "Changes changes diff overlay_layers",
     "layer.indexer": "index",
     "layer.layer": "ApplySummary Change ChangeKind Layer Reason TreeIndex",
     "layer.monitor": "Cancellation Progress",

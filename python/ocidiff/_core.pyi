@@ -50,6 +50,7 @@ def write_layer(
     memory_bytes: int | None,
     profile: str,
     lower_from_layers: bool,
+    lower_has_ids: bool,
     source_date_epoch: int | None,
     retry_on_change: bool,
     spool: bytes | None,
@@ -79,12 +80,12 @@ def write_index(
     cross_mounts: bool,
     threads: int,
     poll: _Poll | None,
-) -> tuple[str, int, int, int]:
-    """(digest, size, entries, file_bytes)."""
+) -> tuple[str, int, int, int, dict[str, int]]:
+    """(digest, size, entries, file_bytes, skipped)."""
 
 def write_index_of_layers(
     sources: list[int], chain_id: str | None, sink: int, *, sha256: bool, limits: _Limits, poll: _Poll | None
-) -> tuple[tuple[str, int, int, int], list[tuple[str, int, str, int, int]]]:
+) -> tuple[tuple[str, int, int, int, dict[str, int]], list[tuple[str, int, str, int, int]]]:
     """What `write_index` tells, and for each layer what `measure_layer` does."""
 
 def measure_layer(source: int, *, limits: _Limits, poll: _Poll | None) -> tuple[str, int, str, int, int]:
@@ -110,4 +111,5 @@ class ChangeStream:
     ) -> ChangeStream: ...
     def __iter__(self) -> ChangeStream: ...
     def __next__(self) -> list[tuple[str, bytes, int, _Explained | None]]: ...
+    def skipped(self) -> dict[str, int]: ...
     def close(self) -> None: ...

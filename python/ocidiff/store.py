@@ -282,7 +282,8 @@ class Store:
             done = index_layers(
                 services.content, image, sink, engine=selected, sha256=sha256, limits=limits or Limits(), monitor=monitor
             )
-        return TreeIndex(done.digest, done.size, done.entries, done.file_bytes, seconds=time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return TreeIndex(done.digest, done.size, done.entries, done.file_bytes, seconds, done.skipped)
 
     def images(self) -> list[ImageRecord]:
         """What is in the store, in the order of its index; an image that cannot be read is listed without its facts."""

@@ -1,7 +1,8 @@
 """Walk: a directory tree read by handle and name, whatever its depth and the length of its paths.
 
 Law: one descriptor at any depth, no recursion, no symbolic link followed. The way up is `..`, taken only if it leads to the
-directory that the way down came from. No error is swallowed: it ends the walk, and names the whole path.
+directory that the way down came from. No error is swallowed: it ends the walk, and names the whole path. A directory
+whose mode closes it to its owner is opened for as long as the walk is in it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import stat
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, NamedTuple, Self
+
+from ocidiff import access
 
 READABLE: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -30,9 +33,11 @@ class Cursor:
     def __init__(self, top: str | bytes | int, *, shown: str | bytes | None = None, flags: int = READABLE) -> None:
         self._flags = flags
         self._shown = os.fsencode(shown if shown is not None else "" if isinstance(top, int) else top)
-        self._top = os.open(b".", flags, dir_fd=top) if isinstance(top, int) else os.open(top, flags)
+        at_top = access.open_directory(b".", flags, top) if isinstance(top, int) else access.open_directory(top, flags, None)
+        self._top, self._top_opened = at_top
         self._names: list[bytes] = []
         self._above: list[tuple[int, int]] = []
+        self._opened: list[access.Inode | None] = []  # what had to be opened to get here
         self._here = self._top
 
     def __enter__(self) -> Self:
@@ -47,8 +52,12 @@ class Cursor:
 
     def close(self) -> None:
         """Close its descriptors."""
-        self.restart()
-        os.close(self._top)
+        try:
+            self.restart()
+        finally:
+            if self._top_opened is not None:
+                access.release(self._top, self._top_opened)
+            os.close(self._top)
 
     @property
     def fd(self) -> int:
@@ -82,15 +91,18 @@ class Cursor:
 
     def enter(self, name: bytes) -> None:
         """Move into the directory `name`; errors as in open(2), a symbolic link included."""
-        below = os.open(name, self._flags | os.O_NOFOLLOW, dir_fd=self._here)
+        below, opened = access.open_directory(name, self._flags | os.O_NOFOLLOW, self._here)
         try:
             key = _key(self._here)
         except BaseException:
+            if opened is not None:
+                access.release(below, opened)
             os.close(below)
             raise
         self._move(below)
         self._names.append(name)
         self._above.append(key)
+        self._opened.append(opened)
 
     def leave(self) -> None:
         """Move to the directory above.
@@ -102,6 +114,9 @@ class Cursor:
         if above != self._top and _key(above) != self._above[-1]:
             os.close(above)
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self._here)
+        opened = self._opened.pop()
+        if opened is not None:
+            access.release(self._here, opened)
         self._move(above)
         self._names.pop()
         self._above.pop()
@@ -128,9 +143,13 @@ class Cursor:
 
     def restart(self) -> None:
         """Move to the top."""
+        while any(self._opened):
+            # Modes are given back on the way.
+            self.leave()
         self._move(self._top)
         self._names.clear()
         self._above.clear()
+        self._opened.clear()
 
     def _move(self, descriptor: int) -> None:
         if self._here != self._top:
@@ -159,7 +178,7 @@ def walk(cursor: Cursor) -> Iterator[Visit]:
     while pending:
         if pending[-1]:
             name = pending[-1].pop()
-            visit = Visit(name, os.lstat(name, dir_fd=cursor.fd), is_left=False)
+            visit = Visit(name, access.lstat(name, cursor.fd), is_left=False)
             yield visit
             if stat.S_ISDIR(visit.info.st_mode):
                 cursor.enter(name)

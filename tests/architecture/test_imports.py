@@ -13,20 +13,21 @@ import ocidiff
 PACKAGE = Path(ocidiff.__file__).parent
 # A module may import from its own rank and from lower ones. Every room of the package has a rank.
 RANKS = {
-    "errors": 0,
-    "log": 0,
-    "values": 0,
-    "output": 0,
-    "walk": 0,
-    "oci": 1,
-    "workspace": 1,
-    "mounts": 2,
-    "layer": 3,
-    "services": 4,
-    "image": 5,
-    "embedded": 6,
-    "store": 7,
-    "cli": 8,
+    "access": 0,
+    "errors": 1,
+    "log": 1,
+    "values": 1,
+    "output": 1,
+    "walk": 1,
+    "oci": 2,
+    "workspace": 2,
+    "mounts": 3,
+    "layer": 4,
+    "services": 5,
+    "image": 6,
+    "embedded": 7,
+    "store": 8,
+    "cli": 9,
 }
 # The two that stand above all rooms, and may be imported by the command line only.
 FRONT = {"__init__", "__main__"}

@@ -18,7 +18,7 @@ from ocidiff.cli.options import (
     trees_of,
 )
 from ocidiff.cli.render import as_json, change_document, columns, explained, printable, size, totals_document
-from ocidiff.cli.streams import complain, emit
+from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.totals import Totals
 
@@ -74,7 +74,7 @@ def command(
         context.meta[FAILED_STATUS] = _TROUBLE
     totals = Totals()
     below, above = trees_of(lower, upper, upperdir, lowerdir)
-    for change in ocidiff.changes(
+    found = ocidiff.changes(
         below,
         above,
         overlay=overlay,
@@ -89,14 +89,17 @@ def command(
         explain=explain,
         on_change=on_change,
         engine=engine,
-    ):
+    )
+    for change in found:
         totals.add(change)
         if settings.json:
             emit(as_json(change_document(change)))
         else:
             emit(f"{_LETTERS[change.kind]} {printable(change.path)}" + (explained(change) if explain else ""))
+    warn_of_skipped("changes", found.skipped)
     if explain and settings.json:
-        emit(as_json({"summary": totals_document(totals)}))
+        skipped = {"skipped": dict(found.skipped)} if found.skipped else {}
+        emit(as_json({"summary": {**totals_document(totals), **skipped}}))
     elif explain:
         _emit_totals(totals)
     if fail_above is not None and totals.layer_bytes > fail_above:

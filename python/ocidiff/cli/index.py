@@ -20,7 +20,7 @@ from ocidiff.cli.options import (
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
-from ocidiff.cli.streams import complain, emit, sink_of, writing_to
+from ocidiff.cli.streams import complain, emit, sink_of, warn_of_skipped, writing_to
 
 
 @click.command(
@@ -90,15 +90,19 @@ def command(
                 done = store.index(
                     source, sink, sha256=sha256, platform=platform, limits=limits, engine=engine, progress=progress
                 )
+    if not settings.quiet:
+        warn_of_skipped("index", done.skipped)
     if settings.verbose:
         complain(f"index: {done.entries} names, {done.size} bytes; {done.seconds:.2f} s")
     if to_stdout:
         return
-    document = {
+    document: dict[str, object] = {
         "digest": done.digest,
         "size": done.size,
         "entries": done.entries,
         "fileBytes": done.file_bytes,
         "seconds": round(done.seconds, 3),
     }
+    if done.skipped:
+        document["skipped"] = dict(done.skipped)
     emit(as_json(document) if settings.json else done.digest)

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
@@ -15,6 +15,9 @@ from ocidiff.errors import OcidiffError
 
 if TYPE_CHECKING:
     from ocidiff.layer.layer import Layer
+
+
+_XATTRS: Final = "xattrs."
 
 
 def emit(text: str) -> None:
@@ -30,9 +33,14 @@ def complain(text: str) -> None:
 
 def warn_of_skipped(what: str, skipped: Mapping[str, int]) -> None:
     """Say on stderr what the result does not hold."""
+    lost = {name.removeprefix(_XATTRS): count for name, count in skipped.items() if name.startswith(_XATTRS)}
     for reason_, count in skipped.items():
-        if reason_ != "excluded":  # which somebody asked for
+        # Somebody asked for the excluded paths.
+        if reason_ != "excluded" and not reason_.startswith(_XATTRS):
             complain(f"warning: {what}: {count} {reason_} left out")
+    if lost:
+        namespaces = ", ".join(f"{count} {name}.*" for name, count in lost.items())
+        complain(f"warning: {what}: {sum(lost.values())} extended attributes left out: {namespaces}")
 
 
 def warn_of_changes(what: str, layer: Layer) -> None:

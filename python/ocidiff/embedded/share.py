@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from ocidiff import access
 from ocidiff.embedded.drivers.clone import HardLinks, clone_entry, clone_file, copy_attributes
 from ocidiff.errors import UnsupportedError
 from ocidiff.walk import Cursor, walk
@@ -172,7 +173,7 @@ def _finish(here: Cursor, there: Cursor, name: bytes, info: os.stat_result, late
     os.chown(name, info.st_uid, info.st_gid, dir_fd=there.fd, follow_symlinks=False)
     for key in os.listxattr(source, follow_symlinks=False):
         if _is_carried(key) or key in _MARKS:
-            os.setxattr(target, key, os.getxattr(source, key, follow_symlinks=False), follow_symlinks=False)
+            os.setxattr(target, key, access.get_xattr(source, key, here.fd, name), follow_symlinks=False)
     if not stat.S_ISLNK(info.st_mode):
         os.chmod(name, info.st_mode & _MODE, dir_fd=there.fd)
     os.utime(name, ns=(info.st_atime_ns, _time(info, latest_ns)), dir_fd=there.fd, follow_symlinks=False)

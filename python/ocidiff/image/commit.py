@@ -138,7 +138,12 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             monitor=monitor,
         ) as source,
     ):
-        options = replace(request.options, lower_from_layers=source.lower_from_layers)
+        options = replace(
+            request.options,
+            lower_from_layers=source.lower_from_layers,
+            lower_lacks_owners=source.lower_lacks_owners,
+            ids=request.options.ids or source.ids,
+        )
         if request.ignore_file:
             options = with_ignore_file(options, source.upper)
         base = _base_config(source.base, request)

@@ -14,7 +14,7 @@ from ocidiff.image.unpack import apply_layers, check_layers
 from ocidiff.layer.differ import SCRATCH, Tree, lower_path, tree_path
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import IndexPath
+from ocidiff.layer.layer import RECORD, IndexPath
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.mounts.layers import OverlayLayers
@@ -36,6 +36,8 @@ class Source:
         lower: What tells the tree of the base; None for no parent tree.
         upper: Path of the changed tree; or an overlay, whose lowerdirs are then the parent tree, and `lower` is None.
         lower_from_layers: Whether the lower tree has the times that layers keep.
+        lower_lacks_owners: Whether it was unpacked without the right to set owners.
+        ids: What the ids of files are in a container whose trees lack owners.
         container: The container that it is, locked; None for a directory.
     """
 
@@ -43,6 +45,8 @@ class Source:
     lower: Lower | None
     upper: bytes | OverlayLayers
     lower_from_layers: bool
+    lower_lacks_owners: bool
+    ids: IdMaps = IdMaps()
     container: Container | None = None
 
 
@@ -100,12 +104,27 @@ def open_source(
             below, own = stack.enter_context(_trees(services, container, walk=walk))
             services.keep_blob(container.manifest.digest)
             image = read_image(services.content, container.image, container.manifest, platform)
-            yield Source(image, below, own, lower_from_layers=True, container=container)
+            ids = _ids_of(own.upperdir if isinstance(own, OverlayLayers) else own)
+            yield Source(
+                image, below, own, lower_from_layers=True, lower_lacks_owners=bool(ids), ids=ids, container=container
+            )
             return
         parent = None if base in (None, SCRATCH) else lookup.find_image(services, str(base), platform)
         tree = stack.enter_context(_lower_tree(services, parent, lower, limits, engine, monitor))
         from_layers = parent is not None and (lower is None or _is_index_of(tree, parent))
-        yield Source(parent, tree, tree_path(source), from_layers)
+        yield Source(
+            parent, tree, tree_path(source), from_layers, not (isinstance(tree, IndexPath) or ApplyOptions().sets_owners)
+        )
+
+
+def _ids_of(tree: bytes) -> IdMaps:
+    """The ids in a container, to which its user was root: files without a note of their owner were made by that user."""
+    try:
+        os.getxattr(tree, RECORD)
+    except OSError:
+        return IdMaps()
+    info = os.stat(tree)
+    return IdMaps.of_root(info.st_uid, info.st_gid)
 
 
 @contextmanager

@@ -6,14 +6,14 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import Change, IndexPath, Layer
+from ocidiff.layer.layer import NOTHING_SKIPPED, Change, IndexPath, Layer
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check_size
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, OverlayMode, Profile
 from ocidiff.layer.scope import Scope
@@ -36,6 +36,33 @@ _MEDIA_TYPES: Final = {
 
 _Choice = TypeVar("_Choice", Compression, OnChange, OverlayMode, Profile)
 _log = Logger(__name__)
+
+
+class Changes:
+    """Changes in layer order, one after the other.
+
+    Attributes:
+        skipped: Once they have ended, what is left out, by reason: `mounts`, `excluded`, and `xattrs.NAMESPACE`, the
+            attributes of changed entries that the profile does not compare.
+    """
+
+    def __init__(self, found: Generator[Change, None, Mapping[str, int]]) -> None:
+        self._found = found
+        self.skipped: Mapping[str, int] = NOTHING_SKIPPED
+
+    def __iter__(self) -> Changes:
+        return self
+
+    def __next__(self) -> Change:
+        try:
+            return next(self._found)
+        except StopIteration as end:
+            self.skipped = end.value or self.skipped
+            raise
+
+    def close(self) -> None:
+        """Stop looking for changes."""
+        self._found.close()
 
 
 def diff(
@@ -150,7 +177,7 @@ def changes(
     explain: bool = True,
     on_change: str = OnChange.RETRY,
     engine: str | None = None,
-) -> Iterator[Change]:
+) -> Changes:
     """The changes from `lower` to `upper`, lazily, in layer order; arguments and errors as in `diff`.
 
     Args:
@@ -181,7 +208,7 @@ def changes(
     lower_tree, upper_tree = _trees(lower, upper, may_be_index=True)
     if ignore_file:
         options = with_ignore_file(options, upper_tree)
-    return _changes(selected, lower_tree, upper_tree, options, mode, explain=explain)
+    return Changes(_changes(selected, lower_tree, upper_tree, options, mode, explain=explain))
 
 
 def _changes(
@@ -192,12 +219,12 @@ def _changes(
     mode: OverlayMode,
     *,
     explain: bool,
-) -> Iterator[Change]:
+) -> Generator[Change, None, Mapping[str, int]]:
     layers = _layers(lower, upper, mode)
     if layers is not None:
-        told = 0
+        found, told = Changes(engine.changes(None, layers, options, explain=explain)), 0
         try:
-            for change in engine.changes(None, layers, options, explain=explain):
+            for change in found:
                 told += 1
                 yield change
         except OverlayError as error:
@@ -205,8 +232,10 @@ def _changes(
                 raise
             _walk_instead(upper, mode, error)
         else:
-            return
-    yield from engine.changes(lower, upper, options, explain=explain)
+            return found.skipped
+        finally:
+            found.close()
+    return (yield from engine.changes(lower, upper, options, explain=explain))
 
 
 def write_layer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol
 
 from ocidiff.errors import UsageError
@@ -45,8 +45,8 @@ class Engine(Protocol):
 
     def changes(
         self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False
-    ) -> Iterator[Change]:
-        """The changes from `lower` to `upper`, lazily, in layer order.
+    ) -> Generator[Change, None, Mapping[str, int]]:
+        """The changes from `lower` to `upper`, lazily, in layer order; in the end what is left out, by reason.
 
         Args:
             lower: See `write_layer`.

@@ -52,7 +52,7 @@ class IdMaps:
         groups: Of groups.
 
     Raises:
-        UsageError: Two ranges have an id in common.
+        UsageError: Two ranges have an id of the host in common.
     """
 
     users: tuple[IdRange, ...] = ()
@@ -60,10 +60,7 @@ class IdMaps:
 
     def __post_init__(self) -> None:
         for ranges in (self.users, self.groups):
-            for side in ([(one.container, one.count) for one in ranges], [(one.host, one.count) for one in ranges]):
-                side.sort()
-                if any(first + count > following for (first, count), (following, _) in pairwise(side)):
-                    raise UsageError("id map: two ranges overlap")
+            _refuse_overlap([(one.host, one.count) for one in ranges])
 
     def __bool__(self) -> bool:
         return bool(self.users or self.groups)
@@ -83,13 +80,21 @@ class IdMaps:
             FileNotFoundError: There is no such process, or no such file.
         """
         if userns is None:
-            return cls(_ranges("user", uid_map), _ranges("group", gid_map))
+            maps = cls(_ranges("user", uid_map), _ranges("group", gid_map))
+            for ranges in (maps.users, maps.groups):
+                _refuse_overlap([(one.container, one.count) for one in ranges])
+            return maps
         if uid_map or gid_map:
             raise UsageError("userns: takes the place of other id maps")
         here, there = (os.stat(f"/proc/{process}/ns/user").st_ino for process in ("self", userns))
         if here == there:
             return cls()  # ids are shown as they are in it
         return cls(_of_process(userns, "uid_map"), _of_process(userns, "gid_map"))
+
+    @classmethod
+    def of_root(cls, uid: int, gid: int) -> IdMaps:
+        """The maps of a container whose root is this user of the host; all other ids stay as they are."""
+        return cls(_with_root(uid), _with_root(gid))
 
     def map(self, kind: str, host: int) -> int:
         """What the `user` or `group` id `host` is in the container.
@@ -131,6 +136,19 @@ class IdMaps:
                     struct.pack_into("<I", entries, start + 4, self.map(_ACL_NAMES[tag], number))
             return bytes(entries)
         return value
+
+
+def _with_root(host: int) -> tuple[IdRange, ...]:
+    if host == 0:
+        return ()
+    above = (IdRange(host + 1, host + 1, _IDS - host - 1),) if host + 1 < _IDS else ()
+    return (IdRange(0, host, 1), IdRange(0, 0, host), *above)
+
+
+def _refuse_overlap(ranges: list[tuple[int, int]]) -> None:
+    """Refuse ranges, each with its first id and how many, of which two have an id in common."""
+    if any(first + count > following for (first, count), (following, _) in pairwise(sorted(ranges))):
+        raise UsageError("id map: two ranges overlap")
 
 
 def _ranges(kind: str, texts: Sequence[str]) -> tuple[IdRange, ...]:

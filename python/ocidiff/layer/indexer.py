@@ -73,7 +73,8 @@ def index(
             threads=options.threads,
             monitor=monitor,
         )
-    return TreeIndex(summary.digest, summary.size, summary.entries, summary.file_bytes, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return TreeIndex(summary.digest, summary.size, summary.entries, summary.file_bytes, seconds, summary.skipped)
 
 
 def layers_of(index: IndexPath) -> ChainID | None:

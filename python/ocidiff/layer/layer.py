@@ -92,8 +92,8 @@ class LayerSummary:
         uncompressed_size: Its length in bytes.
         added, modified, deleted: Changes by kind (sockets included: they are changes, but no entries).
         entries: Tar entries written, parents and link entries included.
-        skipped: What was left out, by reason: `sockets`, `mounts`, and `excluded`, the paths outside of the scope that
-            seem to have changed.
+        skipped: What was left out, by reason: `sockets`, `mounts`, `excluded`, the paths outside of the scope that seem to
+            have changed, and `xattrs.NAMESPACE`, the attributes of what was written that the profile does not store.
         retried: Names that changed while they were read, and were read again.
         vanished: Names that were gone when their turn came, and count as absent.
     """
@@ -139,12 +139,14 @@ class IndexSummary:
         size: Its length in bytes.
         entries: Names in the tree.
         file_bytes: Bytes of all files; one with several names counts for each.
+        skipped: What was left out, by reason: `mounts`, and `xattrs.NAMESPACE`, the attributes that no comparison looks at.
     """
 
     digest: Digest
     size: int
     entries: int
     file_bytes: int
+    skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ class TreeIndex:
         entries: Names in the tree.
         file_bytes: Bytes of all files; one with several names counts for each.
         seconds: Wall time of making it.
+        skipped: What was left out, by reason.
     """
 
     digest: Digest
@@ -164,6 +167,7 @@ class TreeIndex:
     entries: int
     file_bytes: int
     seconds: float
+    skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)

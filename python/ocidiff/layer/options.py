@@ -97,7 +97,9 @@ class LayerOptions:
         lower_from_layers: The lower tree was unpacked from layers, which keep whole seconds. A time that lost its fraction
             then says nothing, and contents decide; otherwise only two times without fractions say nothing. Times of the
             upper tree are bounded by `source_date_epoch` before they are compared, as those of the layers were.
-        ids: What the ids of files are in the container. A lower tree from layers has these already.
+        lower_lacks_owners: The lower tree was unpacked from layers without the right to set owners: what has no note of its
+            owner has one of the host.
+        ids: What the ids of files are in the container. A lower tree from layers has these already, unless it lacks owners.
         fail_above: Largest uncompressed size in bytes; None for no limit.
         scope: Which paths count.
         on_change: What becomes of files that change while they are read.
@@ -115,11 +117,17 @@ class LayerOptions:
     profile: Profile = Profile.OCI
     source_date_epoch: int | None = None
     lower_from_layers: bool = False
+    lower_lacks_owners: bool = False
     ids: IdMaps = field(default_factory=IdMaps)
     fail_above: int | None = None
     scope: Scope = field(default_factory=Scope)
     on_change: OnChange = OnChange.RETRY
     spool: str | None = None
+
+    @property
+    def lower_has_ids(self) -> bool:
+        """True if the lower tree has ids of the container already."""
+        return self.lower_from_layers and not self.lower_lacks_owners
 
     def __post_init__(self) -> None:
         levels = LEVELS[self.compression]

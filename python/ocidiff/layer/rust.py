@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from ocidiff import _core
@@ -43,6 +43,7 @@ class RustEngine:
             memory_bytes=options.memory_bytes,
             profile=options.profile,
             lower_from_layers=options.lower_from_layers,
+            lower_has_ids=options.lower_has_ids,
             source_date_epoch=options.source_date_epoch,
             retry_on_change=options.on_change is OnChange.RETRY,
             spool=None if options.spool is None else os.fsencode(options.spool),
@@ -53,7 +54,7 @@ class RustEngine:
 
     def changes(
         self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False
-    ) -> Iterator[Change]:
+    ) -> Generator[Change, None, Mapping[str, int]]:
         """See `Engine.changes`."""
         tree, overlay = _overlay(upper)
         stream = _core.ChangeStream(
@@ -74,6 +75,7 @@ class RustEngine:
                     reasons, upper_bytes, lower_bytes = explained or ([], None, None)
                     reason = tuple(map(Reason, reasons))
                     yield Change(ChangeKind(kind), os.fsdecode(path), reason, upper_bytes, lower_bytes, layer_bytes)
+            return stream.skipped()
         finally:
             stream.close()
 
@@ -178,6 +180,6 @@ def _limits(limits: Limits) -> tuple[int | None, int | None, int | None, int, in
     return limits.max_bytes, limits.max_entries, limits.max_ratio, limits.max_depth, limits.max_header_bytes
 
 
-def _index_summary(done: tuple[str, int, int, int]) -> IndexSummary:
-    digest, size, entries, file_bytes = done
-    return IndexSummary(Digest(digest), size, entries, file_bytes)
+def _index_summary(done: tuple[str, int, int, int, dict[str, int]]) -> IndexSummary:
+    digest, size, entries, file_bytes, skipped = done
+    return IndexSummary(Digest(digest), size, entries, file_bytes, skipped)

@@ -14,6 +14,7 @@ pub mod idmap;
 pub mod index;
 pub mod indexer;
 pub mod metadata;
+pub mod note;
 pub mod stream;
 pub mod tar;
 pub mod tree;

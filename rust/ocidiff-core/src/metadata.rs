@@ -2,6 +2,8 @@
 
 use rustix::fs::{Statx, StatxAttributes, major, makedev, minor};
 
+use crate::note::{Note, SET_IDS, STAND_IN_MODE};
+
 /// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileType {
@@ -54,6 +56,8 @@ pub struct Metadata {
     pub device: (u32, u32),
     /// Whether something is mounted here (known from Linux 5.8 on).
     pub mount_root: bool,
+    /// Its owner and set-id bits could neither be kept nor noted, so that nothing is said of them.
+    pub lacks_owner: bool,
 }
 
 impl Metadata {
@@ -72,6 +76,7 @@ impl Metadata {
             links: 1,
             device: (0, 0),
             mount_root: false,
+            lacks_owner: false,
         }
     }
 
@@ -103,7 +108,35 @@ impl Metadata {
             links: statx.stx_nlink,
             device: (major(device), minor(device)),
             mount_root: statx.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+            lacks_owner: false,
         })
+    }
+
+    /// True if kind, mode, owner and device number are the same, as far as both are known.
+    pub fn has_facts_of(&self, other: &Self) -> bool {
+        let facts = |m: &Self| (m.file_type, m.device);
+        facts(self) == facts(other) && self.has_mode_of(other) && self.has_owner_of(other)
+    }
+
+    /// True if the modes are the same, as far as both are known.
+    pub fn has_mode_of(&self, other: &Self) -> bool {
+        let unknown = if self.lacks_owner || other.lacks_owner { SET_IDS } else { 0 };
+        (self.mode ^ other.mode) & !unknown == 0
+    }
+
+    /// True if the owners are the same, as far as both are known.
+    pub fn has_owner_of(&self, other: &Self) -> bool {
+        self.lacks_owner || other.lacks_owner || (self.uid, self.gid) == (other.uid, other.gid)
+    }
+
+    /// This, as `note` says it should be. What was changed on the file since the note was written stays: a mode that is not
+    /// the one which the file got with the note, content in place of a device.
+    pub fn noted(self, note: &Note) -> Self {
+        let stands_in = note.kind.filter(|_| self.file_type == FileType::File && self.size == 0);
+        let (file_type, device) = stands_in.unwrap_or((self.file_type, self.device));
+        let given = if stands_in.is_some() { STAND_IN_MODE } else { note.mode & !SET_IDS };
+        let mode = if self.mode == given || self.mode == note.mode { note.mode } else { self.mode };
+        Self { file_type, device, mode, uid: note.uid, gid: note.gid, ..self }
     }
 
     /// Whether this is how overlayfs says that there is nothing.

@@ -1,18 +1,21 @@
 //! `ChangeStream`: the changes between two trees, in batches.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use ocidiff_core::change::{Carried, ChangeKind, Changes, Explanation, Reason, Rules};
 use ocidiff_core::control::Control;
+use ocidiff_core::tree::Lost;
 use ocidiff_core::{Error, Result};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::diff::{IdArguments, IndexArguments, OverlayArguments, ScopeArguments, Source, rules, scope_of};
+use crate::diff::{
+    IdArguments, IndexArguments, LeftOut, OverlayArguments, ScopeArguments, Source, left_out, rules, scope_of,
+};
 use crate::error::to_python;
 use crate::run::thread_count;
 
@@ -31,6 +34,7 @@ pub struct ChangeStream {
     batches: Option<Receiver<Result<Batch>>>,
     walker: Option<JoinHandle<()>>,
     control: Arc<Control>,
+    lost: Arc<Mutex<Lost>>,
 }
 
 #[pymethods]
@@ -57,17 +61,19 @@ impl ChangeStream {
         let control = Arc::new(Control::default());
         let (sender, batches) = bounded(4);
         let walker_control = control.clone();
+        let lost = Arc::new(Mutex::new(Lost::default()));
+        let walker_lost = lost.clone();
         let walker = std::thread::Builder::new().name("changes".into()).spawn(move || {
             let told = source
                 .open(&walker_control)
                 .and_then(|trees| Changes::start(trees, rules, scope, threads, walker_control))
-                .and_then(|changes| send_all(changes, Carried::new(rules), &sender));
+                .and_then(|changes| send_all(changes, Carried::new(rules), &walker_lost, &sender));
             if let Err(error) = told {
                 // Nobody listens once the stream is closed, and then nobody wants the error.
                 let _ = sender.send(Err(error));
             }
         })?;
-        Ok(Self { batches: Some(batches), walker: Some(walker), control })
+        Ok(Self { batches: Some(batches), walker: Some(walker), control, lost })
     }
 
     fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -102,6 +108,13 @@ impl ChangeStream {
         }
     }
 
+    /// What is left out of the changes so far, by reason.
+    fn skipped(&self) -> LeftOut {
+        let (excluded, mounts) = self.control.left_out();
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        left_out([("excluded", excluded), ("mounts", mounts)], &lost)
+    }
+
     /// Stops the walk and joins its threads.
     fn close(&mut self, py: Python<'_>) {
         py.detach(|| self.stop());
@@ -129,18 +142,22 @@ impl Drop for ChangeStream {
 fn send_all(
     changes: impl Iterator<Item = Result<ocidiff_core::change::Change>>,
     mut carried: Carried,
+    lost: &Mutex<Lost>,
     sender: &Sender<Result<Batch>>,
 ) -> Result<()> {
     let mut batch = Batch::with_capacity(BATCH_CHANGES);
     for change in changes {
         let change = change?;
-        let bytes = carried.bytes(&change);
+        let (bytes, is_counted) = carried.next(&change);
         let kind = match change.kind {
             ChangeKind::Add => "add",
             ChangeKind::Modify => "modify",
             ChangeKind::Delete => "delete",
             ChangeKind::Unmodified => continue,
         };
+        if is_counted {
+            lost.lock().unwrap_or_else(PoisonError::into_inner).add(&change.lost());
+        }
         let explained = change.explanation.map(|explanation| explained(*explanation));
         batch.push((kind, [b"/", &change.path[..]].concat(), bytes, explained));
         if batch.len() == BATCH_CHANGES && sender.send(Ok(std::mem::take(&mut batch))).is_err() {

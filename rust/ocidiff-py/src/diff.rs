@@ -13,15 +13,18 @@ use ocidiff_core::control::Control;
 use ocidiff_core::diff::{DiffOptions, DiffSummary, write_layer as write_layer_of};
 use ocidiff_core::idmap::{IdMaps, IdRange};
 use ocidiff_core::index::IndexFile;
-use ocidiff_core::tree::Directory;
 use ocidiff_core::tree::overlay::{Format, OverlayPaths};
+use ocidiff_core::tree::{Directory, Lost};
 use ocidiff_core::{Error, Result};
 use pyo3::prelude::*;
 
 use crate::error::to_python;
 use crate::run::{own_descriptor, run, thread_count};
 
-type Summary = (String, u64, String, u64, u64, u64, u64, u64, BTreeMap<&'static str, u64>, u64, u64);
+type Summary = (String, u64, String, u64, u64, u64, u64, u64, LeftOut, u64, u64);
+
+/// Counts of what was left out, by reason.
+pub type LeftOut = BTreeMap<&'static str, u64>;
 
 /// Lower directories and data directories, top first; whether `userxattr` is set, if known; whether redirects are followed.
 pub type OverlayArguments = (Vec<Vec<u8>>, Vec<Vec<u8>>, Option<bool>, bool);
@@ -83,18 +86,18 @@ impl Tree {
 }
 
 impl Source {
-    /// With `overlay`, `upper` is the directory that takes its changes. A lower tree from layers has ids of the container.
+    /// With `overlay`, `upper` is the directory that takes its changes. A lower tree may have ids of the container already.
     pub fn new(
         lower: Option<&[u8]>,
         upper: &[u8],
         overlay: Option<OverlayArguments>,
         ids: IdArguments,
         indexes: IndexArguments,
-        lower_from_layers: bool,
+        lower_has_ids: bool,
     ) -> Self {
         let ids = id_maps(ids);
         let Some((lowers, data, userxattr, redirects)) = overlay else {
-            let lower_ids = ids.clone().filter(|_| !lower_from_layers);
+            let lower_ids = ids.clone().filter(|_| !lower_has_ids);
             return Self::Plain(lower.map(|lower| Tree::new(lower, indexes.0, lower_ids)), Tree::new(upper, indexes.1, ids));
         };
         let paths = |all: Vec<Vec<u8>>| all.iter().map(|one| path(one).into()).collect();
@@ -132,7 +135,7 @@ pub fn id_maps((users, groups): IdArguments) -> Option<Arc<IdMaps>> {
 
 /// Writes the layer that turns `lower` into `upper` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, memory_bytes, profile, lower_from_layers, source_date_epoch, retry_on_change, spool, poll))]
+#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, memory_bytes, profile, lower_from_layers, lower_has_ids, source_date_epoch, retry_on_change, spool, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_layer(
     py: Python<'_>,
@@ -149,6 +152,7 @@ pub fn write_layer(
     memory_bytes: Option<u64>,
     profile: &str,
     lower_from_layers: bool,
+    lower_has_ids: bool,
     source_date_epoch: Option<i64>,
     retry_on_change: bool,
     spool: Option<&[u8]>,
@@ -163,15 +167,12 @@ pub fn write_layer(
         spool: spool.map(|spool| path(spool).to_owned()),
     };
     let sink = own_descriptor(sink)?;
-    let source = Source::new(lower, upper, overlay, ids, indexes, lower_from_layers);
+    let source = Source::new(lower, upper, overlay, ids, indexes, lower_has_ids);
     run(py, poll, |control| write_layer_of(source.open(control)?, sink, &options, control)).map(summary)
 }
 
 fn summary(done: DiffSummary) -> Summary {
-    let skipped = [("excluded", done.excluded), ("mounts", done.mounts), ("sockets", done.sockets)]
-        .into_iter()
-        .filter(|&(_, count)| count > 0)
-        .collect();
+    let skipped = left_out([("excluded", done.excluded), ("mounts", done.mounts), ("sockets", done.sockets)], &done.lost);
     let blob = done.blob;
     (
         blob.digest.to_string(),
@@ -186,6 +187,11 @@ fn summary(done: DiffSummary) -> Summary {
         done.retried,
         done.vanished,
     )
+}
+
+/// What was left out, by reason, without what was not.
+pub fn left_out<const N: usize>(reasons: [(&'static str, u64); N], lost: &Lost) -> LeftOut {
+    reasons.into_iter().chain(lost.told()).filter(|&(_, count)| count > 0).collect()
 }
 
 /// A path as it came.

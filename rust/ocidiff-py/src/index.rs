@@ -10,12 +10,12 @@ use ocidiff_core::tree::Directory;
 use pyo3::prelude::*;
 
 use crate::apply::{LimitArguments, limits_of};
-use crate::diff::{IdArguments, id_maps, path};
+use crate::diff::{IdArguments, LeftOut, id_maps, left_out, path};
 use crate::error::to_python;
 use crate::measure::{Measure, told};
 use crate::run::{own_descriptor, run, thread_count};
 
-type Summary = (String, u64, u64, u64);
+type Summary = (String, u64, u64, u64, LeftOut);
 
 /// Writes the index of `tree` to the descriptor `sink`.
 #[pyfunction]
@@ -37,9 +37,9 @@ pub fn write_index(
     let (sink, ids) = (own_descriptor(sink)?, id_maps(ids));
     run(py, poll, |control| {
         let upper = Root::Directory(Directory::open_mapped(path(tree), ids)?);
-        indexer::write_index(Trees::Plain { lower: None, upper }, sink, options, control)
+        let done = indexer::write_index(Trees::Plain { lower: None, upper }, sink, options, control)?;
+        Ok(summary(done, control.left_out().1))
     })
-    .map(summary)
 }
 
 /// Writes the index of the tree that the layers in the descriptors `sources`, base first, unpack to.
@@ -58,7 +58,7 @@ pub fn write_index_of_layers(
     let sink = own_descriptor(sink)?;
     let sources = sources.into_iter().map(own_descriptor).collect::<PyResult<Vec<_>>>()?;
     let done = run(py, poll, |control| indexer::write_index_of_layers(sources, sink, &header, limits_of(limits), control))?;
-    Ok((summary(done.index), done.layers.into_iter().map(told).collect()))
+    Ok((summary(done.index, 0), done.layers.into_iter().map(told).collect()))
 }
 
 fn header(chain_id: Option<&str>, has_sha256: bool) -> PyResult<Header> {
@@ -66,6 +66,7 @@ fn header(chain_id: Option<&str>, has_sha256: bool) -> PyResult<Header> {
     Ok(Header { has_sha256, chain_id: chain_id.map_or([0; 32], |chain_id| chain_id.bytes()) })
 }
 
-fn summary(done: IndexSummary) -> Summary {
-    (done.digest.to_string(), done.size, done.entries, done.file_bytes)
+fn summary(done: IndexSummary, mounts: u64) -> Summary {
+    let skipped = left_out([("mounts", mounts)], &done.lost);
+    (done.digest.to_string(), done.size, done.entries, done.file_bytes, skipped)
 }

@@ -242,4 +242,4 @@ class TestCancellation:
             (upper / str(number)).touch()
         changes = engine.changes(None, os.fsencode(upper), LayerOptions())
         assert next(changes).path == "/0"
-        changes.close()  # type: ignore[attr-defined]
+        changes.close()

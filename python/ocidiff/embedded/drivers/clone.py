@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from typing import Final, Self
 
+from ocidiff import access
 from ocidiff.walk import Cursor, walk
 
 # linux/fs.h: _IOW(0x94, 9, int)
@@ -44,7 +45,7 @@ def clone_tree(source: str, target: str, check: Callable[[], None] = lambda: Non
             elif not linked.link(info, there, name):
                 clone_entry(here, there, name, info)
                 copy_attributes(here, there, name, info)
-        copy_attributes(here, there, b".", os.fstat(here.fd))
+        copy_attributes(here, there, b".", access.fstat(here.fd))
 
 
 class HardLinks:
@@ -98,7 +99,7 @@ def copy_attributes(here: Cursor, there: Cursor, name: bytes, info: os.stat_resu
     # After the owner, whose change drops capabilities; before the mode, which may forbid it to the owner.
     for key in os.listxattr(source, follow_symlinks=False):
         try:
-            os.setxattr(target, key, os.getxattr(source, key, follow_symlinks=False), follow_symlinks=False)
+            os.setxattr(target, key, access.get_xattr(source, key, here.fd, name), follow_symlinks=False)
         except OSError as error:
             if os.geteuid() == 0 or error.errno not in _NOTHING_TO_DO:
                 raise
@@ -126,7 +127,7 @@ def can_share_blocks(directory: str) -> bool:
 
 def clone_file(source: int, name: bytes, target: int, new_name: bytes) -> None:
     """Make the file `new_name` in the directory `target`, where it is missing, with the content of `name` in `source`."""
-    old = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+    old = access.open_file(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, source)
     try:
         new = os.open(new_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
         try:

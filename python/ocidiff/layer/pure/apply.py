@@ -11,21 +11,21 @@ import stat
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Self
 
 from ocidiff.errors import MalformedLayerError, UnsafeLayerError
-from ocidiff.layer.layer import RECORD
 from ocidiff.layer.options import ApplyOptions, Destination
 from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.directories import show, split
 from ocidiff.layer.pure.folders import Folder, Place
+from ocidiff.layer.pure.note import NOTE, SET_IDS, STAND_IN_MODE, Note, parse_note
 from ocidiff.layer.pure.root import OWNER_ALL, Root, clean
 from ocidiff.layer.pure.tar_reader import Entry
 from ocidiff.layer.pure.tree import is_user_visible
 from ocidiff.layer.pure.upper import Upper
 from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
 
-_SET_IDS: Final = stat.S_ISUID | stat.S_ISGID
 _MAX_ID: Final = (1 << 32) - 2  # the next one means "leave it" to chown
 _MAX_MAJOR: Final = (1 << 12) - 1
 _MAX_MINOR: Final = (1 << 20) - 1
@@ -54,9 +54,13 @@ class Applier:
         self._may_lack_devices = not self._same_owner or _is_in_user_namespace()
         self._upper = None if options.destination is Destination.DIRECTORY else Upper(root, options.destination)
         self._left_out: set[Place] = set()  # devices that could not be made
-        self._stand_ins: set[tuple[int, int]] = set()  # files that stand for such
         self._aside = Place(root.top, PSEUDO_LINKS)
         self._has_aside = False  # the directory of files that were kept aside is there
+        if not self._same_owner:
+            root.note_owners()
+        # Notes of layers before are wrong once an entry can keep what it says.
+        self._has_notes = root.is_marked
+        self._has_stand_ins = self._has_notes
         self.whiteouts = 0
         self.recorded = 0
         self.skipped: Counter[str] = Counter()
@@ -235,18 +239,33 @@ class Applier:
         """Make an empty file that notes which device it stands for; nothing where that cannot be noted."""
         self.skipped["devices"] += 1
         os.close(self._root.make_file(place))
+        for key in self._root.xattrs(place):
+            if is_user_visible(key):  # of default ACLs of the parent
+                self._root.remove_xattr(place, key)
+        self.skipped["xattrs"] += len(entry.xattrs)
         self.skipped["owners"] += not self._keeps(entry)
-        if not self._record(place, entry, stat.S_IFREG):
+        if not self._root.note(place, Note(entry.uid, entry.gid, entry.mode, _NODES[entry.type], entry.device)):
             self._root.remove(place)
             self._left_out.add(place)
             return
-        # Nobody shall take it for something to write to; but who may not read it could not read its note.
-        self._root.set_mode(place, 0o400)
+        self.recorded += 1
+        self._root.mark()
+        self._has_stand_ins = True
+        self._root.set_mode(place, STAND_IN_MODE)
         self._root.set_times(place, entry.atime_ns, entry.mtime_ns)
-        facts = self._root.lstat(place)
-        if facts is not None:
-            self._stand_ins.add((facts.st_dev, facts.st_ino))
         place.folder.written.add(place.name)
+
+    def _is_stand_in(self, place: Place, entry: Entry, facts: os.stat_result) -> bool:
+        """Note what a hard link says of a file that stands for a device; false for any other file."""
+        if not (self._has_stand_ins and entry.type == tar.HARD_LINK and stat.S_ISREG(facts.st_mode) and not facts.st_size):
+            return False
+        note = parse_note(self._root.get_xattr(place, NOTE))
+        if note is None or not note.kind:
+            return False
+        self._root.note(place, replace(note, uid=entry.uid, gid=entry.gid, mode=entry.mode))
+        self._root.set_mode(place, STAND_IN_MODE)
+        self._root.set_times(place, entry.atime_ns, entry.mtime_ns)
+        return True
 
     def _leave_out(self, place: Place) -> None:
         """Count a device, or one more name of it, that could not be made."""
@@ -258,16 +277,27 @@ class Applier:
         facts = self._root.lstat(place)
         if facts is None:
             raise self._root.error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), place)
-        if (facts.st_dev, facts.st_ino) in self._stand_ins:
-            return  # what a hard link says of a device does not hold for it
+        if self._must_open(entry, facts):
+            self._root.set_mode(place, OWNER_ALL)  # attributes can only be set by who may write
+        if self._is_stand_in(place, entry, facts):
+            return
         mode = entry.mode
         if self._same_owner and (entry.uid, entry.gid) != (facts.st_uid, facts.st_gid):
             self._set_owner(place, entry)  # else it would clear what a link entry may not repeat
+        if not self._same_owner and entry.type in (tar.HARD_LINK, tar.DIRECTORY):
+            self._take_over(place, facts)
+        can_have_note = stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)
+        if not self._notes(entry):
+            if self._has_notes and can_have_note and entry.type in (tar.HARD_LINK, tar.DIRECTORY):
+                self._root.remove_xattr(place, NOTE, missing_ok=True)
+        else:
+            is_noted = can_have_note and self._root.note(place, Note(entry.uid, entry.gid, mode))
+            lacks = not self._keeps(entry)
+            self.skipped["owners"] += lacks
+            self.recorded += lacks and is_noted
+            if lacks:
+                mode &= ~SET_IDS  # they would lend the rights of somebody else
         self._set_xattrs(place, entry, facts.st_mode)
-        if not self._keeps(entry):
-            self.skipped["owners"] += 1
-            self._record(place, entry, facts.st_mode)
-            mode &= ~_SET_IDS  # they would lend the rights of somebody else
         if stat.S_ISDIR(facts.st_mode):
             folder = self._root.enter(place, facts)
             folder.mode, folder.times = mode, (entry.atime_ns, entry.mtime_ns)
@@ -280,6 +310,24 @@ class Applier:
     def _keeps(self, entry: Entry) -> bool:
         return self._same_owner or (entry.uid, entry.gid) == (os.geteuid(), os.getegid())
 
+    def _take_over(self, place: Place, facts: os.stat_result) -> None:
+        """Give what an earlier layer gave another owner the one that this process gives to what it makes.
+
+        Else the owner would seem to have been changed after the note.
+        """
+        identity = os.geteuid(), os.getegid()
+        if (facts.st_uid, facts.st_gid) != identity:
+            with suppress(PermissionError):
+                self._root.set_owner(place, *identity)
+
+    def _notes(self, entry: Entry) -> bool:
+        """True if the owner of an entry is noted.
+
+        That of a user is noted too who has it anyway: what that user makes later has no note, and is root's to those who see
+        the user as root.
+        """
+        return not self._keeps(entry) or not (self._same_owner or (os.geteuid(), os.getegid()) == (0, 0))
+
     def _set_owner(self, place: Place, entry: Entry) -> None:
         try:
             self._root.set_owner(place, entry.uid, entry.gid)
@@ -289,21 +337,13 @@ class Applier:
             owner = f"{entry.uid}:{entry.gid}"
             raise UnsafeLayerError(f"{show(entry.name)}: owner {owner} is unknown to this user namespace") from error
 
-    def _record(self, place: Place, entry: Entry, file_mode: int) -> bool:
-        """Note owner, mode and device that the entry has and the object has not; false when that cannot be."""
-        if not (stat.S_ISREG(file_mode) or stat.S_ISDIR(file_mode)):
-            return False  # nothing else can have an attribute of a user
-        text = f"{entry.uid}:{entry.gid}:0{entry.mode:o}"
-        if entry.type in (tar.CHARACTER, tar.BLOCK):
-            text += f":{'char' if entry.type == tar.CHARACTER else 'block'}-{entry.device[0]}-{entry.device[1]}"
-        try:
-            self._root.set_xattr(place, RECORD.encode(), text.encode())
-        except OSError as error:
-            if error.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
-                return False
-            raise
-        self.recorded += 1
-        return True
+    def _must_open(self, entry: Entry, facts: os.stat_result) -> bool:
+        """True for a file or directory of ours that its mode keeps us from writing to, and that an earlier entry made."""
+        is_ours = os.geteuid() != 0 and facts.st_uid == os.geteuid()
+        is_old = entry.type in (tar.HARD_LINK, tar.DIRECTORY) and (
+            stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)
+        )
+        return is_ours and is_old and facts.st_mode & 0o600 != 0o600
 
     def _set_xattrs(self, place: Place, entry: Entry, file_mode: int) -> None:
         """The entry's xattrs replace those that a layer can carry.
@@ -315,9 +355,10 @@ class Applier:
             for key in self._root.xattrs(place):
                 if is_user_visible(key) and key not in entry.xattrs:
                     self._root.remove_xattr(place, key)
-        for name, value in entry.xattrs.items():
+        # ACLs last: one may forbid its owner to set more attributes.
+        for name, value in sorted(entry.xattrs.items(), key=lambda item: item[0].startswith(b"system.posix_acl_")):
             key = name if self._upper is None else self._upper.escape(name)
-            if key == name and (key.startswith(_LEFT_OUT_XATTRS) or key == RECORD.encode()):
+            if key == name and (key.startswith(_LEFT_OUT_XATTRS) or key == NOTE):
                 self.skipped["xattrs"] += 1
                 continue
             try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final, Self
 
+from ocidiff import access
+
 _FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _KEPT_OPEN: Final = 64  # ancestors of the current directory; deeper trees must not run out of descriptors
 
@@ -29,11 +31,17 @@ class Directories:
     """Hands out descriptors of directories by their path below `root`, and keeps the way to the last one open.
 
     Paths are relative, clean and without symbolic links. Descriptors are made with `O_PATH` and belong to this object.
+
+    Args:
+        root: Path of the root.
+        opens: Let directories of this process that are closed to it be read and searched meanwhile.
     """
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, *, opens: bool = False) -> None:
         self._base = root
-        self._root = os.open(os.fsdecode(root), _FLAGS)
+        self._opens = opens
+        self._held: dict[int, access.Inode] = {}  # what was opened, by descriptor
+        self._root = self._hold(os.open(os.fsdecode(root), _FLAGS))
         self._path = b""
         self._names: list[bytes] = []
         self._open: list[int] = []  # of the last components of `_names`
@@ -43,7 +51,7 @@ class Directories:
 
     def __exit__(self, *_: object) -> None:
         self._shorten(0)
-        os.close(self._root)
+        self._close(self._root)
 
     def forget(self) -> None:
         """Close all but the root: what is there may have changed."""
@@ -86,19 +94,36 @@ class Directories:
         path = join(self._path, name)
         above = self._open[-1] if self._open else self._root
         try:
-            self._open.append(os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=above))
+            self._open.append(self._hold(os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=above)))
         except OSError as error:
             raise self.error(error, path) from error
         self._names.append(name)
         self._path = path
         if len(self._open) > _KEPT_OPEN:
-            os.close(self._open.pop(0))
+            self._close(self._open.pop(0))
+
+    def _hold(self, descriptor: int) -> int:
+        if self._opens:
+            try:
+                inode = access.hold(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if inode is not None:
+                self._held[descriptor] = inode
+        return descriptor
+
+    def _close(self, descriptor: int) -> None:
+        inode = self._held.pop(descriptor, None)
+        if inode is not None:
+            access.release(descriptor, inode)
+        os.close(descriptor)
 
     def _shorten(self, depth: int) -> None:
         while len(self._names) > depth:
             self._names.pop()
             if self._open:
-                os.close(self._open.pop())
+                self._close(self._open.pop())
         if not self._open:
             self._names.clear()  # the descriptors of the rest were given up: start again from the root
         self._path = b"/".join(self._names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ from ocidiff.layer.pure.root import Root
 from ocidiff.layer.pure.scope import Narrowing
 from ocidiff.layer.pure.stream import BlobReader, BlobWriter
 from ocidiff.layer.pure.tar_reader import TarReader
-from ocidiff.layer.pure.tree import Tree
+from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.layer.scope import Scope
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci.digest import ChainID
@@ -72,25 +72,31 @@ class PureEngine:
             counts[ChangeKind.MODIFY],
             counts[ChangeKind.DELETE],
             recorder.entries,
-            {reason: count for reason, count in left_out.items() if count},
+            {reason: count for reason, count in {**left_out, **recorder.lost}.items() if count},
             live.retried,
             live.vanished,
         )
 
     def changes(
         self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False
-    ) -> Iterator[Change]:
+    ) -> Generator[Change, None, Mapping[str, int]]:
         """See `Engine.changes`."""
-        pace, carried = Pace(Monitor()), Carried(options.profile)
+        pace, carried, lost = Pace(Monitor()), Carried(options.profile), Counter[str]()
         with ExitStack() as stack:
             below, above = _open(lower, upper, options, pace, stack)
-            live = Live(options.on_change, pace)
-            for event in events(below, above, pace, options, Narrowing(options.scope), live):
+            live, narrowing = Live(options.on_change, pace), Narrowing(options.scope)
+            for event in events(below, above, pace, options, narrowing, live):
                 if event.kind is not None:
+                    layer_bytes, is_first = carried.next(event.node)
+                    if event.node is not None and is_first:
+                        lost.update(_lost(event.node, above, live))
                     reason = _reasons(event, below, above, options, live) if explain else ()
                     upper_bytes, lower_bytes = sizes(event, below, pace) if explain else (None, None)
-                    path, layer_bytes = "/" + os.fsdecode(event.path), carried.bytes(event.node)
+                    path = "/" + os.fsdecode(event.path)
                     yield Change(event.kind, path, reason, upper_bytes, lower_bytes, layer_bytes)
+
+        left_out = {"excluded": narrowing.excluded, "mounts": narrowing.mounts, **lost}
+        return {reason: count for reason, count in left_out.items() if count}
 
     def write_index(
         self,
@@ -150,6 +156,16 @@ class PureEngine:
         return LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size, archive.count)
 
 
+def _lost(node: Node, upper: AnyTree, live: Live) -> Counter[str]:
+    """The attributes of a changed entry that the profile leaves out; nothing when it has changed again."""
+    try:
+        return upper.lost(node)
+    except (OSError, SourceChangedError) as error:
+        if not live.allows(error):
+            raise
+        return Counter()
+
+
 def _reasons(event: Event, lower: AnyTree | None, upper: AnyTree, options: LayerOptions, live: Live) -> tuple[Reason, ...]:
     """Why an event is one; nothing when it has changed again."""
     try:
@@ -173,5 +189,5 @@ def _open(
             return stack.enter_context(IndexTree(tree.path, options.profile, pace))
         return stack.enter_context(Tree(tree, options, pace))
 
-    lower_options = replace(options, ids=IdMaps()) if options.lower_from_layers else options
+    lower_options = replace(options, ids=IdMaps()) if options.lower_has_ids else options
     return None if lower is None else enter(lower, lower_options), enter(upper, options)

@@ -24,9 +24,9 @@ def reasons(event: Event, lower: AnyTree | None, upper: AnyTree, options: LayerO
         return
     if a.st_rdev != b.st_rdev:
         yield Reason.DEVICE
-    if a.st_mode != b.st_mode:
+    if not old.has_mode_of(new):
         yield Reason.MODE
-    if (old.uid, old.gid) != (new.uid, new.gid):
+    if not old.has_owner_of(new):
         yield Reason.OWNER
     if not new.is_dir and not same_mtime(a, b, options):
         yield Reason.MTIME
@@ -72,14 +72,14 @@ class Carried:
         self._profile = profile
         self._counted: set[tuple[int, int]] = set()  # inodes with several names
 
-    def bytes(self, node: Node | None) -> int:
-        """What the next change brings; all have to come, in order."""
+    def next(self, node: Node | None) -> tuple[int, bool]:
+        """What the next change brings, and whether it is the first one of its file; all have to come, in order."""
         if node is None or node.is_dir:
-            return 0
+            return 0, node is not None
         if node.stat.st_nlink > 1:
             # What makes two names one file. Spec: layer-semantics 5, "Key".
             inode = (0 if self._profile is Profile.CONTAINERD else node.stat.st_dev, node.stat.st_ino)
             if inode in self._counted:
-                return 0
+                return 0, False
             self._counted.add(inode)
-        return _bytes_of(node)
+        return _bytes_of(node), True

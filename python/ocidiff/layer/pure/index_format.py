@@ -7,7 +7,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import xxhash
@@ -32,6 +32,7 @@ _HAS_CAPABILITY: Final = 1
 _HAS_OTHERS: Final = 2
 _IS_MOUNT: Final = 4
 _HAS_STAMP: Final = 8
+_LACKS_OWNER: Final = 16
 _XXH3_BYTES: Final = 16
 _SHA256_BYTES: Final = 32
 _NANOSECONDS: Final = 10**9
@@ -152,6 +153,7 @@ class Record:
         children: Where the block of a directory is, and its length; both 0 when it is empty.
         stamp: Device, inode and nanoseconds of the change time; None where they are not kept, or prove nothing.
         is_mount: Whether something was mounted there, of which nothing more is told than its type.
+        lacks_owner: See `Node.lacks_owner`.
     """
 
     mode: int
@@ -166,12 +168,13 @@ class Record:
     children: tuple[int, int] = (0, 0)
     is_mount: bool = False
     stamp: Stamp | None = None
+    lacks_owner: bool = False
 
     def encode(self, name: bytes) -> bytes:
         """The bytes of the record."""
         attributes = self.xattrs
         flags = _HAS_CAPABILITY * bool(attributes.capability) + _HAS_OTHERS * bool(attributes.others)
-        flags += _IS_MOUNT * self.is_mount + _HAS_STAMP * (self.stamp is not None)
+        flags += _IS_MOUNT * self.is_mount + _HAS_STAMP * (self.stamp is not None) + _LACKS_OWNER * self.lacks_owner
         start = bytes([len(name)]) + name + _OWNER.pack(self.mode, self.uid, self.gid, flags)
         start += attributes.capability + attributes.others
         if self.stamp is not None:
@@ -226,7 +229,7 @@ class Fields:
         mode, uid, gid, flags = self._unpack(_OWNER)
         if stat.S_IFMT(mode) not in _KINDS:
             raise BrokenIndex("a record has an unknown type")
-        if flags & ~(_HAS_CAPABILITY | _HAS_OTHERS | _IS_MOUNT | _HAS_STAMP):
+        if flags & ~(_HAS_CAPABILITY | _HAS_OTHERS | _IS_MOUNT | _HAS_STAMP | _LACKS_OWNER):
             raise BrokenIndex("a record has unknown flags")
         capability, others = (self._take(_XXH3_BYTES if flags & bit else 0) for bit in (_HAS_CAPABILITY, _HAS_OTHERS))
         xattrs, is_mount = XattrDigests(capability, others), bool(flags & _IS_MOUNT)
@@ -256,7 +259,8 @@ class Fields:
                 raise BrokenIndex("a record has a wrong device")
             rdev = os.makedev(major, minor)
         mtime_ns = seconds * _NANOSECONDS + nanoseconds
-        return Record(mode, uid, gid, xattrs, mtime_ns, size, rdev, content, target, is_mount=is_mount, stamp=stamp)
+        found = Record(mode, uid, gid, xattrs, mtime_ns, size, rdev, content, target, is_mount=is_mount, stamp=stamp)
+        return replace(found, lacks_owner=bool(flags & _LACKS_OWNER))
 
     def _unpack(self, form: struct.Struct) -> tuple[int, ...]:
         return form.unpack(self._take(form.size))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import xxhash
@@ -46,7 +47,7 @@ class Known(Node):
         record: What is known of it.
     """
 
-    record: Record
+    record: Record = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class IndexTree:
             record = self._record(folder, name)
         except BrokenIndex as broken:
             raise self._error(broken) from broken
-        return Known(path, _stat(record), record.uid, record.gid, record)
+        return Known(path, _stat(record), record.uid, record.gid, record.lacks_owner, record=record)
 
     def children(self, directory: Node | None) -> dict[bytes, bytes]:
         """Paths by name of what is in `directory`, or in the root for None."""
@@ -114,6 +115,10 @@ class IndexTree:
 
     def check_ids(self, node: Node) -> None:
         """Nothing: they were checked when the index was made."""
+
+    def lost(self, node: Node) -> Counter[str]:  # noqa: ARG002 - as `Tree.lost`
+        """Nothing: it was told when the index was made."""
+        return Counter()
 
     def xattr_digests(self, node: Node) -> XattrDigests:
         """The hashes of the attributes that the profile compares."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -34,13 +35,17 @@ def write_index(
     """Write the index of a tree; see `Engine.write_index`."""
     writer = IndexWriter(sink, _header(chain_id, sha256=sha256), pace)
     settled_before_ns = (int(time.time()) - _SETTLED_SECONDS) * 10**9 if stamps else 0
+    skipped = Counter[str]()
     with Tree(tree, options, pace) as source:
         for node, is_mount in _walk(source, pace):
+            skipped.update({"mounts": 1} if is_mount else source.lost(node))
             record = mount_point(node.stat.st_mode) if is_mount else _record(source, node, sha256=sha256)
-            if node.stat.st_ctime_ns < settled_before_ns and not (node.is_dir or is_mount):
+            # One that its owner may not read has no change time that says anything.
+            may_have_stamp = not (node.is_dir or is_mount) and node.stat.st_mode & 0o400
+            if node.stat.st_ctime_ns < settled_before_ns and may_have_stamp:
                 record = replace(record, stamp=stamp_of(node.stat))
             writer.add(node.path, record)
-    summary = writer.finish()
+    summary = replace(writer.finish(), skipped=dict(skipped))
     pace.report()
     return summary
 
@@ -66,7 +71,7 @@ def write_index_of_layers(
     for path, record in sketch.records():
         writer.add(path, record)
         pace.check()
-    summary = writer.finish()
+    summary = replace(writer.finish(), skipped=dict(sketch.lost))
     pace.report()
     return summary, measures
 
@@ -106,4 +111,5 @@ def _record(tree: Tree, node: Node, *, sha256: bool) -> Record:
         facts.st_rdev if is_device else 0,
         fingerprint(tree.blocks(node), sha256=sha256) if is_file and facts.st_size else None,
         tree.target(node) if stat.S_ISLNK(facts.st_mode) else b"",
+        lacks_owner=node.lacks_owner,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from typing import Final
 
 from ocidiff.errors import SourceChangedError
@@ -49,16 +50,16 @@ class Live:
             self._pace.check()
 
 
-def settle(file: int) -> tuple[os.stat_result, bool]:
-    """What fstat says of an open file, and whether a change from that moment on would show; waits a little for that."""
-    seen = os.fstat(file)
+def settle(file: int, look: Callable[[int], os.stat_result]) -> tuple[os.stat_result, bool]:
+    """What `look` says of an open file, and whether a change from that moment on would show; waits a little for that."""
+    seen = look(file)
     age = time.time() - seen.st_ctime_ns / 1e9
     least = _TICK_SECONDS + min((seen.st_size >> 20) * _WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
     # A time in the future is none of this machine's clock.
     if not 0 <= age < least:
         return seen, True
     time.sleep(least - age)
-    now = os.fstat(file)
+    now = look(file)
     return now, is_same(now, seen)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from ocidiff.layer.pure.directories import join, show, split
 from ocidiff.layer.pure.live import is_same
 from ocidiff.layer.pure.overrides import key_of, overridden
 from ocidiff.layer.pure.pace import Pace
-from ocidiff.layer.pure.survey import FUSE, GONE, NAMES, TRUSTED, prefix_of
+from ocidiff.layer.pure.survey import FUSE, GONE, NAMES, TRUSTED, USER, prefix_of
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.mounts.layers import OverlayLayers
 
@@ -114,6 +115,11 @@ class OverlayTree:
         layer, place = self._found(node).top
         found = self._trees[layer].xattrs(place)
         return {key: found[key] for key in found if self._prefix != NAMES or not key.startswith(FUSE)}
+
+    def lost(self, node: Node) -> Counter[str]:
+        """See `Tree.lost`."""
+        layer, place = self._found(node).top
+        return self._trees[layer].lost(place, (FUSE, TRUSTED, USER) if self._prefix == NAMES else (self._prefix,))
 
     def target(self, node: Node) -> bytes:
         """See `Tree.target`."""

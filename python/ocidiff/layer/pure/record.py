@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -30,6 +31,8 @@ _TYPES: Final = {
     stat.S_IFIFO: tar.FIFO,
 }
 
+_Taken = tuple[Node, tar.Header, Counter[str], Aside | None]
+
 
 class Recorder:
     """Writes the entries that the events ask for.
@@ -37,6 +40,7 @@ class Recorder:
     Attributes:
         entries: Tar entries written.
         sockets: Changed sockets, which no tar can hold.
+        lost: Attributes of the entries that the profile does not store, those of a file once, by namespace.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Recorder:
         self._waiting: dict[tuple[int, int], list[bytes]] = {}  # inode -> unchanged names seen before any source
         self.entries = 0
         self.sockets = 0
+        self.lost: Counter[str] = Counter()
 
     def record(self, event: Event) -> ChangeKind | None:
         """Write what `event` asks for; what happened in the end, as a name may have vanished. Spec: layer-semantics 5.1."""
@@ -72,20 +77,22 @@ class Recorder:
         taken = self._take(node, with_content=source is None)
         if taken is None:
             return self._gone(event)
-        now, header, content = taken
+        now, header, lost, content = taken
         with nullcontext() if content is None else content:
             if stat.S_ISSOCK(now.stat.st_mode):
                 self.sockets += 1
                 return kind
             if source is not None:
                 header = _link(source[1] or header, node.path, source[0])
-            self._refuse_whiteout_name(node.path)
+            self._check_name(node.path)
             if not self._put(header, now, content):
                 return None
+            if source is None:
+                self.lost.update(lost)
         if has_links and source is None and self._inode(now.stat) == inode:
             self._source[inode] = (node.path, None if is_same(now.stat, node.stat) else header)
             for name in self._waiting.pop(inode, []):
-                self._refuse_whiteout_name(name)
+                self._check_name(name)
                 self._put(_link(header, name, node.path))
         return kind
 
@@ -94,15 +101,17 @@ class Recorder:
         self._blob.write(tar.END)
         self._blob.finish()
 
-    def _take(self, node: Node, *, with_content: bool) -> tuple[Node, tar.Header, Aside | None] | None:
-        """What has the name of `node` at one moment, with its entry, and its content where it may change; None when gone.
+    def _take(self, node: Node, *, with_content: bool) -> _Taken | None:
+        """What has the name of `node` at one moment; None when gone.
+
+        With its entry, the attributes that are left out, and its content where it may change.
 
         Raises:
             SourceChangedError: It never rests.
         Spec: layer-semantics 7.
         """
         if not self._live.retries:
-            return node, self._header(node), None
+            return node, self._header(node), self._upper.lost(node), None
         now = node
         for attempt in range(ATTEMPTS):
             self._live.pause(attempt)
@@ -118,11 +127,11 @@ class Recorder:
                     if with_content and stat.S_ISREG(now.stat.st_mode) and now.stat.st_size:
                         now, content = self._upper.take(now)
                         stack.enter_context(content)
-                    header = self._header(now)
+                    header, lost = self._header(now), self._upper.lost(now)
                     if is_same(now.stat, node.stat) or self._is_still(now):
                         self._live.retried += attempt == 0 and not is_same(now.stat, node.stat)
                         stack.pop_all()
-                        return now, header, content
+                        return now, header, lost, content
                 except (OSError, SourceChangedError) as error:
                     if not self._live.allows(error):
                         raise
@@ -181,18 +190,22 @@ class Recorder:
             directory = self._upper.node(path)
             if not directory.is_dir:
                 raise SourceChangedError(f"{show(self._upper.full(path))}: changed while it was read")
-            header = self._header(directory)
+            header, lost = self._header(directory), self._upper.lost(directory)
         except (OSError, SourceChangedError) as error:
             if not self._live.allows(error):
                 raise
             self._live.vanished += 1
             return False
-        self._refuse_whiteout_name(path)
+        self._check_name(path)
+        self.lost.update(lost)
         return self._put(header)
 
     def _header(self, node: Node) -> tar.Header:
         """The entry of `node` as if it had no other name."""
         facts = node.stat
+        if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
+            why = "character device 0:0 is a whiteout of overlayfs, which no layer can hold; exclude it"
+            raise self._refused(node.path, why)
         kind = _TYPES[stat.S_IFMT(facts.st_mode)]
         mtime_ns = facts.st_mtime_ns if self._latest_ns is None else min(facts.st_mtime_ns, self._latest_ns)
         is_device = kind in (tar.CHARACTER, tar.BLOCK)
@@ -213,9 +226,18 @@ class Recorder:
         """What makes two names one file; containerd takes the number alone. Spec: layer-semantics 5, "Key"."""
         return (0 if self._profile is Profile.CONTAINERD else facts.st_dev, facts.st_ino)
 
-    def _refuse_whiteout_name(self, path: bytes) -> None:
-        if self._profile is Profile.OCI and split(path)[1].startswith(whiteout.PREFIX):
-            raise UnsupportedError(f"{show(self._upper.full(path))}: a name that begins with .wh. would read as a deletion")
+    def _check_name(self, path: bytes) -> None:
+        """Refuse a name that a reader of the layer would take for something else."""
+        name = split(path)[1]
+        if not name.startswith(whiteout.PREFIX):
+            return
+        if name.removeprefix(whiteout.PREFIX) in (b"", b".", b".."):
+            raise self._refused(path, "this name would read as a deletion of nothing; rename or exclude it")
+        if self._profile is Profile.OCI:
+            raise self._refused(path, "a name that begins with .wh. would read as a deletion; rename or exclude it")
+
+    def _refused(self, path: bytes, why: str) -> UnsupportedError:
+        return UnsupportedError(f"{show(self._upper.full(path))}: {why}")
 
 
 def _link(header: tar.Header, path: bytes, source: bytes) -> tar.Header:

@@ -14,12 +14,14 @@ from typing import Final, Self
 from ocidiff.errors import UnsafeLayerError
 from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.folders import Folder, Handles, Place
+from ocidiff.layer.pure.note import NOTE, Note
 from ocidiff.layer.pure.pace import Pace
 
 _MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
 # Components that the links of one path may bring in all. The kernel would take 40 times 2048, which short entries could have
 # walked again and again.
 _MAX_LINK_STEPS: Final = 2048
+_IMPLIED_MODE: Final = 0o755  # of a directory that no entry describes
 OWNER_ALL: Final = 0o700
 _TARGET: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -43,6 +45,7 @@ class Root:
         self.top = Folder(None, b"", is_clear=False, is_opaque=False)
         self.top.is_clear = not self._names(self.top)
         self._last = (b"", self.top)  # the path that was found last, through nothing that was removed since
+        self._notes_owners = False
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +53,21 @@ class Root:
     def __exit__(self, *_: object) -> None:
         self._handles.close()
         os.close(self._fd)
+
+    def note_owners(self) -> None:
+        """Mark the root, and from now on note that directories which no entry describes are root's."""
+        self._notes_owners = True
+        self.mark()
+
+    def mark(self) -> None:
+        """Say of the root that there are notes below it: with one of its own, by which a reader knows that they count."""
+        if not self.is_marked:
+            self.note(self.top.place, Note(0, 0, stat.S_IMODE(os.fstat(self._fd).st_mode)))
+
+    @property
+    def is_marked(self) -> bool:
+        """True if notes below the root count."""
+        return self.get_xattr(self.top.place, NOTE) is not None
 
     def error(self, error: OSError, place: Place) -> OSError:
         """The same failure, told of the whole path."""
@@ -79,7 +97,7 @@ class Root:
         def make(place: Place, facts: os.stat_result | None) -> Folder:
             if facts is not None:
                 self._unlink(place, facts)
-            made = self.make_directory(place)
+            made = self._make_implied(place)
             place.folder.written.add(place.name)
             if facts is not None:
                 replaced(made)
@@ -101,7 +119,7 @@ class Root:
         def make(place: Place, facts: os.stat_result | None) -> Folder | None:
             if facts is not None or is_hidden(place.folder):
                 return None
-            made = self.make_directory(place)
+            made = self._make_implied(place)
             made.hold_mark()
             return made
 
@@ -178,13 +196,20 @@ class Root:
         self._pace.stop_polling()
         self.remove(place)
 
+    def _make_implied(self, place: Place) -> Folder:
+        """Make a directory that no entry describes."""
+        made = self.make_directory(place)
+        if self._notes_owners:
+            self.note(place, Note(0, 0, _IMPLIED_MODE))
+        return made
+
     def make_directory(self, place: Place) -> Folder:
         """Make a directory of mode 0755."""
         try:
             os.mkdir(place.name, dir_fd=self._at(place))
         except OSError as error:
             raise self.error(error, place) from error
-        self.set_mode(place, 0o755)  # whatever the umask is
+        self.set_mode(place, _IMPLIED_MODE)  # whatever the umask is
         return place.folder.add(place.name, is_new=True)
 
     def make_file(self, place: Place) -> int:
@@ -252,6 +277,16 @@ class Root:
         except OSError as error:
             raise self.error(error, place) from error
 
+    def note(self, place: Place, note: Note) -> bool:
+        """Note what `place` should be; false when it can have no note."""
+        try:
+            self.set_xattr(place, NOTE, note.encode())
+        except OSError as error:
+            if error.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
+                return False
+            raise
+        return True
+
     def xattrs(self, place: Place) -> list[bytes]:
         """The names of the xattrs of `place`."""
         try:
@@ -277,11 +312,13 @@ class Root:
         except OSError as error:
             raise self.error(error, place) from error
 
-    def remove_xattr(self, place: Place, key: bytes) -> None:
+    def remove_xattr(self, place: Place, key: bytes, *, missing_ok: bool = False) -> None:
         """Take one xattr from `place`."""
         try:
             os.removexattr(self._leaf(place), key, follow_symlinks=False)
         except OSError as error:
+            if missing_ok and error.errno in (errno.ENODATA, errno.ENOTSUP):
+                return
             raise self.error(error, place) from error
 
     def _walk(self, path: bytes, make: Callable[[Place, os.stat_result | None], Folder | None]) -> Folder | None:

@@ -85,6 +85,6 @@ class Narrowing:
 def _seem_different(old: Node, new: Node) -> bool:
     """Return true if they differ by their metadata, without their content or attributes."""
     a, b = old.stat, new.stat
-    if (a.st_mode, old.uid, old.gid, a.st_rdev) != (b.st_mode, new.uid, new.gid, b.st_rdev):
+    if not old.has_facts_of(new):
         return True
     return not new.is_dir and (a.st_size, a.st_mtime_ns) != (b.st_size, b.st_mtime_ns)

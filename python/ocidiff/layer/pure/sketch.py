@@ -10,19 +10,19 @@ import errno
 import os
 import stat
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from ocidiff.errors import MalformedLayerError, UnsafeLayerError
 from ocidiff.layer.idmap import IdMaps, IdRange
-from ocidiff.layer.layer import RECORD
 from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.directories import join, show, split
 from ocidiff.layer.pure.index_format import Fingerprint, Record, xattr_digests
 from ocidiff.layer.pure.root import clean
 from ocidiff.layer.pure.tar_reader import Entry
-from ocidiff.layer.pure.tree import CAPABILITY, is_user_visible
+from ocidiff.layer.pure.tree import CAPABILITY, is_user_visible, lost_class
 from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
 
 _MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
@@ -77,9 +77,14 @@ class _Child:
 
 
 class Sketch:
-    """The tree so far."""
+    """The tree so far.
+
+    Attributes:
+        lost: Attributes of entries that no index has, by namespace.
+    """
 
     def __init__(self) -> None:
+        self.lost: Counter[str] = Counter()
         self._root = _Inode(stat.S_IFDIR, _IMPLIED_MODE)
         self._layer = 0
 
@@ -172,7 +177,7 @@ class Sketch:
         parent.children[name] = _Child(inode, self._layer)
         # A file that was kept aside says itself what it is.
         if entry.type != tar.HARD_LINK or not is_pseudo_link(clean(entry.linkname)):
-            _describe(inode, entry)
+            _describe(inode, entry, self.lost)
 
     def _linked(self, parent: _Inode, name: bytes, entry: Entry) -> _Inode:
         """The inode that a hard link leads to, once nothing has its name any more."""
@@ -238,7 +243,7 @@ def _holds(top: _Inode, directory: _Inode) -> bool:
     return False
 
 
-def _describe(inode: _Inode, entry: Entry) -> None:
+def _describe(inode: _Inode, entry: Entry, lost: Counter[str]) -> None:
     """Take owner, attributes, mode and time of an entry; one that links may leave out attributes."""
     if entry.type != tar.HARD_LINK:
         inode.xattrs.clear()
@@ -246,7 +251,8 @@ def _describe(inode: _Inode, entry: Entry) -> None:
         inode.xattrs.pop(CAPABILITY, None)  # a new owner clears it
     inode.uid, inode.gid = entry.uid, entry.gid
     for key, value in entry.xattrs.items():
-        if not is_user_visible(key) or key == RECORD.encode() or not _may_have(inode, key):
+        if not is_user_visible(key) or not _may_have(inode, key):
+            lost[lost_class(key)] += 1
             continue
         if value:
             inode.xattrs[key] = value

@@ -8,6 +8,7 @@ from typing import Final
 from ocidiff.errors import OverlayError
 from ocidiff.layer.pure import whiteout
 from ocidiff.layer.pure.directories import join, show
+from ocidiff.layer.pure.note import NOTE
 from ocidiff.layer.pure.tree import Tree
 from ocidiff.mounts.layers import OverlayLayers
 
@@ -16,7 +17,7 @@ USER: Final = b"user.overlay."
 NAMES: Final = b""
 """fuse-overlayfs and AUFS: names that begin with .wh."""
 FUSE: Final = b"user.fuseoverlayfs."
-_FUSE_OF_ROOT: Final = b"security.fuseoverlayfs."
+FUSE_OF_ROOT: Final = b"security.fuseoverlayfs."
 GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 _INITIAL_USER_NAMESPACE: Final = 0xEFFFFFFD  # linux/proc_ns.h
@@ -77,8 +78,8 @@ class _Survey:
                     self.seen.add(prefix)
                     self.redirected |= mark == b"redirect"
                     self.indexed |= mark == b"origin" and not path
-            self.names |= key.startswith((FUSE, _FUSE_OF_ROOT))
-            self.overridden |= key == b"user.containers.override_stat"
+            self.names |= key.startswith((FUSE, FUSE_OF_ROOT))
+            self.overridden |= key == NOTE and not self._tree.reads_notes
 
 
 def _survey(trees: list[Tree], *, is_told: bool) -> _Survey:

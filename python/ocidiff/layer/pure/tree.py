@@ -5,28 +5,34 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Self
 
+from ocidiff import access
 from ocidiff.errors import SourceChangedError, UnsupportedError
 from ocidiff.layer.idmap import UNMAPPED
 from ocidiff.layer.options import LayerOptions, OnChange, Profile
 from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.directories import Directories, join, show, split
 from ocidiff.layer.pure.live import has_grown, is_same, settle
+from ocidiff.layer.pure.note import NOTE, SET_IDS, parse_note
 from ocidiff.layer.pure.pace import BLOCK_BYTES, Pace
 from ocidiff.mounts.mountinfo import has_mounts_below, mount_id
 
 CAPABILITY: Final = b"security.capability"
 _ACLS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
+_NAMESPACES: Final = ("security", "system", "trusted", "user")
 _NO_XATTR: Final = (errno.ENODATA, errno.ENOTSUP)
 
 
 def is_user_visible(key: bytes) -> bool:
     """Whether the profile `oci` compares and stores the xattr `key`. Spec: layer-semantics 3, "Xattrs stored"."""
-    return key == CAPABILITY or key in _ACLS or (key.startswith(b"user.") and not key.startswith(b"user.overlay."))
+    if key.startswith(b"user."):
+        return not key.startswith(b"user.overlay.") and key != NOTE
+    return key == CAPABILITY or key in _ACLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +43,34 @@ class Node:
         path: Relative to the root of the tree, never empty.
         stat: Its own, not that of what a link points to.
         uid, gid: Owner and group, in ids of the container; `UNMAPPED` for what is outside the id map.
+        lacks_owner: Its owner and set-id bits could neither be kept nor noted, so that nothing is said of them.
     """
 
     path: bytes
     stat: os.stat_result
     uid: int
     gid: int
+    lacks_owner: bool = False
 
     @property
     def is_dir(self) -> bool:
         """Whether it is a directory."""
         return stat.S_ISDIR(self.stat.st_mode)
+
+    def has_facts_of(self, other: Node) -> bool:
+        """True if type, mode, owner and device number are the same, as far as both are known."""
+        a, b = self.stat, other.stat
+        is_same_kind = stat.S_IFMT(a.st_mode) == stat.S_IFMT(b.st_mode) and a.st_rdev == b.st_rdev
+        return is_same_kind and self.has_mode_of(other) and self.has_owner_of(other)
+
+    def has_mode_of(self, other: Node) -> bool:
+        """True if the modes are the same, as far as both are known."""
+        unknown = SET_IDS if self.lacks_owner or other.lacks_owner else 0
+        return not stat.S_IMODE(self.stat.st_mode ^ other.stat.st_mode) & ~unknown
+
+    def has_owner_of(self, other: Node) -> bool:
+        """True if the owners are the same, as far as both are known."""
+        return self.lacks_owner or other.lacks_owner or (self.uid, self.gid) == (other.uid, other.gid)
 
 
 class Tree:
@@ -58,13 +81,22 @@ class Tree:
     """
 
     def __init__(self, root: bytes, options: LayerOptions, pace: Pace) -> None:
-        self._directories = Directories(root)
+        self._directories = Directories(root, opens=True)
         self._profile = options.profile
         self._ids = options.ids
         self._spool = options.spool
         self._may_be_replaced = options.on_change is OnChange.RETRY
         self._pace = pace
-        self._may_have_mounts = not options.scope.cross_mounts and has_mounts_below(self._directories.at(b""))
+        top = self._directories.at(b"")
+        self._may_have_mounts = not options.scope.cross_mounts and has_mounts_below(top)
+        self._is_bound = access.is_bound()
+        # Notes count if the root has one, as everything has that an apply without owners wrote, or if this is no root, who
+        # could not be misled by them.
+        self._is_marked = _has_note(top)
+        self._reads_notes = self._is_marked or self._is_bound
+        info = os.fstat(top)
+        # Users and groups that files have which nobody gave an owner.
+        self._users, self._groups = {info.st_uid, os.geteuid()}, {info.st_gid, os.getegid()}
 
     def __enter__(self) -> Self:
         return self
@@ -85,10 +117,39 @@ class Tree:
         parent, name = split(path)
         above = self._directories.at(parent)
         try:
-            found = os.lstat(name, dir_fd=above)
+            found = self._readable(access.lstat(name, above))
+            return self._seen(path, found)
         except OSError as error:
             raise self._directories.error(error, path) from error
-        return Node(path, found, *self._ids.owner(found))
+
+    @property
+    def reads_notes(self) -> bool:
+        """True if what notes on files say counts."""
+        return self._reads_notes
+
+    def _readable(self, info: os.stat_result) -> os.stat_result:
+        """A stat without the change time of what its owner may not read: reading it changes that."""
+        is_closed = self._is_bound and stat.S_ISREG(info.st_mode) and not info.st_mode & 0o400
+        return access.changed(info, ctime_ns=info.st_mtime_ns) if is_closed else info
+
+    def _fstat(self, file: int) -> os.stat_result:
+        return self._readable(os.fstat(file))
+
+    def _seen(self, path: bytes, info: os.stat_result) -> Node:
+        """The name `path`, as this tree is seen: with ids of the container, and as its note says."""
+        uid, gid = self._ids.owner(info)
+        if not self._reads_notes:
+            return Node(path, info, uid, gid)
+        same_user, same_group = info.st_uid in self._users, info.st_gid in self._groups
+        if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+            return Node(path, info, uid, gid, self._is_marked and same_user and same_group)
+        note = parse_note(self._value(path, NOTE))
+        if note is None:
+            return Node(path, info, uid, gid)
+        mode, rdev = note.applied(info)
+        # Who gave it another owner since meant it.
+        uid, gid = note.uid if same_user else uid, note.gid if same_group else gid
+        return Node(path, access.changed(info, mode=mode, rdev=rdev), uid, gid)
 
     def check_ids(self, node: Node) -> None:
         """Refuse an owner or group outside the id map."""
@@ -141,20 +202,48 @@ class Tree:
     def xattr(self, path: bytes, key: bytes) -> bytes | None:
         """The xattr `key` of `path` as it is; it may be empty."""
         try:
-            return _value(self._proc_path(path), key)
+            return self._value(path, key)
         except OSError as error:
             raise self._directories.error(error, path) from error
+
+    def lost(self, node: Node, marks: Sequence[bytes] = ()) -> Counter[str]:
+        """How many attributes the profile does not store, by namespace.
+
+        Args:
+            node: Whose attributes.
+            marks: What the names of those begin with that the overlay keeps for itself of which this tree is a layer.
+        """
+        lost = Counter[str]()
+        for key in self.keys(node.path):
+            # An escape is an attribute of an overlay within that one.
+            is_mark = any(key.startswith(mark) and not key.startswith(mark + b"overlay.") for mark in marks)
+            is_kept = key == CAPABILITY if self._profile is Profile.CONTAINERD else is_user_visible(key)
+            # A mount of fuse-overlayfs shows its own.
+            is_mark |= key.startswith(b"security.fuseoverlayfs.") or (self._reads_notes and key == NOTE)
+            if not (is_kept or is_mark):
+                lost[lost_class(key)] += 1
+        return lost
 
     def xattrs(self, node: Node) -> Mapping[bytes, bytes]:
         """The xattrs that the profile compares and stores; empty values count as none."""
         path = self._proc_path(node.path)
         try:
             keys = [CAPABILITY] if self._profile is Profile.CONTAINERD else filter(is_user_visible, _keys(path))
-            return {key: self._ids.xattr(key, value) for key in keys if (value := _value(path, key))}
+            return {key: self._ids.xattr(key, value) for key in keys if (value := self._value(node.path, key))}
         except OSError as error:
             raise self._directories.error(error, node.path) from error
         except LookupError as error:
             raise UnsupportedError(f"{show(self.full(node.path))}: {error}") from error
+
+    def _value(self, path: bytes, key: bytes) -> bytes | None:
+        try:
+            return _value(self._proc_path(path), key)
+        except PermissionError:
+            if not self._is_bound:
+                raise
+        parent, name = split(path)
+        with access.while_open(self._directories.at(parent), name or b".") as opened:
+            return _value(opened, key, follow_symlinks=True)
 
     def _proc_path(self, path: bytes) -> bytes:
         """A way to `path` through the descriptor of its parent: there is no getxattrat."""
@@ -181,9 +270,9 @@ class Tree:
         """
         file = self._open(node.path)
         try:
-            self._check_unchanged(settle(file)[0], node)
+            self._check_unchanged(settle(file, self._fstat)[0], node)
             yield from self._read(file, node.stat.st_size, node.path)
-            self._check_unchanged(os.fstat(file), node)
+            self._check_unchanged(self._fstat(file), node)
         finally:
             os.close(file)
 
@@ -196,7 +285,7 @@ class Tree:
         """
         file = self._open(node.path)
         try:
-            seen, shows_changes = settle(file)
+            seen, shows_changes = settle(file, self._fstat)
             if not stat.S_ISREG(seen.st_mode):
                 raise self._changed(node.path)
             self._pace.bytes_aside = seen.st_size
@@ -204,7 +293,7 @@ class Tree:
                 aside = stack.enter_context(Aside(seen.st_size, self._spool))
                 for block in self._read(file, seen.st_size, node.path):
                     aside.add(block)
-                now = os.fstat(file)
+                now = self._fstat(file)
                 unchanged = is_same(now, seen)
                 if not (unchanged or has_grown(seen, now)):
                     raise self._changed(node.path)
@@ -214,8 +303,9 @@ class Tree:
                     again = self._read(file, seen.st_size, node.path)
                     if any(one != other for one, other in zip(aside.blocks(), again, strict=True)):
                         raise self._changed(node.path)
+                taken = self._seen(node.path, seen)
                 stack.pop_all()
-                return Node(node.path, seen, *self._ids.owner(seen)), aside
+                return taken, aside
         finally:
             self._pace.bytes_aside = 0
             os.close(file)
@@ -229,7 +319,13 @@ class Tree:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
                 raise self._changed(path) from error
-            raise self._directories.error(error, path) from error
+            if error.errno != errno.EACCES or not self._is_bound:
+                raise self._directories.error(error, path) from error
+            try:
+                with access.while_open(above, name) as opened:
+                    return os.open(opened, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                raise self._directories.error(error, path) from error
 
     def _read(self, file: int, size: int, path: bytes) -> Iterator[bytes]:
         """The first `size` bytes of a file, in full blocks of `BLOCK_BYTES` but the last."""
@@ -261,6 +357,20 @@ class Tree:
         return SourceChangedError(f"{show(self.full(path))}: changed while it was read")
 
 
+def lost_class(key: bytes) -> str:
+    """What an attribute that is left out is counted as: its namespace. Spec: xattr(7)."""
+    namespace = os.fsdecode(key.partition(b".")[0])
+    return "xattrs." + (namespace if namespace in _NAMESPACES else "other")
+
+
+def _has_note(directory: int) -> bool:
+    try:
+        os.getxattr(b"/proc/self/fd/%d" % directory, NOTE)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.ERANGE)
+    return True
+
+
 def _keys(path: bytes) -> list[bytes]:
     try:
         return sorted(map(os.fsencode, os.listxattr(path, follow_symlinks=False)))
@@ -270,9 +380,9 @@ def _keys(path: bytes) -> list[bytes]:
         raise
 
 
-def _value(path: bytes, key: bytes) -> bytes | None:
+def _value(path: bytes, key: bytes, *, follow_symlinks: bool = False) -> bytes | None:
     try:
-        return os.getxattr(path, key, follow_symlinks=False)
+        return os.getxattr(path, key, follow_symlinks=follow_symlinks)
     except OSError as error:
         if error.errno in _NO_XATTR:
             return None

@@ -7,25 +7,30 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod,
-    fchown, flistxattr, fremovexattr, fsetxattr, fstat, futimens, llistxattr, lremovexattr, lsetxattr, openat, utimensat,
+    fchown, flistxattr, fremovexattr, fsetxattr, fstat, futimens, lgetxattr, llistxattr, lremovexattr, lsetxattr, openat,
+    utimensat,
 };
 use rustix::io::{Errno, Result as SystemResult};
+use rustix::path::Arg;
 use rustix::process::{getegid, geteuid};
 
 use super::handle::{ACCESS_ACL, OWNER_ALL, proc_path};
 use super::place::Place;
 use super::{ApplyOptions, Destination, Skipped};
 use crate::error::Result;
+use crate::metadata;
+use crate::note::{MAX_NOTE_BYTES, NOTE, Note, SET_IDS, STAND_IN_MODE};
 use crate::tar::Time;
-use crate::tar::header::EntryType;
 use crate::tar::read::Entry;
 
-/// Where owner, mode and kind are kept that a file could not get: `UID:GID:0MODE`, then `:char-MAJOR-MINOR` or
-/// `:block-MAJOR-MINOR`. The name and the form are those of containers/storage and fuse-overlayfs.
-const RECORD: &[u8] = b"user.containers.override_stat";
 /// The kernel's limit on the list of one inode's attributes (linux/limits.h).
 const LIST_BYTES: usize = 64 << 10;
-const SET_IDS: RawMode = 0o6000;
+const ACL_PREFIX: &[u8] = b"system.posix_acl_";
+/// What the owner of a file needs to read and set its attributes.
+const OWNER_RW: RawMode = 0o600;
+
+/// What an empty file stands for, and the number of a device.
+pub(super) type NotedKind = (metadata::FileType, (u32, u32));
 
 /// How attributes are set, for all entries of one apply.
 #[derive(Debug)]
@@ -36,17 +41,20 @@ pub(super) struct Policy {
     pub identity: (u32, u32),
     /// Devices that may not be made are no error.
     pub may_lack_devices: bool,
+    /// There may be notes of layers before, which are wrong once an entry can keep what it says.
+    pub has_notes: bool,
     /// What overlayfs reads as its own in this target.
     pub overlay_prefix: Option<&'static str>,
 }
 
 impl Policy {
-    /// The rules for this process.
-    pub fn new(options: &ApplyOptions) -> Self {
+    /// The rules for this process; `has_notes` tells of the target.
+    pub fn new(options: &ApplyOptions, has_notes: bool) -> Self {
         Self {
             same_owner: options.same_owner,
             identity: (geteuid().as_raw(), getegid().as_raw()),
             may_lack_devices: !options.same_owner || is_in_user_namespace(),
+            has_notes,
             overlay_prefix: match options.destination {
                 Destination::Directory => None,
                 Destination::Overlay => Some("trusted.overlay."),
@@ -57,6 +65,12 @@ impl Policy {
 
     fn keeps(&self, owner: (u32, u32)) -> bool {
         self.same_owner || owner == self.identity
+    }
+
+    /// True if the owner of an entry is noted. That of a user is noted too who has it anyway: what that user makes later has no
+    /// note, and is root's to those who see the user as root.
+    pub fn notes(&self, owner: (u32, u32)) -> bool {
+        !self.keeps(owner) || !self.same_owner && self.identity != (0, 0)
     }
 
     /// The mode of an entry, without set-id bits where its owner is not kept: they would lend the rights of somebody else.
@@ -117,20 +131,42 @@ impl Node<'_> {
     /// Sets owner, attributes and mode.
     pub fn describe(&self, entry: &Entry, owner: (u32, u32), policy: &Policy, tally: &Tally) -> Result<()> {
         let place = self.place;
-        let gave = policy.same_owner
-            && self.set_owner(owner).map_err(|errno| match errno {
+        let is_closed = self.is_closed(policy);
+        if is_closed {
+            // Attributes can only be set by who may write.
+            self.set_mode(OWNER_ALL).map_err(place.failed("chmod"))?;
+        }
+        let gave = match policy.same_owner {
+            true => self.set_owner(owner).map_err(|errno| match errno {
                 Errno::INVAL => {
                     place.unsafe_entry(format!("owner {}:{} is unknown to this user namespace", owner.0, owner.1))
                 }
                 _ => place.failed("chown")(errno),
-            })?;
+            })?,
+            // What an earlier layer gave another owner becomes what this process would have made: else the owner would
+            // seem to have been changed after the note.
+            false if !self.is_new => match self.set_owner(policy.identity) {
+                Err(Errno::PERM) => false,
+                done => done.map_err(place.failed("chown"))?,
+            },
+            false => false,
+        };
         self.remove_other_xattrs(entry).map_err(place.failed("remove xattr of"))?;
-        for (name, value) in &entry.xattrs {
+        // An ACL may forbid its owner to set more of them.
+        let (acls, others): (Vec<_>, Vec<_>) = entry.xattrs.iter().partition(|(name, _)| name.starts_with(ACL_PREFIX));
+        for (name, value) in others {
             self.apply_xattr(name, value, policy, tally)?;
         }
-        if !policy.keeps(owner) {
-            tally.owners.fetch_add(1, Relaxed);
-            self.record(owner, entry, tally)?;
+        if policy.notes(owner) {
+            let is_noted = self.note(owner, entry.mode, None)?;
+            let lacks = u64::from(!policy.keeps(owner));
+            tally.owners.fetch_add(lacks, Relaxed);
+            tally.recorded.fetch_add(lacks & u64::from(is_noted), Relaxed);
+        } else if policy.has_notes && self.can_have_note() && !self.is_new && !place.path.is_root() {
+            self.remove_xattr(NOTE).map_err(place.failed("remove xattr of"))?;
+        }
+        for (name, value) in acls {
+            self.apply_xattr(name, value, policy, tally)?;
         }
         let mut mode = policy.mode_of(entry, owner);
         if self.file_type == FileType::Directory {
@@ -138,7 +174,7 @@ impl Node<'_> {
             mode |= OWNER_ALL;
         }
         let is_set = self.now.is_some_and(|now| now.st_mode & 0o7777 == mode) && entry.xattrs.is_empty();
-        if is_set && !(gave && mode & SET_IDS != 0) {
+        if is_set && !is_closed && !(gave && mode & SET_IDS != 0) {
             return Ok(());
         }
         self.set_mode(mode).map_err(place.failed("chmod"))
@@ -188,32 +224,69 @@ impl Node<'_> {
         }
     }
 
-    /// Makes an empty file stand for the device of an entry; false when that cannot be noted.
-    pub fn stand_in(&self, entry: &Entry, owner: (u32, u32), policy: &Policy, tally: &Tally) -> Result<bool> {
-        if !policy.keeps(owner) {
-            tally.owners.fetch_add(1, Relaxed);
-        }
-        // Nobody shall take it for something to write to; but who may not read it could not read its note.
-        Ok(self.record(owner, entry, tally)? && self.set_mode(0o400).map(|()| true).map_err(self.place.failed("chmod"))?)
+    /// Whether this is a file of ours that an earlier entry made, and that its mode keeps us from writing to.
+    fn is_closed(&self, policy: &Policy) -> bool {
+        let is_ours = |now: &Stat| now.st_uid == policy.identity.0 && now.st_mode & OWNER_RW != OWNER_RW;
+        let is_old_file = !self.is_new && self.file_type == FileType::RegularFile;
+        is_old_file && policy.identity.0 != 0 && self.now.as_ref().is_some_and(is_ours)
     }
 
-    /// Notes the owner, the mode and the kind that the entry has and the object has not, for a diff to restore; false when
-    /// that cannot be.
-    fn record(&self, (uid, gid): (u32, u32), entry: &Entry, tally: &Tally) -> Result<bool> {
-        if !matches!(self.file_type, FileType::RegularFile | FileType::Directory) {
-            // Nothing else can have an attribute of a user.
+    /// What the note of an empty file says that it stands for.
+    pub fn noted_kind(&self, policy: &Policy) -> Result<Option<NotedKind>> {
+        if self.file_type != FileType::RegularFile || self.now.is_none_or(|now| now.st_size != 0) {
+            return Ok(None);
+        }
+        if self.is_closed(policy) {
+            self.set_mode(STAND_IN_MODE).map_err(self.place.failed("chmod"))?;
+        }
+        let mut value = [0; MAX_NOTE_BYTES];
+        match lgetxattr(self.place.parent.proc_path_of(self.place.name()), NOTE, &mut value) {
+            Ok(length) => Ok(Note::parse(&value[..length]).and_then(|note| note.kind)),
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE | Errno::ACCESS) => Ok(None),
+            Err(errno) => Err(self.place.failed("read xattr of")(errno)),
+        }
+    }
+
+    /// Makes an empty file stand for what `kind` says; false when that cannot be noted. Counted in `tally`, unless by the
+    /// entry that made it.
+    pub fn stand_in(
+        &self,
+        entry: &Entry,
+        owner: (u32, u32),
+        kind: NotedKind,
+        policy: &Policy,
+        tally: Option<&Tally>,
+    ) -> Result<bool> {
+        if self.is_closed(policy) {
+            self.set_mode(OWNER_ALL).map_err(self.place.failed("chmod"))?;
+        }
+        let is_noted = self.note(owner, entry.mode, Some(kind))?;
+        if let Some(tally) = tally {
+            if self.place.parent.has_default_acl() {
+                self.remove_xattr(ACCESS_ACL.as_bytes()).map_err(self.place.failed("remove xattr of"))?;
+            }
+            tally.xattrs.fetch_add(entry.xattrs.len() as u64, Relaxed);
+            tally.owners.fetch_add(u64::from(!policy.keeps(owner)), Relaxed);
+            tally.recorded.fetch_add(u64::from(is_noted), Relaxed);
+        }
+        if !is_noted {
             return Ok(false);
         }
-        let kind = match (entry.entry_type, entry.device) {
-            (EntryType::CharDevice, (major, minor)) => format!(":char-{major}-{minor}"),
-            (EntryType::BlockDevice, (major, minor)) => format!(":block-{major}-{minor}"),
-            _ => String::new(),
-        };
-        match self.set_xattr(RECORD, format!("{uid}:{gid}:0{:o}{kind}", entry.mode).as_bytes()) {
-            Ok(()) => {
-                tally.recorded.fetch_add(1, Relaxed);
-                Ok(true)
-            }
+        self.set_mode(STAND_IN_MODE).map(|()| true).map_err(self.place.failed("chmod"))
+    }
+
+    /// Whether this can have attributes of users.
+    fn can_have_note(&self) -> bool {
+        matches!(self.file_type, FileType::RegularFile | FileType::Directory)
+    }
+
+    /// Notes what the entry says and the object may not have, for a diff to restore; false when that cannot be.
+    fn note(&self, (uid, gid): (u32, u32), mode: RawMode, kind: Option<NotedKind>) -> Result<bool> {
+        if !self.can_have_note() {
+            return Ok(false);
+        }
+        match self.set_xattr(NOTE.to_bytes(), &Note { uid, gid, mode, kind }.encode()) {
+            Ok(()) => Ok(true),
             Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) => Ok(false),
             Err(errno) => Err(self.place.failed("set xattr of")(errno)),
         }
@@ -257,7 +330,7 @@ impl Node<'_> {
         }
     }
 
-    fn remove_xattr(&self, name: &[u8]) -> SystemResult<()> {
+    fn remove_xattr(&self, name: impl Arg + Copy) -> SystemResult<()> {
         let removed = match self.fd {
             Some(fd) => fremovexattr(fd, name),
             None => lremovexattr(self.place.parent.proc_path_of(self.place.name()), name),
@@ -306,7 +379,7 @@ pub(super) fn times_of(entry: &Entry) -> Timestamps {
 
 /// Whether an attribute must not come from a layer: it belongs to the host, or means something to overlayfs or to us.
 pub(crate) fn is_of_the_host(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.") || name == RECORD
+    name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.") || name == NOTE.to_bytes()
 }
 
 /// How overlayfs keeps an attribute that users of its mounts shall see as `name` (Linux overlayfs.rst, "Nesting overlayfs
@@ -317,7 +390,5 @@ fn escape(name: &[u8], prefix: &str) -> Option<Vec<u8>> {
 
 /// Whether a layer can carry an attribute, so that its absence from an entry says that it is gone.
 fn is_portable(name: &[u8]) -> bool {
-    name.starts_with(b"user.") && !is_of_the_host(name)
-        || name == b"security.capability"
-        || name.starts_with(b"system.posix_acl_")
+    name.starts_with(b"user.") && !is_of_the_host(name) || name == b"security.capability" || name.starts_with(ACL_PREFIX)
 }

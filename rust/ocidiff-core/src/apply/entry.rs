@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, Stat, fstat, linkat, makedev, mknodat, statat, symlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, Stat, linkat, makedev, mknodat, statat, symlinkat};
 use rustix::io::Errno;
 
 use super::Limits;
@@ -22,7 +22,7 @@ use super::upper::Upper;
 use super::writers::{Shared, SmallFile, Writers};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::metadata::InodeKey;
+use crate::metadata;
 use crate::tar::header::EntryType;
 use crate::tar::read::{Entry, Reader};
 use crate::whiteout::{PSEUDO_LINKS, Whiteout, is_pseudo_link};
@@ -47,8 +47,8 @@ pub(super) struct Applier<'a> {
     directories: Directories,
     /// Paths of devices that could not be made, whose hard links cannot be either.
     left_out: HashSet<Vec<u8>>,
-    /// Files that stand for devices. What a hard link says of a device does not hold for them.
-    stand_ins: HashSet<InodeKey>,
+    /// There may be files that stand for devices: what a hard link says of a device does not hold for them.
+    has_stand_ins: bool,
     /// The directory of files that were kept aside is there.
     has_aside: bool,
     pub entries: u64,
@@ -68,7 +68,7 @@ impl<'a> Applier<'a> {
             writers,
             directories,
             left_out: HashSet::new(),
-            stand_ins: HashSet::new(),
+            has_stand_ins: shared.policy.has_notes,
             has_aside: false,
             entries: 0,
             whiteouts: 0,
@@ -214,9 +214,8 @@ impl<'a> Applier<'a> {
                 let Some(linked) = self.link(&entry, &place)? else { return Ok(()) };
                 let file_type = FileType::from_raw_mode(linked.st_mode);
                 // A file that was kept aside says itself what it is.
-                let is_pseudo = is_pseudo_link(LayerPath::clean(&entry.link_name).as_bytes());
-                if !is_pseudo && !self.stand_ins.contains(&(linked.st_dev, linked.st_ino)) {
-                    self.finish_node(&entry, owner, &Node { file_type, now: Some(linked), is_new: false, ..node })?;
+                if !is_pseudo_link(LayerPath::clean(&entry.link_name).as_bytes()) {
+                    self.describe_linked(&entry, owner, &Node { file_type, now: Some(linked), is_new: false, ..node })?;
                 }
             }
             EntryType::Symlink => {
@@ -262,6 +261,14 @@ impl<'a> Applier<'a> {
         })?;
         self.writers.write(SmallFile { number: self.entries, place, entry, owner, file });
         Ok(())
+    }
+
+    /// Sets all attributes of a file that got one more name.
+    fn describe_linked(&self, entry: &Entry, owner: (u32, u32), node: &Node<'_>) -> Result<()> {
+        let kind = if self.has_stand_ins { node.noted_kind(&self.shared.policy)? } else { None };
+        let Some(kind) = kind else { return self.finish_node(entry, owner, node) };
+        node.stand_in(entry, owner, kind, &self.shared.policy, None)?;
+        node.set_times(&times_of(entry))
     }
 
     /// Sets all attributes of an object that is no directory.
@@ -376,10 +383,15 @@ impl<'a> Applier<'a> {
         self.shared.tally.device();
         let file = self.replacing("create", place, || files::make_private(place))?;
         let node = Node { fd: Some(file.as_fd()), file_type: FileType::RegularFile, ..node };
-        if node.stand_in(entry, owner, &self.shared.policy, &self.shared.tally)? {
+        let device = (major as u32, minor as u32);
+        let kind = match entry.entry_type {
+            EntryType::CharDevice => (metadata::FileType::CharDevice, device),
+            _ => (metadata::FileType::BlockDevice, device),
+        };
+        if node.stand_in(entry, owner, kind, &self.shared.policy, Some(&self.shared.tally))? {
+            self.root.mark().map_err(place.failed("set xattr of the root above"))?;
+            self.has_stand_ins = true;
             node.set_times(&times_of(entry))?;
-            let made = fstat(&file).map_err(place.failed("stat"))?;
-            self.stand_ins.insert((made.st_dev, made.st_ino));
             return Ok(true);
         }
         self.remove(place)?;

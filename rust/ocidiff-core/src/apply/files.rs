@@ -23,7 +23,8 @@ const MIN_HOLE_BYTES: usize = 16 * BLOCK_BYTES;
 /// Makes the file of an entry, where nothing is.
 pub(super) fn make(place: &Place<'_>, entry: &Entry, owner: (u32, u32), policy: &Policy) -> rustix::io::Result<OwnedFd> {
     // Made with its own mode it needs no other, unless something that is still to be set depends on who may do what.
-    let is_final = owner == policy.identity && entry.xattrs.is_empty() && !place.parent.has_default_acl();
+    let is_final =
+        owner == policy.identity && !policy.notes(owner) && entry.xattrs.is_empty() && !place.parent.has_default_acl();
     let mode = if is_final { Mode::from_raw_mode(entry.mode & 0o777) } else { PRIVATE };
     openat(&*place.parent, place.name(), NEW, mode)
 }

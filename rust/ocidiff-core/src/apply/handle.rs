@@ -4,11 +4,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
-use rustix::fs::{Mode, OFlags, RawDir, RawMode, Stat, chmod, fremovexattr, fstat, getxattr, mkdirat, openat};
+use rustix::fs::{
+    Mode, OFlags, RawDir, RawMode, Stat, XattrFlags, chmod, fremovexattr, fstat, getxattr, mkdirat, openat, setxattr,
+};
 use rustix::io::{Errno, Result};
 use rustix::process::geteuid;
 
 use crate::metadata::InodeKey;
+use crate::note::{NOTE, Note};
 
 /// A handle that needs no right to read.
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -105,6 +108,20 @@ impl Directory {
     /// Changes the mode.
     pub fn set_mode(&self, mode: RawMode) -> Result<()> {
         chmod(proc_path(self.fd.as_fd()), Mode::from_raw_mode(mode))
+    }
+
+    /// Notes that this is root's, with `mode`; a directory that can have no note goes without.
+    pub fn note(&self, mode: RawMode) -> Result<()> {
+        let note = Note { uid: 0, gid: 0, mode, kind: None };
+        match setxattr(proc_path(self.fd.as_fd()), NOTE, &note.encode(), XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// True if this has a note.
+    pub fn has_note(&self) -> bool {
+        getxattr(proc_path(self.fd.as_fd()), NOTE, &mut [0u8; 0]).is_ok()
     }
 
     /// Whether what is made here inherits ACLs, which its entry knows nothing of.

@@ -25,7 +25,7 @@ pub use measure::{LayerMeasure, measure_layer};
 
 use crate::compress::decompress::{Decompressed, Digests};
 use crate::control::Control;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tar::read::Reader;
 use attributes::{Policy, Tally};
 use entry::Applier;
@@ -108,8 +108,11 @@ pub fn apply_layer(
     options: &ApplyOptions,
     control: &Control,
 ) -> Result<ApplySummary> {
-    let root = Root::open(target)?;
-    let shared = Shared { policy: Policy::new(options), tally: Tally::default(), control };
+    let mut root = Root::open(target)?;
+    if !options.same_owner {
+        root.note_owners().map_err(Error::sys("set xattr of", target))?;
+    }
+    let shared = Shared { policy: Policy::new(options, root.is_marked()), tally: Tally::default(), control };
     std::thread::scope(|scope| {
         let apply = || {
             let tar = Decompressed::start(scope, source, options.limits.bounds(), control)?;

@@ -32,6 +32,8 @@ pub(super) struct Root {
     top: Arc<Directory>,
     path: PathBuf,
     has_openat2: bool,
+    /// Owners are noted, those of directories that the layer does not describe too.
+    notes_owners: bool,
     /// The directory that was asked for last; see [`Root::forget`].
     current: Option<(Vec<u8>, Arc<Directory>)>,
 }
@@ -56,12 +58,31 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
         let top = Arc::new(Directory::new(fd).map_err(Error::sys("stat", path))?);
-        Ok(Self { top, path: path.to_owned(), has_openat2: true, current: None })
+        Ok(Self { top, path: path.to_owned(), has_openat2: true, notes_owners: false, current: None })
     }
 
     /// The root itself.
     pub fn top(&self) -> &Arc<Directory> {
         &self.top
+    }
+
+    /// Says of the root that there are notes below it: with one of its own, by which a reader knows that they count.
+    pub fn mark(&self) -> rustix::io::Result<()> {
+        match self.is_marked() {
+            true => Ok(()),
+            false => self.top.note(self.top.stat().st_mode & 0o7777),
+        }
+    }
+
+    /// Marks the root, and from now on notes that directories which no entry describes are root's.
+    pub fn note_owners(&mut self) -> rustix::io::Result<()> {
+        self.notes_owners = true;
+        self.mark()
+    }
+
+    /// True if notes below the root count.
+    pub fn is_marked(&self) -> bool {
+        self.top.has_note()
     }
 
     /// Returns the directory `path` if it is there, whatever files are still to be made. It is remembered for the next call.
@@ -190,6 +211,9 @@ impl Root {
                 (None, _) => {
                     let made = here.make(&name).and_then(|made| made.set_mode(IMPLIED_MODE).map(|()| made));
                     let made = made.map_err(self.failed("mkdir", path))?;
+                    if self.notes_owners {
+                        made.note(IMPLIED_MODE).map_err(self.failed("set xattr of", path))?;
+                    }
                     if missing == Missing::Made {
                         known.write(here.key(), &name);
                         known.make(here.key(), &name, &made);

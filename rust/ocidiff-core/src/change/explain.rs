@@ -90,10 +90,10 @@ impl Comparer {
         }
         let differs = [
             (Reason::Device, a.device != b.device),
-            (Reason::Mode, a.mode != b.mode),
-            (Reason::Owner, (a.uid, a.gid) != (b.uid, b.gid)),
+            (Reason::Mode, !a.has_mode_of(b)),
+            (Reason::Owner, !a.has_owner_of(b)),
             (Reason::Mtime, !self.same_mtime(a, b)),
-            (Reason::Xattr, !self.same_xattrs(lower, (upper, &upper.xattrs(xattrs)?), xattrs)?),
+            (Reason::Xattr, !self.same_xattrs(lower, (upper, &upper.xattrs(xattrs)?.kept), xattrs)?),
         ];
         let mut reasons: Vec<_> = differs.into_iter().filter_map(|(reason, differs)| differs.then_some(reason)).collect();
         match b.file_type {
@@ -140,13 +140,13 @@ impl Carried {
         Self { rules, groups: HashMap::new() }
     }
 
-    /// The bytes that the next change brings.
-    pub fn bytes(&mut self, change: &Change) -> u64 {
-        let Subject::Leaf { entry, .. } = &change.subject else { return 0 };
+    /// The bytes that the next change brings, and whether it is the first change of its file.
+    pub fn next(&mut self, change: &Change) -> (u64, bool) {
+        let Subject::Leaf { entry, .. } = &change.subject else { return (0, true) };
         let metadata = &entry.metadata;
         let changed = change.kind != ChangeKind::Unmodified;
         if metadata.links < 2 {
-            return if changed { file_bytes(metadata) } else { 0 };
+            return (if changed { file_bytes(metadata) } else { 0 }, changed);
         }
         let key = self.rules.link_key(metadata);
         let (seen, counted) = self.groups.remove(&key).unwrap_or_default();
@@ -154,6 +154,7 @@ impl Carried {
         if seen + 1 < metadata.links || !self.rules.device_in_links {
             self.groups.insert(key, (seen.saturating_add(1), counted || changed));
         }
-        if changed && !counted { file_bytes(metadata) } else { 0 }
+        let is_first = changed && !counted;
+        (if is_first { file_bytes(metadata) } else { 0 }, is_first)
     }
 }

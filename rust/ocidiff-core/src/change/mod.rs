@@ -29,7 +29,7 @@ use crate::idmap::IdMaps;
 use crate::index::IndexFile;
 use crate::metadata::{InodeKey, Metadata};
 use crate::tree::overlay::{Overlay, OverlayPaths};
-use crate::tree::{Directory, Xattr, XattrPolicy};
+use crate::tree::{Directory, Lost, XattrPolicy, Xattrs};
 
 /// A tree, or what is known of one.
 #[derive(Clone)]
@@ -157,8 +157,8 @@ impl Rules {
 pub struct Entry {
     /// What lstat says.
     pub metadata: Metadata,
-    /// The attributes that count, sorted by name.
-    pub xattrs: Vec<Xattr>,
+    /// The attributes.
+    pub xattrs: Xattrs,
     /// The target of a symbolic link.
     pub target: Option<CString>,
 }
@@ -209,6 +209,17 @@ pub struct Change {
     pub subject: Subject,
     /// Why it is a change, where the rules ask for it.
     pub explanation: Option<Box<Explanation>>,
+}
+
+impl Change {
+    /// The attributes of the entry that the rules leave out, unless an earlier name of the same file told of them.
+    pub fn lost(&self) -> Lost {
+        match &self.subject {
+            Subject::Gone => Lost::default(),
+            Subject::Directory(directory) => directory.entry.xattrs.lost,
+            Subject::Leaf { entry, .. } => entry.xattrs.lost,
+        }
+    }
 }
 
 /// `name` in the directory at `path`, both relative to the root.

@@ -15,7 +15,7 @@ use crate::control::{ATTEMPTS, Control};
 use crate::error::{Error, Result};
 use crate::metadata::FileType;
 use crate::tree::overlay::Content;
-use crate::tree::{Directory, XattrReader};
+use crate::tree::{Directory, XattrReader, Xattrs};
 
 /// Names of one directory that one task handles; a larger directory is shared by the workers.
 const SLICE_NAMES: usize = 1024;
@@ -257,7 +257,7 @@ impl Worker<'_> {
                 Met::There { name, upper, lower } => (name, upper, lower),
             };
             if self.has_only_name(&upper) {
-                let entry = Entry { metadata: upper.metadata, xattrs: Vec::new(), target: None };
+                let entry = Entry { metadata: upper.metadata, xattrs: Xattrs::default(), target: None };
                 let outcome = Outcome::Leaf(ChangeKind::Add, entry, None);
                 items.push(Item { name: name.to_owned(), outcome, explanation: None });
                 continue;

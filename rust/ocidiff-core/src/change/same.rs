@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::index::{Fingerprint, Record, Stamp, Wanted, XattrDigests, fingerprint_open_file};
 use crate::metadata::{FileType, Metadata, UNKNOWN_KEY};
 use crate::tree::extents::share_all_blocks;
-use crate::tree::{Directory, Xattr, XattrReader};
+use crate::tree::{Directory, Xattr, XattrReader, Xattrs};
 
 /// Large enough that a comparison is bound by memory, small enough for every thread to own two.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -56,10 +56,18 @@ impl Side<'_> {
         }
     }
 
-    /// The attributes that count; none of an entry that is only known by an index, which has but their hashes.
-    pub fn xattrs(&self, reader: &mut XattrReader) -> Result<Vec<Xattr>> {
+    /// The attributes; none of an entry that is only known by an index, which has but their hashes.
+    pub fn xattrs(&self, reader: &mut XattrReader) -> Result<Xattrs> {
         match self.facts {
             Facts::There { directory, name, .. } => reader.read(directory, name),
+            Facts::Known(_) => Ok(Xattrs::default()),
+        }
+    }
+
+    /// The attributes that are compared.
+    fn compared(&self, reader: &mut XattrReader) -> Result<Vec<Xattr>> {
+        match self.facts {
+            Facts::There { directory, name, .. } => reader.compared(directory, name),
             Facts::Known(_) => Ok(Vec::new()),
         }
     }
@@ -88,20 +96,19 @@ impl Comparer {
         upper: Side<'_>,
         xattrs: &mut XattrReader,
         control: &Control,
-    ) -> Result<(bool, Option<Vec<Xattr>>)> {
+    ) -> Result<(bool, Option<Xattrs>)> {
         let (a, b) = (lower.metadata, upper.metadata);
         if a.key == b.key && a.key != UNKNOWN_KEY {
             return Ok((true, None));
         }
-        let facts = |m: &Metadata| (m.file_type, m.mode, m.uid, m.gid, m.device);
-        if facts(a) != facts(b) || !a.is_directory() && a.size != b.size || !self.same_mtime(a, b) {
+        if !a.has_facts_of(b) || !a.is_directory() && a.size != b.size || !self.same_mtime(a, b) {
             return Ok((false, None));
         }
         if is_known_state(lower, b) {
             return Ok((true, None));
         }
         let found = upper.xattrs(xattrs)?;
-        let same = self.same_xattrs(lower, (upper, &found), xattrs)?
+        let same = self.same_xattrs(lower, (upper, &found.kept), xattrs)?
             && (!self.fraction_lost(a, b) || self.same_content(lower, upper, control)?);
         Ok((same, Some(found)))
     }
@@ -115,9 +122,9 @@ impl Comparer {
     ) -> Result<bool> {
         let known = |record: &Record| record.xattrs.seen_by(self.rules.xattrs);
         Ok(match (lower.facts, upper.0.facts) {
-            (Facts::There { .. }, Facts::There { .. }) => lower.xattrs(reader)? == upper.1,
+            (Facts::There { .. }, Facts::There { .. }) => lower.compared(reader)? == upper.1,
             (Facts::Known(lower), Facts::There { .. }) => known(lower) == XattrDigests::of(upper.1),
-            (Facts::There { .. }, Facts::Known(upper)) => XattrDigests::of(&lower.xattrs(reader)?) == known(upper),
+            (Facts::There { .. }, Facts::Known(upper)) => XattrDigests::of(&lower.compared(reader)?) == known(upper),
             (Facts::Known(lower), Facts::Known(upper)) => known(lower) == known(upper),
         })
     }

@@ -121,7 +121,6 @@ impl Scope {
 
 /// Whether two entries differ by what a look at them tells, without their content or attributes.
 fn seem_different(lower: &Metadata, upper: &Metadata) -> bool {
-    let facts = |m: &Metadata| (m.file_type, m.mode, m.uid, m.gid, m.device);
     let times = |m: &Metadata| (m.size, m.mtime, m.mtime_ns);
-    facts(lower) != facts(upper) || !upper.is_directory() && times(lower) != times(upper)
+    !lower.has_facts_of(upper) || !upper.is_directory() && times(lower) != times(upper)
 }

@@ -11,8 +11,8 @@ use super::pool::{Item, Outcome, Pool, TaskId};
 use super::{Ancestor, Change, ChangeKind, Entry, Root, Rules, Scope, Subject, Trees, join};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::tree::Directory;
 use crate::tree::overlay::Content;
+use crate::tree::{Directory, Xattrs};
 
 /// The changes from a lower to an upper tree, in the order of a layer. Dropping it ends and joins its threads.
 pub struct Changes {
@@ -65,7 +65,7 @@ impl Changes {
         let root = Ancestor {
             parent: None,
             path: Vec::new(),
-            entry: Entry { metadata, xattrs: Vec::new(), target: None },
+            entry: Entry { metadata, xattrs: Xattrs::default(), target: None },
             written: Cell::new(true),
         };
         let pool = Arc::new(Pool::new(pair, rules, scope, control));

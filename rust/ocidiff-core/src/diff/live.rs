@@ -14,7 +14,7 @@ use crate::change::{self, Entry, Rules};
 use crate::control::{ATTEMPTS, Control};
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, Metadata};
-use crate::tree::{Directory, Xattr, XattrReader};
+use crate::tree::{Directory, XattrReader, Xattrs};
 
 /// Larger files go aside into a file without a name, and only where they have to.
 const IN_MEMORY_BYTES: u64 = 4 << 20;
@@ -34,7 +34,7 @@ pub enum Taken {
     /// Nothing, or a directory: one took the place of a file at a moment at which there was nothing.
     Gone,
     /// A regular file with its content, and its attributes where it is not as the walk saw it.
-    File { metadata: Metadata, xattrs: Option<Vec<Xattr>>, content: Content },
+    File { metadata: Metadata, xattrs: Option<Xattrs>, content: Content },
     /// Something else that took its place.
     Other(Entry),
 }

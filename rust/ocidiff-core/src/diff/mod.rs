@@ -38,6 +38,7 @@ use crate::compress::memory::threads_within;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::stream::{Stream, is_null_device};
+use crate::tree::Lost;
 use ahead::Ahead;
 use live::Live;
 use record::Recorder;
@@ -78,6 +79,8 @@ pub struct DiffSummary {
     pub excluded: u64,
     /// Mount points that were not crossed.
     pub mounts: u64,
+    /// Attributes of what was written that the rules leave out.
+    pub lost: Lost,
     /// Names that changed while they were read, and were read again.
     pub retried: u64,
     /// Names that were there when their directory was listed, and then were gone.
@@ -165,13 +168,14 @@ fn attempt(
     control: &Arc<Control>,
     streamed_after: Option<Duration>,
 ) -> Result<DiffSummary> {
+    let root = trees.upper().map(|upper| upper.path().to_owned()).unwrap_or_default();
     let upper = trees.upper().filter(|_| options.rules.retry_on_change);
     let live = upper.map(|upper| Live::new(options.rules, upper, streamed_after, options.spool.as_deref()));
     let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;
     let changes = Changes::start(trees, options.rules, options.scope.clone(), threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
     let blob = BlobWriter::start(stream, options.compression, threads, control.clone())?;
-    let mut recorder = Recorder::new(blob, options.rules, live, control.clone());
+    let mut recorder = Recorder::new(blob, root, options.rules, live, control.clone());
     let (mut added, mut modified, mut deleted) = (0, 0, 0);
     for change in Ahead::start(changes)? {
         let change = change?;
@@ -183,7 +187,7 @@ fn attempt(
         }
         recorder.record(&change)?;
     }
-    let (entries, sockets) = (recorder.entries(), recorder.sockets());
+    let (entries, sockets, lost) = (recorder.entries(), recorder.sockets(), recorder.lost());
     let (excluded, mounts) = control.left_out();
     let (never_added, gone) = recorder.vanished();
     let blob = recorder.finish()?;
@@ -197,6 +201,7 @@ fn attempt(
         sockets,
         excluded,
         mounts,
+        lost,
         retried,
         vanished,
     })

@@ -16,8 +16,12 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, InodeKey, Metadata};
 use crate::tar::header::{END, EntryType, Header, pad};
-use crate::tree::Directory;
+use crate::tree::{Directory, Lost};
 use crate::whiteout;
+
+const WHITEOUT_NAME: &str = "a name that begins with .wh. would read as a deletion; rename or exclude it";
+const WHITEOUT_OF_NOTHING: &str = "this name would read as a deletion of nothing; rename or exclude it";
+const WHITEOUT_DEVICE: &str = "character device 0:0 is a whiteout of overlayfs, which no layer can hold; exclude it";
 
 /// The names of one inode with several of them, as far as they were seen.
 #[derive(Default)]
@@ -40,11 +44,14 @@ enum Written {
 /// Writes changes as entries.
 pub struct Recorder {
     blob: BlobWriter,
+    /// The path of the changed tree, for messages.
+    root: PathBuf,
     rules: Rules,
     groups: HashMap<InodeKey, Group>,
     header: Vec<u8>,
     entries: u64,
     sockets: u64,
+    lost: Lost,
     vanished: (u64, u64),
     /// What reads files that may be changing, where that is no error.
     live: Option<Live>,
@@ -52,15 +59,17 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder that writes to `blob`; without `live`, a file that changes is an error.
-    pub fn new(blob: BlobWriter, rules: Rules, live: Option<Live>, control: Arc<Control>) -> Self {
+    /// A recorder of the tree at `root` that writes to `blob`; without `live`, a file that changes is an error.
+    pub fn new(blob: BlobWriter, root: PathBuf, rules: Rules, live: Option<Live>, control: Arc<Control>) -> Self {
         Self {
             blob,
+            root,
             rules,
             groups: HashMap::new(),
             header: Vec::new(),
             entries: 0,
             sockets: 0,
+            lost: Lost::default(),
             vanished: (0, 0),
             live,
             control,
@@ -80,6 +89,11 @@ impl Recorder {
     /// Sockets left out so far.
     pub fn sockets(&self) -> u64 {
         self.sockets
+    }
+
+    /// Attributes of the entries so far that the rules leave out, those of a file once.
+    pub fn lost(&self) -> Lost {
+        self.lost
     }
 
     /// Ends the tar.
@@ -129,7 +143,7 @@ impl Recorder {
         directory.written.set(true);
         self.check_name(&directory.path)?;
         let name = [&directory.path[..], b"/"].concat();
-        self.put(&self.header_of(&name, &directory.entry, EntryType::Directory))
+        self.put_entry(&name, &directory.entry, EntryType::Directory)
     }
 
     /// Writes the directories above an entry that are not written yet, top down.
@@ -179,7 +193,7 @@ impl Recorder {
                 let now = xattrs.map(|xattrs| Entry { metadata, xattrs, target: None });
                 self.check_name(&change.path)?;
                 self.parents(&change.parent)?;
-                self.put(&self.header_of(&change.path, now.as_ref().unwrap_or(entry), EntryType::File))?;
+                self.put_entry(&change.path, now.as_ref().unwrap_or(entry), EntryType::File)?;
                 live.read(&mut content, |block| self.blob.write(block))?;
                 self.pad(metadata.size)?;
                 Ok(if is_same_file { Written::Source(now) } else { Written::Other })
@@ -213,7 +227,10 @@ impl Recorder {
         };
         self.check_name(&change.path)?;
         self.parents(&change.parent)?;
-        self.put(&self.header_of(&change.path, entry, entry_type))?;
+        if entry.metadata.is_overlay_whiteout() {
+            return Err(self.refused(&change.path, WHITEOUT_DEVICE));
+        }
+        self.put_entry(&change.path, entry, entry_type)?;
         match &change.subject {
             Subject::Leaf { directory: Some(directory), name, content, .. } if entry_type == EntryType::File => {
                 self.content(directory, name, content.as_deref().unwrap_or(&entry.metadata))?;
@@ -269,8 +286,13 @@ impl Recorder {
                 FileType::CharDevice | FileType::BlockDevice => metadata.device,
                 _ => (0, 0),
             },
-            xattrs: &entry.xattrs,
+            xattrs: &entry.xattrs.kept,
         }
+    }
+
+    fn put_entry(&mut self, name: &[u8], entry: &Entry, entry_type: EntryType) -> Result<()> {
+        self.lost.add(&entry.xattrs.lost);
+        self.put(&self.header_of(name, entry, entry_type))
     }
 
     fn put(&mut self, header: &Header<'_>) -> Result<()> {
@@ -314,13 +336,19 @@ impl Recorder {
         self.blob.write(&self.header)
     }
 
+    /// Refuses a name that a reader of the layer would take for something else.
     fn check_name(&self, path: &[u8]) -> Result<()> {
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        if self.rules.refuse_whiteout_names && name.starts_with(whiteout::PREFIX) {
-            let what = "a real name that begins with .wh. would become a deletion".into();
-            return Err(Error::Unsupported { path: PathBuf::from(OsStr::from_bytes(path)), what });
+        let Some(hidden) = name.strip_prefix(whiteout::PREFIX) else { return Ok(()) };
+        match hidden {
+            b"" | b"." | b".." => Err(self.refused(path, WHITEOUT_OF_NOTHING)),
+            _ if self.rules.refuse_whiteout_names => Err(self.refused(path, WHITEOUT_NAME)),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    fn refused(&self, path: &[u8], what: &str) -> Error {
+        Error::Unsupported { path: self.root.join(OsStr::from_bytes(path)), what: what.into() }
     }
 }
 

@@ -26,6 +26,7 @@ const HAS_CAPABILITY: u8 = 1;
 const HAS_OTHERS: u8 = 2;
 const IS_MOUNT: u8 = 4;
 const HAS_STAMP: u8 = 8;
+const LACKS_OWNER: u8 = 16;
 
 /// The upper 4 of the 16 bits of `st_mode` (inode(7)).
 const KINDS: [(u16, FileType); 7] = [
@@ -201,7 +202,8 @@ impl Block {
         self.put(&metadata.uid.to_le_bytes());
         self.put(&metadata.gid.to_le_bytes());
         let has = u8::from(xattrs.capability.is_some()) * HAS_CAPABILITY + u8::from(xattrs.others.is_some()) * HAS_OTHERS;
-        self.bytes.push(has + u8::from(metadata.mount_root) * IS_MOUNT + u8::from(stamp.is_some()) * HAS_STAMP);
+        let is = u8::from(metadata.mount_root) * IS_MOUNT + u8::from(metadata.lacks_owner) * LACKS_OWNER;
+        self.bytes.push(has + is + u8::from(stamp.is_some()) * HAS_STAMP);
         for digest in [xattrs.capability, xattrs.others].into_iter().flatten() {
             self.put(&digest);
         }
@@ -319,10 +321,11 @@ impl<'a> Fields<'a> {
         let mut metadata =
             Metadata { mode: (mode & 0o7777).into(), uid: self.u32()?, gid: self.u32()?, ..Metadata::of_kind(file_type) };
         let flags = self.u8()?;
-        if flags & !(HAS_CAPABILITY | HAS_OTHERS | IS_MOUNT | HAS_STAMP) != 0 {
+        if flags & !(HAS_CAPABILITY | HAS_OTHERS | IS_MOUNT | HAS_STAMP | LACKS_OWNER) != 0 {
             return Err("a record has unknown flags".into());
         }
         metadata.mount_root = flags & IS_MOUNT != 0;
+        metadata.lacks_owner = flags & LACKS_OWNER != 0;
         let mut digest = |flag| if flags & flag != 0 { self.array().map(Some) } else { Ok(None) };
         let xattrs = XattrDigests { capability: digest(HAS_CAPABILITY)?, others: digest(HAS_OTHERS)? };
         let stamp = match flags & HAS_STAMP {

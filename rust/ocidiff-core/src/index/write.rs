@@ -10,6 +10,7 @@ use crate::control::Control;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::stream::Stream;
+use crate::tree::Lost;
 
 /// Writes are gathered up to this many bytes.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -25,6 +26,8 @@ pub struct IndexSummary {
     pub entries: u64,
     /// Bytes of all files; one with several names counts for each.
     pub file_bytes: u64,
+    /// Attributes that are left out, of each name.
+    pub lost: Lost,
 }
 
 /// Writes blocks in the order in which they get their places.
@@ -38,6 +41,7 @@ pub struct IndexWriter {
     next: u64,
     entries: u64,
     file_bytes: u64,
+    lost: Lost,
 }
 
 impl IndexWriter {
@@ -55,6 +59,7 @@ impl IndexWriter {
             next: HEADER_BYTES as u64,
             entries: 0,
             file_bytes: 0,
+            lost: Lost::default(),
         };
         writer.put(&header.encode())?;
         Ok(writer)
@@ -64,6 +69,11 @@ impl IndexWriter {
     pub fn count(&mut self, bytes: u64) {
         self.entries += 1;
         self.file_bytes = self.file_bytes.saturating_add(bytes);
+    }
+
+    /// Counts attributes that are left out.
+    pub fn leave_out(&mut self, lost: &Lost) {
+        self.lost.add(lost);
     }
 
     /// Gives the next block its place.
@@ -103,7 +113,7 @@ impl IndexWriter {
         self.flush()?;
         let (digest, size) = self.digest.finish();
         debug_assert_eq!(size, self.next + TRAILER_BYTES as u64);
-        Ok(IndexSummary { digest, size, entries: self.entries, file_bytes: self.file_bytes })
+        Ok(IndexSummary { digest, size, entries: self.entries, file_bytes: self.file_bytes, lost: self.lost })
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {

@@ -120,6 +120,7 @@ impl<'a> Frame<'a> {
 
 /// Writes a whole tree, directories after what is in them.
 fn write(sketch: &Sketch, mut writer: IndexWriter, control: &Control) -> Result<IndexSummary> {
+    writer.leave_out(&sketch.lost());
     let mut frames = vec![Frame::open(sketch, None, sketch.inode(ROOT))];
     let mut root = Extent::default();
     while let Some(frame) = frames.last_mut() {

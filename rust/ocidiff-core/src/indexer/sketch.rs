@@ -14,7 +14,7 @@ use crate::index::Fingerprint;
 use crate::metadata::FileType;
 use crate::tar::header::EntryType;
 use crate::tar::read::Entry;
-use crate::tree::XattrPolicy;
+use crate::tree::{Lost, XattrPolicy};
 use crate::whiteout::{PSEUDO_LINKS, Whiteout, is_pseudo_link};
 
 /// Links in one path, as the kernel counts them.
@@ -81,13 +81,19 @@ pub struct Sketch {
     inodes: Vec<Inode>,
     free: Vec<Number>,
     layer: usize,
+    lost: Lost,
 }
 
 impl Sketch {
     /// An empty tree.
     pub fn new() -> Self {
         let root = Inode { file_type: Some(FileType::Directory), mode: IMPLIED_MODE, links: 1, ..Inode::default() };
-        Self { inodes: vec![root], free: Vec::new(), layer: 0 }
+        Self { inodes: vec![root], free: Vec::new(), layer: 0, lost: Lost::default() }
+    }
+
+    /// Attributes of entries that no index has.
+    pub fn lost(&self) -> Lost {
+        self.lost
     }
 
     /// An inode.
@@ -229,7 +235,7 @@ impl Sketch {
         }
         // A file that was kept aside says itself what it is.
         if entry.entry_type != EntryType::Link || !is_pseudo_link(LayerPath::clean(&entry.link_name).as_bytes()) {
-            inode.describe(entry, is_new);
+            inode.describe(entry, is_new, &mut self.lost);
         }
         Ok(())
     }
@@ -335,7 +341,7 @@ impl Sketch {
 impl Inode {
     /// Takes owner, attributes, mode and time of an entry. One that made this, or merges with it, says all of it; a link may
     /// leave out attributes.
-    fn describe(&mut self, entry: &Entry, says_all: bool) {
+    fn describe(&mut self, entry: &Entry, says_all: bool, lost: &mut Lost) {
         let is_directory = self.file_type == Some(FileType::Directory);
         let owner = (entry.uid as u32, entry.gid as u32);
         if says_all {
@@ -352,6 +358,7 @@ impl Inode {
                 _ => !name.starts_with(b"user."),
             };
             if !fits || is_of_the_host(name) || !XattrPolicy::Portable.wants(name) {
+                lost.count(name);
                 continue;
             }
             match value.is_empty() {

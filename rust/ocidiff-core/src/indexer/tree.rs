@@ -97,8 +97,10 @@ pub fn write_index(trees: Trees, sink: OwnedFd, options: IndexOptions, control: 
         }
         drop(taken);
         let frames = vec![Frame::new(None)];
-        Teller { writer, wanted, settled_before, cross_mounts, batches, frames, waiting: VecDeque::new(), waiting_bytes: 0 }
-            .tell(changes)
+        let waiting = VecDeque::new();
+        let teller =
+            Teller { writer, control, wanted, settled_before, cross_mounts, batches, frames, waiting, waiting_bytes: 0 };
+        teller.tell(changes)
     })
 }
 
@@ -114,8 +116,9 @@ fn serve(batches: &Receiver<Batch>, wanted: Wanted, control: &Control) {
 }
 
 /// Takes the entries in order.
-struct Teller {
+struct Teller<'a> {
     writer: IndexWriter,
+    control: &'a Control,
     wanted: Wanted,
     /// Files that have not changed since this time, in seconds since 1970, get a stamp.
     settled_before: Option<i64>,
@@ -127,7 +130,7 @@ struct Teller {
     waiting_bytes: usize,
 }
 
-impl Teller {
+impl Teller<'_> {
     fn tell(mut self, changes: Changes) -> Result<IndexSummary> {
         for change in changes {
             self.entry(change?)?;
@@ -154,9 +157,11 @@ impl Teller {
                 // Its files first, which keep it open, so that no depth of the tree takes more descriptors than there are.
                 self.hand_over()?;
                 self.writer.count(0);
+                self.writer.leave_out(&directory.entry.xattrs.lost);
                 self.frames.push(Frame::new(Some(directory)));
             }
             Subject::Leaf { entry, name, .. } if entry.metadata.mount_root && !self.cross_mounts => {
+                self.control.add_mount();
                 self.mount_point(entry.metadata.file_type, &name);
             }
             Subject::Leaf { entry, directory, name, .. } => self.leaf(&entry, directory, name)?,
@@ -166,6 +171,7 @@ impl Teller {
 
     fn leaf(&mut self, entry: &Entry, directory: Option<Arc<Directory>>, name: CString) -> Result<()> {
         let metadata = &entry.metadata;
+        self.writer.leave_out(&entry.xattrs.lost);
         let directory = directory.filter(|_| metadata.file_type == FileType::File && metadata.size > 0);
         let kept = match (&entry.target, &directory) {
             (Some(target), _) => Kept::Target(target.clone()),
@@ -176,8 +182,9 @@ impl Teller {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
         let plain = Metadata { mount_root: false, ..*metadata };
         let is_settled = self.settled_before.is_some_and(|time| metadata.ctime.0 < time);
-        let stamp = is_settled.then(|| Stamp::of(metadata));
-        let place = frame.block.push(name.to_bytes(), &plain, stamp, &XattrDigests::of(&entry.xattrs), &kept);
+        // One that its owner may not read has no change time that says anything.
+        let stamp = (is_settled && metadata.mode & 0o400 != 0).then(|| Stamp::of(metadata));
+        let place = frame.block.push(name.to_bytes(), &plain, stamp, &XattrDigests::of(&entry.xattrs.kept), &kept);
         let Some(directory) = directory else { return Ok(()) };
         let new = || Gathered { directory, files: Vec::new(), places: Vec::new(), bytes: 0 };
         let gathered = frame.gathered.get_or_insert_with(new);
@@ -222,7 +229,7 @@ impl Teller {
             let Entry { metadata, xattrs, .. } = &directory.entry;
             let name = directory.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
             let metadata = Metadata { mount_root: false, ..*metadata };
-            above.block.push(name, &metadata, None, &XattrDigests::of(xattrs), &Kept::Children(extent));
+            above.block.push(name, &metadata, None, &XattrDigests::of(&xattrs.kept), &Kept::Children(extent));
         }
         Ok(())
     }

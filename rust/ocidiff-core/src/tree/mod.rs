@@ -1,8 +1,10 @@
 //! Reading a tree: directory handles and names, never whole paths, nothing followed.
 
+mod access;
 pub mod extents;
 mod names;
 pub mod overlay;
+mod view;
 mod xattr;
 
 use std::ffi::{CStr, CString, OsStr};
@@ -12,17 +14,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, SeekFrom, Statx, StatxFlags, openat, openat2, readlinkat, seek, statx,
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, SeekFrom, Statx, StatxFlags, makedev, openat, openat2, readlinkat, seek, statx,
 };
 use rustix::io::Errno;
 
 pub use names::Names;
-pub use xattr::{CAPABILITY, Xattr, XattrPolicy, XattrReader};
+pub use xattr::{CAPABILITY, Lost, Xattr, XattrPolicy, XattrReader, Xattrs};
 
 use crate::error::{Error, Result};
 use crate::idmap::{IdMaps, OutsideMap, UNMAPPED};
-use crate::metadata::Metadata;
+use crate::metadata::{InodeKey, Metadata};
+use crate::note::NOTE;
+use view::View;
 
+/// What the attributes begin with in which fuse-overlayfs keeps owners, if it is root's.
+const FUSE_OF_ROOT: &[u8] = b"security.fuseoverlayfs.";
 const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
 /// PATH_MAX (linux/limits.h), with the final NUL.
 const MAX_PATH_BYTES: usize = 4096;
@@ -32,9 +38,17 @@ const MAX_PATH_BYTES: usize = 4096;
 pub struct Directory {
     fd: OwnedFd,
     path: PathBuf,
-    ids: Option<Arc<IdMaps>>,
-    /// What the names of the attributes begin with that an overlay keeps for itself in this tree.
-    marks: Option<&'static [u8]>,
+    view: Arc<View>,
+    /// What its mode is given back by, if that had to be opened.
+    opened: Option<InodeKey>,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Some(key) = self.opened {
+            access::release(&self.fd, key);
+        }
+    }
 }
 
 impl Directory {
@@ -49,27 +63,46 @@ impl Directory {
     /// The same, with all ids below it mapped.
     pub fn open_mapped(path: &Path, ids: Option<Arc<IdMaps>>) -> Result<Arc<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
-        Ok(Arc::new(Self { fd, path: path.to_owned(), ids, marks: None }))
+        let failed = |errno| Error::io("open", path, errno);
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(Errno::INVAL))?;
+        let (fd, opened) = match access::is_bound() {
+            // What the path leads to, if it is a symbolic link, rather than the link.
+            true => match openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(pinned) => access::open_directory(pinned.as_fd(), c".", flags).map_err(failed)?,
+                Err(errno) => return Err(failed(errno)),
+            },
+            false => (openat(CWD, name.as_c_str(), flags, Mode::empty()).map_err(failed)?, None),
+        };
+        let view = View::of(&fd, ids).map_err(|errno| Error::io("stat", path, errno))?;
+        Ok(Arc::new(Self { fd, path: path.to_owned(), view: Arc::new(view), opened }))
     }
 
-    /// Opens the same directory as one in which attributes that begin with `marks` are those of an overlay.
-    pub fn with_marks(&self, marks: &'static [u8]) -> Result<Arc<Self>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(&self.fd, c".", flags, Mode::empty()).map_err(Error::sys("open", &self.path))?;
-        Ok(Arc::new(Self { fd, path: self.path.clone(), ids: self.ids.clone(), marks: Some(marks) }))
-    }
-
-    /// True if the attribute `key` belongs to the overlay that this is a layer of.
-    pub fn keeps_for_itself(&self, key: &[u8]) -> bool {
-        self.marks.is_some_and(|marks| key.starts_with(marks))
+    /// The same directory, in which attributes that begin with `marks` are those of an overlay.
+    pub fn with_marks(&self, marks: &'static [&'static [u8]]) -> Result<Arc<Self>> {
+        let mut view = View::of(&self.fd, self.view.ids.clone()).map_err(Error::sys("stat", &self.path))?;
+        view.marks = marks;
+        self.reopened(Arc::new(view)).map(Arc::new)
     }
 
     /// Opens the directory `name` in this one.
     pub fn open_child(&self, name: &CStr) -> Result<Arc<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| self.failed("open", name, errno))?;
-        Ok(Arc::new(Self { fd, path: self.path_of(name), ids: self.ids.clone(), marks: self.marks }))
+        let (fd, opened) = self.open_directory(name, flags).map_err(|errno| self.failed("open", name, errno))?;
+        Ok(Arc::new(Self { fd, path: self.path_of(name), view: self.view.clone(), opened }))
+    }
+
+    fn open_directory(&self, name: &CStr, flags: OFlags) -> rustix::io::Result<(OwnedFd, Option<InodeKey>)> {
+        match self.view.is_bound {
+            true => access::open_directory(self.fd.as_fd(), name, flags),
+            false => openat(&self.fd, name, flags, Mode::empty()).map(|fd| (fd, None)),
+        }
+    }
+
+    /// A handle of its own on this directory, seen as `view` says.
+    fn reopened(&self, view: Arc<View>) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let (fd, opened) = self.open_directory(c".", flags).map_err(|errno| self.failed("open", c"", errno))?;
+        Ok(Self { fd, path: self.path.clone(), view, opened })
     }
 
     /// This directory, whose names are read from the first one on.
@@ -80,9 +113,29 @@ impl Directory {
 
     /// Opens the directory at `path` below this one, through directories alone.
     pub fn open_below(&self, path: &CStr) -> Result<Self> {
-        let fd = self.open_through(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
-        let fd = fd.map_err(|errno| self.failed("open", path, errno))?;
-        Ok(Self { fd, path: self.path_of(path), ids: self.ids.clone(), marks: self.marks })
+        let view = self.view.clone();
+        match self.open_through(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+            Ok(fd) if !self.view.is_bound => Ok(Self { fd, path: self.path_of(path), view, opened: None }),
+            Err(Errno::ACCESS) | Ok(_) if self.view.is_bound => {
+                let (parent, name) = self.step_down(path)?;
+                parent.as_deref().unwrap_or(self).open_child(&name)?.reopened(view)
+            }
+            Ok(_) | Err(Errno::ACCESS) => Err(self.failed("open", path, Errno::ACCESS)),
+            Err(errno) => Err(self.failed("open", path, errno)),
+        }
+    }
+
+    /// Opens the directories on the way to `path` one by one, as far as they are closed to us by their modes; the last of
+    /// them, `None` for this one, and the name in it.
+    fn step_down(&self, path: &CStr) -> Result<(Option<Arc<Self>>, CString)> {
+        let mut names = path.to_bytes().split(|&byte| byte == b'/').map(|name| CString::new(name).unwrap_or_default());
+        let mut name = names.next().unwrap_or_default();
+        let mut here: Option<Arc<Self>> = None;
+        for next in names {
+            here = Some(here.as_deref().unwrap_or(self).open_child(&name)?);
+            name = next;
+        }
+        Ok((here, name))
     }
 
     /// What lstat says of `path` below this one; `None` where there is nothing, or a link or file on the way.
@@ -90,6 +143,10 @@ impl Directory {
         match self.open_through(path, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(file) => self.open_metadata(&file, path).map(Some),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(Errno::ACCESS) if self.view.is_bound => {
+                let (parent, name) = self.step_down(path)?;
+                parent.as_deref().unwrap_or(self).find(&name)
+            }
             Err(errno) => Err(self.failed("open", path, errno)),
         }
     }
@@ -110,10 +167,12 @@ impl Directory {
         open(from.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd), rest, flags)
     }
 
-    /// Opens the regular file `name`, or a path through directories alone, for reading, without following, blocking, or touching its access time if allowed.
+    /// Opens the regular file `name`, or a path through directories alone, for reading, without following, blocking, or
+    /// touching its access time if allowed.
     pub fn open_file(&self, name: &CStr) -> Result<OwnedFd> {
+        let is_path = name.to_bytes().contains(&b'/');
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let open = |flags| match name.to_bytes().contains(&b'/') {
+        let open = |flags| match is_path {
             true => self.open_through(name, flags),
             false => openat(&self.fd, name, flags, Mode::empty()),
         };
@@ -121,14 +180,26 @@ impl Directory {
             Err(Errno::PERM) => open(flags),
             other => other,
         };
-        fd.map_err(|errno| self.failed("open", name, errno))
+        match fd {
+            Err(Errno::ACCESS) if self.view.is_bound && is_path => {
+                let (parent, name) = self.step_down(name)?;
+                parent.as_deref().unwrap_or(self).open_file(&name)
+            }
+            Err(Errno::ACCESS) if self.view.is_bound => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOATIME;
+                access::while_open(self.fd.as_fd(), name, |path| openat(CWD, path, flags, Mode::empty()))
+                    .map_err(|errno| self.failed("open", name, errno))
+            }
+            fd => fd.map_err(|errno| self.failed("open", name, errno)),
+        }
     }
 
-    /// What lstat says of `name`.
+    /// What lstat says of `name`, as this tree is seen.
     pub fn metadata(&self, name: &CStr) -> Result<Metadata> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let found = statx(&self.fd, name, flags, WANTED).map_err(|errno| self.failed("stat", name, errno))?;
-        self.metadata_of(&found, name)
+        let found = self.look(|| statx(&self.fd, name, flags, WANTED)).map_err(|errno| self.failed("stat", name, errno))?;
+        let metadata = self.metadata_of(found, name)?;
+        self.view.of_name(self.fd.as_fd(), name, metadata).map_err(|errno| self.failed("read xattr", name, errno))
     }
 
     /// What lstat says of `name`; `None` where there is no such name.
@@ -139,21 +210,34 @@ impl Directory {
         }
     }
 
-    /// What fstat says of an open file, for comparison with its lstat.
+    /// What fstat says of an open file, as this tree is seen, for comparison with its lstat.
     pub fn open_metadata(&self, file: &OwnedFd, name: &CStr) -> Result<Metadata> {
-        let found = statx(file, c"", AtFlags::EMPTY_PATH, WANTED).map_err(|errno| self.failed("stat", name, errno))?;
-        self.metadata_of(&found, name)
+        let found = self.look(|| statx(file, c"", AtFlags::EMPTY_PATH, WANTED));
+        let metadata = self.metadata_of(found.map_err(|errno| self.failed("stat", name, errno))?, name)?;
+        self.view.of_open(file, metadata).map_err(|errno| self.failed("read xattr", name, errno))
     }
 
-    fn metadata_of(&self, found: &Statx, name: &CStr) -> Result<Metadata> {
+    /// A stat, with the mode that a directory has where another one is open for the moment.
+    fn look(&self, stat: impl FnOnce() -> rustix::io::Result<Statx>) -> rustix::io::Result<(Statx, Option<u32>)> {
+        if !self.view.is_bound {
+            return stat().map(|found| (found, None));
+        }
+        access::look(|| {
+            let found = stat()?;
+            let key = (makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino);
+            Ok((found, key))
+        })
+    }
+
+    fn metadata_of(&self, (found, mode): (Statx, Option<u32>), name: &CStr) -> Result<Metadata> {
         let unknown = || Error::Unsupported { path: self.path_of(name), what: "unknown kind of file".into() };
-        let metadata = Metadata::from_statx(found).ok_or_else(unknown)?;
-        Ok(self.ids.as_ref().map_or(metadata, |ids| ids.metadata(metadata)))
+        let metadata = Metadata::from_statx(&found).ok_or_else(unknown)?;
+        Ok(Metadata { mode: mode.unwrap_or(metadata.mode), ..metadata })
     }
 
     /// Refuses a name with an owner or group outside the id map; `metadata` is what this directory told of it.
     pub fn check_ids(&self, name: &CStr, metadata: &Metadata) -> Result<()> {
-        let Some(ids) = self.ids.as_ref().filter(|_| metadata.uid == UNMAPPED || metadata.gid == UNMAPPED) else {
+        let Some(ids) = self.view.ids.as_ref().filter(|_| metadata.uid == UNMAPPED || metadata.gid == UNMAPPED) else {
             return Ok(());
         };
         let found = statx(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, WANTED)
@@ -166,7 +250,7 @@ impl Directory {
 
     /// An attribute's value, with ids of the container.
     fn mapped(&self, name: &CStr, key: &CStr, value: &[u8]) -> Result<Box<[u8]>> {
-        let Some(ids) = &self.ids else { return Ok(value.into()) };
+        let Some(ids) = &self.view.ids else { return Ok(value.into()) };
         let mut value = value.to_vec();
         ids.xattr(key.to_bytes(), &mut value).map_err(|outside| self.outside(name, outside))?;
         Ok(value.into())
@@ -176,9 +260,28 @@ impl Directory {
         Error::Unsupported { path: self.path_of(name), what: format!("{kind} id {id} is outside the id map") }
     }
 
+    /// True if what notes on files say counts.
+    pub fn reads_notes(&self) -> bool {
+        self.view.reads_notes()
+    }
+
+    /// True if the attribute `key` is not one of the files of this tree: it says what they are, or is of the overlay that
+    /// the tree is a layer of.
+    fn keeps_for_itself(&self, key: &[u8]) -> bool {
+        let is_note = self.view.reads_notes() && key == NOTE.to_bytes();
+        let mark = self.view.marks.iter().find_map(|&marks| key.strip_prefix(marks));
+        // A mount of fuse-overlayfs shows its own. An escape is an attribute of an overlay within this one.
+        is_note || key.starts_with(FUSE_OF_ROOT) || mark.is_some_and(|mark| !mark.starts_with(b"overlay."))
+    }
+
     /// The target of the symbolic link `name`, exactly as stored.
     pub fn link_target(&self, name: &CStr) -> Result<CString> {
         readlinkat(&self.fd, name, Vec::with_capacity(256)).map_err(|errno| self.failed("readlink", name, errno))
+    }
+
+    /// The path of this directory, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The path of `name` in this directory, for messages.

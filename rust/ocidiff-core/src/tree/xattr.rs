@@ -1,16 +1,71 @@
 //! Extended attributes by directory handle and name.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rustix::fs::{lgetxattr, llistxattr};
+use rustix::fs::{getxattr, lgetxattr, llistxattr};
 use rustix::io::Errno;
 
-use super::Directory;
+use super::{Directory, access};
 use crate::error::Result;
+use crate::note::NOTE;
 
 /// Name and value.
 pub type Xattr = (CString, Box<[u8]>);
+
+/// The attributes of an entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Xattrs {
+    /// Those that count and are not empty, sorted by name.
+    pub kept: Vec<Xattr>,
+    /// How many others there are, which no layer of these rules holds.
+    pub lost: Lost,
+}
+
+/// Attributes that are left out, counted by the namespace of their names (xattr(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lost {
+    security: u32,
+    system: u32,
+    trusted: u32,
+    user: u32,
+    other: u32,
+}
+
+impl Lost {
+    /// Counts an attribute.
+    pub fn count(&mut self, name: &[u8]) {
+        let class = match name.split(|&byte| byte == b'.').next() {
+            Some(b"security") => &mut self.security,
+            Some(b"system") => &mut self.system,
+            Some(b"trusted") => &mut self.trusted,
+            Some(b"user") => &mut self.user,
+            _ => &mut self.other,
+        };
+        *class = class.saturating_add(1);
+    }
+
+    /// Adds the counts of another entry.
+    pub fn add(&mut self, other: &Self) {
+        self.security = self.security.saturating_add(other.security);
+        self.system = self.system.saturating_add(other.system);
+        self.trusted = self.trusted.saturating_add(other.trusted);
+        self.user = self.user.saturating_add(other.user);
+        self.other = self.other.saturating_add(other.other);
+    }
+
+    /// The counts that are not 0, with what they are told by.
+    pub fn told(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let classes = [
+            ("xattrs.other", self.other),
+            ("xattrs.security", self.security),
+            ("xattrs.system", self.system),
+            ("xattrs.trusted", self.trusted),
+            ("xattrs.user", self.user),
+        ];
+        classes.into_iter().filter(|&(_, count)| count > 0).map(|(class, count)| (class, count.into()))
+    }
+}
 
 /// The attribute with the capabilities of a file.
 pub const CAPABILITY: &CStr = c"security.capability";
@@ -29,13 +84,13 @@ pub enum XattrPolicy {
 }
 
 impl XattrPolicy {
-    /// Whether the attribute `name` counts.
+    /// Whether the attribute `name` counts. A note never does: what it says is in the entry itself.
     pub fn wants(self, name: &[u8]) -> bool {
         name == CAPABILITY.to_bytes()
             || self == Self::Portable
                 && (name == b"system.posix_acl_access"
                     || name == b"system.posix_acl_default"
-                    || name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+                    || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && name != NOTE.to_bytes())
     }
 }
 
@@ -52,27 +107,47 @@ impl XattrReader {
     pub fn new(policy: XattrPolicy, probe: &Directory) -> Self {
         // A sandbox may answer EPERM for a system call that it does not know.
         let refused = [Errno::NOSYS, Errno::PERM];
-        let answer = get_by_handle(probe, c".", CAPABILITY, &mut [0; 64]);
+        let answer = get_by_handle(probe.as_fd(), c".", CAPABILITY, &mut [0; 64]);
         Self { policy, by_handle: !answer.is_err_and(|errno| refused.contains(&errno)), buffer: vec![0; MAX_BYTES] }
     }
 
-    /// The attributes of `name` that count and are not empty, sorted by name.
+    /// The attributes of `name`.
     ///
     /// # Errors
     /// [`Error::Io`]; a missing attribute or a file system without attributes is no error.
-    pub fn read(&mut self, directory: &Directory, name: &CStr) -> Result<Vec<Xattr>> {
+    pub fn read(&mut self, directory: &Directory, name: &CStr) -> Result<Xattrs> {
+        let policy = self.policy;
+        let (mut wanted, mut lost) = (Vec::new(), Lost::default());
+        for key in self.keys(directory, name)?.split_inclusive(|&byte| byte == 0) {
+            match CStr::from_bytes_with_nul(key) {
+                Ok(key) if directory.keeps_for_itself(key.to_bytes()) => {}
+                Ok(key) if policy.wants(key.to_bytes()) => wanted.push(key.to_owned()),
+                Ok(key) => lost.count(key.to_bytes()),
+                Err(_) => {}
+            }
+        }
+        wanted.sort_unstable();
+        let kept = wanted.iter().filter_map(|key| self.value(directory, name, key).transpose()).collect::<Result<_>>()?;
+        Ok(Xattrs { kept, lost })
+    }
+
+    /// The attributes of `name` that are compared.
+    ///
+    /// # Errors
+    /// As [`XattrReader::read`].
+    pub fn compared(&mut self, directory: &Directory, name: &CStr) -> Result<Vec<Xattr>> {
         match self.policy {
             XattrPolicy::Capability => Ok(self.value(directory, name, CAPABILITY)?.into_iter().collect()),
-            XattrPolicy::Portable => self.listed(directory, name),
+            XattrPolicy::Portable => self.read(directory, name).map(|xattrs| xattrs.kept),
         }
     }
 
     /// The names of all attributes of `name`, each with its NUL.
     pub fn keys(&mut self, directory: &Directory, name: &CStr) -> Result<&[u8]> {
         let answer = if self.by_handle {
-            sized(&mut self.buffer, |buffer| list_by_handle(directory, name, buffer))
+            sized(&mut self.buffer, |buffer| list_by_handle(directory.as_fd(), name, buffer))
         } else {
-            let path = proc_path(directory, name);
+            let path = proc_path(directory.as_fd(), name);
             sized(&mut self.buffer, |buffer| llistxattr(&path, buffer))
         };
         match answer {
@@ -82,19 +157,6 @@ impl XattrReader {
         }
     }
 
-    fn listed(&mut self, directory: &Directory, name: &CStr) -> Result<Vec<Xattr>> {
-        let policy = self.policy;
-        let mut wanted: Vec<CString> = self
-            .keys(directory, name)?
-            .split_inclusive(|&byte| byte == 0)
-            .filter_map(|key| CStr::from_bytes_with_nul(key).ok())
-            .filter(|key| policy.wants(key.to_bytes()) && !directory.keeps_for_itself(key.to_bytes()))
-            .map(CStr::to_owned)
-            .collect();
-        wanted.sort_unstable();
-        wanted.iter().filter_map(|key| self.value(directory, name, key).transpose()).collect()
-    }
-
     fn value(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<Xattr>> {
         let Some(value) = self.raw(directory, name, key)?.filter(|value| !value.is_empty()) else { return Ok(None) };
         Ok(Some((key.to_owned(), directory.mapped(name, key, value)?)))
@@ -102,12 +164,17 @@ impl XattrReader {
 
     /// The attribute `key` of `name` as it is, whatever the policy; it may be empty.
     pub fn raw(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<&[u8]>> {
-        let answer = if self.by_handle {
-            sized(&mut self.buffer, |buffer| get_by_handle(directory, name, key, buffer))
+        let by_handle = self.by_handle;
+        let mut answer = if by_handle {
+            sized(&mut self.buffer, |buffer| get_by_handle(directory.as_fd(), name, key, buffer))
         } else {
-            let path = proc_path(directory, name);
+            let path = proc_path(directory.as_fd(), name);
             sized(&mut self.buffer, |buffer| lgetxattr(&path, key, buffer))
         };
+        if matches!(answer, Err(Errno::ACCESS)) && access::is_bound() {
+            let buffer = &mut self.buffer;
+            answer = access::while_open(directory.as_fd(), name, |path| sized(buffer, |buffer| getxattr(path, key, buffer)));
+        }
         match answer {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
             Ok(length) => Ok(Some(&self.buffer[..length])),
@@ -125,8 +192,8 @@ fn sized(buffer: &mut [u8], call: impl Fn(&mut [u8]) -> rustix::io::Result<usize
 }
 
 /// A path to `name` that passes through the directory's handle, for calls that know no handles.
-fn proc_path(directory: &Directory, name: &CStr) -> Vec<u8> {
-    let mut path = format!("/proc/self/fd/{}/", directory.as_fd().as_raw_fd()).into_bytes();
+pub(super) fn proc_path(directory: BorrowedFd<'_>, name: &CStr) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name.to_bytes());
     path
 }
@@ -139,7 +206,12 @@ struct XattrArgs {
     flags: u32,
 }
 
-fn get_by_handle(directory: &Directory, name: &CStr, key: &CStr, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+pub(super) fn get_by_handle(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    key: &CStr,
+    buffer: &mut [u8],
+) -> rustix::io::Result<usize> {
     /// The number is the same on every architecture (asm-generic/unistd.h).
     const SYS_GETXATTRAT: libc::c_long = 464;
     let args = XattrArgs { value: buffer.as_mut_ptr() as u64, size: buffer.len() as u32, flags: 0 };
@@ -147,7 +219,7 @@ fn get_by_handle(directory: &Directory, name: &CStr, key: &CStr, buffer: &mut [u
     let answer = unsafe {
         libc::syscall(
             SYS_GETXATTRAT,
-            directory.as_fd().as_raw_fd(),
+            directory.as_raw_fd(),
             name.as_ptr(),
             libc::AT_SYMLINK_NOFOLLOW,
             key.as_ptr(),
@@ -158,14 +230,14 @@ fn get_by_handle(directory: &Directory, name: &CStr, key: &CStr, buffer: &mut [u
     length_or_errno(answer)
 }
 
-fn list_by_handle(directory: &Directory, name: &CStr, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+fn list_by_handle(directory: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> rustix::io::Result<usize> {
     /// The number is the same on every architecture (asm-generic/unistd.h).
     const SYS_LISTXATTRAT: libc::c_long = 465;
     // SAFETY: all pointers outlive the call; the kernel writes at most `buffer.len()` bytes to `buffer`.
     let answer = unsafe {
         libc::syscall(
             SYS_LISTXATTRAT,
-            directory.as_fd().as_raw_fd(),
+            directory.as_raw_fd(),
             name.as_ptr(),
             libc::AT_SYMLINK_NOFOLLOW,
             buffer.as_mut_ptr(),
@@ -203,9 +275,13 @@ mod tests {
         let mut reader = XattrReader::new(XattrPolicy::Portable, &root);
         let expected = [(c"user.a", &b"1"[..]), (c"user.b", b"2"), (c"user.long", &long)];
         let expected: Vec<Xattr> = expected.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-        assert_eq!(reader.read(&root, c"f").unwrap(), expected);
+        assert_eq!(reader.read(&root, c"f").unwrap().kept, expected);
         reader.by_handle = false;
-        assert_eq!(reader.read(&root, c"f").unwrap(), expected);
-        assert_eq!(XattrReader::new(XattrPolicy::Capability, &root).read(&root, c"f").unwrap(), []);
+        assert_eq!(reader.read(&root, c"f").unwrap().kept, expected);
+        let mut capability = XattrReader::new(XattrPolicy::Capability, &root);
+        assert_eq!(capability.compared(&root, c"f").unwrap(), []);
+        let told = |reader: &mut XattrReader| reader.read(&root, c"f").unwrap().lost.told().collect::<Vec<_>>();
+        assert_eq!(told(&mut reader), [("xattrs.user", 1)]);
+        assert_eq!(told(&mut capability), [("xattrs.user", 5)]);
     }
 }

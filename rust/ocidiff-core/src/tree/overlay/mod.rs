@@ -103,10 +103,12 @@ impl Overlay {
         if let Err(Error::Io { source, .. }) = layers[0].find_below(c".") {
             return Err(Error::overlay(&paths.upper, format!("openat2: {source}")));
         }
-        let layers = match format {
-            Format::Names => layers.iter().map(|layer| layer.with_marks(survey::FUSE_PREFIX)).collect::<Result<_>>()?,
-            _ => layers,
+        let marks: &[&[u8]] = match format {
+            Format::Trusted => &[b"trusted.overlay."],
+            Format::User => &[b"user.overlay."],
+            Format::Names => &[survey::FUSE_PREFIX, b"trusted.overlay.", b"user.overlay."],
         };
+        let layers: Vec<_> = layers.iter().map(|layer| layer.with_marks(marks)).collect::<Result<_>>()?;
         let mut overrides = vec![None; layers.len()];
         if format == Format::Names {
             let mut reader = XattrReader::new(XattrPolicy::Capability, &layers[0]);

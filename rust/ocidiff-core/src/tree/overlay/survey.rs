@@ -11,6 +11,7 @@ use rustix::fs::{FileType, RawDir};
 use super::Format;
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::note::NOTE;
 use crate::tree::{Directory, XattrPolicy, XattrReader};
 use crate::whiteout;
 
@@ -154,7 +155,7 @@ impl Survey {
             let trusted = key.strip_prefix(b"trusted.overlay.");
             let Some(mark) = trusted.or_else(|| key.strip_prefix(b"user.overlay.")) else {
                 self.names |= key.starts_with(FUSE_PREFIX) || key.starts_with(FUSE_OF_ROOT_PREFIX);
-                self.overridden |= key == b"user.containers.override_stat";
+                self.overridden |= key == NOTE.to_bytes() && !directory.reads_notes();
                 continue;
             };
             // An escape is an attribute of an overlay within this one.

@@ -37,7 +37,7 @@ DIRECTORIES = (b"d", b"e")
 FILES = (b"f", b"g")
 # Names that only layers use.
 NEW = (b"n", b"m")
-TARGETS = (b"d", b"e", b"../e", b"/d/e", b"..", b".", b"/", b"n", b"d/e/..", b"loop")
+TARGETS = (b"d", b"e", b"../e", b"/d/e", b"..", b".", b"/", b"n", b"/d/e/../e", b"loop")
 OPTIONS = {Destination.OVERLAY: ("index=off",), Destination.OVERLAY_USERXATTR: ("index=off", "userxattr")}
 
 

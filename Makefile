@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 CORE := python/ocidiff/_core.abi3.so
 RUST := Cargo.toml Cargo.lock $(shell find rust/ocidiff-core rust/ocidiff-py -name '*.rs' -o -name Cargo.toml)
-PYTHON_CODE := python tests benches examples docs
+PYTHON_CODE := python release tests benches examples docs
 
 # Which Python: the first that is new enough and can make environments. Looked for only when an environment is made.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -18,7 +18,7 @@ C_COMPILER = $(shell command -v cc 2>/dev/null)
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev check bench interop overlay fuzz soak-trees soak-index soak-kill soak-errors soak-power soak-processes soak-live clean
+.PHONY: help demo test dev check dist bench interop overlay fuzz soak-trees soak-index soak-kill soak-errors soak-power soak-processes soak-live clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,11 +40,20 @@ check: $(CORE) ## Lint, types, formats and architecture: what a change must pass
 	MYPYPATH=python:tests $(BIN)/mypy --explicit-package-bases --exclude ^tests/property/ --exclude ^tests/hostile/ tests
 	MYPYPATH=python:tests:tests/property $(BIN)/mypy --explicit-package-bases tests/property
 	MYPYPATH=python:tests:tests/hostile $(BIN)/mypy --explicit-package-bases tests/hostile
-	MYPYPATH=python:benches $(BIN)/mypy --explicit-package-bases benches examples docs
+	MYPYPATH=python:benches $(BIN)/mypy --explicit-package-bases benches examples docs release
 	$(BIN)/python -m mypy.stubtest ocidiff._core
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(BIN)/python -m pytest -q tests/architecture
+
+# maturin checks the libraries and symbols that the wheel needs, and names the manylinux tag that they allow.
+dist: $(INSTALLED) ## Build dist/: the source distribution, and from it the wheel
+	$(need_tools)
+	@rm -rf dist
+	@# Files of a source distribution have old times, by which cargo would take what was built before for what they make.
+	@cargo clean --quiet --release -p ocidiff-py -p ocidiff-core -p ocidiff-deflate
+	MATURIN_NO_MISSING_BUILD_BACKEND_WARNING=1 CARGO_TARGET_DIR=$(abspath target) $(BIN)/maturin build --release --locked --sdist --out dist --quiet
+	@ls dist
 
 bench: $(CORE) ## Measure the verbs on this machine, and the parts that they are made of
 	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only

@@ -21,6 +21,7 @@ from ocidiff.layer.pure.live import ATTEMPTS, Live, has_grown, is_same
 from ocidiff.layer.pure.stream import BlobWriter
 from ocidiff.layer.pure.tree import Node
 
+_WHITEOUT_NAME: Final = "a name that begins with .wh. would read as a deletion; rename or exclude it"
 _NANOSECONDS: Final = 10**9
 _TYPES: Final = {
     stat.S_IFREG: tar.REGULAR,
@@ -70,6 +71,8 @@ class Recorder:
         has_links = not node.is_dir and node.stat.st_nlink > 1
         inode = self._inode(node.stat)
         source = self._source.get(inode) if has_links else None
+        if has_links:
+            self._check_linked_name(node.path)
         if kind is None and source is None:
             if has_links:
                 self._waiting.setdefault(inode, []).append(node.path)
@@ -171,6 +174,9 @@ class Recorder:
         for directory in _ancestors(header.path):
             if directory not in self._written and not self._parent(directory):
                 return False
+        if header.type == tar.CHARACTER and header.device == (0, 0):
+            why = "character device 0:0 is a whiteout of overlayfs, which no layer can hold; exclude it"
+            raise self._refused(header.path, why)
         try:
             self._blob.write(tar.encode(header))
         except UnsupportedError as error:
@@ -203,9 +209,6 @@ class Recorder:
     def _header(self, node: Node) -> tar.Header:
         """The entry of `node` as if it had no other name."""
         facts = node.stat
-        if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
-            why = "character device 0:0 is a whiteout of overlayfs, which no layer can hold; exclude it"
-            raise self._refused(node.path, why)
         kind = _TYPES[stat.S_IFMT(facts.st_mode)]
         mtime_ns = facts.st_mtime_ns if self._latest_ns is None else min(facts.st_mtime_ns, self._latest_ns)
         is_device = kind in (tar.CHARACTER, tar.BLOCK)
@@ -234,7 +237,14 @@ class Recorder:
         if name.removeprefix(whiteout.PREFIX) in (b"", b".", b".."):
             raise self._refused(path, "this name would read as a deletion of nothing; rename or exclude it")
         if self._profile is Profile.OCI:
-            raise self._refused(path, "a name that begins with .wh. would read as a deletion; rename or exclude it")
+            raise self._refused(path, _WHITEOUT_NAME)
+
+    def _check_linked_name(self, path: bytes) -> None:
+        """Refuse a name of a file with several names that no hard link can lead to, since a reader leaves it out."""
+        *above, name = path.split(b"/")
+        is_below_mark = any(part.startswith(whiteout.META_PREFIX) and part != whiteout.OPAQUE for part in above)
+        if name.startswith(whiteout.PREFIX) or is_below_mark:
+            raise self._refused(path, _WHITEOUT_NAME)
 
     def _refused(self, path: bytes, why: str) -> UnsupportedError:
         return UnsupportedError(f"{show(self._upper.full(path))}: {why}")

@@ -242,6 +242,7 @@ impl Recorder {
 
     /// An entry whose inode has several names: the first changed one carries the data, all others become links to it.
     fn linked(&mut self, change: &Change, entry: &Entry) -> Result<()> {
+        self.check_linked_name(&change.path)?;
         let key = self.rules.link_key(&entry.metadata);
         let mut group = self.groups.remove(&key).unwrap_or_default();
         group.seen += 1;
@@ -297,7 +298,10 @@ impl Recorder {
 
     fn put(&mut self, header: &Header<'_>) -> Result<()> {
         self.header.clear();
-        header.write(&mut self.header)?;
+        header.write(&mut self.header).map_err(|error| match error {
+            Error::Unsupported { what, .. } => self.refused(header.name.strip_suffix(b"/").unwrap_or(header.name), &what),
+            other => other,
+        })?;
         self.blob.write(&self.header)?;
         self.entries += 1;
         Ok(())
@@ -345,6 +349,14 @@ impl Recorder {
             _ if self.rules.refuse_whiteout_names => Err(self.refused(path, WHITEOUT_NAME)),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a name of a file with several names that no hard link can lead to, since a reader leaves it out.
+    fn check_linked_name(&self, path: &[u8]) -> Result<()> {
+        let mut names = path.rsplit(|&byte| byte == b'/');
+        let is_mark = names.next().is_some_and(|name| name.starts_with(whiteout::PREFIX));
+        let is_below_mark = |name: &[u8]| matches!(whiteout::Whiteout::parse(name, 0), Ok(Some(whiteout::Whiteout::Meta)));
+        if is_mark || names.any(is_below_mark) { Err(self.refused(path, WHITEOUT_NAME)) } else { Ok(()) }
     }
 
     fn refused(&self, path: &[u8], what: &str) -> Error {

@@ -86,7 +86,9 @@ impl Header<'_> {
         for (key, value) in self.xattrs {
             let key = [b"SCHILY.xattr.", key.to_bytes()].concat();
             if key.contains(&b'=') {
-                return Err(self.unsupported("the name of an extended attribute holds '='".into()));
+                let name = key.escape_ascii().to_string();
+                let name = name.trim_start_matches("SCHILY.xattr.");
+                return Err(self.unsupported(format!("xattr {name}: no PAX header can hold a name with '='")));
             }
             records.add(&key, value);
         }

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -49,6 +50,23 @@ def as_user(uid: int = 1000) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(groups)
+
+
+@contextmanager
+def as_root() -> Iterator[None]:
+    """Stay root for the block."""
+    yield
+
+
+@contextmanager
+def bound(source: Path, point: Path) -> Iterator[None]:
+    done = subprocess.run(["mount", "--bind", str(source), str(point)], capture_output=True, check=False)
+    if done.returncode:
+        missing("needs mounts")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
 
 
 @functools.cache

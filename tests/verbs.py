@@ -64,6 +64,15 @@ def apply(engine: Engine, blob: bytes, target: Place, **options: Any) -> ApplySu
 
 def index(engine: Engine, tree: Place, *, sha256: bool = False, threads: int = 0, **options: bool) -> bytes:
     """The index of a tree."""
+    return _index(engine, tree, sha256=sha256, threads=threads, **options)[1]
+
+
+def index_summary(engine: Engine, tree: Place) -> IndexSummary:
+    """What is known once a tree is indexed."""
+    return _index(engine, tree, sha256=False, threads=0)[0]
+
+
+def _index(engine: Engine, tree: Place, *, sha256: bool, threads: int, **options: bool) -> tuple[IndexSummary, bytes]:
     with tempfile.TemporaryFile() as sink:
         summary = engine.write_index(
             os.fsencode(tree),
@@ -77,11 +86,23 @@ def index(engine: Engine, tree: Place, *, sha256: bool = False, threads: int = 0
             monitor=Monitor(),
         )
         sink.seek(0)
-        return _checked(summary, sink.read())
+        return summary, _checked(summary, sink.read())
 
 
 def index_of_layers(engine: Engine, blobs: Iterable[bytes], *, sha256: bool = False) -> tuple[bytes, list[LayerMeasure]]:
     """The index of what layers unpack to, and what the layers were."""
+    summary, data, measures = _index_of_layers(engine, blobs, sha256=sha256)
+    return _checked(summary, data), measures
+
+
+def summary_of_layers(engine: Engine, blobs: Iterable[bytes]) -> IndexSummary:
+    """What is known once layers are indexed."""
+    return _index_of_layers(engine, blobs, sha256=False)[0]
+
+
+def _index_of_layers(
+    engine: Engine, blobs: Iterable[bytes], *, sha256: bool
+) -> tuple[IndexSummary, bytes, list[LayerMeasure]]:
     with ExitStack() as stack:
         sink, *sources = (stack.enter_context(tempfile.TemporaryFile()) for _ in [b"", *blobs])
         for source, blob in zip(sources, blobs, strict=True):
@@ -92,7 +113,7 @@ def index_of_layers(engine: Engine, blobs: Iterable[bytes], *, sha256: bool = Fa
             numbers, None, sink.fileno(), sha256=sha256, limits=Limits(), monitor=Monitor()
         )
         sink.seek(0)
-        return _checked(summary, sink.read()), measures
+        return summary, sink.read(), measures
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def test_what_a_user_unpacked_is_written_as_it_was(rust: Engine, pure: Engine, p
 
 def _noted(entry: dict[str, Any]) -> dict[str, Any]:
     """What of an entry a user can keep or note: all of files, directories and devices but capabilities."""
-    xattrs = {} if entry["type"] in "34" else _noted_xattrs(entry.pop("xattrs", {}))
+    xattrs = {} if entry["type"] in "134" else _noted_xattrs(entry.pop("xattrs", {}))
     kept = {**entry, "xattrs": xattrs, "pax": None}
     if entry["type"] in "126":
         # A link is to anything, and the others can have no note.

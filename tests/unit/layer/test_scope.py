@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -222,23 +219,12 @@ def test_matching_takes_a_step_for_each_byte_of_a_name(tmp_path: Path) -> None:
     assert sizes[1] <= 4 * sizes[0]
 
 
-@contextmanager
-def bound(source: Path, point: Path) -> Iterator[None]:
-    done = subprocess.run(["mount", "--bind", str(source), str(point)], capture_output=True, check=False)
-    if done.returncode:
-        probes.missing("needs mounts")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(point)], check=True)
-
-
 @pytest.mark.root
 def test_mount_points_are_crossed_only_when_asked(engine: Engine, pair: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/mounted").touch()
     lower, upper = pair
-    with bound(tmp_path / "other", upper / "cache"), bound(tmp_path / "other/mounted", upper / "app/data"):
+    with probes.bound(tmp_path / "other", upper / "cache"), probes.bound(tmp_path / "other/mounted", upper / "app/data"):
         kept = [change for change in ALL + RUN if change not in ("m /app/data", "m /cache/a", "m /cache/b")]
         assert listed(engine, pair) == kept
         assert verbs.diff(engine, lower, upper)[0].skipped == {"mounts": 2}
@@ -254,7 +240,7 @@ def test_an_index_knows_of_mounts_where_they_were(
     (tmp_path / "other/below").mkdir(parents=True)
     (tmp_path / "other/mounted").write_text("from elsewhere")
     lower, upper = pair
-    with bound(tmp_path / "other", lower / "cache"), bound(tmp_path / "other/mounted", lower / "app/data"):
+    with probes.bound(tmp_path / "other", lower / "cache"), probes.bound(tmp_path / "other/mounted", lower / "app/data"):
         of_tree = {crossed: verbs.diff(engine, *pair, scope=Scope.of([], cross_mounts=crossed)) for crossed in (False, True)}
         indexes = {crossed: verbs.index(engine, lower, cross_mounts=crossed) for crossed in (False, True)}
         assert indexes == {crossed: verbs.index(rust, lower, cross_mounts=crossed) for crossed in (False, True)}

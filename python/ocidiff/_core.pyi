@@ -66,8 +66,8 @@ def apply_layer(
     destination: str,
     limits: _Limits,
     poll: _Poll | None,
-) -> tuple[str, int, str, int, int, int, dict[str, int], int]:
-    """(digest, size, diff_id, uncompressed_size, entries, whiteouts, skipped, recorded)."""
+) -> tuple[str, int, str, int, int, bool, int, int, dict[str, int], int]:
+    """(digest, size, diff_id, uncompressed_size, holes, has_root, entries, whiteouts, skipped, recorded)."""
 
 def write_index(
     tree: bytes,
@@ -85,11 +85,11 @@ def write_index(
 
 def write_index_of_layers(
     sources: list[int], chain_id: str | None, sink: int, *, sha256: bool, limits: _Limits, poll: _Poll | None
-) -> tuple[tuple[str, int, int, int, dict[str, int]], list[tuple[str, int, str, int, int]]]:
+) -> tuple[tuple[str, int, int, int, dict[str, int]], list[tuple[str, int, str, int, int, int]]]:
     """What `write_index` tells, and for each layer what `measure_layer` does."""
 
-def measure_layer(source: int, *, limits: _Limits, poll: _Poll | None) -> tuple[str, int, str, int, int]:
-    """(digest, size, diff_id, uncompressed_size, entries)."""
+def measure_layer(source: int, *, limits: _Limits, poll: _Poll | None) -> tuple[str, int, str, int, int, int]:
+    """(digest, size, diff_id, uncompressed_size, holes, entries)."""
 
 @final
 class ChangeStream:

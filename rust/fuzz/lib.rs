@@ -5,6 +5,7 @@ use std::io::{BufRead, Read};
 use ocidiff_core::Result;
 use ocidiff_core::compress::decompress::{Bounds, Decompressed, Digests};
 use ocidiff_core::control::Control;
+use ocidiff_core::tar::read::{Piece, Reader};
 
 const BLOCK_BYTES: usize = 512;
 
@@ -46,22 +47,24 @@ pub fn decompress(blob: &[u8]) {
 
 /// Reads all entries of a tar, and checks that none reaches beyond its end.
 pub fn read_entries(tar: &[u8]) {
-    let mut reader = ocidiff_core::tar::read::Reader::new(tar, 1 << 20);
+    let mut reader = Reader::new(tar, 1 << 20);
     let mut end = 0;
     while let Ok(Some(entry)) = reader.next_entry() {
         assert!(entry.offset >= end, "two entries overlap");
         end = entry.offset + BLOCK_BYTES as u64;
-        let mut size = 0;
-        if reader
-            .read_data(|piece| {
-                size += piece.len() as u64;
-                Ok(())
-            })
-            .is_err()
-        {
+        let (mut size, mut holes) = (0, 0);
+        let read = reader.read_data(|piece| {
+            match piece {
+                Piece::Data(data) => size += data.len() as u64,
+                Piece::Hole(length) => holes += length,
+            }
+            Ok(())
+        });
+        if read.is_err() {
             return;
         }
-        assert_eq!(size, entry.size);
+        assert_eq!(size + holes, entry.size);
+        assert!(holes == 0 || entry.is_sparse);
         end += size;
     }
     let mut rest = Vec::new();

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import headers
 from archives import Member, directory, file, hard_link, member, symlink, tar, whiteout
 from ocidiff.errors import LimitExceededError, MalformedLayerError, UnsafeLayerError, UnsupportedError
 from ocidiff.layer.pure import tar as format_
+
+END = headers.END
 
 Check = Callable[[Path], bool]
 
@@ -74,6 +77,7 @@ def _is_real(name: str) -> Check:
 
 _OLD_SPARSE = patched(tar(file(b"f", b"x" * 512)), 156, b"S")
 _X = tar(file(b"f", b"x"))
+_SPARSE = ((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"))
 _HUGE = special(b"x", format_.pax_record(b"comment", b"x" * (1 << 20)))
 
 PATHS = [
@@ -186,14 +190,24 @@ STREAM = [
     Case("pax-header-without-entry", lambda: pax((b"path", b"x")) + bytes(1024), MalformedLayerError),
     Case("global-header", lambda: special(b"g", format_.pax_record(b"comment", b"x")) + _X, None, lacks("././@Header")),
     Case("old-sparse", lambda: _OLD_SPARSE, MalformedLayerError),
-    Case("pax-sparse", lambda: pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0")) + _X, UnsupportedError),
+    Case("pax-sparse", lambda: headers.sparse("1.0", 1 << 20, [(1 << 19, b"x")]) + END, None, has("f")),
+    Case("pax-sparse-without-map", lambda: pax(*_SPARSE) + _X, MalformedLayerError),
+    Case("pax-sparse-of-other-form", lambda: pax((b"GNU.sparse.major", b"2")) + _X, UnsupportedError),
+    Case("pax-sparse-overlap", lambda: headers.sparse("0.1", 9, [(4, b"x"), (2, b"y")]) + END, MalformedLayerError),
+    Case("pax-sparse-beyond-its-size", lambda: headers.sparse("1.0", 4, [(4, b"x")]) + END, MalformedLayerError),
+    Case("pax-sparse-of-8-EiB", lambda: headers.sparse("0.0", (1 << 63) - 1, [(0, b"x")]) + END, LimitExceededError),
+    Case("pax-sparse-of-2^20-pieces", lambda: pax(*_SPARSE) + file_of(b"1048577\n".ljust(512, b"0")), MalformedLayerError),
+    Case("pax-sparse-directory", lambda: pax((b"GNU.sparse.map", b"0,0")) + tar(directory(b"n")), MalformedLayerError),
+    Case("gnu-header-with-prefix", lambda: headers.header(magic=headers.GNU, rest=b"p") + END, None, has("p/f")),
+    Case("contiguous-file", lambda: patched(_X, 156, b"7"), None, has("f")),
+    Case("xz", lambda: b"\xfd7zXZ\0" + bytes(100), UnsupportedError),
     Case("size-of-8-EiB", lambda: patched(_X, 124, b"\x80\0\0\0\x7f" + b"\xff" * 7), LimitExceededError),
     Case("size-negative", lambda: patched(_X, 124, b"\xff" * 12), MalformedLayerError),
     Case("size-not-octal", lambda: patched(_X, 124, b"0000000008\0\0"), MalformedLayerError),
     Case("wrong-checksum", lambda: b"g" + _X[1:], MalformedLayerError),
     *(
         Case(f"type-{kind.decode()}", lambda kind=kind: patched(_X, 156, kind), MalformedLayerError)  # type: ignore[misc]
-        for kind in (b"7", b"V", b"M", b"D", b"~")
+        for kind in (b"V", b"M", b"D", b"~")
     ),
     Case("directory-with-size", lambda: patched(tar(directory(b"n"))[:512], 124, b"00000001000\0") + _X, None, has("f")),
     Case("cut-in-header", lambda: _X[:300], MalformedLayerError),
@@ -220,6 +234,10 @@ BLOBS = [
 ]
 
 ALL = PATHS + WHITEOUTS + METADATA + STREAM + BLOBS
+
+
+def file_of(data: bytes) -> bytes:
+    return headers.file(b"f", data) + END
 
 
 def file_of_zero() -> bytes:

@@ -69,8 +69,6 @@ def test_a_container_is_made_whole_or_not_at_all(case: Case, handmade: Handmade,
     if driver == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
     error = case.error
-    if driver == "directory" and case.name == "path-of-5000-bytes":
-        error = OSError  # this driver copies trees by path
     with Store.open(handmade.path) as store:
         if error is None or case.name.startswith("bomb"):
             # What is a bomb to the test above is less than the default limits.

@@ -13,6 +13,7 @@ from cases import Case
 
 import probes
 import verbs
+import verdicts
 from ocidiff.layer.engine import Engine
 
 MAX_BYTES = 10_000_000
@@ -26,6 +27,11 @@ def test_a_hostile_layer_does_what_it_must(engine: Engine, target: Path, case: C
         with pytest.raises(case.error):
             verbs.apply(engine, case.layer(), target, max_bytes=MAX_BYTES)
     assert case.check(target)
+
+
+@pytest.mark.parametrize("case", cases.ALL, ids=str)
+def test_both_engines_say_and_leave_the_same(rust: Engine, pure: Engine, case: Case) -> None:
+    verdicts.assert_same(rust, pure, case.layer(), scans=case.name != "path-of-5000-bytes", max_bytes=MAX_BYTES)
 
 
 def test_names_of_cases_are_not_shared() -> None:

@@ -98,3 +98,32 @@ def test_what_the_compressors_wrote_is_applied(
     applied = verbs.apply(engine, compressed.read_bytes(), tmp_path / "out")
     assert applied.diff_id == made.diff_id
     trees.assert_same_tree(tmp_path / "out", sample / "lower", directory_times=True)
+
+
+@pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
+def test_sparse_files_of_gnu_tar_are_expanded(
+    engine: Engine, tool: Callable[[str], Tool], tmp_path: Path, version: str
+) -> None:
+    tree, layer, out = tmp_path / "tree", tmp_path / "layer.tar", tmp_path / "out"
+    (tree / "d").mkdir(parents=True)
+    for name, size, pieces in (
+        ("sparse", 8 << 20, {0: b"head", 3 << 20: b"x" * 100_000}),
+        ("d/" + "n" * 120, 1 << 20, {1000: b"y"}),
+        ("hole", 4 << 20, {}),
+        ("full", 5000, {0: b"z" * 5000}),
+        ("many", 4 << 20, {number * 65_536: b"p" for number in range(60)}),
+    ):
+        with (tree / name).open("wb") as file:
+            for place, data in pieces.items():
+                file.seek(place)
+                file.write(data)
+            file.truncate(size)
+    tool("tar").run(
+        "--create", "--file", layer, "--directory", tree, "--format=pax", "--sparse", f"--sparse-version={version}", "."
+    )  # fmt: skip
+    out.mkdir()
+    summary = verbs.apply(engine, layer.read_bytes(), out)
+    trees.assert_same_tree(out, tree, directory_times=True)
+    assert summary.holes > 16 << 20
+    for name in ("sparse", "hole", "many"):
+        assert (out / name).stat().st_blocks <= (tree / name).stat().st_blocks

@@ -265,7 +265,7 @@ class _Verification:
                 continue
             try:
                 measure = self._measure(descriptor)
-                left = left.less(measure.uncompressed_size, measure.entries)
+                left = left.less(measure.uncompressed_size + measure.holes, measure.entries)
             except PermissionError as error:
                 self._note_unread(error)
                 continue

@@ -29,6 +29,8 @@ from ocidiff.values import dataclass
 INCOMPLETE: Final = ".ocidiff-incomplete"
 """What a directory holds as long as it is not whole. The next unpacking into it begins by removing all that is there."""
 
+# What a layer can carry, so that its absence says that it is gone.
+_PORTABLE_XATTRS: Final = ("user.", "security.capability", "system.posix_acl_")
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -58,15 +60,16 @@ def unpack(
         DigestMismatchError: A layer is not the one that the manifest or the configuration names.
     """
     check_layers(content, image)
-    with _target(directory) as tree, ExitStack() as stack:
+    with _target(directory) as target, ExitStack() as stack:
         # Opened first: a place that cannot be written to shall not be found out at the end.
         sink = None if index is None else stack.enter_context(open_output(index))
-        is_whole = apply_layers(content, image, tree, engine=engine, options=options, monitor=monitor)
+        done = apply_layers(content, image, target.tree, engine=engine, options=options, monitor=monitor)
+        target.has_root = done.has_root
         if sink is not None:
             engine.write_index(
-                os.fsencode(tree),
+                os.fsencode(target.tree),
                 sink,
-                chain_id=_chain_id(image) if is_whole else None,
+                chain_id=_chain_id(image) if done.is_whole and options.sets_owners else None,
                 ids=IdMaps(),
                 sha256=False,
                 stamps=False,
@@ -91,13 +94,9 @@ def check_layers(content: Provider, image: Image) -> None:
 
 def apply_layers(
     content: Provider, image: Image, directory: str, *, engine: Engine, options: ApplyOptions, monitor: Monitor
-) -> bool:
-    """Apply the layers of an image, base first, each verified; arguments and errors as in `unpack`.
-
-    Returns:
-        Whether the tree keeps all that the layers say of it.
-    """
-    done, is_whole = Done(), options.sets_owners
+) -> Done:
+    """Apply the layers of an image, base first, each verified; arguments and errors as in `unpack`."""
+    done = Done()
     monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers))
     for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
         monitor.check()
@@ -107,8 +106,7 @@ def apply_layers(
             )
         verify(summary, descriptor.digest, diff_id)
         done = done.plus(summary)
-        is_whole = is_whole and not set(summary.skipped) - {"aufs"}
-    return is_whole
+    return done
 
 
 def index_layers(
@@ -153,11 +151,23 @@ def _chain_id(image: Image) -> ChainID | None:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What the layers before have used up."""
+    """What came of the layers so far.
+
+    Attributes:
+        entries: How many there were.
+        bytes_plain: Length of the tars.
+        bytes_blob: Length of the blobs.
+        holes: Bytes of holes in sparse files, which the tars leave out.
+        has_root: True if an entry says what the root itself is.
+        is_whole: True if nothing that an entry says was left out.
+    """
 
     entries: int = 0
     bytes_plain: int = 0
     bytes_blob: int = 0
+    holes: int = 0
+    has_root: bool = False
+    is_whole: bool = True
 
     def plus(self, summary: ApplySummary) -> Done:
         """With one layer more."""
@@ -165,20 +175,36 @@ class Done:
             self.entries + summary.entries,
             self.bytes_plain + summary.uncompressed_size,
             self.bytes_blob + summary.size,
+            self.holes + summary.holes,
+            self.has_root or summary.has_root,
+            self.is_whole and not set(summary.skipped) - {"aufs"},
         )
 
     def remaining(self, options: ApplyOptions) -> ApplyOptions:
         """The options with what is left of their limits."""
-        return replace(options, limits=options.limits.after(self.bytes_plain, self.entries))
+        return replace(options, limits=options.limits.after(self.bytes_plain + self.holes, self.entries))
 
     def continued(self, monitor: Monitor, layer: Digest) -> Monitor:
         """Return the monitor for the next layer, whose counters go on from here."""
         return monitor.working_on(layer, self.entries, self.bytes_plain, self.bytes_blob)
 
 
+class _Target:
+    """Where an image is unpacked to.
+
+    Attributes:
+        tree: Path of the tree, which becomes the content of the directory.
+        has_root: True if a layer says what the root is, so that the directory takes over what the root of the tree has.
+    """
+
+    def __init__(self, tree: str) -> None:
+        self.tree = tree
+        self.has_root = False
+
+
 @contextmanager
-def _target(directory: str) -> Iterator[str]:
-    """Where to write what becomes the content of `directory`, all at once: a process that is killed leaves the mark."""
+def _target(directory: str) -> Iterator[_Target]:
+    """Have what is written become the content of `directory` all at once: a process that is killed leaves the mark."""
     try:
         workspace.make_root(directory)
         made = True
@@ -187,14 +213,21 @@ def _target(directory: str) -> Iterator[str]:
     descriptor = os.open(directory, _DIRECTORY)
     try:
         mark = _begin(directory, descriptor)
+        target = _Target(os.path.join(directory, INCOMPLETE))
         try:
-            yield os.path.join(directory, INCOMPLETE)
+            yield target
+            root = os.fstat(mark)
+            # A layer may have closed it to its owner.
+            os.fchmod(mark, stat.S_IRWXU)
+            if target.has_root:
+                _copy_attributes(mark, descriptor, root)
             names = workspace.names_in(mark)
             if INCOMPLETE in names:
                 raise UnsupportedError(f"{directory}: the image has a {INCOMPLETE}, which says that a tree is not whole")
             for name in names:
                 _move(name, mark, descriptor)
         except BaseException:
+            os.fchmod(mark, stat.S_IRWXU)
             _clear(mark, descriptor)
             os.rmdir(INCOMPLETE, dir_fd=descriptor)
             if made:
@@ -202,10 +235,29 @@ def _target(directory: str) -> Iterator[str]:
             raise
         else:
             os.rmdir(INCOMPLETE, dir_fd=descriptor)
+            if target.has_root:
+                # Last: moving changes the times, and the mode may forbid it.
+                os.fchmod(descriptor, stat.S_IMODE(root.st_mode))
+                os.utime(descriptor, ns=(root.st_atime_ns, root.st_mtime_ns))
         finally:
             os.close(mark)
     finally:
         os.close(descriptor)
+
+
+def _copy_attributes(source: int, target: int, info: os.stat_result) -> None:
+    """Give the directory `target` the owner and the extended attributes of `source`, and a mode to go on with."""
+    if (info.st_uid, info.st_gid) != (os.fstat(target).st_uid, os.fstat(target).st_gid):
+        os.fchown(target, info.st_uid, info.st_gid)
+    wanted = {name: os.getxattr(source, name) for name in os.listxattr(source)}
+    there = {name: os.getxattr(target, name) for name in os.listxattr(target)}
+    for name in there.keys() - wanted.keys():
+        if name.startswith(_PORTABLE_XATTRS):
+            os.removexattr(target, name)
+    for name, value in wanted.items():
+        if there.get(name) != value:
+            os.setxattr(target, name, value)
+    os.fchmod(target, stat.S_IMODE(info.st_mode) | stat.S_IRWXU)
 
 
 def _begin(directory: str, descriptor: int) -> int:
@@ -238,7 +290,7 @@ def _not_empty(directory: str) -> AlreadyExistsError:
 def _lock(directory: str, descriptor: int) -> int:
     mark = -1
     try:
-        mark = os.open(INCOMPLETE, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+        mark = _open_mark(descriptor)
         fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # One that is locked, but gone, is that of a process which was done meanwhile: what is there is whole.
         if os.path.samestat(os.fstat(mark), os.stat(INCOMPLETE, dir_fd=descriptor, follow_symlinks=False)):
@@ -248,6 +300,19 @@ def _lock(directory: str, descriptor: int) -> int:
     if mark >= 0:
         os.close(mark)
     raise AlreadyExistsError(f"{directory}: another process unpacks into it")
+
+
+def _open_mark(descriptor: int) -> int:
+    try:
+        return os.open(INCOMPLETE, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+    except PermissionError:
+        # A layer said so of the root, before the process was killed.
+        pinned = os.open(INCOMPLETE, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+        try:
+            os.chmod(f"/proc/self/fd/{pinned}", stat.S_IRWXU)
+        finally:
+            os.close(pinned)
+        return os.open(INCOMPLETE, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
 
 
 def _clear(mark: int, descriptor: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ocidiff.errors import DigestMismatchError, DocumentError, UsageError
+from ocidiff.errors import DigestMismatchError, DocumentError, MalformedLayerError, UsageError
 from ocidiff.layer.differ import Tree, tree_path
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.layer import ApplySummary, LayerMeasure
@@ -57,7 +57,8 @@ def apply(
 
     Raises:
         FileNotFoundError, NotADirectoryError: The layer or the target is missing, or the target is no directory.
-        MalformedLayerError, UnsafeLayerError, LimitExceededError: See the classes.
+        MalformedLayerError, UnsafeLayerError, LimitExceededError: See the classes; a file of no bytes is malformed.
+        UnsupportedError: The layer is compressed with something else than gzip and zstd.
         DigestMismatchError: The layer is another than the one named.
         Cancelled: `cancel` was used.
     """
@@ -75,6 +76,10 @@ def apply(
         with _incomplete_on_failure(directory):
             summary = selected.apply_layer(source, directory, options, monitor)
             verify(summary, expected_digest, expected_diff_id)
+    if not summary.uncompressed_size:
+        # Nothing was written. It is what a failed program leaves behind, and no tool writes such a layer.
+        name = os.fsdecode(layer) if isinstance(layer, str | bytes | os.PathLike) else "layer"
+        raise MalformedLayerError(f"{name}: empty file: a layer without changes is a tar of 1024 zero bytes")
     return summary
 
 

@@ -120,6 +120,7 @@ class LayerMeasure:
         size: Its length in bytes.
         diff_id: sha256 of the uncompressed tar.
         uncompressed_size: Its length in bytes.
+        holes: Bytes of holes in sparse files, which the tar leaves out.
         entries: How many entries it has.
     """
 
@@ -127,6 +128,7 @@ class LayerMeasure:
     size: int
     diff_id: DiffID
     uncompressed_size: int
+    holes: int
     entries: int
 
 
@@ -207,6 +209,8 @@ class ApplySummary:
         size: Its length in bytes.
         diff_id: sha256 of the uncompressed tar.
         uncompressed_size: Its length in bytes.
+        holes: Bytes of holes in sparse files, which the tar leaves out.
+        has_root: True if an entry says what the root itself is.
         entries: Tar entries handled.
         whiteouts: How many of them were whiteouts.
         skipped: What could not be kept, by reason (`owners`, `devices`, `xattrs`, `aufs`).
@@ -217,6 +221,8 @@ class ApplySummary:
     size: int
     diff_id: DiffID
     uncompressed_size: int
+    holes: int
+    has_root: bool
     entries: int
     whiteouts: int
     skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)

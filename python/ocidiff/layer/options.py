@@ -193,8 +193,8 @@ class Limits:
         """What is left of them once a layer has taken so much."""
         return replace(
             self,
-            max_bytes=None if self.max_bytes is None else self.max_bytes - bytes_plain,
-            max_entries=None if self.max_entries is None else self.max_entries - entries,
+            max_bytes=None if self.max_bytes is None else max(0, self.max_bytes - bytes_plain),
+            max_entries=None if self.max_entries is None else max(0, self.max_entries - entries),
         )
 
 

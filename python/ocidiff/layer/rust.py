@@ -117,7 +117,7 @@ class RustEngine:
 
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""
-        digest, size, diff_id, plain, entries, whiteouts, skipped, recorded = _core.apply_layer(
+        digest, size, diff_id, plain, holes, has_root, entries, whiteouts, skipped, recorded = _core.apply_layer(
             source,
             target,
             same_owner=options.sets_owners,
@@ -125,16 +125,18 @@ class RustEngine:
             limits=_limits(options.limits),
             poll=monitor.poll,
         )
-        return ApplySummary(Digest(digest), size, DiffID(diff_id), plain, entries, whiteouts, skipped, recorded)
+        return ApplySummary(
+            Digest(digest), size, DiffID(diff_id), plain, holes, has_root, entries, whiteouts, skipped, recorded
+        )
 
     def measure_layer(self, source: int, limits: Limits, monitor: Monitor) -> LayerMeasure:
         """See `Engine.measure_layer`."""
         return _measure(_core.measure_layer(source, limits=_limits(limits), poll=monitor.poll))
 
 
-def _measure(found: tuple[str, int, str, int, int]) -> LayerMeasure:
-    digest, size, diff_id, plain, entries = found
-    return LayerMeasure(Digest(digest), size, DiffID(diff_id), plain, entries)
+def _measure(found: tuple[str, int, str, int, int, int]) -> LayerMeasure:
+    digest, size, diff_id, plain, holes, entries = found
+    return LayerMeasure(Digest(digest), size, DiffID(diff_id), plain, holes, entries)
 
 
 def _path(lower: Lower | None) -> bytes | None:

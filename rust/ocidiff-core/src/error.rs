@@ -33,6 +33,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The blob does not decompress.
+    #[error("malformed {format}: {reason}")]
+    MalformedCompression {
+        /// The compression.
+        format: &'static str,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The layer asks for something that is never done.
     #[error("unsafe entry {}: {reason}", show(path))]
     UnsafeEntry {
@@ -133,6 +141,12 @@ impl Error {
     pub fn sys(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(Errno) -> Self {
         move |errno| Self::io(op, path, errno)
     }
+}
+
+/// The system's words for an error, without Rust's "(os error N)".
+pub fn words_of(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// Names the entry of a message, where there is one.

@@ -32,10 +32,9 @@ impl<'a> Whiteout<'a> {
         match hidden {
             _ if name == OPAQUE => Ok(Some(Self::Opaque)),
             _ if name.starts_with(META_PREFIX) => Ok(Some(Self::Meta)),
-            b"" | b"." | b".." => Err(Error::MalformedLayer {
-                offset,
-                reason: format!("invalid whiteout name {:?}", String::from_utf8_lossy(name)),
-            }),
+            b"" | b"." | b".." => {
+                Err(Error::MalformedLayer { offset, reason: format!("invalid whiteout name {}", name.escape_ascii()) })
+            }
             _ => Ok(Some(Self::Removal(hidden))),
         }
     }

@@ -240,7 +240,6 @@ fn headers_that_describe_nothing_or_are_broken_fail() {
         ("negative size", sealed(|block| block[124..136].fill(0xff))),
         ("huge size", sealed(|block| block[124..136].copy_from_slice(b"\x80\0\0\0\xff\0\0\0\0\0\0\0"))),
         ("sparse", sealed(|block| block[156] = b'S')),
-        ("contiguous", sealed(|block| block[156] = b'7')),
         ("volume label", sealed(|block| block[156] = b'V')),
         ("garbage", b"garbage ".repeat(64)),
     ];

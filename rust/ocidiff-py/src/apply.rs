@@ -12,7 +12,7 @@ use crate::diff::path;
 use crate::error::to_python;
 use crate::run::{own_descriptor, run};
 
-type Summary = (String, u64, String, u64, u64, u64, BTreeMap<&'static str, u64>, u64);
+type Summary = (String, u64, String, u64, u64, bool, u64, u64, BTreeMap<&'static str, u64>, u64);
 
 /// Bytes, entries, ratio, depth and header bytes.
 pub type LimitArguments = (Option<u64>, Option<u64>, Option<u64>, usize, u64);
@@ -55,6 +55,8 @@ fn summary(done: ApplySummary) -> Summary {
         done.size,
         done.diff_id.to_string(),
         done.uncompressed_size,
+        done.holes,
+        done.has_root,
         done.entries,
         done.whiteouts,
         reasons.into_iter().filter(|&(_, count)| count > 0).collect(),

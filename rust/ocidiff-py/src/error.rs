@@ -1,6 +1,7 @@
 //! Core errors as Python exceptions. The classes are born in `ocidiff.errors`; failures of the system are `OSError`.
 
 use ocidiff_core::Error;
+use ocidiff_core::error::words_of;
 use pyo3::exceptions::PyOSError;
 use pyo3::import_exception;
 use pyo3::prelude::*;
@@ -23,11 +24,11 @@ pub fn to_python(error: Error) -> PyErr {
     match error {
         Error::Io { path, source, .. } => match source.raw_os_error() {
             // With an error number Python itself picks the subclass, and with a file name it is shown.
-            Some(errno) if path.as_os_str().is_empty() => PyOSError::new_err((errno, strerror(&source))),
-            Some(errno) => PyOSError::new_err((errno, strerror(&source), path.into_os_string())),
+            Some(errno) if path.as_os_str().is_empty() => PyOSError::new_err((errno, words_of(&source))),
+            Some(errno) => PyOSError::new_err((errno, words_of(&source), path.into_os_string())),
             None => PyOSError::new_err(message),
         },
-        Error::MalformedLayer { .. } => MalformedLayerError::new_err(message),
+        Error::MalformedLayer { .. } | Error::MalformedCompression { .. } => MalformedLayerError::new_err(message),
         Error::UnsafeEntry { .. } => UnsafeLayerError::new_err(message),
         Error::LimitExceeded { .. } => LimitExceededError::new_err(message),
         Error::SourceChanged { .. } => SourceChangedError::new_err(message),
@@ -39,10 +40,4 @@ pub fn to_python(error: Error) -> PyErr {
         Error::Cancelled => Cancelled::new_err(message),
         _ => OcidiffError::new_err(message),
     }
-}
-
-/// The system's words without Rust's "(os error N)".
-fn strerror(source: &std::io::Error) -> String {
-    let text = source.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
 }

@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use crate::apply::{LimitArguments, limits_of};
 use crate::run::{own_descriptor, run};
 
-/// Digest and size of a blob, digest and size of its tar, and how many entries it has.
-pub type Measure = (String, u64, String, u64, u64);
+/// Digest and size of a blob, digest and size of its tar, its holes, and how many entries it has.
+pub type Measure = (String, u64, String, u64, u64, u64);
 
 /// What the layer in the descriptor `source` is.
 #[pyfunction]
@@ -28,7 +28,7 @@ pub fn measure_layer(
 
 /// What Python gets of a layer.
 pub fn told(layer: LayerMeasure) -> Measure {
-    let LayerMeasure { digests, entries } = layer;
+    let LayerMeasure { digests, holes, entries } = layer;
     let (digest, diff_id) = (digests.digest.to_string(), digests.diff_id.to_string());
-    (digest, digests.size, diff_id, digests.uncompressed_size, entries)
+    (digest, digests.size, diff_id, digests.uncompressed_size, holes, entries)
 }

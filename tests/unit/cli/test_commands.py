@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import ocidiff
 from ocidiff.cli.main import main
 from ocidiff.errors import OcidiffError, UsageError
+from ocidiff.layer.engine import ENGINES
 
 Output = pytest.CaptureFixture[str]
 
@@ -229,6 +232,24 @@ def test_apply_refuses_a_layer_of_another_diff_id(capsys: Output) -> None:
     assert out == ""
     assert err.startswith("ocidiff: apply: layer sha256:")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("blob", [b"", gzip.compress(b"", mtime=0)], ids=["plain", "gzip"])
+def test_apply_refuses_an_empty_file(capsys: Output, engine: str, blob: bytes) -> None:
+    Path("empty").write_bytes(blob)
+    Path("target").mkdir()
+    assert main(["apply", "empty", "target", "--engine", engine]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "ocidiff: apply: empty: empty file: a layer without changes is a tar of 1024 zero bytes\n")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_apply_names_a_compression_that_it_does_not_read(capsys: Output, engine: str) -> None:
+    Path("layer").write_bytes(lzma.compress(bytes(1024)))
+    Path("target").mkdir()
+    assert main(["apply", "layer", "target", "--engine", engine]) == 1
+    assert capsys.readouterr().err.startswith("ocidiff: apply: layer: xz data in place of a tar: ")
 
 
 def test_an_image_is_committed_listed_inspected_and_unpacked(capsys: Output) -> None:

@@ -268,13 +268,17 @@ def test_a_whiteout_of_a_link_leaves_its_target(engine: Engine, target: Path) ->
     assert names_below(target) == {"a", "d", "d/old", "d/x", "d/x/old"}
 
 
-def test_the_root_keeps_its_own_metadata(engine: Engine, target: Path) -> None:
+@pytest.mark.parametrize("name", [b".", b"./", b"/", b"d/.."])
+def test_an_entry_of_the_root_says_what_it_is(engine: Engine, target: Path, name: bytes) -> None:
     before = target.stat()
-    summary = verbs.apply(
-        engine, tar(*(directory(name, mode=0o700, mtime=1) for name in (b".", b"./", b"/", b"d/.."))), target
-    )
-    assert (target.stat().st_mode, target.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
-    assert summary.entries == 4
+    summary = verbs.apply(engine, tar(file(b"e")), target)
+    assert (target.stat().st_mode, summary.has_root) == (before.st_mode, False)
+    summary = verbs.apply(engine, tar(directory(name, mode=0o2510, mtime=1), file(b"f"), directory(b"n", mode=0)), target)
+    assert (target.stat().st_mode & 0o7777, target.stat().st_mtime, summary.has_root) == (0o2510, 1, True)
+    # What is closed to its owner is opened for as long as it takes.
+    verbs.apply(engine, tar(file(b"n/g")), target)
+    assert (target.stat().st_mode & 0o7777, (target / "n").stat().st_mode & 0o7777) == (0o2510, 0)
+    assert (target / "n/g").exists()
 
 
 def test_a_file_that_is_a_parent_becomes_a_directory(engine: Engine, target: Path) -> None:

@@ -14,19 +14,20 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Self
 
-from ocidiff.errors import MalformedLayerError, UnsafeLayerError
+from ocidiff.errors import MalformedLayerError
 from ocidiff.layer.options import ApplyOptions, Destination
 from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.directories import show, split
+from ocidiff.layer.pure.faults import broken_link, check_owner, unsafe
+from ocidiff.layer.pure.files import FileWriter
 from ocidiff.layer.pure.folders import Folder, Place
 from ocidiff.layer.pure.note import NOTE, SET_IDS, STAND_IN_MODE, Note, parse_note
 from ocidiff.layer.pure.root import OWNER_ALL, Root, clean
-from ocidiff.layer.pure.tar_reader import Entry
+from ocidiff.layer.pure.tar_reader import Entry, Hole
 from ocidiff.layer.pure.tree import is_user_visible
 from ocidiff.layer.pure.upper import Upper
 from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
 
-_MAX_ID: Final = (1 << 32) - 2  # the next one means "leave it" to chown
 _MAX_MAJOR: Final = (1 << 12) - 1
 _MAX_MINOR: Final = (1 << 20) - 1
 _NODES: Final = {tar.CHARACTER: stat.S_IFCHR, tar.BLOCK: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}
@@ -43,6 +44,7 @@ class Applier:
     """Applies entries in stream order.
 
     Attributes:
+        has_root: True once an entry has said what the root itself is.
         whiteouts: How many entries were whiteouts.
         skipped: What could not be kept, by reason.
         recorded: How much of that is noted in attributes.
@@ -61,11 +63,12 @@ class Applier:
         # Notes of layers before are wrong once an entry can keep what it says.
         self._has_notes = root.is_marked
         self._has_stand_ins = self._has_notes
+        self.has_root = False
         self.whiteouts = 0
         self.recorded = 0
         self.skipped: Counter[str] = Counter()
 
-    def apply(self, entry: Entry, data: Iterable[bytes]) -> None:
+    def apply(self, entry: Entry, data: Iterable[bytes | Hole]) -> None:
         """Do what `entry` says.
 
         Raises:
@@ -73,13 +76,16 @@ class Applier:
             UnsafeLayerError: It asks for what is never done.
             OSError: The system refuses it.
         """
-        path = clean(entry.name)
+        path = entry.path
         if not path:
             if entry.type != tar.DIRECTORY:
-                raise UnsafeLayerError(f"{show(entry.name)}: the root can only be a directory")
-            return  # its own metadata belongs to whoever made it
+                raise unsafe(path, "the root can only be a directory")
+            check_owner(path, entry.uid, entry.gid)
+            self._set_metadata(self._root.top.place, entry)
+            self.has_root = True
+            return
         parent, name = split(path)
-        whiteout = read_whiteout(path)
+        whiteout = read_whiteout(path, entry.offset)
         if isinstance(whiteout, Aufs):
             self._keep_aside(path, entry, data)
             return
@@ -110,7 +116,7 @@ class Applier:
             if folder.times is not None:
                 self._root.set_times(folder.place, *folder.times)
 
-    def _keep_aside(self, path: bytes, entry: Entry, data: Iterable[bytes]) -> None:
+    def _keep_aside(self, path: bytes, entry: Entry, data: Iterable[bytes | Hole]) -> None:
         """Keep a file of AUFS's for the hard links that lead to it, and leave out all else that it noted."""
         is_kept = entry.type == tar.REGULAR and is_pseudo_link(path)
         if is_kept and not self._has_aside:
@@ -148,9 +154,8 @@ class Applier:
         if self._upper is not None:
             self._upper.make_opaque(folder)
 
-    def _write(self, place: Place, entry: Entry, data: Iterable[bytes]) -> None:
-        if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
-            raise UnsafeLayerError(f"{show(entry.name)}: owner {entry.uid}:{entry.gid} is out of range")
+    def _write(self, place: Place, entry: Entry, data: Iterable[bytes | Hole]) -> None:
+        check_owner(entry.path, entry.uid, entry.gid)
         target = self._link_target(place, entry) if entry.type == tar.HARD_LINK else None
         self._left_out.discard(place)
         if target in self._left_out:
@@ -159,7 +164,7 @@ class Applier:
         there = self._root.lstat(place)
         is_merged = there is not None and stat.S_ISDIR(there.st_mode) and entry.type == tar.DIRECTORY
         if there is not None and self._is_collision(place):
-            raise UnsafeLayerError(f"{show(entry.name)}: the file system takes its name for that of another entry")
+            raise unsafe(entry.path, "the file system takes its name for that of another entry")
         if there is not None and not is_merged:
             self._root.remove(place)
         if entry.type == tar.DIRECTORY:
@@ -187,33 +192,36 @@ class Applier:
 
     def _link_target(self, place: Place, entry: Entry) -> Place:
         """What a hard link names; it exists. Spec: layer-semantics 11.4."""
-        parent, name = split(clean(entry.linkname))
-        wrong = f"hard link {show(entry.name)} to {show(entry.linkname)}: "
+        named = clean(entry.linkname)
+        parent, name = split(named)
+
+        def wrong(what: str) -> MalformedLayerError:
+            return broken_link(entry.offset, entry.path, named, what)
+
         if not name:
-            raise MalformedLayerError(wrong + "it is a directory")
+            raise wrong("it is a directory")
         folder = self._root.find(parent)
         if folder is None:
-            raise MalformedLayerError(wrong + "it does not exist")
+            raise wrong("it does not exist")
         target = Place(folder, name)
         there = self._root.lstat(target)
         if target in self._left_out:
             return target
         if there is not None and stat.S_ISDIR(there.st_mode):
-            raise MalformedLayerError(wrong + "it is a directory")
+            raise wrong("it is a directory")
         if there is None or (self._upper is not None and self._upper.is_whiteout(target, there)):
-            raise MalformedLayerError(wrong + "it does not exist")
+            raise wrong("it does not exist")
         if target == place:
-            raise MalformedLayerError(wrong + "it is the same name")
+            raise wrong("it is the same name")
         return target
 
-    def _write_file(self, place: Place, data: Iterable[bytes]) -> None:
+    def _write_file(self, place: Place, data: Iterable[bytes | Hole]) -> None:
         file = self._root.make_file(place)
         try:
-            for block in data:
-                with memoryview(block) as left:
-                    done = 0
-                    while done < len(left):
-                        done += os.write(file, left[done:])
+            writer = FileWriter(file)
+            for piece in data:
+                writer.write(piece)
+            writer.finish()
         except OSError as error:
             raise self._root.error(error, place) from error
         finally:
@@ -223,9 +231,9 @@ class Applier:
         """Make a device or FIFO; false when it is left out."""
         major, minor = entry.device
         if entry.type != tar.FIFO and not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-            raise UnsafeLayerError(f"{show(entry.name)}: device number {major}:{minor} is out of range")
+            raise unsafe(entry.path, f"device number {major}:{minor} is out of range")
         if entry.type == tar.CHARACTER and entry.device == (0, 0):
-            raise UnsafeLayerError(f"{show(entry.name)}: character device 0:0 is a whiteout of overlayfs")
+            raise unsafe(entry.path, "character device 0:0 is a whiteout of overlayfs")
         device = 0 if entry.type == tar.FIFO else os.makedev(major, minor)
         try:
             self._root.make_node(place, _NODES[entry.type], device)
@@ -335,7 +343,7 @@ class Applier:
             if error.errno != errno.EINVAL:
                 raise
             owner = f"{entry.uid}:{entry.gid}"
-            raise UnsafeLayerError(f"{show(entry.name)}: owner {owner} is unknown to this user namespace") from error
+            raise unsafe(entry.path, f"owner {owner} is unknown to this user namespace") from error
 
     def _must_open(self, entry: Entry, facts: os.stat_result) -> bool:
         """True for a file or directory of ours that its mode keeps us from writing to, and that an earlier entry made."""
@@ -356,7 +364,8 @@ class Applier:
                 if is_user_visible(key) and key not in entry.xattrs:
                     self._root.remove_xattr(place, key)
         # ACLs last: one may forbid its owner to set more attributes.
-        for name, value in sorted(entry.xattrs.items(), key=lambda item: item[0].startswith(b"system.posix_acl_")):
+        order = sorted(entry.xattrs.items(), key=lambda item: (item[0].startswith(b"system.posix_acl_"), item[0]))
+        for name, value in order:
             key = name if self._upper is None else self._upper.escape(name)
             if key == name and (key.startswith(_LEFT_OUT_XATTRS) or key == NOTE):
                 self.skipped["xattrs"] += 1
@@ -365,7 +374,7 @@ class Applier:
                 self._root.set_xattr(place, key, value)
             except OSError as error:
                 if error.errno in _XATTR_FAULTS:
-                    raise UnsafeLayerError(f"{show(entry.name)}: xattr {show(key)}: {error.strerror}") from error
+                    raise unsafe(entry.path, f"xattr {show(key)}: {error.strerror}") from error
                 if not self._may_lack(key, error.errno, file_mode):
                     raise
                 self.skipped["xattrs"] += 1

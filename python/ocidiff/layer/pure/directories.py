@@ -8,6 +8,9 @@ from typing import Final, Self
 from ocidiff import access
 
 _FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_ESCAPED: Final = [chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in range(256)]
+for _byte, _shown in ((9, "t"), (10, "n"), (13, "r"), (34, '"'), (39, "'"), (92, "\\")):
+    _ESCAPED[_byte] = "\\" + _shown
 _KEPT_OPEN: Final = 64  # ancestors of the current directory; deeper trees must not run out of descriptors
 
 
@@ -23,8 +26,8 @@ def join(parent: bytes, name: bytes) -> bytes:
 
 
 def show(path: bytes) -> str:
-    """A path for a message: one line, control and non-ASCII bytes escaped."""
-    return repr(path)[2:-1]
+    """A path for a message: one line, quotes, control and non-ASCII bytes escaped."""
+    return "".join(map(_ESCAPED.__getitem__, path))
 
 
 class Directories:

@@ -138,6 +138,8 @@ class PureEngine:
             blob.size,
             blob.diff_id,
             blob.plain_size,
+            archive.holes,
+            applier.has_root,
             archive.count,
             applier.whiteouts,
             {reason: count for reason, count in applier.skipped.items() if count},
@@ -153,7 +155,7 @@ class PureEngine:
             pace.entry()
         blob.drain()
         pace.report()
-        return LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size, archive.count)
+        return LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size, archive.holes, archive.count)
 
 
 def _lost(node: Node, upper: AnyTree, live: Live) -> Counter[str]:

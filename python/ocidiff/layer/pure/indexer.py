@@ -14,13 +14,12 @@ from typing import Final
 
 from ocidiff.layer.layer import IndexSummary, LayerMeasure
 from ocidiff.layer.options import LayerOptions, Limits
-from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.index_format import Header, Record, fingerprint, mount_point, stamp_of, xattr_digests
 from ocidiff.layer.pure.index_writer import IndexWriter
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.sketch import Sketch
 from ocidiff.layer.pure.stream import BlobReader
-from ocidiff.layer.pure.tar_reader import TarReader
+from ocidiff.layer.pure.tar_reader import TarReader, filled
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.oci.digest import ChainID
 
@@ -61,12 +60,14 @@ def write_index_of_layers(
         archive = TarReader(blob, limits)
         for entry in archive.entries():
             pace.entry()
-            has_content = entry.type == tar.REGULAR and entry.size > 0
-            sketch.apply(entry, fingerprint(archive.data(), sha256=sha256) if has_content else None)
+            # As in an apply, what the entry says is judged before its data.
+            file = sketch.apply(entry)
+            if file is not None and entry.size:
+                file.content = fingerprint(filled(archive.data()), sha256=sha256)
         sketch.end_layer()
         blob.drain()
-        measures.append(LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size, archive.count))
-        limits = limits.after(blob.plain_size, archive.count)
+        measures.append(LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size, archive.holes, archive.count))
+        limits = limits.after(blob.plain_size + archive.holes, archive.count)
     writer = IndexWriter(sink, _header(chain_id, sha256=sha256), pace)
     for path, record in sketch.records():
         writer.add(path, record)

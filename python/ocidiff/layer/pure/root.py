@@ -11,8 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import Final, Self
 
-from ocidiff.errors import UnsafeLayerError
-from ocidiff.layer.pure.directories import show
+from ocidiff.layer.pure.faults import unsafe
 from ocidiff.layer.pure.folders import Folder, Handles, Place
 from ocidiff.layer.pure.note import NOTE, Note
 from ocidiff.layer.pure.pace import Pace
@@ -43,6 +42,7 @@ class Root:
         self._fd = os.open(os.fsdecode(path), _TARGET)
         self._handles = Handles(self._fd)
         self.top = Folder(None, b"", is_clear=False, is_opaque=False)
+        self._grant(self.top, os.fstat(self._fd))
         self.top.is_clear = not self._names(self.top)
         self._last = (b"", self.top)  # the path that was found last, through nothing that was removed since
         self._notes_owners = False
@@ -127,14 +127,18 @@ class Root:
 
     def enter(self, place: Place, facts: os.stat_result) -> Folder:
         """The directory that is there; if it is ours, we get the right to work in it."""
-        known = place.folder.children.get(place.name)
+        known = self.top if place == self.top.place else place.folder.children.get(place.name)
         if known is not None:
             return known
         found = place.folder.add(place.name, is_new=False)
-        if facts.st_uid == os.geteuid() and facts.st_mode & OWNER_ALL != OWNER_ALL:
-            found.mode = stat.S_IMODE(facts.st_mode)
-            self.set_mode(place, found.mode | OWNER_ALL)
+        self._grant(found, facts)
         return found
+
+    def _grant(self, folder: Folder, facts: os.stat_result) -> None:
+        """Open a directory of ours for as long as we work in it."""
+        if facts.st_uid == os.geteuid() and facts.st_mode & OWNER_ALL != OWNER_ALL:
+            folder.mode = stat.S_IMODE(facts.st_mode)
+            self.set_mode(folder.place, folder.mode | OWNER_ALL)
 
     def lstat(self, place: Place) -> os.stat_result | None:
         """The lstat of `place`; None when nothing is there. Every loop over many names passes here and can be stopped."""
@@ -343,7 +347,7 @@ class Root:
                 parts = [part for part in target.split(b"/") if part not in (b"", b".")]
                 links, steps = links + 1, steps + len(parts)
                 if links > _MAX_LINKS or steps > _MAX_LINK_STEPS:
-                    raise UnsafeLayerError(f"{show(path)}: too many symbolic links")
+                    raise unsafe(path, "too many symbolic links")
                 if target.startswith(b"/"):
                     here = self.top
                 todo += parts[::-1]

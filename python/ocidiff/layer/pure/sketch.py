@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from ocidiff.errors import MalformedLayerError, UnsafeLayerError
+from ocidiff.errors import MalformedLayerError
 from ocidiff.layer.idmap import IdMaps, IdRange
 from ocidiff.layer.pure import tar
-from ocidiff.layer.pure.directories import join, show, split
+from ocidiff.layer.pure.directories import join, split
+from ocidiff.layer.pure.faults import broken_link, check_owner, unsafe
 from ocidiff.layer.pure.index_format import Fingerprint, Record, xattr_digests
 from ocidiff.layer.pure.root import clean
 from ocidiff.layer.pure.tar_reader import Entry
@@ -30,7 +31,6 @@ _MAX_LINK_STEPS: Final = 2048  # components that they may bring in all, as in an
 _IMPLIED_MODE: Final = 0o755  # of a directory that no layer describes
 _MAX_NAME_BYTES: Final = 255
 _MAX_TARGET_BYTES: Final = 4095
-_MAX_ID: Final = (1 << 32) - 2
 _MAX_MAJOR: Final = (1 << 12) - 1
 _MAX_MINOR: Final = (1 << 20) - 1
 _KINDS: Final = {
@@ -96,28 +96,31 @@ class Sketch:
         """End a layer: what AUFS kept for hard links is gone."""
         self._root.children.pop(PSEUDO_LINKS, None)
 
-    def apply(self, entry: Entry, content: Fingerprint | None) -> None:
-        """Do what `entry` says; `content` are the hashes of its data. Errors as in an apply."""
-        path = clean(entry.name)
+    def apply(self, entry: Entry) -> _Inode | None:
+        """Do what `entry` says, and return the file if it made one. Errors as in an apply."""
+        path = entry.path
         if not path:
             if entry.type != tar.DIRECTORY:
-                raise UnsafeLayerError(f"{show(entry.name)}: the root can only be a directory")
-            return
+                raise unsafe(path, "the root can only be a directory")
+            check_owner(path, entry.uid, entry.gid)  # an index says nothing of the root itself
+            return None
         parent, name = split(path)
-        whiteout = read_whiteout(path)
+        whiteout = read_whiteout(path, entry.offset)
         if isinstance(whiteout, Aufs) and not (entry.type == tar.REGULAR and is_pseudo_link(path)):
-            return
+            return None
         try:
             directory = self._resolve(parent, create=not isinstance(whiteout, Removal | Opaque))
         except FileNotFoundError:
-            return  # a whiteout makes no directory
+            return None  # a whiteout makes no directory
         if isinstance(whiteout, Removal):
             _check_name(path, whiteout.name)
             self._hide(directory, whiteout.name)
         elif isinstance(whiteout, Opaque):
             self._prune(directory)
         else:
-            self._create(directory, name, entry, content)
+            inode = self._create(directory, name, entry)
+            return inode if entry.type == tar.REGULAR else None
+        return None
 
     def records(self) -> Iterator[tuple[bytes, Record]]:
         """All that is there, in walk order."""
@@ -158,9 +161,8 @@ class Sketch:
                 if child.layer < self._layer and not child.inode.children:
                     del directory.children[name]
 
-    def _create(self, parent: _Inode, name: bytes, entry: Entry, content: Fingerprint | None) -> None:
-        if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
-            raise UnsafeLayerError(f"{show(entry.name)}: owner {entry.uid}:{entry.gid} is out of range")
+    def _create(self, parent: _Inode, name: bytes, entry: Entry) -> _Inode:
+        check_owner(entry.path, entry.uid, entry.gid)
         _check_name(entry.name, name)
         there = parent.children.get(name)
         if entry.type == tar.HARD_LINK:
@@ -168,7 +170,7 @@ class Sketch:
         elif entry.type == tar.DIRECTORY and there is not None and there.inode.is_dir:
             inode = there.inode
         else:
-            inode = _Inode(_KINDS[entry.type], settled=self._layer, content=content, size=entry.size)
+            inode = _Inode(_KINDS[entry.type], settled=self._layer, size=entry.size)
             if entry.type == tar.SYMLINK:
                 _check_target(entry)
                 inode.target, inode.size, inode.mode = entry.linkname, len(entry.linkname), 0o777
@@ -178,22 +180,27 @@ class Sketch:
         # A file that was kept aside says itself what it is.
         if entry.type != tar.HARD_LINK or not is_pseudo_link(clean(entry.linkname)):
             _describe(inode, entry, self.lost)
+        return inode
 
     def _linked(self, parent: _Inode, name: bytes, entry: Entry) -> _Inode:
         """The inode that a hard link leads to, once nothing has its name any more."""
-        target_parent, target_name = split(clean(entry.linkname))
-        wrong = f"hard link {show(entry.name)} to {show(entry.linkname)}: "
+        target = clean(entry.linkname)
+        target_parent, target_name = split(target)
+
+        def wrong(what: str) -> MalformedLayerError:
+            return broken_link(entry.offset, entry.path, target, what)
+
         if not target_name:
-            raise MalformedLayerError(wrong + "it is a directory")
+            raise wrong("it is a directory")
         try:
             directory = self._resolve(target_parent, create=False)
             inode = directory.children[target_name].inode
         except (KeyError, FileNotFoundError, NotADirectoryError) as error:
-            raise MalformedLayerError(wrong + "it does not exist") from error
+            raise wrong("it does not exist") from error
         if inode.is_dir:
-            raise MalformedLayerError(wrong + "it is a directory")
+            raise wrong("it is a directory")
         if directory is parent and target_name == name:
-            raise MalformedLayerError(wrong + "it is the same name")
+            raise wrong("it is the same name")
         replaced = parent.children.pop(name, None)
         if replaced is not None and _holds(replaced.inode, directory):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(clean(entry.name)))
@@ -215,7 +222,7 @@ class Sketch:
                 parts = [part for part in child.inode.target.split(b"/") if part not in (b"", b".")]
                 links, steps = links + 1, steps + len(parts)
                 if links > _MAX_LINKS or steps > _MAX_LINK_STEPS:
-                    raise UnsafeLayerError(f"{show(path)}: too many symbolic links")
+                    raise unsafe(path, "too many symbolic links")
                 if child.inode.target.startswith(b"/"):
                     here = self._root
                     above.clear()
@@ -285,9 +292,9 @@ def _check_target(entry: Entry) -> None:
 def _device(entry: Entry) -> int:
     major, minor = entry.device
     if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-        raise UnsafeLayerError(f"{show(entry.name)}: device number {major}:{minor} is out of range")
+        raise unsafe(entry.path, f"device number {major}:{minor} is out of range")
     if entry.type == tar.CHARACTER and entry.device == (0, 0):
-        raise UnsafeLayerError(f"{show(entry.name)}: character device 0:0 is a whiteout of overlayfs")
+        raise unsafe(entry.path, "character device 0:0 is a whiteout of overlayfs")
     return os.makedev(major, minor)
 
 

@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
-from ocidiff.errors import LimitExceededError, MalformedLayerError, UnsupportedError
+from ocidiff.errors import UnsupportedError
 from ocidiff.layer.options import Compression, Limits
-from ocidiff.layer.pure.directories import show
+from ocidiff.layer.pure.faults import broken_compression, limit_exceeded
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.oci.digest import DiffID, Digest
 
@@ -32,6 +32,13 @@ _ZSTD_SKIPPABLE: Final = b"\x2a\x4d\x18"  # after a byte 0x50 to 0x5f
 class _Compressor(Protocol):
     def compress(self, data: bytes, /) -> bytes: ...
     def flush(self) -> bytes: ...
+
+
+class _Decompressor(Protocol):
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = 0, /) -> bytes: ...
+    def copy(self) -> _Decompressor: ...
 
 
 class BlobWriter:
@@ -174,12 +181,6 @@ class BlobReader:
             yield piece
 
 
-def limit_exceeded(limit: str, value: int, largest: int, offset: int, path: bytes = b"") -> LimitExceededError:
-    """What a layer gets that passes a limit."""
-    where = f" by {show(path)}" if path else ""
-    return LimitExceededError(f"limit {limit} exceeded{where}, at byte {offset} of the tar: {value} is more than {largest}")
-
-
 def _chain(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
     if head:
         yield head
@@ -191,16 +192,38 @@ def _gunzip(data: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
     while data or (data := next(pieces, b"")):
         member = zlib.decompressobj(_GZIP_MEMBER)
         while not member.eof:
+            before = member.copy()
             try:
                 plain = member.decompress(data, _BLOCK_BYTES)
             except zlib.error as error:
-                raise MalformedLayerError(f"malformed gzip: {error}") from error
+                yield _before_fault(before, data)
+                raise broken_compression("gzip", "broken data") from error
             data = member.unconsumed_tail
             if plain:
                 yield plain
             elif not (member.eof or data or (data := next(pieces, b""))):
-                raise MalformedLayerError("malformed gzip: unexpected end")
+                raise broken_compression("gzip", "unexpected end")
         data = member.unused_data
+
+
+def _before_fault(member: _Decompressor, data: bytes) -> bytes:
+    """What zlib decompresses before it finds the fault in `data`, but for the last byte, which it does not give.
+
+    A fault in there comes first.
+    """
+    plain, size = bytearray(), _BLOCK_BYTES
+    while size:
+        before = member.copy()
+        try:
+            part = member.decompress(data, size)
+        except zlib.error:
+            member, part = before, b""
+        else:
+            data = member.unconsumed_tail
+        plain += part
+        if len(part) < size:
+            size //= 2
+    return bytes(plain)
 
 
 def _unzstd(data: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -210,11 +233,13 @@ def _unzstd(data: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
         frame = new_frame()
         while not frame.eof:
             if not data and not (data := next(pieces, b"")):
-                raise MalformedLayerError("malformed zstd: unexpected end")
+                raise broken_compression("zstd", "unexpected end")
             try:
                 plain = frame.decompress(data[:_ZSTD_FEED_BYTES])
             except failure as error:
-                raise MalformedLayerError(f"malformed zstd: {error}") from error
+                is_window = "too much memory" in str(error)
+                reason = "the window is larger than 128 MiB" if is_window else "broken data"
+                raise broken_compression("zstd", reason) from error
             data = frame.unused_data + data[_ZSTD_FEED_BYTES:]
             if plain:
                 yield plain

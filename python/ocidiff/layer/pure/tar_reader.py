@@ -5,28 +5,44 @@ Law: every prefix of an archive is either whole or fails with `MalformedLayerErr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
-from ocidiff.errors import MalformedLayerError, UnsupportedError
+from ocidiff.errors import LayerError, UnsupportedError
 from ocidiff.layer.options import Limits
-from ocidiff.layer.pure import tar
+from ocidiff.layer.pure import foreign, tar
 from ocidiff.layer.pure.directories import show
+from ocidiff.layer.pure.faults import limit_exceeded, malformed, unsupported
+from ocidiff.layer.pure.fields import FieldError, Fields, number, read_fields, string
+from ocidiff.layer.pure.records import Records, read_records
 from ocidiff.layer.pure.root import clean
-from ocidiff.layer.pure.stream import BlobReader, limit_exceeded
+from ocidiff.layer.pure.sparse import Form, MapReader, Segment, segments
+from ocidiff.layer.pure.stream import BlobReader
 
 _DATA_BYTES: Final = 1 << 18
 _NANOSECONDS: Final = 10**9
 _OLD_REGULAR: Final = b"\0"
+_CONTIGUOUS: Final = b"7"  # a file that an old system would lay out in one piece
+_OLD_SPARSE: Final = b"S"
 _GLOBAL_HEADER: Final = b"g"
 _GNU_LONG_NAME: Final = b"L"
 _GNU_LONG_LINK: Final = b"K"
-_WITHOUT_DATA: Final = (tar.HARD_LINK, tar.SYMLINK, tar.CHARACTER, tar.BLOCK, tar.DIRECTORY, tar.FIFO)
-_KNOWN: Final = (tar.REGULAR, *_WITHOUT_DATA)
-_SPARSE_PREFIX: Final = b"GNU.sparse."
-_TEXTS: Final = (b"path", b"linkpath", b"uname", b"gname")
-_MAX_DIGITS: Final = 20  # with the sign, of what fits into 64 bits
+_SPECIAL: Final = (tar.PAX_HEADER, _GLOBAL_HEADER, _GNU_LONG_NAME, _GNU_LONG_LINK)
+_KNOWN: Final = (tar.REGULAR, tar.HARD_LINK, tar.SYMLINK, tar.CHARACTER, tar.BLOCK, tar.DIRECTORY, tar.FIFO)
+_END_IN_HEADER: Final = "unexpected end inside a header"
+_END_IN_DATA: Final = "unexpected end inside the data of an entry"
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Zeros of a file that the tar leaves out.
+
+    Attributes:
+        size: How many.
+    """
+
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +53,7 @@ class Entry:
         name: As it stands, not cleaned.
         type: Type flag; old spellings are told in the new ones.
         mode: Low 12 bits.
-        size: Bytes of data; 0 for all but regular files.
+        size: Length of a regular file, holes included; 0 for all else.
         mtime_ns, atime_ns: Nanoseconds since 1970; no atime reads as the mtime.
         linkname: Target of a link.
         device: Major and minor number.
@@ -58,200 +74,226 @@ class Entry:
     xattrs: Mapping[bytes, bytes]
     offset: int
 
+    @property
+    def path(self) -> bytes:
+        """The name as a clean path, empty for the root."""
+        return clean(self.name)
+
+
+@dataclass(slots=True)
+class _Overrides:
+    """What headers before an entry's own say of it. The last header of each kind counts, as in Go."""
+
+    pax: Records
+    name: bytes = b""
+    linkname: bytes = b""
+
 
 class TarReader:
     """Takes a tar apart, entry by entry.
 
     Attributes:
         count: Entries so far.
+        holes: Bytes of holes that the tar has left out so far.
     """
 
     def __init__(self, blob: BlobReader, limits: Limits) -> None:
         self._blob = blob
         self._limits = limits
-        self._left = 0  # of the current entry's data
+        self._segments: list[Segment] = []  # what is left of the current file, the next one last
         self.count = 0
+        self.holes = 0
 
     def entries(self) -> Iterator[Entry]:
         """The entries in stream order; data that was not read is skipped.
 
         Raises:
             MalformedLayerError: The archive is broken or ends too early.
+            UnsupportedError: A sparse file is in an unknown form, or the stream is compressed data.
             LimitExceededError: There are too many, their end lies too far, or a name too deep.
         """
-        while (entry := self._next()) is not None:
+        while (found := self._next()) is not None:
+            entry, stored = found
             self.count += 1
-            self._check_limits(entry)
-            self._left = entry.size
+            self._check_limits(entry, stored)
             yield entry
             for _ in self.data():
                 pass
-            if not self._skip(-entry.size % tar.BLOCK_BYTES):
+            if not self._skip(-stored % tar.BLOCK_BYTES):
                 return
 
-    def _check_limits(self, entry: Entry) -> None:
-        path = clean(entry.name)
+    def _check_limits(self, entry: Entry, stored: int) -> None:
+        path = entry.path
         for limit, value, largest in (
             ("max_entries", self.count, self._limits.max_entries),
-            ("max_bytes", entry.offset + entry.size, self._limits.max_bytes),
+            ("max_bytes", entry.offset + self.holes + stored, self._limits.max_bytes),
             ("max_depth", path.count(b"/") + 1 if path else 0, self._limits.max_depth),
         ):
             if largest is not None and value > largest:
                 raise limit_exceeded(limit, value, largest, entry.offset, path)
 
-    def data(self) -> Iterator[bytes]:
-        """The data of the current entry, in blocks."""
-        while self._left:
-            block = self._blob.read(min(self._left, _DATA_BYTES))
-            if not block:
-                raise self._malformed("unexpected end")
-            self._left -= len(block)
-            yield block
+    def data(self) -> Iterator[bytes | Hole]:
+        """The rest of the current file, in pieces."""
+        while self._segments:
+            hole, left = self._segments.pop()
+            if hole:
+                self._segments.append((0, left))
+                yield Hole(hole)
+                continue
+            while left:
+                block = self._blob.read(min(left, _DATA_BYTES))
+                if not block:
+                    raise self._malformed(_END_IN_DATA)
+                left -= len(block)
+                self._segments.append((0, left))
+                yield block
+                self._segments.pop()
 
-    def _next(self) -> Entry | None:
-        """The next entry; None at the end mark or where the stream ends between entries."""
-        pax: dict[bytes, bytes] = {}
-        long_name = long_link = None
-        in_entry = False
+    def _next(self) -> tuple[Entry, int] | None:
+        """The next entry, and how much data the tar holds of it; None at the end."""
+        overrides, in_entry = _Overrides(Records()), False
         while True:
             offset = self._blob.offset
             block = self._block()
             if block is None:
                 if in_entry:
-                    raise self._malformed("a header that describes no entry")
+                    raise self._malformed("a header describes no entry")
                 return None
             kind = block[156:157]
-            if kind not in (tar.PAX_HEADER, _GLOBAL_HEADER, _GNU_LONG_NAME, _GNU_LONG_LINK):
-                return self._entry(block, pax, (long_name, long_link), offset)
-            content = self._special(block)
+            if kind not in _SPECIAL:
+                try:
+                    return self._entry(block, overrides, offset)
+                except FieldError as wrong:
+                    raise malformed(offset, str(wrong)) from wrong
+            try:
+                self._read_special(kind, self._special(block), overrides)
+            except FieldError as wrong:
+                raise self._malformed(str(wrong)) from wrong
             in_entry = in_entry or kind != _GLOBAL_HEADER
-            if kind == tar.PAX_HEADER:
-                pax = self._pax(content)
-            elif kind == _GNU_LONG_NAME:
-                long_name = content.split(b"\0")[0]
-            elif kind == _GNU_LONG_LINK:
-                long_link = content.split(b"\0")[0]
+
+    def _read_special(self, kind: bytes, content: bytes, overrides: _Overrides) -> None:
+        if kind == tar.PAX_HEADER:
+            overrides.pax = read_records(content)
+        elif kind == _GNU_LONG_NAME:
+            overrides.name = string(content)
+        elif kind == _GNU_LONG_LINK:
+            overrides.linkname = string(content)
 
     def _block(self) -> bytes | None:
         """The next header block; None at the end."""
-        block = self._exactly(tar.BLOCK_BYTES, end_allowed=True)
+        block = self._header_block()
         if not block:
             return None
         if not any(block):
-            block = self._exactly(tar.BLOCK_BYTES, end_allowed=True)
-            if any(block):
+            if any(self._header_block()):
                 raise self._malformed("data after a block of zeros")
             return None
-        stored = self._number(block[148:156], "checksum")
+        stored = number(block[148:156])
+        if stored is None:
+            raise self._not_a_header(block, "the header field checksum is not a number")
         unsigned = sum(block) - sum(block[148:156]) + 8 * ord(" ")
         high = sum(1 for i, byte in enumerate(block) if byte >= 0x80 and not 148 <= i < 156)
         if stored not in (unsigned, unsigned - 256 * high):  # old tools summed signed bytes
-            raise self._malformed("wrong header checksum")
+            raise self._not_a_header(block, "wrong header checksum")
         return block
 
-    def _entry(self, block: bytes, pax: Mapping[bytes, bytes], gnu: tuple[bytes | None, bytes | None], offset: int) -> Entry:
-        name, linkname = _string(block[0:100]), _string(block[157:257])
-        device = (0, 0)
-        is_ustar, is_gnu = block[257:263] == b"ustar\0", block[257:265] == b"ustar  \0"
-        if is_ustar or is_gnu:
-            device = (self._number(block[329:337], "devmajor"), self._number(block[337:345], "devminor"))
-        if is_ustar and (prefix := _string(block[345:500] if block[508:512] != b"tar\0" else block[345:476])):
-            name = prefix + b"/" + name
-        if any(key.startswith(_SPARSE_PREFIX) for key in pax):
-            raise UnsupportedError(f"{show(pax.get(b'path', name))}: sparse files in a layer are not supported")
-        name = gnu[0] or pax.get(b"path") or name
-        linkname = gnu[1] or pax.get(b"linkpath") or linkname
-        kind = block[156:157]
-        if kind == _OLD_REGULAR:
-            kind = tar.DIRECTORY if name.endswith(b"/") else tar.REGULAR
-        if kind not in _KNOWN:
-            raise self._malformed(f"{show(name)}: unknown entry type {show(kind)}")
-        size = 0 if kind in _WITHOUT_DATA else self._decimal(pax, b"size", self._number(block[124:136], "size"))
-        mtime_ns = self._time(pax, b"mtime", self._number(block[136:148], "mtime") * _NANOSECONDS)
-        if size < 0:
-            raise self._malformed(f"{show(name)}: size {size}")
-        return Entry(
-            name,
+    def _header_block(self) -> bytes:
+        """The next block; empty at the end of the stream."""
+        block = self._read(tar.BLOCK_BYTES)
+        if 0 < len(block) < tar.BLOCK_BYTES:
+            raise self._not_a_header(block, _END_IN_HEADER)
+        return block
+
+    def _not_a_header(self, block: bytes, reason: str) -> LayerError | UnsupportedError:
+        """The error of a block that is no header; the first one may be compressed data."""
+        name = foreign.compression_of(block) if self._blob.offset <= tar.BLOCK_BYTES else None
+        return self._malformed(reason) if name is None else foreign.unsupported_compression(name)
+
+    def _entry(self, block: bytes, overrides: _Overrides, offset: int) -> tuple[Entry, int]:
+        fields, pax = read_fields(block), overrides.pax
+        name = string(block[0:100])
+        if fields.prefix:
+            name = fields.prefix + b"/" + name
+        name = overrides.name or pax.text(b"path") or name
+        linkname = overrides.linkname or pax.text(b"linkpath") or string(block[157:257])
+        uid, gid = _first(pax.number(b"uid"), fields.uid), _first(pax.number(b"gid"), fields.gid)
+        mtime_ns = _first(pax.time(b"mtime"), fields.mtime * _NANOSECONDS)
+        atime_ns = pax.time(b"atime")
+        if atime_ns is None and fields.atime is not None:
+            atime_ns = fields.atime * _NANOSECONDS
+        pax.time(b"ctime")
+        size = _first(pax.number(b"size"), fields.size)
+        kind = _kind(block[156:157], name)
+        if kind == tar.REGULAR and min(size, fields.size) < 0:
+            raise FieldError(f"{show(name)}: the size {min(size, fields.size)} is negative")
+        stored = size if kind == tar.REGULAR else 0
+        entry = Entry(
+            pax.sparse.name or name,
             kind,
-            self._number(block[100:108], "mode") & 0o7777,
-            self._decimal(pax, b"uid", self._number(block[108:116], "uid")),
-            self._decimal(pax, b"gid", self._number(block[116:124], "gid")),
-            size,
+            fields.mode & 0o7777,
+            uid,
+            gid,
+            stored,
             mtime_ns,
-            max(mtime_ns, self._time(pax, b"atime", mtime_ns)),
+            max(mtime_ns, _first(atime_ns, mtime_ns)),
             linkname,
-            device,
-            {key.removeprefix(tar.XATTR_PREFIX): value for key, value in pax.items() if key.startswith(tar.XATTR_PREFIX)},
+            fields.device,
+            pax.xattrs,
             offset,
         )
+        self._segments = [(0, stored)]
+        if pax.sparse.form is Form.NONE:
+            return entry, stored
+        return self._sparse(entry, pax), stored
+
+    def _sparse(self, entry: Entry, pax: Records) -> Entry:
+        """A sparse file, whose holes are found."""
+        records, stored = pax.sparse, entry.size
+        if records.form is Form.UNKNOWN:
+            what = f"sparse format {records.version} is not supported: must be 0.0, 0.1 or 1.0"
+            raise unsupported(entry.name, what)
+        try:
+            if entry.type != tar.REGULAR:
+                raise FieldError("only a file can be sparse")
+            size = _first(records.size(), stored)
+            if records.form is Form.IN_DATA:
+                reader = self._map_in_data(entry, stored)
+                found, stored = reader.map(), stored - reader.size
+            else:
+                found = records.map()
+            self._segments = segments(found, size, stored)[::-1]
+        except FieldError as wrong:
+            raise FieldError(f"{show(entry.name)}: {wrong}") from wrong
+        self.holes += size - stored
+        return replace(entry, size=size)
+
+    def _map_in_data(self, entry: Entry, left: int) -> MapReader:
+        """The map that stands before the data, in whole blocks."""
+        reader, largest = MapReader(), self._limits.max_header_bytes
+        while not reader.is_whole:
+            size = reader.size + tar.BLOCK_BYTES
+            if size > largest:
+                raise limit_exceeded("max_header_bytes", size, largest, entry.offset, entry.name)
+            if size > left:
+                raise FieldError("the sparse map has no end")
+            block = self._read(tar.BLOCK_BYTES)
+            if len(block) < tar.BLOCK_BYTES:
+                raise self._malformed(_END_IN_DATA)
+            reader.add(block)
+        return reader
 
     def _special(self, block: bytes) -> bytes:
         """The content of a header that describes another one."""
-        size = self._number(block[124:136], "size")
+        fields: Fields = read_fields(block)
+        size, largest = fields.size, self._limits.max_header_bytes
         if size < 0:
-            raise self._malformed(f"an extended header of {size} bytes")
-        largest = self._limits.max_header_bytes
+            raise FieldError("the size of a header is negative")
         if size > largest:
             raise limit_exceeded("max_header_bytes", size, largest, self._blob.offset - tar.BLOCK_BYTES)
-        content = self._exactly(size)
-        self._exactly(-size % tar.BLOCK_BYTES)
+        content = self._read(size)
+        if len(content) < size or not self._skip(-size % tar.BLOCK_BYTES):
+            raise self._malformed(_END_IN_HEADER)
         return content
-
-    def _pax(self, content: bytes) -> dict[bytes, bytes]:
-        """The records of an extended header; the last of a key counts, an empty value leaves the header's own."""
-        records = {}
-        while content:
-            digits, space, _ = content.partition(b" ")
-            if not space or not digits.isdigit() or len(digits) > 7 or int(digits) > len(content):
-                raise self._malformed("a PAX record of wrong length")
-            record, content = content[len(digits) + 1 : int(digits)], content[int(digits) :]
-            key, equals, value = record[:-1].partition(b"=")
-            if record[-1:] != b"\n" or not equals or not key:
-                raise self._malformed("a PAX record that is not key=value")
-            if b"\0" in key or (b"\0" in value and key in _TEXTS):
-                raise self._malformed(f"NUL in the PAX record {show(key)}")
-            if value or key.startswith(tar.XATTR_PREFIX):
-                records[key] = value
-            else:
-                records.pop(key, None)
-        return records
-
-    def _number(self, digits: bytes, what: str) -> int:
-        """An octal field, or one in base 256 as GNU writes large and negative numbers."""
-        if digits[0] & 0x80:
-            value = int.from_bytes(bytes([digits[0] & 0x7F]) + digits[1:])
-            if digits[0] & 0x40:
-                value -= 1 << (8 * len(digits) - 1)
-            return self._bounded(value, what)
-        text = digits.strip(b" \0").split(b"\0")[0]
-        if not all(byte in b"01234567" for byte in text):
-            raise self._malformed(f"{what} is no octal number")
-        return int(text or b"0", 8)
-
-    def _decimal(self, pax: Mapping[bytes, bytes], key: bytes, default: int) -> int:
-        text = pax.get(key)
-        if text is None:
-            return default
-        if not text.removeprefix(b"-").isdigit() or len(text) > _MAX_DIGITS:
-            raise self._malformed(f"{show(key)} is no decimal number")
-        return self._bounded(int(text), show(key))
-
-    def _time(self, pax: Mapping[bytes, bytes], key: bytes, default: int) -> int:
-        text = pax.get(key)
-        if text is None:
-            return default
-        seconds, _, fraction = text.partition(b".")
-        whole = self._decimal({key: seconds}, key, 0)
-        if not (fraction + b"0").isdigit():
-            raise self._malformed(f"{show(key)} is no time")
-        nanoseconds = int(fraction[:9].ljust(9, b"0"))
-        return whole * _NANOSECONDS + (-nanoseconds if seconds.startswith(b"-") else nanoseconds)
-
-    def _bounded(self, value: int, what: str) -> int:
-        """A number that fits into 64 bits."""
-        if not -(1 << 63) <= value < 1 << 63:
-            raise self._malformed(f"the number {what} is too large")
-        return value
 
     def _skip(self, size: int) -> bool:
         """Skip bytes; false when the stream ends before."""
@@ -262,23 +304,45 @@ class TarReader:
             size -= len(part)
         return True
 
-    def _exactly(self, size: int, *, end_allowed: bool = False) -> bytes:
-        """The next `size` bytes; none when the stream ends here and may."""
+    def _read(self, size: int) -> bytes:
+        """The next `size` bytes, fewer only at the end of the stream."""
         parts: list[bytes] = []
-        while size:
-            part = self._blob.read(size)
-            if not part:
-                if end_allowed and not parts:
-                    return b""
-                raise self._malformed("unexpected end")
+        while size and (part := self._blob.read(size)):
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
 
-    def _malformed(self, reason: str) -> MalformedLayerError:
-        return MalformedLayerError(f"malformed layer at byte {self._blob.offset} of the tar: {reason}")
+    def _malformed(self, reason: str) -> LayerError:
+        return malformed(self._blob.offset, reason)
 
 
-def _string(field: bytes) -> bytes:
-    """The bytes before the first NUL."""
-    return field.split(b"\0", 1)[0]
+def filled(pieces: Iterable[bytes | Hole]) -> Iterator[bytes]:
+    """The pieces of a file with its holes as zeros, at most 256 KiB at a time."""
+    zeros = bytes(_DATA_BYTES)
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            yield piece
+            continue
+        left = piece.size
+        while left:
+            part = zeros[:left]
+            left -= len(part)
+            yield part
+
+
+def _kind(flag: bytes, name: bytes) -> bytes:
+    """What an entry is, by its type flag and, in old tar, by its name."""
+    if flag == _OLD_REGULAR:
+        return tar.DIRECTORY if name.endswith(b"/") else tar.REGULAR
+    if flag == _CONTIGUOUS:
+        return tar.REGULAR
+    if flag == _OLD_SPARSE:
+        old = "sparse file in the old GNU form is not supported: write it with tar --format=pax"
+        raise FieldError(f"{show(name)}: {old}")
+    if flag not in _KNOWN:
+        raise FieldError(f"{show(name)}: unknown entry type {show(flag)}")
+    return flag
+
+
+def _first(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ocidiff.errors import MalformedLayerError
 from ocidiff.layer.pure.directories import join, show, split
+from ocidiff.layer.pure.faults import malformed
 
 PREFIX: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
@@ -41,8 +41,12 @@ def whiteout_of(path: bytes) -> bytes:
     return join(parent, PREFIX + name)
 
 
-def read_whiteout(path: bytes) -> Removal | Opaque | Aufs | None:
+def read_whiteout(path: bytes, offset: int) -> Removal | Opaque | Aufs | None:
     """What the clean path of an entry says about lower layers; None for an ordinary entry.
+
+    Args:
+        path: Of the entry.
+        offset: Where its header begins, for messages.
 
     Raises:
         MalformedLayerError: A whiteout of nothing, of the directory itself or of its parent.
@@ -56,5 +60,5 @@ def read_whiteout(path: bytes) -> Removal | Opaque | Aufs | None:
         return None
     hidden = name.removeprefix(PREFIX)
     if hidden in (b"", b".", b".."):
-        raise MalformedLayerError(f"{show(path)}: a whiteout that names nothing")
+        raise malformed(offset, f"invalid whiteout name {show(name)}")
     return Removal(hidden)

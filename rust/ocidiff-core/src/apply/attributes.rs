@@ -17,7 +17,7 @@ use rustix::process::{getegid, geteuid};
 use super::handle::{ACCESS_ACL, OWNER_ALL, proc_path};
 use super::place::Place;
 use super::{ApplyOptions, Destination, Skipped};
-use crate::error::Result;
+use crate::error::{Result, words_of};
 use crate::metadata;
 use crate::note::{MAX_NOTE_BYTES, NOTE, Note, SET_IDS, STAND_IN_MODE};
 use crate::tar::Time;
@@ -218,7 +218,7 @@ impl Node<'_> {
             Errno::PERM if name.starts_with(b"security.") && !policy.same_owner => Ok(true),
             // What the kernel says of the attribute itself, not of the file.
             Errno::INVAL | Errno::RANGE | Errno::TOOBIG | Errno::NOSPC => {
-                Err(self.place.unsafe_entry(format!("xattr {}: {errno}", name.escape_ascii())))
+                Err(self.place.unsafe_entry(format!("xattr {}: {}", name.escape_ascii(), words_of(&errno.into()))))
             }
             _ => Err(self.place.failed("set xattr of")(errno)),
         }

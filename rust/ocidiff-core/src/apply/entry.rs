@@ -14,7 +14,7 @@ use super::attributes::{Node, times_of};
 use super::directories::Directories;
 use super::files::{self, FileWriter};
 use super::handle::{Directory, OWNER_ALL};
-use super::path::LayerPath;
+use super::path::{LayerPath, link_error};
 use super::place::Place;
 use super::removal::Remover;
 use super::root::{Missing, Root};
@@ -24,7 +24,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata;
 use crate::tar::header::EntryType;
-use crate::tar::read::{Entry, Reader};
+use crate::tar::read::{Entry, Piece, Reader};
 use crate::whiteout::{PSEUDO_LINKS, Whiteout, is_pseudo_link};
 
 /// The largest id; the next one means "leave it" to chown.
@@ -53,13 +53,19 @@ pub(super) struct Applier<'a> {
     has_aside: bool,
     pub entries: u64,
     pub whiteouts: u64,
+    /// True once an entry has said what the root itself is.
+    pub has_root: bool,
 }
 
 impl<'a> Applier<'a> {
     /// Begins to write onto `root`, which the caller knows as `target`.
     pub fn new(root: Root, target: &'a Path, limits: Limits, shared: &'a Shared<'a>, writers: Writers<'a>) -> Result<Self> {
+        let closed = root.top().grant().map_err(Error::sys("chmod", target))?;
         let is_empty = root.top().is_empty().map_err(Error::sys("read", target))?;
-        let directories = Directories::new(root.top(), is_empty, shared.policy.overlay_prefix.map(Upper::new));
+        let mut directories = Directories::new(root.top(), is_empty, shared.policy.overlay_prefix.map(Upper::new));
+        if let Some(mode) = closed {
+            directories.restore(root.top().key(), mode);
+        }
         Ok(Self {
             root,
             target,
@@ -72,6 +78,7 @@ impl<'a> Applier<'a> {
             has_aside: false,
             entries: 0,
             whiteouts: 0,
+            has_root: false,
         })
     }
 
@@ -84,9 +91,8 @@ impl<'a> Applier<'a> {
         self.limits.check(&entry, &path, self.entries)?;
         if path.is_root() {
             return match entry.entry_type {
-                // The root's own attributes belong to whoever made it.
-                EntryType::Directory => Ok(()),
-                _ => Err(Error::UnsafeEntry { path: "/".into(), reason: "the root can only be a directory".into() }),
+                EntryType::Directory => self.describe_root(&entry, path),
+                _ => Err(path.unsafe_entry("the root can only be a directory".into())),
             };
         }
         let (parent, name) = path.split();
@@ -243,11 +249,11 @@ impl<'a> Applier<'a> {
         tar: &mut Reader<impl BufRead>,
     ) -> Result<()> {
         let make = || files::make(&place, &entry, owner, &self.shared.policy);
-        if entry.size > SMALL_BYTES {
+        if entry.size > SMALL_BYTES || entry.is_sparse {
             let file = self.replacing("create", &place, make)?;
             self.directories.write(place.parent.key(), place.name());
             let mut writer = FileWriter::new(&file, &place, self.shared.control);
-            tar.read_data(|data| writer.write(data))?;
+            tar.read_data(|piece| writer.write(piece))?;
             writer.finish()?;
             return files::describe(&file, &place, &entry, owner, self.shared);
         }
@@ -256,7 +262,10 @@ impl<'a> Applier<'a> {
         self.directories.write(place.parent.key(), place.name());
         let data = self.writers.data(&place.parent, &entry)?;
         tar.read_data(|piece| {
-            data.extend_from_slice(piece);
+            match piece {
+                Piece::Data(piece) => data.extend_from_slice(piece),
+                Piece::Hole(size) => data.resize(data.len() + size as usize, 0),
+            }
             Ok(())
         })?;
         self.writers.write(SmallFile { number: self.entries, place, entry, owner, file });
@@ -277,12 +286,34 @@ impl<'a> Applier<'a> {
         node.set_times(&times_of(entry))
     }
 
+    /// Gives the root what its entry says. It is there already, and the only one without a name.
+    fn describe_root(&mut self, entry: &Entry, path: LayerPath) -> Result<()> {
+        let place = Place { root: self.target, parent: self.root.top().clone(), path };
+        let owner = owner_of(entry, &place)?;
+        // What its ACL says holds for those who come after this entry.
+        self.writers.wait()?;
+        let root = place.parent.open(b".").map_err(place.failed("open"))?;
+        self.describe_directory(entry, &place, owner, (&root, false))?;
+        self.has_root = true;
+        self.root.reopen()
+    }
+
     fn create_directory(&mut self, entry: &Entry, place: &Place<'_>, owner: (u32, u32)) -> Result<()> {
         let (directory, is_new) = self.make_directory(place)?;
+        self.describe_directory(entry, place, owner, (&directory, is_new))
+    }
+
+    /// Sets all but times, which change with everything that is made in a directory, and a mode that forbids to make it.
+    fn describe_directory(
+        &mut self,
+        entry: &Entry,
+        place: &Place<'_>,
+        owner: (u32, u32),
+        (directory, is_new): (&Directory, bool),
+    ) -> Result<()> {
         let (fd, now) = (Some(directory.as_fd()), Some(directory.stat()));
         let node = Node { place, fd, file_type: FileType::Directory, now, is_new };
         node.describe(entry, owner, &self.shared.policy, &self.shared.tally)?;
-        // Its times change with everything that is made in it.
         let mode = self.shared.policy.mode_of(entry, owner);
         let later = (mode & OWNER_ALL != OWNER_ALL).then_some(mode);
         self.directories.describe(directory.key(), times_of(entry), later);
@@ -319,10 +350,7 @@ impl<'a> Applier<'a> {
     /// Makes the link, and tells what its inode is; `None` when its target was left out.
     fn link(&mut self, entry: &Entry, place: &Place<'_>) -> Result<Option<Stat>> {
         let target = LayerPath::clean(&entry.link_name);
-        let names = format!("hard link {} to {}", place.path.as_path().display(), target.as_path().display());
-        let malformed = |what: &str| {
-            Err(Error::MalformedLayer { offset: entry.offset, reason: format!("{}: {what}", names.escape_debug()) })
-        };
+        let malformed = |what: &str| Err(link_error(entry, &place.path, &target, what));
         let (parent, name) = target.split();
         if target.is_root() {
             return malformed("it is a directory");

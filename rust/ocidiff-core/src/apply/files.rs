@@ -10,7 +10,7 @@ use super::place::Place;
 use super::writers::{Shared, SmallFile};
 use crate::control::Control;
 use crate::error::Result;
-use crate::tar::read::Entry;
+use crate::tar::read::{Entry, Piece};
 
 /// The mode of a file until all of its attributes are set.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -47,7 +47,7 @@ pub(super) fn write_small(small: SmallFile<'_>, data: &[u8], shared: &Shared<'_>
         })?,
     };
     let mut writer = FileWriter::new(&file, place, shared.control);
-    writer.write(data)?;
+    writer.write(Piece::Data(data))?;
     writer.finish()?;
     describe(&file, place, &small.entry, small.owner, shared)
 }
@@ -66,39 +66,69 @@ pub(super) fn describe(
     node.set_times(&times_of(entry))
 }
 
-/// Writes the data of a file in order; long runs of zeros become holes.
+/// Writes the data of a file in order. Long runs of zeros become holes, the same ones however the data comes in pieces.
 pub(super) struct FileWriter<'a> {
     file: &'a OwnedFd,
     place: &'a Place<'a>,
     control: &'a Control,
+    /// What is before is written, or is a hole.
     position: u64,
+    /// Zeros after that, of which it is not known yet how many there are.
+    zeros: u64,
     ends_in_hole: bool,
 }
 
 impl<'a> FileWriter<'a> {
     /// Writes from the start of an empty file.
     pub fn new(file: &'a OwnedFd, place: &'a Place<'a>, control: &'a Control) -> Self {
-        Self { file, place, control, position: 0, ends_in_hole: false }
+        Self { file, place, control, position: 0, zeros: 0, ends_in_hole: false }
     }
 
     /// Takes the next piece.
-    pub fn write(&mut self, mut data: &[u8]) -> Result<()> {
-        while !data.is_empty() {
-            let (start, end) = hole(data);
-            self.put(&data[..start])?;
-            if start < end {
-                self.position += (end - start) as u64;
+    pub fn write(&mut self, piece: Piece<'_>) -> Result<()> {
+        match piece {
+            Piece::Data(data) => self.write_data(data),
+            Piece::Hole(size) => {
+                self.end_zeros(false)?;
+                self.position += size;
                 self.ends_in_hole = true;
+                Ok(())
             }
-            data = &data[end..];
+        }
+    }
+
+    fn write_data(&mut self, mut data: &[u8]) -> Result<()> {
+        while !data.is_empty() {
+            let (length, zeros) = next_run(data, self.position + self.zeros);
+            if length > 0 {
+                self.end_zeros(false)?;
+                self.put(&data[..length])?;
+            }
+            self.zeros += zeros as u64;
+            data = &data[length + zeros..];
         }
         Ok(())
     }
 
     /// Gives the file its length, if the data has not.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
+        self.end_zeros(true)?;
         if self.ends_in_hole {
             ftruncate(self.file, self.position).map_err(self.place.failed("write"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a hole of the zeros that came last, or writes them.
+    fn end_zeros(&mut self, is_end_of_file: bool) -> Result<()> {
+        static ZEROS: [u8; MIN_HOLE_BYTES] = [0; MIN_HOLE_BYTES];
+        let end = self.position + std::mem::take(&mut self.zeros);
+        if is_hole(self.position, end, is_end_of_file) {
+            self.position = end;
+            self.ends_in_hole = true;
+        }
+        while self.position < end {
+            self.put(&ZEROS[..(end - self.position).min(MIN_HOLE_BYTES as u64) as usize])?;
         }
         Ok(())
     }
@@ -116,23 +146,30 @@ impl<'a> FileWriter<'a> {
     }
 }
 
-/// The first long run of zero blocks; empty at the end when there is none.
-fn hole(data: &[u8]) -> (usize, usize) {
-    let is_zero = |block: &[u8]| block.iter().all(|&byte| byte == 0);
-    let mut start = 0;
-    let mut end = 0;
-    for block in data.chunks_exact(BLOCK_BYTES) {
-        if block[0] == 0 && is_zero(block) {
-            end += BLOCK_BYTES;
-            continue;
+/// True if the zeros from `start` to `end` of a file hold a long run of whole blocks.
+fn is_hole(start: u64, end: u64, is_end_of_file: bool) -> bool {
+    let block = BLOCK_BYTES as u64;
+    let whole_end = if is_end_of_file { end } else { end / block * block };
+    whole_end.saturating_sub(start.next_multiple_of(block)) >= MIN_HOLE_BYTES as u64
+}
+
+/// How many bytes of `data`, which is at `offset` of the file, to write, and how many zeros come after them. Zeros at the
+/// start are told apart, since there may be more before them.
+fn next_run(data: &[u8], offset: u64) -> (usize, usize) {
+    let (mut end, mut position) = (0, 0);
+    while position < data.len() {
+        let at = offset + position as u64;
+        let next = data.len().min(position + BLOCK_BYTES - (at % BLOCK_BYTES as u64) as usize);
+        if data[position] != 0 || data[position..next].iter().any(|&byte| byte != 0) {
+            let is_first = end == 0 && position > 0;
+            if is_first || is_hole(offset + end as u64, at, false) {
+                break;
+            }
+            end = next;
         }
-        if end - start >= MIN_HOLE_BYTES {
-            return (start, end);
-        }
-        end += BLOCK_BYTES;
-        start = end;
+        position = next;
     }
-    if end - start >= MIN_HOLE_BYTES { (start, end) } else { (data.len(), data.len()) }
+    (end, position - end)
 }
 
 #[cfg(test)]
@@ -142,12 +179,23 @@ mod tests {
     #[test]
     fn only_long_runs_of_zero_blocks_are_holes() {
         let data = |zeros: usize, after: usize| [vec![1; 5000], vec![0; zeros], vec![1; after]].concat();
-        assert_eq!(hole(&data(0, 10)), (5010, 5010));
-        assert_eq!(hole(&data(65_000, 9000)), (79_000, 79_000));
-        assert_eq!(hole(&data(70_000, 9000)), (8192, 73_728));
-        assert_eq!(hole(&data(70_000, 0)), (8192, 73_728));
-        assert_eq!(hole(&[0; 65_536]), (0, 65_536));
-        assert_eq!(hole(&[0; 65_535]), (65_535, 65_535));
-        assert_eq!(hole(&[]), (0, 0));
+        assert_eq!(next_run(&data(0, 10), 0), (5010, 0));
+        assert_eq!(next_run(&data(65_000, 9000), 0), (79_000, 0));
+        assert_eq!(next_run(&data(70_000, 9000), 0), (8192, 65_536));
+        assert_eq!(next_run(&data(70_000, 0), 0), (8192, 66_808));
+        assert_eq!(next_run(&[0; 65_536], 0), (0, 65_536));
+        assert_eq!(next_run(&[0, 0, 1], 0), (3, 0));
+        assert_eq!(next_run(&[0, 0, 1], 4094), (0, 2));
+        assert_eq!(next_run(&[], 0), (0, 0));
+    }
+
+    #[test]
+    fn a_hole_is_made_of_whole_blocks() {
+        assert!(is_hole(0, 65_536, false));
+        assert!(!is_hole(1, 65_536, false));
+        assert!(is_hole(1, 69_632, false));
+        assert!(!is_hole(4096, 69_631, false));
+        assert!(!is_hole(0, 65_535, true));
+        assert!(is_hole(0, 65_537, true));
     }
 }

@@ -9,7 +9,7 @@ use crate::tar::read::Entry;
 /// What a layer may not pass; a limit that is passed is named, with the entry that did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest uncompressed size, whatever follows the end mark included; `None` for no limit.
+    /// Largest uncompressed size, with the holes of sparse files and whatever follows the end mark; `None` for no limit.
     pub max_bytes: Option<u64>,
     /// Largest number of entries; `None` for no limit.
     pub max_entries: Option<u64>,
@@ -49,10 +49,9 @@ impl Limits {
             Err(Error::LimitExceeded { limit, value, max, path: path.as_path().into(), offset: entry.offset })
         };
         let depth = path.components().count();
-        let end = entry.offset.saturating_add(entry.size);
         match (self.max_entries, self.max_bytes) {
             (Some(max), _) if count > max => passed("max_entries", count, max),
-            (_, Some(max)) if end > max => passed("max_bytes", end, max),
+            (_, Some(max)) if entry.end > max => passed("max_bytes", entry.end, max),
             _ if depth > self.max_depth => passed("max_depth", depth as u64, self.max_depth as u64),
             _ => Ok(()),
         }

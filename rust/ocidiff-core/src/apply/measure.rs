@@ -14,6 +14,8 @@ use crate::tar::read::Reader;
 pub struct LayerMeasure {
     /// Both digests and both sizes.
     pub digests: Digests,
+    /// Bytes of holes in sparse files, which the tar leaves out.
+    pub holes: u64,
     /// Entries of the tar.
     pub entries: u64,
 }
@@ -23,7 +25,8 @@ pub struct LayerMeasure {
 /// A failure also cancels `control`, which belongs to this one call: a source that sleeps must not hold it up.
 ///
 /// # Errors
-/// [`Error::MalformedLayer`](crate::Error::MalformedLayer) when it does not decompress or is no tar,
+/// [`Error::MalformedCompression`](crate::Error::MalformedCompression) when it does not decompress,
+/// [`Error::MalformedLayer`](crate::Error::MalformedLayer) when it is no tar,
 /// [`Error::LimitExceeded`](crate::Error::LimitExceeded), [`Error::Unsupported`](crate::Error::Unsupported) for entries that
 /// cannot be applied, [`Error::Io`](crate::Error::Io) for what the system refuses, and
 /// [`Error::Cancelled`](crate::Error::Cancelled).
@@ -40,7 +43,8 @@ pub fn measure_layer(source: impl Read + Send, limits: &Limits, control: &Contro
                 limits.check(&entry, &LayerPath::clean(&entry.name), entries)?;
             }
             reader.drain()?;
-            Ok(LayerMeasure { digests: reader.into_inner().finish()?, entries })
+            let holes = reader.holes();
+            Ok(LayerMeasure { digests: reader.into_inner().finish()?, holes, entries })
         };
         measure().inspect_err(|_| control.cancel())
     })
@@ -66,7 +70,7 @@ mod tests {
     fn a_blob_cut_short_is_malformed() {
         let cut = [0x1f, 0x8b, 8, 0, 0, 0];
         let found = measure_layer(&cut[..], &Limits::default(), &Control::default());
-        assert!(matches!(found, Err(Error::MalformedLayer { .. })));
+        assert!(matches!(found, Err(Error::MalformedCompression { .. })));
     }
 
     #[test]

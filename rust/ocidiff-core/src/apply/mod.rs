@@ -83,6 +83,10 @@ pub struct ApplySummary {
     pub diff_id: crate::digest::Digest,
     /// Bytes of the uncompressed tar.
     pub uncompressed_size: u64,
+    /// Bytes of holes in sparse files, which the tar leaves out.
+    pub holes: u64,
+    /// True if an entry says what the root itself is.
+    pub has_root: bool,
     /// Entries handled.
     pub entries: u64,
     /// How many of them were whiteouts.
@@ -98,8 +102,8 @@ pub struct ApplySummary {
 /// # Errors
 /// [`Error::MalformedLayer`](crate::Error::MalformedLayer) and [`Error::UnsafeEntry`](crate::Error::UnsafeEntry) for what the
 /// layer says, [`Error::LimitExceeded`](crate::Error::LimitExceeded),
-/// [`Error::Unsupported`](crate::Error::Unsupported) for sparse files, [`Error::Io`](crate::Error::Io) for what the system
-/// refuses, and [`Error::Cancelled`](crate::Error::Cancelled).
+/// [`Error::Unsupported`](crate::Error::Unsupported) for sparse files in an unknown form and other compressions,
+/// [`Error::Io`](crate::Error::Io) for what the system refuses, and [`Error::Cancelled`](crate::Error::Cancelled).
 ///
 /// Spec: image-spec layer.md, "Applying Changesets".
 pub fn apply_layer(
@@ -118,12 +122,14 @@ pub fn apply_layer(
             let tar = Decompressed::start(scope, source, options.limits.bounds(), control)?;
             let writers = Writers::start(scope, &shared)?;
             let mut applier = Applier::new(root, target, options.limits, &shared, writers)?;
-            let digests = write(tar, &mut applier, options).map_err(|error| applier.fail(error))?;
+            let (digests, holes) = write(tar, &mut applier, options).map_err(|error| applier.fail(error))?;
             Ok(ApplySummary {
                 digest: digests.digest,
                 size: digests.size,
                 diff_id: digests.diff_id,
                 uncompressed_size: digests.uncompressed_size,
+                holes,
+                has_root: applier.has_root,
                 entries: applier.entries,
                 whiteouts: applier.whiteouts,
                 skipped: shared.tally.skipped(),
@@ -133,12 +139,13 @@ pub fn apply_layer(
     })
 }
 
-fn write(tar: Decompressed<'_>, applier: &mut Applier<'_>, options: &ApplyOptions) -> Result<Digests> {
+fn write(tar: Decompressed<'_>, applier: &mut Applier<'_>, options: &ApplyOptions) -> Result<(Digests, u64)> {
     let mut reader = Reader::new(tar, options.limits.max_header_bytes);
     while let Some(entry) = reader.next_entry()? {
         applier.apply(entry, &mut reader)?;
     }
     reader.drain()?;
     applier.finish()?;
-    reader.into_inner().finish()
+    let holes = reader.holes();
+    Ok((reader.into_inner().finish()?, holes))
 }

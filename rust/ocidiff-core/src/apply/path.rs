@@ -4,6 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::error::Error;
+use crate::tar::read::Entry;
+
 /// A relative path without `.`, `..` and empty components; the only kind of path past the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LayerPath(Vec<u8>);
@@ -54,6 +57,18 @@ impl LayerPath {
     pub fn as_path(&self) -> &Path {
         show(&self.0)
     }
+
+    /// The error of an entry that asks for what is never done.
+    pub fn unsafe_entry(&self, reason: String) -> Error {
+        let path = if self.is_root() { Path::new("/") } else { self.as_path() };
+        Error::UnsafeEntry { path: path.into(), reason }
+    }
+}
+
+/// The error of a hard link that cannot be made.
+pub(crate) fn link_error(entry: &Entry, path: &LayerPath, target: &LayerPath, what: &str) -> Error {
+    let (path, target) = (path.as_bytes().escape_ascii(), target.as_bytes().escape_ascii());
+    Error::MalformedLayer { offset: entry.offset, reason: format!("hard link {path} to {target}: {what}") }
 }
 
 /// Bytes as a path for messages.

@@ -39,7 +39,7 @@ impl Place<'_> {
 
     /// What is never done.
     pub fn unsafe_entry(&self, reason: String) -> Error {
-        Error::UnsafeEntry { path: self.path.as_path().into(), reason }
+        self.path.unsafe_entry(reason)
     }
 
     /// Something stands here that this layer wrote under another name, as the file system sees it.

@@ -61,6 +61,13 @@ impl Root {
         Ok(Self { top, path: path.to_owned(), has_openat2: true, notes_owners: false, current: None })
     }
 
+    /// Opens the root again, whose attributes have changed.
+    pub fn reopen(&mut self) -> Result<()> {
+        self.top = Arc::new(self.top.enter(b".").map_err(Error::sys("open", &self.path))?);
+        self.current = None;
+        Ok(())
+    }
+
     /// The root itself.
     pub fn top(&self) -> &Arc<Directory> {
         &self.top

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use flate2::bufread::MultiGzDecoder;
 
+use super::gunzip::GzipReader;
 use crate::control::Control;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
@@ -202,15 +202,15 @@ impl Worker<'_> {
     }
 
     fn decompress(&self, mut blob: Blob<'_, impl Read>) -> Result<bool> {
-        let head = blob.first(ZSTD_MAGIC.len()).map_err(|error| format_error(error, Format::Plain, 0))?;
+        let head = blob.first(ZSTD_MAGIC.len()).map_err(|error| format_error(error, Format::Plain))?;
         let format = Format::detect(head);
-        let failed = |error| format_error(error, format, 0);
+        let failed = |error| format_error(error, format);
         if format == Format::Plain {
             return self.hand_on(blob);
         }
         blob.hash_current();
         if format == Format::Gzip {
-            return self.pump(MultiGzDecoder::new(blob), |decoder| decoder.get_ref().size, format);
+            return self.pump(GzipReader::new(blob), |decoder| decoder.get_ref().size, format);
         }
         let mut decoder = zstd::stream::read::Decoder::with_buffer(blob).map_err(failed)?;
         decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
@@ -225,7 +225,7 @@ impl Worker<'_> {
             if !self.deliver(chunk, &mut size, None)? {
                 return Ok(false);
             }
-            blob.read_chunk().map_err(|error| format_error(error, Format::Plain, size))?;
+            blob.read_chunk().map_err(|error| format_error(error, Format::Plain))?;
         }
     }
 
@@ -244,7 +244,7 @@ impl Worker<'_> {
                     Ok(count) => filled += count,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
-                        failure = Some(format_error(error, format, size + filled as u64));
+                        failure = Some(format_error(error, format));
                         break;
                     }
                 }
@@ -391,19 +391,20 @@ impl<R: Read> BufRead for Blob<'_, R> {
     }
 }
 
-/// The source's own failure, or that of a format that is broken after `offset` bytes of tar.
-fn format_error(error: io::Error, format: Format, offset: u64) -> Error {
+/// The source's own failure, or that of a format that is broken. The decoders of the two engines have different words for it.
+fn format_error(error: io::Error, format: Format) -> Error {
     error.downcast::<Error>().unwrap_or_else(|error| {
-        let name = match format {
+        let format = match format {
             Format::Gzip => "gzip",
             Format::Zstd => "zstd",
             Format::Plain => "blob",
         };
         let reason = match error.kind() {
-            io::ErrorKind::UnexpectedEof => format!("{name}: unexpected end"),
-            _ => format!("{name}: {error}"),
+            io::ErrorKind::UnexpectedEof => "unexpected end",
+            _ if error.to_string().contains("too much memory") => "the window is larger than 128 MiB",
+            _ => "broken data",
         };
-        Error::MalformedLayer { offset, reason }
+        Error::MalformedCompression { format, reason }
     })
 }
 

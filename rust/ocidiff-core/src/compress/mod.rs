@@ -5,6 +5,7 @@
 pub mod blob;
 mod block;
 pub mod decompress;
+mod gunzip;
 mod gzip;
 pub mod memory;
 mod zstd;

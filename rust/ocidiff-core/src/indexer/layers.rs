@@ -14,8 +14,7 @@ use crate::idmap::IdMaps;
 use crate::index::{Block, Extent, FingerprintHasher, Header, IndexSummary, IndexWriter, Kept, XattrDigests};
 use crate::metadata::{FileType, Metadata};
 use crate::stream::Stream;
-use crate::tar::header::EntryType;
-use crate::tar::read::Reader;
+use crate::tar::read::{Piece, Reader};
 use crate::tree::Xattr;
 
 /// Tags of POSIX ACL entries (linux/posix_acl.h), and how long they are.
@@ -54,7 +53,8 @@ pub fn write_index_of_layers(
     for layer in layers {
         sketch.next_layer();
         let found = read(&mut sketch, layer, header, left, control)?;
-        left.max_bytes = left.max_bytes.map(|max| max.saturating_sub(found.digests.uncompressed_size));
+        let size = found.digests.uncompressed_size.saturating_add(found.holes);
+        left.max_bytes = left.max_bytes.map(|max| max.saturating_sub(size));
         left.max_entries = left.max_entries.map(|max| max.saturating_sub(found.entries));
         done.push(found);
     }
@@ -81,26 +81,42 @@ fn read(
                 count += 1;
                 let path = LayerPath::clean(&entry.name);
                 limits.check(&entry, &path, count)?;
-                let has_content = entry.entry_type == EntryType::File && entry.size > 0;
-                let content = if has_content {
+                // As in an apply, what the entry says is judged before its data.
+                if let Some(file) = sketch.apply(&entry, &path)?
+                    && entry.size > 0
+                {
                     let mut hasher = FingerprintHasher::new(header.wanted());
-                    reader.read_data(|data| {
-                        hasher.update(data);
-                        control.check()
-                    })?;
-                    Some(hasher.finish())
-                } else {
-                    None
-                };
-                sketch.apply(entry, &path, content)?;
+                    reader.read_data(|piece| hash(&mut hasher, piece, control))?;
+                    sketch.set_content(file, hasher.finish());
+                }
             }
             sketch.end_layer();
             reader.drain()?;
-            Ok(LayerMeasure { digests: reader.into_inner().finish()?, entries: count })
+            let (entries, holes) = (count, reader.holes());
+            Ok(LayerMeasure { digests: reader.into_inner().finish()?, holes, entries })
         };
         // Else threads that wait for a source which sleeps would hold this up.
         read().inspect_err(|_| control.cancel())
     })
+}
+
+/// Hashes a piece of a file.
+fn hash(hasher: &mut FingerprintHasher, piece: Piece<'_>, control: &Control) -> Result<()> {
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    let mut left = match piece {
+        Piece::Data(data) => {
+            hasher.update(data);
+            0
+        }
+        Piece::Hole(size) => size,
+    };
+    while left > 0 {
+        control.check()?;
+        let count = left.min(ZEROS.len() as u64);
+        hasher.update(&ZEROS[..count as usize]);
+        left -= count;
+    }
+    control.check()
 }
 
 /// A directory that is being written.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use rustix::io::Errno;
 
 use crate::apply::attributes::is_of_the_host;
-use crate::apply::path::{LayerPath, show};
+use crate::apply::path::{LayerPath, link_error, show};
 use crate::error::{Error, Result};
 use crate::index::Fingerprint;
 use crate::metadata::FileType;
@@ -111,15 +111,16 @@ impl Sketch {
         self.remove(ROOT, PSEUDO_LINKS);
     }
 
-    /// Does what `entry` says; `content` are the hashes of its data.
+    /// Does what `entry` says. Returns the file, if it made one, for [`Sketch::set_content`].
     ///
     /// # Errors
     /// Those of an apply that come from the entry.
-    pub fn apply(&mut self, entry: Entry, path: &LayerPath, content: Option<Fingerprint>) -> Result<()> {
+    pub fn apply(&mut self, entry: &Entry, path: &LayerPath) -> Result<Option<Number>> {
         if path.is_root() {
             return match entry.entry_type {
-                EntryType::Directory => Ok(()),
-                _ => Err(Error::UnsafeEntry { path: "/".into(), reason: "the root can only be a directory".into() }),
+                // An index says nothing of the root itself.
+                EntryType::Directory => check_owner(entry, path).map(|()| None),
+                _ => Err(path.unsafe_entry("the root can only be a directory".into())),
             };
         }
         let (parent, name) = path.split();
@@ -127,20 +128,28 @@ impl Sketch {
         let is_kept = entry.entry_type == EntryType::File && is_pseudo_link(path.as_bytes());
         let whiteout = match path.components().any(is_meta) {
             true if is_kept => None,
-            true => return Ok(()),
+            true => return Ok(None),
             false => Whiteout::parse(name, entry.offset)?,
         };
         // A whiteout makes no directory.
-        let Some(parent) = self.resolve(parent, whiteout.is_none())? else { return Ok(()) };
+        let Some(parent) = self.resolve(parent, whiteout.is_none())? else { return Ok(None) };
         match whiteout {
             Some(Whiteout::Removal(hidden)) => {
                 check_name(path, hidden)?;
                 self.hide(parent, hidden);
             }
             Some(_) => self.prune(parent),
-            None => self.create(&entry, path, parent, name, content)?,
+            None => {
+                let number = self.create(entry, path, parent, name)?;
+                return Ok((entry.entry_type == EntryType::File).then_some(number));
+            }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Notes the hashes of a file that is not empty.
+    pub fn set_content(&mut self, number: Number, content: Fingerprint) {
+        self.inodes[number].content = Some(Box::new(content));
     }
 
     /// Removes what lower layers have under a name.
@@ -188,14 +197,7 @@ impl Sketch {
         }
     }
 
-    fn create(
-        &mut self,
-        entry: &Entry,
-        path: &LayerPath,
-        parent: Number,
-        name: &[u8],
-        content: Option<Fingerprint>,
-    ) -> Result<()> {
+    fn create(&mut self, entry: &Entry, path: &LayerPath, parent: Number, name: &[u8]) -> Result<Number> {
         check_owner(entry, path)?;
         check_name(path, name)?;
         let there = self.inodes[parent].children.get(name).copied();
@@ -223,7 +225,7 @@ impl Sketch {
         self.inodes[parent].children.insert(name.into(), Child { number, layer: self.layer });
         let inode = &mut self.inodes[number];
         match entry.entry_type {
-            EntryType::File => (inode.size, inode.content) = (entry.size, content.map(Box::new)),
+            EntryType::File => inode.size = entry.size,
             EntryType::Symlink => {
                 (inode.size, inode.target) = (entry.link_name.len() as u64, entry.link_name.clone().into());
                 inode.mode = 0o777;
@@ -237,7 +239,7 @@ impl Sketch {
         if entry.entry_type != EntryType::Link || !is_pseudo_link(LayerPath::clean(&entry.link_name).as_bytes()) {
             inode.describe(entry, is_new, &mut self.lost);
         }
-        Ok(())
+        Ok(number)
     }
 
     /// A new inode in place of what is there. Its name is not in the directory yet.
@@ -259,9 +261,7 @@ impl Sketch {
     /// The inode that a hard link leads to, with one name more.
     fn link(&mut self, entry: &Entry, path: &LayerPath, parent: Number, name: &[u8]) -> Result<Number> {
         let target = LayerPath::clean(&entry.link_name);
-        let names = format!("hard link {} to {}", path.as_path().display(), target.as_path().display());
-        let malformed =
-            |what: &str| Error::MalformedLayer { offset: entry.offset, reason: format!("{}: {what}", names.escape_debug()) };
+        let malformed = |what: &str| link_error(entry, path, &target, what);
         if target.is_root() {
             return Err(malformed("it is a directory"));
         }
@@ -380,8 +380,7 @@ fn check_owner(entry: &Entry, path: &LayerPath) -> Result<()> {
     if ids.contains(&entry.uid) && ids.contains(&entry.gid) {
         return Ok(());
     }
-    let reason = format!("owner {}:{} is out of range", entry.uid, entry.gid);
-    Err(Error::UnsafeEntry { path: path.as_path().into(), reason })
+    Err(path.unsafe_entry(format!("owner {}:{} is out of range", entry.uid, entry.gid)))
 }
 
 fn check_name(path: &LayerPath, name: &[u8]) -> Result<()> {

@@ -1,5 +1,7 @@
 //! The fields of a header block, as they are read.
 
+use std::ops::Range;
+
 use super::header::BLOCK_BYTES;
 
 /// A moment, with seconds floored.
@@ -72,9 +74,72 @@ pub(super) fn number(field: &[u8]) -> Option<i64> {
     })
 }
 
+/// The numbers of a header block, and the names that its format adds to the first one.
+#[derive(Debug)]
+pub(super) struct Fields {
+    pub mode: i64,
+    pub uid: i64,
+    pub gid: i64,
+    pub size: i64,
+    pub mtime: i64,
+    /// Access time, which GNU tar and star can store in the block itself.
+    pub atime: Option<i64>,
+    /// Major and minor number; 0 in old tar, which has none.
+    pub device: (i64, i64),
+    /// Directory part of the name; empty for none.
+    pub prefix: Vec<u8>,
+}
+
+impl Fields {
+    /// Reads the block; says what is wrong otherwise.
+    pub fn read(block: &[u8; BLOCK_BYTES]) -> Result<Self, String> {
+        let field = |range: Range<usize>, what: &str| {
+            number(&block[range]).ok_or_else(|| format!("the header field {what} is not a number"))
+        };
+        let mut fields = Self {
+            mode: field(100..108, "mode")?,
+            uid: field(108..116, "uid")?,
+            gid: field(116..124, "gid")?,
+            size: field(124..136, "size")?,
+            mtime: field(136..148, "mtime")?,
+            atime: None,
+            device: (0, 0),
+            prefix: Vec::new(),
+        };
+        let (is_ustar, is_gnu) = (&block[257..263] == b"ustar\0", &block[257..265] == b"ustar  \0");
+        if is_ustar || is_gnu {
+            fields.device = (field(329..337, "devmajor")?, field(337..345, "devminor")?);
+        }
+        if is_gnu {
+            fields.read_gnu(block);
+        } else if is_ustar && &block[508..512] == b"tar\0" {
+            fields.prefix = field_text(&block[345..476]).to_vec();
+            fields.atime = Some(field(476..488, "atime")?);
+            field(488..500, "ctime")?;
+        } else if is_ustar {
+            fields.prefix = field_text(&block[345..500]).to_vec();
+        }
+        Ok(fields)
+    }
+
+    /// Reads what GNU tar has in the place of a prefix: two times. Go before 1.8, and with it Docker before 17.06, wrote a
+    /// prefix there, which reads as no time; Go's `archive/tar` still reads those.
+    fn read_gnu(&mut self, block: &[u8; BLOCK_BYTES]) {
+        let time = |range: Range<usize>| if block[range.start] == 0 { Some(None) } else { number(&block[range]).map(Some) };
+        if let (Some(atime), Some(_)) = (time(345..357), time(357..369)) {
+            self.atime = atime;
+            return;
+        }
+        let prefix = field_text(&block[345..500]);
+        if prefix.is_ascii() {
+            self.prefix = prefix.to_vec();
+        }
+    }
+}
+
 /// Compares the checksum with both sums that tools have written: of unsigned bytes, and, of old, of signed ones.
 pub(super) fn verify_checksum(block: &[u8; BLOCK_BYTES]) -> Result<(), &'static str> {
-    let stored = number(&block[148..156]).ok_or("the checksum is no number")?;
+    let stored = number(&block[148..156]).ok_or("the header field checksum is not a number")?;
     let counted = |index: usize| if (148..156).contains(&index) { b' ' } else { block[index] };
     let unsigned: i64 = (0..BLOCK_BYTES).map(|index| i64::from(counted(index))).sum();
     let signed: i64 = (0..BLOCK_BYTES).map(|index| i64::from(counted(index).cast_signed())).sum();

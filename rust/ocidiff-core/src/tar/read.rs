@@ -4,12 +4,19 @@
 //! how long an entry is, the PAX record decides for its content and for where the next entry begins.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::BufRead;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
-use super::fields::{Time, field_text, number, verify_checksum};
+use super::fields::{Fields, Time, field_text, verify_checksum};
+use super::foreign;
 use super::header::{BLOCK_BYTES, EntryType, padding};
 use super::records::{Overrides, parse};
+use super::sparse::{Form, MapReader, Segment, segments};
 use crate::error::{Error, Result};
+
+const END_IN_DATA: &str = "unexpected end inside the data of an entry";
 
 /// One entry as the archive has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,11 +33,15 @@ pub struct Entry {
     pub uid: i64,
     /// Group, not yet checked for range.
     pub gid: i64,
-    /// Bytes of data; 0 for all but regular files.
+    /// Length of a regular file, holes included; 0 for all else.
     pub size: u64,
+    /// True for a file of which the tar leaves out the holes.
+    pub is_sparse: bool,
+    /// Where its data ends, in bytes of the tar and of the holes that the tar leaves out.
+    pub end: u64,
     /// Modification time.
     pub mtime: Time,
-    /// Access time, where a PAX record gives one.
+    /// Access time, where a header gives one.
     pub atime: Option<Time>,
     /// Target of a hard or symbolic link, as it stands.
     pub link_name: Vec<u8>,
@@ -40,27 +51,45 @@ pub struct Entry {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+/// Part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// These bytes.
+    Data(&'a [u8]),
+    /// So many zeros, which the tar leaves out.
+    Hole(u64),
+}
+
 /// Takes a tar apart, entry by entry.
 pub struct Reader<R> {
     inner: R,
     max_header_bytes: u64,
     /// How much of the tar was taken.
     offset: u64,
-    /// Of the current entry's data.
-    remaining: u64,
+    /// What is left of the current file.
+    segment: Segment,
+    segments: std::vec::IntoIter<Segment>,
     padding: u64,
+    holes: u64,
 }
 
 impl<R: BufRead> Reader<R> {
     /// Reads from the start of a tar; no PAX or GNU header may be longer than `max_header_bytes`.
     pub fn new(inner: R, max_header_bytes: u64) -> Self {
-        Self { inner, max_header_bytes, offset: 0, remaining: 0, padding: 0 }
+        let (segment, segments) = (Segment::default(), Vec::new().into_iter());
+        Self { inner, max_header_bytes, offset: 0, segment, segments, padding: 0, holes: 0 }
+    }
+
+    /// How many bytes of holes the tar has left out so far.
+    pub fn holes(&self) -> u64 {
+        self.holes
     }
 
     /// The next entry, after what is left of the one before; `None` at the end mark, or where the stream ends between entries.
     ///
     /// # Errors
-    /// [`Error::MalformedLayer`]; [`Error::LimitExceeded`] for a long PAX or GNU header; what the stream itself says.
+    /// [`Error::MalformedLayer`]; [`Error::Unsupported`] for an unknown form of PAX sparse files, and for a stream that is
+    /// compressed data; [`Error::LimitExceeded`] for a long PAX or GNU header; what the stream itself says.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         self.read_data(|_| Ok(()))?;
         if !self.skip(self.padding)? {
@@ -72,7 +101,7 @@ impl<R: BufRead> Reader<R> {
         loop {
             let offset = self.offset;
             let Some(block) = self.header_block()? else {
-                return if described { Err(self.malformed("a header that describes no entry")) } else { Ok(None) };
+                return if described { Err(self.malformed("a header describes no entry")) } else { Ok(None) };
             };
             match block[156] {
                 b'x' => overrides.pax = parse(&self.special(&block)?).map_err(|reason| self.malformed(reason))?,
@@ -89,22 +118,28 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Hands what is left of the current entry's data to `sink`, in pieces.
+    /// Hands what is left of the current file to `sink`, in pieces.
     ///
     /// # Errors
     /// [`Error::MalformedLayer`] when the stream ends too early; what `sink` says.
-    pub fn read_data(&mut self, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        while self.remaining > 0 {
-            let available = self.inner.fill_buf().map_err(from_stream)?;
-            if available.is_empty() {
-                return Err(self.malformed("unexpected end inside the data of an entry"));
+    pub fn read_data(&mut self, mut sink: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
+        loop {
+            if self.segment.hole > 0 {
+                sink(Piece::Hole(std::mem::take(&mut self.segment.hole)))?;
             }
-            let count = available.len().min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
-            sink(&available[..count])?;
-            self.consume(count);
-            self.remaining -= count as u64;
+            while self.segment.data > 0 {
+                let available = self.inner.fill_buf().map_err(from_stream)?;
+                if available.is_empty() {
+                    return Err(self.malformed(END_IN_DATA));
+                }
+                let count = available.len().min(usize::try_from(self.segment.data).unwrap_or(usize::MAX));
+                sink(Piece::Data(&available[..count]))?;
+                self.consume(count);
+                self.segment.data -= count as u64;
+            }
+            let Some(next) = self.segments.next() else { return Ok(()) };
+            self.segment = next;
         }
-        Ok(())
     }
 
     /// Reads the stream to its end, whatever follows.
@@ -158,7 +193,15 @@ impl<R: BufRead> Reader<R> {
         match self.fill(&mut block)? {
             BLOCK_BYTES => Ok(Some(block)),
             0 => Ok(None),
-            _ => Err(self.malformed("unexpected end inside a header")),
+            _ => Err(self.not_a_header(&block, "unexpected end inside a header")),
+        }
+    }
+
+    /// The error of a block that is no header; the first one may be compressed data.
+    fn not_a_header(&self, block: &[u8; BLOCK_BYTES], reason: &str) -> Error {
+        match foreign::compression_of(block) {
+            Some(name) if self.offset <= BLOCK_BYTES as u64 => foreign::unsupported(name),
+            _ => self.malformed(reason),
         }
     }
 
@@ -172,87 +215,153 @@ impl<R: BufRead> Reader<R> {
                 _ => Ok(None),
             };
         }
-        verify_checksum(&block).map_err(|reason| self.malformed(reason))?;
+        verify_checksum(&block).map_err(|reason| self.not_a_header(&block, reason))?;
         Ok(Some(block))
     }
 
     /// The content of a header that describes the entry after it.
     fn special(&mut self, block: &[u8; BLOCK_BYTES]) -> Result<Vec<u8>> {
-        let size = number(&block[124..136]).and_then(|size| u64::try_from(size).ok());
-        let size = size.ok_or_else(|| self.malformed("wrong size of an extended header"))?;
+        let fields = Fields::read(block).map_err(|reason| self.malformed(reason))?;
+        let size = u64::try_from(fields.size).map_err(|_| self.malformed("the size of a header is negative"))?;
         if size > self.max_header_bytes {
-            let (limit, max, offset) = ("max_header_bytes", self.max_header_bytes, self.offset - BLOCK_BYTES as u64);
-            return Err(Error::LimitExceeded { limit, value: size, max, path: "".into(), offset });
+            return Err(self.header_limit(size, &[], self.offset - BLOCK_BYTES as u64));
         }
         let mut content = vec![0; size as usize];
         if self.fill(&mut content)? < content.len() || !self.skip(padding(size) as u64)? {
-            return Err(self.malformed("unexpected end inside an extended header"));
+            return Err(self.malformed("unexpected end inside a header"));
         }
         Ok(content)
     }
 
-    fn entry(&mut self, block: &[u8; BLOCK_BYTES], overrides: Overrides, offset: u64) -> Result<Entry> {
-        let wrong = |reason: &str| Error::MalformedLayer { offset, reason: reason.into() };
-        let field = |range: std::ops::Range<usize>, what| {
-            number(&block[range]).ok_or_else(|| wrong(&format!("the field {what} is no number")))
-        };
-        let pax = overrides.pax;
-        let (is_ustar, is_gnu) = (&block[257..263] == b"ustar\0", &block[257..265] == b"ustar  \0");
+    fn header_limit(&self, value: u64, name: &[u8], offset: u64) -> Error {
+        Error::LimitExceeded { limit: "max_header_bytes", value, max: self.max_header_bytes, path: path_of(name), offset }
+    }
 
+    fn entry(&mut self, block: &[u8; BLOCK_BYTES], overrides: Overrides, offset: u64) -> Result<Entry> {
+        let wrong = |reason: String| Error::MalformedLayer { offset, reason };
+        let fields = Fields::read(block).map_err(wrong)?;
+        let Overrides { pax, long_name, long_link } = overrides;
         let mut name = field_text(&block[..100]).to_vec();
-        let prefix = if &block[508..512] == b"tar\0" { &block[345..476] } else { &block[345..500] };
-        if is_ustar && prefix[0] != 0 {
-            name = [field_text(prefix), b"/", &name].concat();
+        if !fields.prefix.is_empty() {
+            name = [&fields.prefix, &b"/"[..], &name].concat();
         }
-        let name = overrides.long_name.or(pax.path).unwrap_or(name);
-        let link_name = overrides.long_link.or(pax.link_path);
-        let entry_type = match block[156] {
-            0 if name.ends_with(b"/") => EntryType::Directory,
-            0 | b'0' => EntryType::File,
-            b'1' => EntryType::Link,
-            b'2' => EntryType::Symlink,
-            b'3' => EntryType::CharDevice,
-            b'4' => EntryType::BlockDevice,
-            b'5' => EntryType::Directory,
-            b'6' => EntryType::Fifo,
-            other => {
-                return Err(wrong(&format!("unknown entry type {:?} of {}", char::from(other), name.escape_ascii())));
-            }
-        };
-        if pax.sparse {
-            use std::os::unix::ffi::OsStrExt;
-            let path = std::ffi::OsStr::from_bytes(&name).into();
-            return Err(Error::Unsupported { path, what: "sparse files in a layer are not supported".into() });
-        }
+        let name = long_name.filter(|name| !name.is_empty()).or_else(|| pax.text(b"path")).unwrap_or(name);
+        let link_name = long_link.filter(|name| !name.is_empty()).or_else(|| pax.text(b"linkpath"));
+        let (uid, gid) = (pax.number(b"uid").map_err(wrong)?, pax.number(b"gid").map_err(wrong)?);
+        let (mtime, atime) = (pax.time(b"mtime").map_err(wrong)?, pax.time(b"atime").map_err(wrong)?);
+        pax.time(b"ctime").map_err(wrong)?;
+        let size = pax.number(b"size").map_err(wrong)?;
+        let entry_type = type_of(block[156], &name, offset)?;
         // Go reads no data behind anything but files, whatever the header says.
-        let size = match (entry_type, pax.size) {
-            (EntryType::File, Some(size)) => size,
-            (EntryType::File, None) => field(124..136, "size")?,
-            _ => 0,
-        };
-        let size = u64::try_from(size).map_err(|_| wrong(&format!("size {size} of {}", name.escape_ascii())))?;
-        let device = if is_ustar || is_gnu { (field(329..337, "devmajor")?, field(337..345, "devminor")?) } else { (0, 0) };
-        let entry = Entry {
+        let stored = if entry_type == EntryType::File { size.unwrap_or(fields.size) } else { 0 };
+        if entry_type == EntryType::File && stored.min(fields.size) < 0 {
+            return Err(wrong(format!("{}: the size {} is negative", name.escape_ascii(), stored.min(fields.size))));
+        }
+        let mut entry = Entry {
             offset,
             entry_type,
-            mode: (field(100..108, "mode")? & 0o7777) as u32,
-            uid: pax.uid.map_or_else(|| field(108..116, "uid"), Ok)?,
-            gid: pax.gid.map_or_else(|| field(116..124, "gid"), Ok)?,
-            size,
-            mtime: pax.mtime.map_or_else(|| field(136..148, "mtime").map(Time::from_seconds), Ok)?,
-            atime: pax.atime,
+            mode: (fields.mode & 0o7777) as u32,
+            uid: uid.unwrap_or(fields.uid),
+            gid: gid.unwrap_or(fields.gid),
+            size: stored.unsigned_abs(),
+            is_sparse: false,
+            end: 0,
+            mtime: mtime.unwrap_or(Time::from_seconds(fields.mtime)),
+            atime: atime.or(fields.atime.map(Time::from_seconds)),
             link_name: link_name.unwrap_or_else(|| field_text(&block[157..257]).to_vec()),
-            device,
+            device: fields.device,
             xattrs: pax.xattrs,
-            name,
+            name: pax.sparse.name().unwrap_or(name),
         };
-        (self.remaining, self.padding) = (entry.size, padding(entry.size) as u64);
+        self.padding = padding(entry.size) as u64;
+        self.segment = Segment { hole: 0, data: entry.size };
+        self.segments = Vec::new().into_iter();
+        self.open_sparse(&mut entry, &pax.sparse)?;
+        entry.end = offset.saturating_add(self.holes).saturating_add(stored.unsigned_abs());
         Ok(entry)
+    }
+
+    /// Finds the holes of a sparse file.
+    fn open_sparse(&mut self, entry: &mut Entry, records: &super::sparse::Records) -> Result<()> {
+        let (offset, shown) = (entry.offset, entry.name.escape_ascii().to_string());
+        let wrong = |reason: String| Error::MalformedLayer { offset, reason: format!("{shown}: {reason}") };
+        let form = records.form();
+        match &form {
+            Form::None => return Ok(()),
+            Form::Unknown(version) => {
+                let what = format!("sparse format {version} is not supported: must be 0.0, 0.1 or 1.0");
+                return Err(Error::Unsupported { path: path_of(&entry.name), what });
+            }
+            _ if entry.entry_type != EntryType::File => return Err(wrong("only a file can be sparse".into())),
+            _ => {}
+        }
+        let size = records.size().map_err(wrong)?.unwrap_or(entry.size);
+        let map = match form {
+            Form::InData => self.map_in_data(entry)?.map(),
+            _ => records.map(),
+        };
+        let stored = self.segment.data;
+        let found = map.and_then(|map| segments(&map, size, stored)).map_err(wrong)?;
+        (entry.size, entry.is_sparse) = (size, true);
+        self.holes = self.holes.saturating_add(size - stored);
+        (self.segment, self.segments) = (Segment::default(), found.into_iter());
+        Ok(())
+    }
+
+    /// The map that stands before the data, in whole blocks.
+    fn map_in_data(&mut self, entry: &Entry) -> Result<MapReader> {
+        let wrong = |reason: &str| {
+            let reason = format!("{}: {reason}", entry.name.escape_ascii());
+            Error::MalformedLayer { offset: entry.offset, reason }
+        };
+        let mut reader = MapReader::default();
+        while !reader.is_whole() {
+            let size = reader.size() + BLOCK_BYTES as u64;
+            if size > self.max_header_bytes {
+                return Err(self.header_limit(size, &entry.name, entry.offset));
+            }
+            if self.segment.data < BLOCK_BYTES as u64 {
+                return Err(wrong("the sparse map has no end"));
+            }
+            let mut block = [0; BLOCK_BYTES];
+            if self.fill(&mut block)? < BLOCK_BYTES {
+                return Err(self.malformed(END_IN_DATA));
+            }
+            self.segment.data -= BLOCK_BYTES as u64;
+            reader.add(&block).map_err(|reason| wrong(&reason))?;
+        }
+        Ok(reader)
     }
 
     fn malformed(&self, reason: impl Into<String>) -> Error {
         Error::MalformedLayer { offset: self.offset, reason: reason.into() }
     }
+}
+
+/// What an entry is, by its type flag and, in old tar, by its name.
+fn type_of(flag: u8, name: &[u8], offset: u64) -> Result<EntryType> {
+    Ok(match flag {
+        0 if name.ends_with(b"/") => EntryType::Directory,
+        // A contiguous file is a file that an old system would lay out in one piece.
+        0 | b'0' | b'7' => EntryType::File,
+        b'1' => EntryType::Link,
+        b'2' => EntryType::Symlink,
+        b'3' => EntryType::CharDevice,
+        b'4' => EntryType::BlockDevice,
+        b'5' => EntryType::Directory,
+        b'6' => EntryType::Fifo,
+        other => {
+            let what = match other {
+                b'S' => "sparse file in the old GNU form is not supported: write it with tar --format=pax".into(),
+                _ => format!("unknown entry type {}", other.escape_ascii()),
+            };
+            return Err(Error::MalformedLayer { offset, reason: format!("{}: {what}", name.escape_ascii()) });
+        }
+    })
+}
+
+fn path_of(name: &[u8]) -> PathBuf {
+    OsStr::from_bytes(name).into()
 }
 
 /// The stream's own error, which has passed through [`BufRead`] as an `io::Error`.

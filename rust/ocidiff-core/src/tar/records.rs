@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::fields::{Time, decimal};
+use super::sparse;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
-const SPARSE: &[u8] = b"GNU.sparse.";
 
-/// What headers before an entry's own say of it. Of each kind the last one counts, as in Go.
+/// What headers before an entry's own say of it. The last header of each kind counts, as in Go.
 #[derive(Debug, Default)]
 pub(super) struct Overrides {
     pub pax: Records,
@@ -15,28 +15,28 @@ pub(super) struct Overrides {
     pub long_link: Option<Vec<u8>>,
 }
 
-/// The records that matter. An empty value leaves the field to the entry's own header.
+/// The records that matter. The last record of a key counts; an empty value leaves the field to the entry's own header.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Records {
-    pub path: Option<Vec<u8>>,
-    pub link_path: Option<Vec<u8>>,
-    pub size: Option<i64>,
-    pub uid: Option<i64>,
-    pub gid: Option<i64>,
-    pub mtime: Option<Time>,
-    pub atime: Option<Time>,
+    texts: BTreeMap<&'static [u8], Vec<u8>>,
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Whether the entry's data is a map of holes and what lies between them.
-    pub sparse: bool,
+    pub sparse: sparse::Records,
 }
+
+/// The keys whose values are kept as they stand until the entry is read.
+const KEYS: [&[u8]; 10] = [b"path", b"linkpath", b"uname", b"gname", b"size", b"uid", b"gid", b"mtime", b"atime", b"ctime"];
+/// Those whose values hold no NUL.
+const TEXTS: usize = 4;
 
 /// Reads `LEN SP key=value LF`, one after the other; says what is wrong otherwise.
 pub(super) fn parse(mut content: &[u8]) -> Result<Records, String> {
     let mut records = Records::default();
     while !content.is_empty() {
-        let (key, value, rest) = split(content).ok_or("a PAX record that is not LENGTH KEY=VALUE")?;
+        let (key, value, rest) = split(content).ok_or("a PAX record is not LENGTH KEY=VALUE")?;
         content = rest;
-        records.take(key, value).ok_or_else(|| format!("wrong value of the PAX record {}", key.escape_ascii()))?;
+        if !records.take(key, value) {
+            return Err(wrong(key));
+        }
     }
     Ok(records)
 }
@@ -53,33 +53,47 @@ fn split(content: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((&record[..equals], &record[equals + 1..], &content[length..]))
 }
 
+fn wrong(key: &[u8]) -> String {
+    format!("the PAX record {} has a wrong value", key.escape_ascii())
+}
+
 impl Records {
-    /// Takes one record; `None` when its value is wrong.
-    fn take(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+    /// Takes one record; false when its value can be none.
+    fn take(&mut self, key: &[u8], value: &[u8]) -> bool {
         if key.contains(&0) {
-            return None;
+            return false;
         }
         if let Some(name) = key.strip_prefix(XATTR) {
             self.xattrs.insert(name.to_vec(), value.to_vec());
-            return Some(());
+            return true;
         }
-        self.sparse |= key.starts_with(SPARSE);
-        let text = || if value.contains(&0) { None } else { Some((!value.is_empty()).then(|| value.to_vec())) };
-        let number = || if value.is_empty() { Some(None) } else { decimal(value).map(Some) };
-        let time = || if value.is_empty() { Some(None) } else { Time::parse(value).map(Some) };
-        match key {
-            b"path" => self.path = text()?,
-            b"linkpath" => self.link_path = text()?,
-            b"uname" | b"gname" => drop(text()?),
-            b"size" => self.size = number()?,
-            b"uid" => self.uid = number()?,
-            b"gid" => self.gid = number()?,
-            b"mtime" => self.mtime = time()?,
-            b"atime" => self.atime = time()?,
-            b"ctime" => drop(time()?),
-            _ => {}
+        if let Some(name) = key.strip_prefix(sparse::PREFIX) {
+            return self.sparse.take(name, value);
         }
-        Some(())
+        let Some(position) = KEYS.iter().position(|known| *known == key) else { return true };
+        if position < TEXTS && value.contains(&0) {
+            return false;
+        }
+        match value.is_empty() {
+            true => self.texts.remove(KEYS[position]),
+            false => self.texts.insert(KEYS[position], value.to_vec()),
+        };
+        true
+    }
+
+    /// A text.
+    pub fn text(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.texts.get(key).cloned()
+    }
+
+    /// A decimal number; an error says what is wrong with it.
+    pub fn number(&self, key: &[u8]) -> Result<Option<i64>, String> {
+        self.texts.get(key).map(|text| decimal(text).ok_or_else(|| wrong(key))).transpose()
+    }
+
+    /// A time; an error says what is wrong with it.
+    pub fn time(&self, key: &[u8]) -> Result<Option<Time>, String> {
+        self.texts.get(key).map(|text| Time::parse(text).ok_or_else(|| wrong(key))).transpose()
     }
 }
 
@@ -90,15 +104,25 @@ mod tests {
 
     #[test]
     fn the_last_record_of_a_key_counts_and_an_empty_one_takes_it_back() {
-        let records = parse(b"9 path=a\n9 path=b\n9 size=7\n9 size=3\n8 size=\n26 SCHILY.xattr.user.a=v\n\n").unwrap();
-        assert_eq!(records.path.as_deref(), Some(&b"b"[..]));
-        assert_eq!(records.size, None);
+        let records =
+            parse(b"9 path=a\n9 path=b\n9 size=x\n9 size=3\n9 uid=12\n7 uid=\n26 SCHILY.xattr.user.a=v\n\n").unwrap();
+        assert_eq!(records.text(b"path").as_deref(), Some(&b"b"[..]));
+        assert_eq!((records.number(b"size"), records.number(b"uid")), (Ok(Some(3)), Ok(None)));
         assert_eq!(records.xattrs, BTreeMap::from([(b"user.a".to_vec(), b"v\n".to_vec())]));
     }
 
     #[test]
+    fn a_number_may_have_any_number_of_zeros_before_it() {
+        let zeros = "0".repeat(5000);
+        let body = format!(" size={zeros}7\n");
+        let records = parse(format!("{}{body}", body.len() + 4).as_bytes()).unwrap();
+        assert_eq!(records.number(b"size"), Ok(Some(7)));
+        assert_eq!(parse(b"0000000018 path=a\n").unwrap().text(b"path").as_deref(), Some(&b"a"[..]));
+    }
+
+    #[test]
     fn records_that_do_not_say_what_they_are_are_refused() {
-        let cases: [&[u8]; 18] = [
+        let cases: [&[u8]; 16] = [
             b"0 path=a\n",
             b"9path=a\n",
             b"8 path=a\n",
@@ -115,11 +139,13 @@ mod tests {
             b"9 path=\0\n",
             b"14 linkpath=\0\n",
             b"11 pat\0h=a\n",
-            b"9 size=x\n",
-            b"12 mtime=1x\n",
         ];
         for case in cases {
             assert!(parse(case).is_err(), "{}", case.escape_ascii());
         }
+        let records = parse(b"9 size=x\n12 mtime=1x\n12 ctime=1x\n").unwrap();
+        assert!(records.number(b"size").is_err());
+        assert!(records.time(b"mtime").is_err());
+        assert!(records.time(b"ctime").is_err());
     }
 }

@@ -294,7 +294,7 @@ pub fn is_root() -> bool {
 pub fn kind_of<T>(result: &Result<T>) -> &'static str {
     match result {
         Ok(_) => "ok",
-        Err(Error::MalformedLayer { .. }) => "malformed",
+        Err(Error::MalformedLayer { .. } | Error::MalformedCompression { .. }) => "malformed",
         Err(Error::UnsafeEntry { .. }) => "unsafe",
         Err(Error::LimitExceeded { .. }) => "limit",
         Err(Error::Unsupported { .. }) => "unsupported",

@@ -292,11 +292,14 @@ class Applier:
         mode = entry.mode
         if self._same_owner and (entry.uid, entry.gid) != (facts.st_uid, facts.st_gid):
             self._set_owner(place, entry)  # else it would clear what a link entry may not repeat
-        if not self._same_owner and entry.type in (tar.HARD_LINK, tar.DIRECTORY):
+        is_root = place == self._root.top.place
+        if not self._same_owner and entry.type in (tar.HARD_LINK, tar.DIRECTORY) and not is_root:
             self._take_over(place, facts)
         can_have_note = stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)
         if not self._notes(entry):
-            if self._has_notes and can_have_note and entry.type in (tar.HARD_LINK, tar.DIRECTORY):
+            if self._has_notes and is_root:
+                self._root.note(place, Note(entry.uid, entry.gid, mode))  # it says that there are others
+            elif self._has_notes and can_have_note and entry.type in (tar.HARD_LINK, tar.DIRECTORY):
                 self._root.remove_xattr(place, NOTE, missing_ok=True)
         else:
             is_noted = can_have_note and self._root.note(place, Note(entry.uid, entry.gid, mode))

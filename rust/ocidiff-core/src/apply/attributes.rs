@@ -145,7 +145,7 @@ impl Node<'_> {
             })?,
             // What an earlier layer gave another owner becomes what this process would have made: else the owner would
             // seem to have been changed after the note.
-            false if !self.is_new => match self.set_owner(policy.identity) {
+            false if !self.is_new && !place.path.is_root() => match self.set_owner(policy.identity) {
                 Err(Errno::PERM) => false,
                 done => done.map_err(place.failed("chown"))?,
             },
@@ -162,8 +162,12 @@ impl Node<'_> {
             let lacks = u64::from(!policy.keeps(owner));
             tally.owners.fetch_add(lacks, Relaxed);
             tally.recorded.fetch_add(lacks & u64::from(is_noted), Relaxed);
-        } else if policy.has_notes && self.can_have_note() && !self.is_new && !place.path.is_root() {
-            self.remove_xattr(NOTE).map_err(place.failed("remove xattr of"))?;
+        } else if policy.has_notes && self.can_have_note() && !self.is_new {
+            // That of the root says that there are others.
+            match place.path.is_root() {
+                true => drop(self.note(owner, entry.mode, None)?),
+                false => self.remove_xattr(NOTE).map_err(place.failed("remove xattr of"))?,
+            }
         }
         for (name, value) in acls {
             self.apply_xattr(name, value, policy, tally)?;

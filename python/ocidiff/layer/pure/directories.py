@@ -46,19 +46,22 @@ class Directories:
         self._held: dict[int, access.Inode] = {}  # what was opened, by descriptor
         self._root = self._hold(os.open(os.fsdecode(root), _FLAGS))
         self._path = b""
-        self._names: list[bytes] = []
-        self._open: list[int] = []  # of the last components of `_names`
+        self._levels: list[tuple[bytes, tuple[int, int]]] = []  # names on the way, and which directories they were
+        self._open: list[int] = []  # of the last of them, at least of the very last
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._shorten(0)
+        self.forget()
         self._close(self._root)
 
     def forget(self) -> None:
         """Close all but the root: what is there may have changed."""
-        self._shorten(0)
+        while self._open:
+            self._close(self._open.pop())
+        self._levels.clear()
+        self._path = b""
 
     def full(self, path: bytes) -> bytes:
         """The path that the caller knows `path` by."""
@@ -75,9 +78,11 @@ class Directories:
             OSError: A component is missing, or is no directory.
         """
         if path != self._path:
-            names = path.split(b"/") if path else []
-            self._shorten(_shared(self._names, names))
-            for name in names[len(self._names) :]:
+            above = _above_both(self._path, path)
+            while len(self._path) > len(above):
+                self._leave()
+            rest = path[len(self._path) :].lstrip(b"/")
+            for name in rest.split(b"/") if rest else ():
                 self._enter(name)
         return self._open[-1] if self._open else self._root
 
@@ -100,10 +105,31 @@ class Directories:
             self._open.append(self._hold(os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=above)))
         except OSError as error:
             raise self.error(error, path) from error
-        self._names.append(name)
+        self._levels.append((name, _key(self._open[-1])))
         self._path = path
         if len(self._open) > _KEPT_OPEN:
             self._close(self._open.pop(0))
+
+    def _leave(self) -> None:
+        """Go to the directory above: one that was given up is found by `..`, unless this one was moved elsewhere."""
+        name, _ = self._levels.pop()
+        self._path = self._path[: max(len(self._path) - len(name) - 1, 0)]
+        left = self._open.pop()
+        try:
+            if self._levels and not self._open:
+                above = os.open(b"..", _FLAGS, dir_fd=left)
+                if _key(above) == self._levels[-1][1]:
+                    self._open.append(self._hold(above))
+                else:
+                    os.close(above)
+                    # Start again from the root.
+                    self.forget()
+        except OSError as error:
+            path = self._path
+            self.forget()
+            raise self.error(error, path) from error
+        finally:
+            self._close(left)
 
     def _hold(self, descriptor: int) -> int:
         if self._opens:
@@ -122,21 +148,18 @@ class Directories:
             access.release(descriptor, inode)
         os.close(descriptor)
 
-    def _shorten(self, depth: int) -> None:
-        while len(self._names) > depth:
-            self._names.pop()
-            if self._open:
-                self._close(self._open.pop())
-        if not self._open:
-            self._names.clear()  # the descriptors of the rest were given up: start again from the root
-        self._path = b"/".join(self._names)
+
+def _above_both(one: bytes, other: bytes) -> bytes:
+    """The path of the deepest directory that is, or is above, each of two; empty for the root."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if one[:middle] == other[:middle] else (least, middle - 1)
+    if all(path[least : least + 1] in (b"", b"/") for path in (one, other)):
+        return one[:least].rstrip(b"/")
+    return one[: max(one.rfind(b"/", 0, least), 0)]
 
 
-def _shared(one: list[bytes], other: list[bytes]) -> int:
-    """How many first components are equal."""
-    count = 0
-    for left, right in zip(one, other, strict=False):
-        if left != right:
-            break
-        count += 1
-    return count
+def _key(descriptor: int) -> tuple[int, int]:
+    info = os.fstat(descriptor)
+    return info.st_dev, info.st_ino

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Final
@@ -171,8 +170,8 @@ class Recorder:
 
         Spec: layer-semantics 4.
         """
-        for directory in _ancestors(header.path):
-            if directory not in self._written and not self._parent(directory):
+        for directory in self._unwritten(header.path):
+            if not self._parent(directory):
                 return False
         if header.type == tar.CHARACTER and header.device == (0, 0):
             why = "character device 0:0 is a whiteout of overlayfs, which no layer can hold; exclude it"
@@ -189,6 +188,15 @@ class Recorder:
                 self._blob.write(block)
             self._blob.write(tar.padding(header.size))
         return True
+
+    def _unwritten(self, path: bytes) -> list[bytes]:
+        """The directories above `path` that are not written yet, top first; those above a written one are."""
+        found = []
+        above = split(path)[0]
+        while above and above not in self._written:
+            found.append(above)
+            above = split(above)[0]
+        return found[::-1]
 
     def _parent(self, path: bytes) -> bool:
         """Write a directory above an entry; false when it is gone, and so is what was in it."""
@@ -253,11 +261,3 @@ class Recorder:
 def _link(header: tar.Header, path: bytes, source: bytes) -> tar.Header:
     """The entry that makes `path` another name of `source`, with the metadata repeated."""
     return replace(header, path=path, type=tar.HARD_LINK, linkname=source, size=0)
-
-
-def _ancestors(path: bytes) -> Iterator[bytes]:
-    """The directories above `path`, top first, without the root."""
-    end = path.find(b"/")
-    while end >= 0:
-        yield path[:end]
-        end = path.find(b"/", end + 1)

@@ -176,7 +176,7 @@ def _octal(value: int, width: int) -> bytes:
 
 def _ascii(name: bytes) -> bytes:
     """The name without its bytes above 127."""
-    return bytes(byte for byte in name if byte < 0x80)
+    return name if name.isascii() else bytes(byte for byte in name if byte < 0x80)
 
 
 def _truncated(name: bytes) -> bytes:

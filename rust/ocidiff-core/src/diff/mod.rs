@@ -168,7 +168,7 @@ fn attempt(
     control: &Arc<Control>,
     streamed_after: Option<Duration>,
 ) -> Result<DiffSummary> {
-    let root = trees.upper().map(|upper| upper.path().to_owned()).unwrap_or_default();
+    let root = trees.upper().map(|upper| upper.path()).unwrap_or_default();
     let upper = trees.upper().filter(|_| options.rules.retry_on_change);
     let live = upper.map(|upper| Live::new(options.rules, upper, streamed_after, options.spool.as_deref()));
     let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;

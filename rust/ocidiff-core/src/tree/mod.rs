@@ -2,20 +2,19 @@
 
 mod access;
 pub mod extents;
+mod handle;
 mod names;
 pub mod overlay;
 mod view;
 mod xattr;
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, SeekFrom, Statx, StatxFlags, makedev, openat, openat2, readlinkat, seek, statx,
-};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, SeekFrom, Statx, StatxFlags, makedev, openat, readlinkat, seek, statx};
 use rustix::io::Errno;
 
 pub use names::Names;
@@ -25,28 +24,33 @@ use crate::error::{Error, Result};
 use crate::idmap::{IdMaps, OutsideMap, UNMAPPED};
 use crate::metadata::{InodeKey, Metadata};
 use crate::note::NOTE;
+use handle::{Handle, Origin};
 use view::View;
 
 /// What the attributes begin with in which fuse-overlayfs keeps owners, if it is root's.
 const FUSE_OF_ROOT: &[u8] = b"security.fuseoverlayfs.";
 const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
-/// PATH_MAX (linux/limits.h), with the final NUL.
-const MAX_PATH_BYTES: usize = 4096;
 
-/// An open directory of a tree, and its path for messages.
+/// A directory of a tree. It is open whenever it is needed, and may be closed in between.
 #[derive(Debug)]
 pub struct Directory {
-    fd: OwnedFd,
-    path: PathBuf,
+    handle: Handle,
+    /// The path of a root, for messages; empty for all others.
+    root: PathBuf,
     view: Arc<View>,
-    /// What its mode is given back by, if that had to be opened.
+    /// What its mode is given back by, if that had to be opened. Such a directory stays open.
     opened: Option<InodeKey>,
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if let Some(key) = self.opened {
-            access::release(&self.fd, key);
+        if let (Some(key), Some(fd)) = (self.opened, self.handle.open_fd()) {
+            access::release(&fd, key);
+        }
+        // One by one: a deep tree would take a deep stack.
+        let mut above = self.handle.take_parent();
+        while let Some(mut last) = above.and_then(Arc::into_inner) {
+            above = last.handle.take_parent();
         }
     }
 }
@@ -74,48 +78,75 @@ impl Directory {
             false => (openat(CWD, name.as_c_str(), flags, Mode::empty()).map_err(failed)?, None),
         };
         let view = View::of(&fd, ids).map_err(|errno| Error::io("stat", path, errno))?;
-        Ok(Arc::new(Self { fd, path: path.to_owned(), view: Arc::new(view), opened }))
+        Ok(Self::new(fd, opened, path.to_owned(), Arc::new(view), None))
+    }
+
+    fn new(fd: OwnedFd, opened: Option<InodeKey>, root: PathBuf, view: Arc<View>, origin: Option<Origin>) -> Arc<Self> {
+        let may_close = origin.is_some() && opened.is_none();
+        let directory = Arc::new_cyclic(|this| Self { handle: Handle::new(fd, origin, this.clone()), root, view, opened });
+        if may_close {
+            handle::note_open(Arc::downgrade(&directory));
+        }
+        directory
+    }
+
+    /// The descriptor of this directory.
+    ///
+    /// # Errors
+    /// See [`Handle::fd`].
+    fn fd(&self) -> rustix::io::Result<Arc<OwnedFd>> {
+        self.handle.fd()
+    }
+
+    fn open_fd(&self) -> Result<Arc<OwnedFd>> {
+        self.fd().map_err(|errno| self.failed("open", c"", errno))
     }
 
     /// The same directory, in which attributes that begin with `marks` are those of an overlay.
     pub fn with_marks(&self, marks: &'static [&'static [u8]]) -> Result<Arc<Self>> {
-        let mut view = View::of(&self.fd, self.view.ids.clone()).map_err(Error::sys("stat", &self.path))?;
+        let view = View::of(&*self.open_fd()?, self.view.ids.clone());
+        let mut view = view.map_err(|errno| self.failed("stat", c"", errno))?;
         view.marks = marks;
-        self.reopened(Arc::new(view)).map(Arc::new)
+        self.reopened(Arc::new(view))
     }
 
     /// Opens the directory `name` in this one.
     pub fn open_child(&self, name: &CStr) -> Result<Arc<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (fd, opened) = self.open_directory(name, flags).map_err(|errno| self.failed("open", name, errno))?;
-        Ok(Arc::new(Self { fd, path: self.path_of(name), view: self.view.clone(), opened }))
+        let origin = Origin { parent: self.itself()?, name: name.to_owned() };
+        Ok(Self::new(fd, opened, PathBuf::new(), self.view.clone(), Some(origin)))
     }
 
     fn open_directory(&self, name: &CStr, flags: OFlags) -> rustix::io::Result<(OwnedFd, Option<InodeKey>)> {
+        let fd = self.fd()?;
         match self.view.is_bound {
-            true => access::open_directory(self.fd.as_fd(), name, flags),
-            false => openat(&self.fd, name, flags, Mode::empty()).map(|fd| (fd, None)),
+            true => access::open_directory(fd.as_fd(), name, flags),
+            false => openat(&*fd, name, flags, Mode::empty()).map(|fd| (fd, None)),
         }
     }
 
-    /// A handle of its own on this directory, seen as `view` says.
-    fn reopened(&self, view: Arc<View>) -> Result<Self> {
+    /// A handle of its own on this directory, seen as `view` says; it stays open.
+    fn reopened(&self, view: Arc<View>) -> Result<Arc<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let (fd, opened) = self.open_directory(c".", flags).map_err(|errno| self.failed("open", c"", errno))?;
-        Ok(Self { fd, path: self.path.clone(), view, opened })
+        Ok(Self::new(fd, opened, self.path(), view, None))
     }
 
     /// This directory, whose names are read from the first one on.
     pub fn rewound(self: &Arc<Self>) -> Result<Arc<Self>> {
-        seek(&self.fd, SeekFrom::Start(0)).map_err(Error::sys("seek", &self.path))?;
+        seek(&*self.open_fd()?, SeekFrom::Start(0)).map_err(|errno| self.failed("seek", c"", errno))?;
         Ok(self.clone())
     }
 
     /// Opens the directory at `path` below this one, through directories alone.
-    pub fn open_below(&self, path: &CStr) -> Result<Self> {
+    pub fn open_below(&self, path: &CStr) -> Result<Arc<Self>> {
         let view = self.view.clone();
         match self.open_through(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
-            Ok(fd) if !self.view.is_bound => Ok(Self { fd, path: self.path_of(path), view, opened: None }),
+            Ok(fd) if !self.view.is_bound => {
+                let origin = Origin { parent: self.itself()?, name: path.to_owned() };
+                Ok(Self::new(fd, None, PathBuf::new(), view, Some(origin)))
+            }
             Err(Errno::ACCESS) | Ok(_) if self.view.is_bound => {
                 let (parent, name) = self.step_down(path)?;
                 parent.as_deref().unwrap_or(self).open_child(&name)?.reopened(view)
@@ -151,20 +182,8 @@ impl Directory {
         }
     }
 
-    /// Opens a path of several names, none of which may be a link or another file system.
     fn open_through(&self, path: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let open =
-            |from: BorrowedFd<'_>, path: &[u8], flags| openat2(from, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
-        let (mut rest, mut from) = (path.to_bytes(), None::<OwnedFd>);
-        // The kernel takes no longer path at once.
-        while rest.len() >= MAX_PATH_BYTES {
-            let end = rest[..MAX_PATH_BYTES].iter().rposition(|&byte| byte == b'/').ok_or(Errno::NAMETOOLONG)?;
-            let here = from.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
-            from = Some(open(here, &rest[..end], OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)?);
-            rest = &rest[end + 1..];
-        }
-        open(from.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd), rest, flags)
+        handle::open_below(self.fd()?.as_fd(), path.to_bytes(), flags)
     }
 
     /// Opens the regular file `name`, or a path through directories alone, for reading, without following, blocking, or
@@ -174,7 +193,7 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = |flags| match is_path {
             true => self.open_through(name, flags),
-            false => openat(&self.fd, name, flags, Mode::empty()),
+            false => openat(&*self.fd()?, name, flags, Mode::empty()),
         };
         let fd = match open(flags | OFlags::NOATIME) {
             Err(Errno::PERM) => open(flags),
@@ -187,7 +206,8 @@ impl Directory {
             }
             Err(Errno::ACCESS) if self.view.is_bound => {
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOATIME;
-                access::while_open(self.fd.as_fd(), name, |path| openat(CWD, path, flags, Mode::empty()))
+                let here = self.open_fd()?;
+                access::while_open(here.as_fd(), name, |path| openat(CWD, path, flags, Mode::empty()))
                     .map_err(|errno| self.failed("open", name, errno))
             }
             fd => fd.map_err(|errno| self.failed("open", name, errno)),
@@ -197,9 +217,10 @@ impl Directory {
     /// What lstat says of `name`, as this tree is seen.
     pub fn metadata(&self, name: &CStr) -> Result<Metadata> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let found = self.look(|| statx(&self.fd, name, flags, WANTED)).map_err(|errno| self.failed("stat", name, errno))?;
+        let here = self.open_fd()?;
+        let found = self.look(|| statx(&*here, name, flags, WANTED)).map_err(|errno| self.failed("stat", name, errno))?;
         let metadata = self.metadata_of(found, name)?;
-        self.view.of_name(self.fd.as_fd(), name, metadata).map_err(|errno| self.failed("read xattr", name, errno))
+        self.view.of_name(here.as_fd(), name, metadata).map_err(|errno| self.failed("read xattr", name, errno))
     }
 
     /// What lstat says of `name`; `None` where there is no such name.
@@ -240,7 +261,7 @@ impl Directory {
         let Some(ids) = self.view.ids.as_ref().filter(|_| metadata.uid == UNMAPPED || metadata.gid == UNMAPPED) else {
             return Ok(());
         };
-        let found = statx(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, WANTED)
+        let found = statx(&*self.open_fd()?, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, WANTED)
             .map_err(|errno| self.failed("stat", name, errno))?;
         match ids.check(found.stx_uid, found.stx_gid) {
             Err(outside) => Err(self.outside(name, outside)),
@@ -276,17 +297,30 @@ impl Directory {
 
     /// The target of the symbolic link `name`, exactly as stored.
     pub fn link_target(&self, name: &CStr) -> Result<CString> {
-        readlinkat(&self.fd, name, Vec::with_capacity(256)).map_err(|errno| self.failed("readlink", name, errno))
+        readlinkat(&*self.open_fd()?, name, Vec::with_capacity(256)).map_err(|errno| self.failed("readlink", name, errno))
+    }
+
+    /// This directory, for those in it to be opened again.
+    fn itself(&self) -> Result<Arc<Self>> {
+        self.handle.of().ok_or_else(|| self.failed("open", c"", Errno::STALE))
     }
 
     /// The path of this directory, for messages.
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> PathBuf {
+        self.path_of(c"")
     }
 
     /// The path of `name` in this directory, for messages.
     pub fn path_of(&self, name: &CStr) -> PathBuf {
-        self.path.join(OsStr::from_bytes(name.to_bytes()))
+        let mut names = if name.is_empty() { Vec::new() } else { vec![name] };
+        let mut here = self;
+        while let Some(origin) = here.handle.origin() {
+            names.push(&origin.name);
+            here = &origin.parent;
+        }
+        let mut path = here.root.clone();
+        path.extend(names.iter().rev().map(|name| OsStr::from_bytes(name.to_bytes())));
+        path
     }
 
     /// A failed call on `name`. A name that was listed and is gone now is told as a change of the tree.
@@ -296,11 +330,5 @@ impl Directory {
             Errno::NOENT => Error::SourceChanged { path, reason: "it vanished" },
             _ => Error::io(op, path, errno),
         }
-    }
-}
-
-impl AsFd for Directory {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 }

@@ -7,7 +7,7 @@ use rustix::fs::RawDir;
 
 use super::Directory;
 use crate::control::Control;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Room for about a thousand names a system call.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -24,10 +24,10 @@ pub struct Names {
 impl Names {
     /// Reads all names but `.` and `..`.
     pub fn read(directory: &Directory, control: &Control) -> Result<Self> {
-        let failed = |errno| Error::sys("read directory", &directory.path)(errno);
+        let failed = |errno| directory.failed("read directory", c"", errno);
         let mut names = Self::default();
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
-        let mut entries = RawDir::new(&directory.fd, &mut buffer);
+        let mut entries = RawDir::new(directory.open_fd()?, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes_with_nul();

@@ -107,7 +107,7 @@ impl XattrReader {
     pub fn new(policy: XattrPolicy, probe: &Directory) -> Self {
         // A sandbox may answer EPERM for a system call that it does not know.
         let refused = [Errno::NOSYS, Errno::PERM];
-        let answer = get_by_handle(probe.as_fd(), c".", CAPABILITY, &mut [0; 64]);
+        let answer = probe.fd().and_then(|fd| get_by_handle(fd.as_fd(), c".", CAPABILITY, &mut [0; 64]));
         Self { policy, by_handle: !answer.is_err_and(|errno| refused.contains(&errno)), buffer: vec![0; MAX_BYTES] }
     }
 
@@ -144,10 +144,11 @@ impl XattrReader {
 
     /// The names of all attributes of `name`, each with its NUL.
     pub fn keys(&mut self, directory: &Directory, name: &CStr) -> Result<&[u8]> {
+        let here = directory.open_fd()?;
         let answer = if self.by_handle {
-            sized(&mut self.buffer, |buffer| list_by_handle(directory.as_fd(), name, buffer))
+            sized(&mut self.buffer, |buffer| list_by_handle(here.as_fd(), name, buffer))
         } else {
-            let path = proc_path(directory.as_fd(), name);
+            let path = proc_path(here.as_fd(), name);
             sized(&mut self.buffer, |buffer| llistxattr(&path, buffer))
         };
         match answer {
@@ -164,16 +165,16 @@ impl XattrReader {
 
     /// The attribute `key` of `name` as it is, whatever the policy; it may be empty.
     pub fn raw(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<&[u8]>> {
-        let by_handle = self.by_handle;
-        let mut answer = if by_handle {
-            sized(&mut self.buffer, |buffer| get_by_handle(directory.as_fd(), name, key, buffer))
+        let here = directory.open_fd()?;
+        let mut answer = if self.by_handle {
+            sized(&mut self.buffer, |buffer| get_by_handle(here.as_fd(), name, key, buffer))
         } else {
-            let path = proc_path(directory.as_fd(), name);
+            let path = proc_path(here.as_fd(), name);
             sized(&mut self.buffer, |buffer| lgetxattr(&path, key, buffer))
         };
         if matches!(answer, Err(Errno::ACCESS)) && access::is_bound() {
             let buffer = &mut self.buffer;
-            answer = access::while_open(directory.as_fd(), name, |path| sized(buffer, |buffer| getxattr(path, key, buffer)));
+            answer = access::while_open(here.as_fd(), name, |path| sized(buffer, |buffer| getxattr(path, key, buffer)));
         }
         match answer {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),

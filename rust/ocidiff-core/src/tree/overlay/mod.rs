@@ -166,8 +166,7 @@ impl Overlay {
         let open = |part: &Part| -> Result<(Part, Arc<Directory>)> {
             // A handle of its own, because reading names moves it.
             let path = if part.path.is_empty() { c".".into() } else { c_string(&part.path) };
-            let directory = Arc::new(self.layers[part.layer].open_below(&path)?);
-            Ok((part.clone(), directory))
+            Ok((part.clone(), self.layers[part.layer].open_below(&path)?))
         };
         Ok(Folder { parts: place.parts.iter().map(open).collect::<Result<_>>()? })
     }

@@ -187,7 +187,7 @@ impl Survey {
 
 fn list(directory: &Arc<Directory>, with_others: bool) -> Result<Listed> {
     let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
-    let mut entries = RawDir::new(directory.rewound()?, &mut buffer);
+    let mut entries = RawDir::new(directory.rewound()?.open_fd()?, &mut buffer);
     let mut listed = Listed::default();
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(Error::sys("read directory", directory.path_of(c"")))?;

@@ -144,7 +144,7 @@ class Store:
             UsageError: An argument is out of range, or they contradict each other.
             NotFoundError: There is no such base, or a part of it is missing.
             DocumentError: The base is malformed.
-            LimitExceededError: The layer is larger than `fail_above`.
+            ChangeTooLargeError: The layer is larger than `fail_above`.
             FileNotFoundError, NotADirectoryError: A tree is missing, or is no directory.
         """
         from ocidiff.image.changes import ConfigChanges
@@ -171,19 +171,19 @@ class Store:
         config_changes = ConfigChanges.of(changes)
         config_changes.check()
         request = Request(
-            source,
-            name_to_give(name),
-            base,
-            lower,
-            _platform(platform),
-            Step.of(author, message, created, created_by, omit_history=omit_history),
-            config_changes,
-            annotations,
-            image_format(format, options.compression, annotations),
-            options,
-            ignore_file,
-            overlay_mode(overlay),
-            limits or Limits(),
+            source=source,
+            name=name_to_give(name),
+            base=base,
+            lower=lower,
+            platform=_platform(platform),
+            step=Step.of(author, message, created, created_by, omit_history=omit_history),
+            changes=config_changes,
+            annotations=annotations,
+            family=image_format(format, options.compression, annotations),
+            options=options,
+            ignore_file=ignore_file,
+            overlay=overlay_mode(overlay),
+            limits=limits or Limits(),
         )
         check_source(source, base, lower, options.ids)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
@@ -356,14 +356,15 @@ class Store:
 
         Raises:
             NotFoundError: There is no such image.
-            InUseError: Several names lead to the digest.
+            InUseError: The text is no name but a digest or its beginning, and several names lead there.
         """
         from ocidiff.image import lookup
 
         images = self._layout.names
         found = lookup.find_entry(images, name)
         same = [entry for entry in images.list() if entry.digest == found.digest]
-        if name == found.digest and len(same) > 1:
+        asked = name.partition("@")[0]
+        if len(same) > 1 and found.name not in {asked, f"{asked}:latest"}:
             names = ", ".join(sorted(entry.name or "-" for entry in same))
             raise InUseError(f"image {name}: has {len(same)} names: {names}")
         images.drop(found)

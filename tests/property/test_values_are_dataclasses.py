@@ -123,7 +123,8 @@ def test_the_class_tells_the_same_of_itself(body: dict[str, Any]) -> None:
 
 def assert_same_class(standard: type[Any], ours: type[Any]) -> None:
     """Fails unless all that can be asked of the classes is the same."""
-    assert inspect.signature(standard) == inspect.signature(ours)
+    # As text: a default that is a value of the same module is of the class that was made once more.
+    assert str(inspect.signature(standard)) == str(inspect.signature(ours))
     assert repr(standard.__dataclass_params__) == repr(ours.__dataclass_params__)
     assert described_fields(standard) == described_fields(ours)
     for name in ("__slots__", "__match_args__", "__doc__", "__module__", "__name__", "__qualname__", "__annotations__"):

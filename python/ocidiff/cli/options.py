@@ -160,9 +160,14 @@ _IDS: Final = (
         "--uid-map",
         multiple=True,
         metavar="C:H:N|USER",
-        help="N user ids from H on in the trees are those from C on in the container; USER for those in /etc/subuid.",
+        help="Map N user ids from H on in the trees to those from C on in the layer; USER takes the ranges of /etc/subuid.",
     ),
-    click.option("--gid-map", multiple=True, metavar="C:H:N|USER", help="The same of groups, and /etc/subgid."),
+    click.option(
+        "--gid-map",
+        multiple=True,
+        metavar="C:H:N|USER",
+        help="Map group ids likewise; USER takes the ranges of /etc/subgid.",
+    ),
     click.option(
         "--userns",
         type=click.IntRange(min=1),
@@ -170,9 +175,9 @@ _IDS: Final = (
         help="Take both maps from the user namespace of this process.",
     ),
 )
-cross_mounts_option: Final = click.option("--cross-mounts", is_flag=True, help="Let what is mounted in the trees count.")
+cross_mounts_option: Final = click.option("--cross-mounts", is_flag=True, help="Include what is mounted in the trees.")
 threads_option: Final = click.option(
-    "--threads", type=int, default=0, metavar="N", help="Threads; 0 for as many as there are cores."
+    "--threads", type=int, default=0, metavar="N", help="Number of threads; 0 for as many as there are cores."
 )
 _COMPARISON: Final = (
     click.option(
@@ -180,14 +185,14 @@ _COMPARISON: Final = (
         type=click.Choice(("oci", "containerd")),
         default="oci",
         show_default=True,
-        help="Rules: all that OCI can say, or containerd's bytes.",
+        help="Choose the rules: oci also keeps user attributes and ACLs; containerd writes containerd's bytes.",
     ),
     click.option(
         "--overlay",
         type=click.Choice(("auto", "never", "require")),
         default="auto",
         show_default=True,
-        help="Read the upperdir of an overlay mount in place of all it shows.",
+        help="Read the upper directory of an overlay mount in place of the whole tree.",
     ),
     *_IDS,
     click.option(
@@ -210,7 +215,7 @@ _COMPARISON: Final = (
         type=click.Choice(("fail", "retry")),
         default="retry",
         show_default=True,
-        help="A file that changes while it is read: an error, or read again until it rests.",
+        help="If a file changes while it is read: fail, or read it again until it rests.",
     ),
     threads_option,
 )
@@ -220,26 +225,31 @@ _BLOB: Final = (
         type=click.Choice(("gzip", "zstd", "none")),
         help="How the layer is compressed.  [default: by the name of -o (.tar, .tar.gz, .tar.zst), else gzip]",
     ),
-    click.option("--level", type=int, metavar="N", help="Compression level.  [default: 6 for gzip, 3 for zstd]"),
+    click.option(
+        "--level", type=int, metavar="N", help="Compression level: gzip 1-9, zstd 1-19.  [default: 6 for gzip, 3 for zstd]"
+    ),
     click.option(
         "--memory",
         "memory_bytes",
         type=_Size(),
         metavar="SIZE",
-        help="Memory of the process, kept by fewer threads.  [default: 128MiB, or what one thread takes]",
+        help="Limit the memory of the process by using fewer threads.  [default: 128MiB, or what one thread takes]",
     ),
     click.option(
         "--source-date-epoch",
         type=int,
         metavar="SECONDS",
-        help="Bound of modification times.  [default: $SOURCE_DATE_EPOCH, else none]",
+        help="Lower later modification times to this (seconds since 1970).  [default: $SOURCE_DATE_EPOCH, else none]",
     ),
 )
 _LAYERS: Final = (
     click.option(
-        "--upperdir", metavar="DIR", type=click.Path(), help="In place of LOWER and UPPER: the changes of an overlay,"
+        "--upperdir",
+        metavar="DIR",
+        type=click.Path(),
+        help="Read an overlay's changes from DIR, in place of LOWER and UPPER.",
     ),
-    click.option("--lowerdir", metavar="DIR:…", help="and what it is over, top first, as the mount option has it."),
+    click.option("--lowerdir", metavar="DIR:…", help="Name the directories below --upperdir, top first."),
 )
 
 

@@ -95,7 +95,9 @@ class Containers:
     def check(self, name: str) -> None:
         """See `ContainerStore.check`."""
         if not re.fullmatch(_NAME, name):
-            raise UsageError(f"container {name[:100]!r}: must be 1 to 128 letters, digits, '_', '.' and '-'")
+            raise UsageError(
+                f"container {name[:100]!r}: must be a letter or digit, then up to 127 letters, digits, '_', '.' or '-'"
+            )
         with self._layout.database().reading() as connection:
             _refuse_taken(connection, name)
 

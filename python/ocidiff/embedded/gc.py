@@ -47,7 +47,7 @@ class Collected:
         blobs, blob_bytes: Blobs that nothing needs.
         snapshots, snapshot_bytes: Snapshots that nothing needs, with their size on disk.
         ingests, ingest_bytes: Resumable ingests that nobody has written to for long.
-        leases: Leases whose time or owner has ended.
+        leases: Leases whose owner has ended.
         young: Blobs of other tools that nothing needs yet, kept because they are young.
         leftovers: What could not be removed, with the cause: `PATH: CAUSE`.
     """

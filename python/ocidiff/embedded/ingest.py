@@ -31,7 +31,7 @@ _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLO
 
 
 class FileIngest:
-    """See `content.store.Ingest`.
+    """See `services.content.Ingest`.
 
     Args:
         waiting: Descriptor of the directory that holds the file; closed with this.

@@ -6,7 +6,7 @@
     ingest/         blobs and trees on their way in or out, swept when their process is dead
     damaged/        what `verify` took out of the way
     leases/         a file for each running call, which it holds locked
-    ocidiff.db      what the files cannot say: see `metadata`
+    ocidiff.db      what the files cannot say: see `database`
 
 Spec: image-spec image-layout.md.
 """

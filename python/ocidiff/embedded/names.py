@@ -107,7 +107,7 @@ class Names:
             require_lease(connection, self._layout.lease_id)
         for digest in needed:
             if not self._layout.contains(digest):
-                raise NotFoundError(f"{self._files.path}: {what}: blob {digest} is missing, so that it gets no name")
+                raise NotFoundError(f"{self._files.path}: {what}: blob {digest} is missing; no name was given")
 
     def mirror(self) -> None:
         """Note in the database what other tools have written into the index.

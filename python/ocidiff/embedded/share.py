@@ -80,7 +80,9 @@ def _note_times(source: str, top: str, latest_ns: int | None, check: Callable[[]
             whole = _time(info, None)
             if _time(info, latest_ns) != whole:
                 shown = os.fsdecode(here.full(name))
-                raise UnsupportedError(f"{shown}: is later than the bound of times, and is not its alone")
+                raise UnsupportedError(
+                    f"{shown}: is newer than the source date epoch and shares its inode, so its time cannot be lowered"
+                )
             if info.st_mtime_ns != whole:
                 times.setdefault(os.fsdecode(here.path(name)), info.st_mtime_ns)
     _note(source, times)

@@ -74,7 +74,7 @@ def extend_manifest(
 def merge_exec(own: ExecConfig, base: ExecConfig) -> ExecConfig:
     """Fill what a configuration leaves open from another one, as `docker commit` does: spec commit-semantics section 8.
 
-    Sets are joined. The command of the base is for its entrypoint, and comes back where there is no other.
+    Sets are joined. The base's command is kept if neither a command nor an entrypoint is given.
     """
     named = {entry.partition("=")[0] for entry in own.env}
     checked = {**base.healthcheck, **{name: value for name, value in own.healthcheck.items() if value}}

@@ -153,7 +153,10 @@ def _is_index_of(lower: Lower | None, base: Image) -> bool:
 
     layers, diff_ids = layers_of(lower), base.config.rootfs.diff_ids
     if layers is not None and (not diff_ids or layers != chain_id(diff_ids)):
-        raise UsageError(f"lower {os.fsdecode(lower.path)!r}: is an index of other layers than those of {base.name}")
+        raise UsageError(
+            f"lower {os.fsdecode(lower.path)!r}: is an index of other layers than those of {base.name}; "
+            "make one with `ocidiff index`"
+        )
     return layers is not None
 
 

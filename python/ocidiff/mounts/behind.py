@@ -89,7 +89,7 @@ def layers_behind(lower: bytes, upper: bytes) -> OverlayLayers | None:
     _refuse_unclear_paths(directories)
     _refuse_mounts_inside((upper, lower, *directories), mounts)
     if not _are_below(lower, layers, mounts):
-        raise OverlayError("LOWER is not what it is mounted over")
+        raise OverlayError("UPPER is not mounted over LOWER")
     _refuse_replaced(upper, layers)
     return layers
 

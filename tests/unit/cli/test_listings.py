@@ -186,6 +186,15 @@ def test_an_ambiguous_beginning_is_refused(capsys: Output) -> None:
     pytest.fail("no two digests of 2000 begin alike")
 
 
+@pytest.mark.parametrize("form", ["{digits:.12}", "sha256:{digits:.20}", "sha256:{digits}", "x@sha256:{digits}"])
+def test_a_digest_takes_no_name_of_several(capsys: Output, digests: dict[str, str], form: str) -> None:
+    lines(capsys, "tag", "app:v1", "x:one")
+    lines(capsys, "tag", "app:v1", "x:two")
+    assert main(["rmi", form.format(digits=digests["app:v1"][7:])]) == 1
+    assert "names: " in capsys.readouterr().err
+    assert lines(capsys, "rmi", "x:one", "x:two") == [digests["app:v1"]] * 2
+
+
 def test_a_missing_tag_is_answered_with_those_that_there_are(capsys: Output) -> None:
     assert main(["inspect", "app"]) == 1
     error = capsys.readouterr().err

@@ -241,7 +241,7 @@ def test_only_what_lies_below_the_overlay_is_taken_for_it(tmp_path: Path, caplog
         ocidiff.diff(tmp_path / "one", root, tmp_path / "walked", overlay="never")
         assert read.read_bytes() == (tmp_path / "walked").read_bytes()
         assert not caplog.records
-        with pytest.raises(OverlayError, match="LOWER is not what it is mounted over"):
+        with pytest.raises(OverlayError, match="UPPER is not mounted over LOWER"):
             ocidiff.diff(tmp_path / "two", root, read, overlay="require")
         # The directory is another one now than the one that is mounted.
         os.rename(tmp_path / "one", tmp_path / "three")

@@ -14,7 +14,7 @@ from ocidiff.services.snapshots import Kind
 
 
 class DirectoryDriver:
-    """See `local.Driver`."""
+    """See `snapshotter.Driver`."""
 
     name: Final = "directory"
     max_parents: Final = None

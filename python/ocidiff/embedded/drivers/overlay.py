@@ -23,7 +23,7 @@ _USER_OPTIONS: Final = ("index=off", "userxattr")
 
 
 class OverlayDriver:
-    """See `local.Driver`."""
+    """See `snapshotter.Driver`."""
 
     name: Final = "overlay"
     shares_parents: Final = True

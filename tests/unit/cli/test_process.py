@@ -37,11 +37,10 @@ def test_a_signal_ends_a_diff_at_once_and_leaves_nothing(
     options = ["--compression", "gzip", "--level", "9"]
     with subprocess.Popen(
         # A signal that the caller of the tests ignores, as nohup does, would stay ignored.
-        [*OCIDIFF, *words, *options],
+        ["env", f"--default-signal={number.name.removeprefix('SIG')}", *OCIDIFF, *words, *options],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         assert process.stdout is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import probes
-from ocidiff.content import workspace
+from ocidiff import workspace
 
 DESCRIPTORS = 256
 # Names before and after the one that leads down, in each directory: what waits there waits with an open directory.

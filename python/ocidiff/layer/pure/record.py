@@ -179,7 +179,7 @@ class Recorder:
         try:
             self._blob.write(tar.encode(header))
         except UnsupportedError as error:
-            raise UnsupportedError(f"{show(self._upper.full(header.path))}: {error}") from error
+            raise self._refused(header.path, str(error)) from error
         self.entries += 1
         if header.type == tar.DIRECTORY:
             self._written.add(header.path)
@@ -255,7 +255,7 @@ class Recorder:
             raise self._refused(path, _WHITEOUT_NAME)
 
     def _refused(self, path: bytes, why: str) -> UnsupportedError:
-        return UnsupportedError(f"{show(self._upper.full(path))}: {why}")
+        return UnsupportedError(f"{show(path)}: {why}")
 
 
 def _link(header: tar.Header, path: bytes, source: bytes) -> tar.Header:

@@ -54,7 +54,7 @@ impl Policy {
             same_owner: options.same_owner,
             identity: (geteuid().as_raw(), getegid().as_raw()),
             may_lack_devices: !options.same_owner || is_in_user_namespace(),
-            has_notes,
+            has_notes: has_notes || !options.same_owner,
             overlay_prefix: match options.destination {
                 Destination::Directory => None,
                 Destination::Overlay => Some("trusted.overlay."),
@@ -70,7 +70,12 @@ impl Policy {
     /// True if the owner of an entry is noted. That of a user is noted too who has it anyway: what that user makes later has no
     /// note, and is root's to those who see the user as root.
     pub fn notes(&self, owner: (u32, u32)) -> bool {
-        !self.keeps(owner) || !self.same_owner && self.identity != (0, 0)
+        !self.keeps(owner) || self.notes_all()
+    }
+
+    /// True if all owners are noted.
+    pub fn notes_all(&self) -> bool {
+        !self.same_owner && self.identity != (0, 0)
     }
 
     /// The mode of an entry, without set-id bits where its owner is not kept: they would lend the rights of somebody else.

@@ -47,6 +47,8 @@ pub(super) struct Applier<'a> {
     directories: Directories,
     /// Paths of devices that could not be made, whose hard links cannot be either.
     left_out: HashSet<Vec<u8>>,
+    /// The root says that there are notes.
+    is_marked: bool,
     /// There may be files that stand for devices: what a hard link says of a device does not hold for them.
     has_stand_ins: bool,
     /// The directory of files that were kept aside is there.
@@ -74,6 +76,7 @@ impl<'a> Applier<'a> {
             writers,
             directories,
             left_out: HashSet::new(),
+            is_marked: false,
             has_stand_ins: shared.policy.has_notes,
             has_aside: false,
             entries: 0,
@@ -203,6 +206,10 @@ impl<'a> Applier<'a> {
 
     fn create(&mut self, entry: Entry, place: Place<'a>, tar: &mut Reader<impl BufRead>) -> Result<()> {
         let owner = owner_of(&entry, &place)?;
+        if !self.is_marked && self.shared.policy.notes(owner) {
+            self.root.mark().map_err(Error::sys("set xattr of", self.target))?;
+            self.is_marked = true;
+        }
         if !self.left_out.is_empty() {
             self.left_out.remove(place.path.as_bytes());
         }
@@ -417,7 +424,7 @@ impl<'a> Applier<'a> {
             _ => (metadata::FileType::BlockDevice, device),
         };
         if node.stand_in(entry, owner, kind, &self.shared.policy, Some(&self.shared.tally))? {
-            self.root.mark().map_err(place.failed("set xattr of the root above"))?;
+            self.root.mark().map_err(Error::sys("set xattr of", self.target))?;
             self.has_stand_ins = true;
             node.set_times(&times_of(entry))?;
             return Ok(true);

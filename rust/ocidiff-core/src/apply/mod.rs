@@ -113,10 +113,11 @@ pub fn apply_layer(
     control: &Control,
 ) -> Result<ApplySummary> {
     let mut root = Root::open(target)?;
-    if !options.same_owner {
+    let policy = Policy::new(options, root.is_marked());
+    if policy.notes_all() {
         root.note_owners().map_err(Error::sys("set xattr of", target))?;
     }
-    let shared = Shared { policy: Policy::new(options, root.is_marked()), tally: Tally::default(), control };
+    let shared = Shared { policy, tally: Tally::default(), control };
     std::thread::scope(|scope| {
         let apply = || {
             let tar = Decompressed::start(scope, source, options.limits.bounds(), control)?;

@@ -168,14 +168,13 @@ fn attempt(
     control: &Arc<Control>,
     streamed_after: Option<Duration>,
 ) -> Result<DiffSummary> {
-    let root = trees.upper().map(|upper| upper.path()).unwrap_or_default();
     let upper = trees.upper().filter(|_| options.rules.retry_on_change);
     let live = upper.map(|upper| Live::new(options.rules, upper, streamed_after, options.spool.as_deref()));
     let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;
     let changes = Changes::start(trees, options.rules, options.scope.clone(), threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
     let blob = BlobWriter::start(stream, options.compression, threads, control.clone())?;
-    let mut recorder = Recorder::new(blob, root, options.rules, live, control.clone());
+    let mut recorder = Recorder::new(blob, options.rules, live, control.clone());
     let (mut added, mut modified, mut deleted) = (0, 0, 0);
     for change in Ahead::start(changes)? {
         let change = change?;

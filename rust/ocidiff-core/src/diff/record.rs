@@ -44,8 +44,6 @@ enum Written {
 /// Writes changes as entries.
 pub struct Recorder {
     blob: BlobWriter,
-    /// The path of the changed tree, for messages.
-    root: PathBuf,
     rules: Rules,
     groups: HashMap<InodeKey, Group>,
     header: Vec<u8>,
@@ -59,11 +57,10 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder of the tree at `root` that writes to `blob`; without `live`, a file that changes is an error.
-    pub fn new(blob: BlobWriter, root: PathBuf, rules: Rules, live: Option<Live>, control: Arc<Control>) -> Self {
+    /// A recorder that writes to `blob`; without `live`, a file that changes is an error.
+    pub fn new(blob: BlobWriter, rules: Rules, live: Option<Live>, control: Arc<Control>) -> Self {
         Self {
             blob,
-            root,
             rules,
             groups: HashMap::new(),
             header: Vec::new(),
@@ -228,7 +225,7 @@ impl Recorder {
         self.check_name(&change.path)?;
         self.parents(&change.parent)?;
         if entry.metadata.is_overlay_whiteout() {
-            return Err(self.refused(&change.path, WHITEOUT_DEVICE));
+            return Err(refused(&change.path, WHITEOUT_DEVICE));
         }
         self.put_entry(&change.path, entry, entry_type)?;
         match &change.subject {
@@ -299,7 +296,7 @@ impl Recorder {
     fn put(&mut self, header: &Header<'_>) -> Result<()> {
         self.header.clear();
         header.write(&mut self.header).map_err(|error| match error {
-            Error::Unsupported { what, .. } => self.refused(header.name.strip_suffix(b"/").unwrap_or(header.name), &what),
+            Error::Unsupported { what, .. } => refused(header.name.strip_suffix(b"/").unwrap_or(header.name), &what),
             other => other,
         })?;
         self.blob.write(&self.header)?;
@@ -345,8 +342,8 @@ impl Recorder {
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let Some(hidden) = name.strip_prefix(whiteout::PREFIX) else { return Ok(()) };
         match hidden {
-            b"" | b"." | b".." => Err(self.refused(path, WHITEOUT_OF_NOTHING)),
-            _ if self.rules.refuse_whiteout_names => Err(self.refused(path, WHITEOUT_NAME)),
+            b"" | b"." | b".." => Err(refused(path, WHITEOUT_OF_NOTHING)),
+            _ if self.rules.refuse_whiteout_names => Err(refused(path, WHITEOUT_NAME)),
             _ => Ok(()),
         }
     }
@@ -356,12 +353,12 @@ impl Recorder {
         let mut names = path.rsplit(|&byte| byte == b'/');
         let is_mark = names.next().is_some_and(|name| name.starts_with(whiteout::PREFIX));
         let is_below_mark = |name: &[u8]| matches!(whiteout::Whiteout::parse(name, 0), Ok(Some(whiteout::Whiteout::Meta)));
-        if is_mark || names.any(is_below_mark) { Err(self.refused(path, WHITEOUT_NAME)) } else { Ok(()) }
+        if is_mark || names.any(is_below_mark) { Err(refused(path, WHITEOUT_NAME)) } else { Ok(()) }
     }
+}
 
-    fn refused(&self, path: &[u8], what: &str) -> Error {
-        Error::Unsupported { path: self.root.join(OsStr::from_bytes(path)), what: what.into() }
-    }
+fn refused(path: &[u8], what: &str) -> Error {
+    Error::Unsupported { path: PathBuf::from(OsStr::from_bytes(path)), what: what.into() }
 }
 
 /// Tells what changed of a file, as far as a message can.

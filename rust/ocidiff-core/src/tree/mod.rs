@@ -130,7 +130,7 @@ impl Directory {
     fn reopened(&self, view: Arc<View>) -> Result<Arc<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let (fd, opened) = self.open_directory(c".", flags).map_err(|errno| self.failed("open", c"", errno))?;
-        Ok(Self::new(fd, opened, self.path(), view, None))
+        Ok(Self::new(fd, opened, self.path_of(c""), view, None))
     }
 
     /// This directory, whose names are read from the first one on.
@@ -303,11 +303,6 @@ impl Directory {
     /// This directory, for those in it to be opened again.
     fn itself(&self) -> Result<Arc<Self>> {
         self.handle.of().ok_or_else(|| self.failed("open", c"", Errno::STALE))
-    }
-
-    /// The path of this directory, for messages.
-    pub fn path(&self) -> PathBuf {
-        self.path_of(c"")
     }
 
     /// The path of `name` in this directory, for messages.

@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::{Errno, Result};
@@ -23,6 +24,9 @@ const FEWEST: usize = 16;
 const MOST: usize = 1024;
 /// Directories that stay open on the way down to one that is opened again: the walk comes back through them.
 const KEPT_ON_THE_WAY: usize = 8;
+
+/// How many directories may be open, besides those that nobody may close.
+static LIMIT: AtomicUsize = AtomicUsize::new(FEWEST);
 
 /// The directories that are open, the longest first. Descriptors belong to the process, so that all calls share this.
 static OPEN: Mutex<VecDeque<Weak<Directory>>> = Mutex::new(VecDeque::new());
@@ -152,7 +156,7 @@ impl Handle {
 
 /// Notes that a directory is open, and closes the one that has been for longest if these are too many.
 pub(super) fn note_open(directory: Weak<Directory>) {
-    let limit = limit();
+    let limit = LIMIT.load(Relaxed);
     let mut closing = Vec::new();
     {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,13 +170,10 @@ pub(super) fn note_open(directory: Weak<Directory>) {
     }
 }
 
-/// How many directories may be open, besides those that nobody may close.
-fn limit() -> usize {
-    static LIMIT: OnceLock<usize> = OnceLock::new();
-    *LIMIT.get_or_init(|| {
-        let share = getrlimit(Resource::Nofile).current.map_or(u64::MAX, |soft| soft / SHARE);
-        usize::try_from(share).unwrap_or(MOST).clamp(FEWEST, MOST)
-    })
+/// Learns how many descriptors the process may have now; once for each tree, since the limit may have been changed.
+pub(super) fn learn_limit() {
+    let share = getrlimit(Resource::Nofile).current.map_or(u64::MAX, |soft| soft / SHARE);
+    LIMIT.store(usize::try_from(share).unwrap_or(MOST).clamp(FEWEST, MOST), Relaxed);
 }
 
 /// Opens a path of several names, none of which may be a link or another file system; it may be of any length.

@@ -78,6 +78,7 @@ impl Directory {
             false => (openat(CWD, name.as_c_str(), flags, Mode::empty()).map_err(failed)?, None),
         };
         let view = View::of(&fd, ids).map_err(|errno| Error::io("stat", path, errno))?;
+        handle::learn_limit();
         Ok(Self::new(fd, opened, path.to_owned(), Arc::new(view), None))
     }
 

@@ -118,6 +118,9 @@ def _make(path: bytes, odd: Odd, files: list[bytes]) -> None:
     elif odd.kind in ("char", "block", "fifo"):
         os.mknod(path, trees.NODE_BITS[odd.kind] | 0o600, os.makedev(*odd.device))
     elif odd.kind == "socket":
+        # Bind tells a name that is there and one that is too long alike.
+        if os.path.lexists(path):
+            raise FileExistsError
         here = os.open(os.path.dirname(path), os.O_PATH)
         try:
             with suppress(OSError), socket.socket(socket.AF_UNIX) as bound:

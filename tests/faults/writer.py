@@ -27,6 +27,7 @@ _NAMES = ("a", "b", "c", "d.d", "e-e", "f")
 _SIZES = (0, 5_000, 70_000, 300_000)
 _LARGE = 6 << 20  # more than is kept in memory
 _PAUSE_SECONDS = 0.0002
+_LARGE_REST_SECONDS = 0.5  # one that never rests for as long as a reader needs is refused, as it must be
 
 
 def blob(draw: random.Random, size: int) -> bytes:
@@ -60,6 +61,7 @@ class Writer:
     def __init__(self, root: Path, draw: random.Random) -> None:
         self._root = root
         self._draw = draw
+        self._large_since = 0.0
 
     def make(self) -> None:
         """A tree to begin with."""
@@ -121,9 +123,12 @@ class Writer:
         new.rename(path)
 
     def _large(self) -> None:
+        if time.monotonic() - self._large_since < _LARGE_REST_SECONDS:
+            return
         new = self._root / "large.new"
         new.write_bytes(blob(self._draw, _LARGE))
         new.rename(self._root / "large")
+        self._large_since = time.monotonic()
 
     def _rename(self) -> None:
         self._file().rename(self._file())

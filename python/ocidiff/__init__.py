@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         OcidiffError,
         OverlayError,
         SourceChangedError,
+        UnrepresentableError,
         UnsafeLayerError,
         UnsupportedError,
         UsageError,
@@ -100,6 +101,7 @@ __all__ = [
     "SourceChangedError",
     "Store",
     "TreeIndex",
+    "UnrepresentableError",
     "UnsafeLayerError",
     "UnsupportedError",
     "UsageError",
@@ -117,7 +119,7 @@ _HOMES: Final = {
     "errors": (
         "AlreadyExistsError BusyError Cancelled ChangeTooLargeError DigestMismatchError DocumentError IndexFileError "
         "InUseError LayerError LimitExceededError MalformedLayerError NotFoundError OcidiffError OverlayError "
-        "SourceChangedError UnsafeLayerError UnsupportedError UsageError"
+        "SourceChangedError UnrepresentableError UnsafeLayerError UnsupportedError UsageError"
     ),
     "embedded.gc": "Collected",
     "image.changes": "ConfigChanges",

@@ -9,8 +9,9 @@ OcidiffError
 │   │   └── ChangeTooLargeError       the change is larger than `fail_above`
 │   └── SourceChangedError            a file changed while it was read
 ├── OverlayError                      the directories of an overlay cannot be read without mounting it
-├── IndexFileError                    a file that should be the index of a tree is none, or a broken one
-├── UnsupportedError                  a tree or document holds what the format cannot say
+├── IndexFileError                    a file is not the index of a tree, or is damaged
+├── UnsupportedError                  ocidiff does not do this; another differ, tool or version may
+├── UnrepresentableError              no layer, index or manifest of this kind can say this
 ├── DigestMismatchError               bytes are not those that were named
 ├── DocumentError                     a manifest, config or index is malformed
 ├── NotFoundError                     no image, blob or reference of that name
@@ -18,9 +19,17 @@ OcidiffError
 ├── InUseError                        something else still needs what should go
 ├── BusyError                         another process holds what is needed
 └── Cancelled                         the caller cancelled
+
+`OUTCOMES` says what becomes of each of them elsewhere.
 """
 
 from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class OcidiffError(Exception):
@@ -60,11 +69,15 @@ class OverlayError(OcidiffError):
 
 
 class IndexFileError(OcidiffError):
-    """A file that should be the index of a tree is none, or a broken one."""
+    """A file is not the index of a tree, or is damaged."""
 
 
 class UnsupportedError(OcidiffError):
-    """A tree or document holds what the format cannot say."""
+    """Ocidiff does not do this; another differ, tool or version may."""
+
+
+class UnrepresentableError(OcidiffError):
+    """No layer, index or manifest of this kind can say this, whoever writes it."""
 
 
 class DigestMismatchError(OcidiffError):
@@ -93,3 +106,55 @@ class BusyError(OcidiffError):
 
 class Cancelled(OcidiffError):
     """The caller cancelled."""
+
+
+class Outcome(NamedTuple):
+    """What becomes of an exception elsewhere.
+
+    Attributes:
+        core: Variants of the core's `Error` that become this exception.
+        grpc: Name of the status code of gRPC. After UNIMPLEMENTED alone containerd asks its next differ.
+        status: Exit status of a command.
+    """
+
+    core: tuple[str, ...]
+    grpc: str
+    status: int
+
+
+OUTCOMES: Final[Mapping[type[BaseException], Outcome]] = MappingProxyType(
+    {
+        OcidiffError: Outcome((), "UNKNOWN", 1),
+        UsageError: Outcome(("Usage",), "INVALID_ARGUMENT", 2),
+        LayerError: Outcome((), "INVALID_ARGUMENT", 1),
+        MalformedLayerError: Outcome(("MalformedLayer", "MalformedCompression"), "INVALID_ARGUMENT", 1),
+        UnsafeLayerError: Outcome(("UnsafeEntry",), "INVALID_ARGUMENT", 1),
+        LimitExceededError: Outcome(("LimitExceeded",), "RESOURCE_EXHAUSTED", 1),
+        ChangeTooLargeError: Outcome((), "RESOURCE_EXHAUSTED", 3),
+        SourceChangedError: Outcome(("SourceChanged",), "ABORTED", 1),
+        OverlayError: Outcome(("Overlay",), "UNIMPLEMENTED", 1),
+        IndexFileError: Outcome(("IndexFile",), "INVALID_ARGUMENT", 1),
+        UnsupportedError: Outcome(("Unsupported",), "UNIMPLEMENTED", 1),
+        UnrepresentableError: Outcome(("Unrepresentable",), "FAILED_PRECONDITION", 1),
+        DigestMismatchError: Outcome((), "FAILED_PRECONDITION", 1),
+        DocumentError: Outcome((), "INVALID_ARGUMENT", 1),
+        NotFoundError: Outcome((), "NOT_FOUND", 1),
+        AlreadyExistsError: Outcome((), "ALREADY_EXISTS", 1),
+        InUseError: Outcome((), "FAILED_PRECONDITION", 1),
+        BusyError: Outcome((), "UNAVAILABLE", 1),
+        Cancelled: Outcome(("Cancelled",), "CANCELLED", 1),
+        OSError: Outcome(("Io",), "INTERNAL", 1),
+        KeyboardInterrupt: Outcome((), "CANCELLED", 130),
+    }
+)
+"""The one table of errors: core, Python, gRPC, exit status."""
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Return the row of the table for an exception; that of `OcidiffError` for one that no row knows."""
+    return next((OUTCOMES[kind] for kind in type(error).__mro__ if kind in OUTCOMES), OUTCOMES[OcidiffError])
+
+
+def class_of(variant: str) -> type[BaseException]:
+    """Return the exception for a variant of the core's `Error`."""
+    return next(kind for kind, outcome in OUTCOMES.items() if variant in outcome.core)

@@ -37,7 +37,7 @@ def test_exports_are_sorted_and_there() -> None:
 
 
 def test_every_error_is_public_and_derives_from_the_base() -> None:
-    classes = {name for name, value in vars(errors).items() if inspect.isclass(value)}
+    classes = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
     assert classes <= set(ocidiff.__all__)
     assert all(issubclass(getattr(errors, name), errors.OcidiffError) for name in classes)
 
@@ -45,7 +45,7 @@ def test_every_error_is_public_and_derives_from_the_base() -> None:
 def test_every_error_stands_in_the_drawing_of_the_tree() -> None:
     assert errors.__doc__ is not None
     for name, value in vars(errors).items():
-        if inspect.isclass(value):
+        if inspect.isclass(value) and issubclass(value, Exception):
             assert name in errors.__doc__
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import probes
 import trees
 import verbs
-from ocidiff.errors import OcidiffError, UnsupportedError
+from ocidiff.errors import OcidiffError, UnrepresentableError, UnsupportedError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import RECORD, LayerSummary
 from ocidiff.layer.options import Destination, Profile
@@ -141,7 +141,7 @@ def test_what_diff_accepts(rust: Engine, pure: Engine, tree: tuple[bool, list[Od
         for engine in (rust, pure):
             try:
                 verdicts.append(verbs.diff(engine, None, place / "tree", profile=profile))
-            except UnsupportedError as error:
+            except UnrepresentableError as error:
                 verdicts.append(str(error))
         assert verdicts[0] == verdicts[1]
         verdict = verdicts[0]

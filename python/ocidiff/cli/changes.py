@@ -19,6 +19,7 @@ from ocidiff.cli.options import (
 )
 from ocidiff.cli.render import as_json, change_document, columns, explained, printable, size, totals_document
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
+from ocidiff.errors import OUTCOMES, ChangeTooLargeError
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.totals import Totals
 
@@ -26,7 +27,7 @@ from ocidiff.layer.totals import Totals
 _LETTERS: Final = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "C", ChangeKind.DELETE: "D"}
 _DIFFERENT: Final = 1
 _TROUBLE: Final = 2
-_TOO_LARGE: Final = 3
+_TOO_LARGE: Final = OUTCOMES[ChangeTooLargeError].status
 _WORDS: Final = ("added", "modified", "deleted")
 
 

@@ -11,7 +11,7 @@ import click
 import ocidiff
 from ocidiff.cli.options import FAILED_STATUS, Settings, common
 from ocidiff.cli.streams import complain, reason
-from ocidiff.errors import ChangeTooLargeError, UsageError
+from ocidiff.errors import outcome_of
 from ocidiff.log import listen
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ _COMMANDS: Final = (
     *("gc", "verify"),
 )
 _FAILED: Final = 1
-_WRONG_USAGE: Final = 2
-_TOO_LARGE: Final = 3
-
 
 # What people type who know other tools.
 _USE_INSTEAD: Final = {
@@ -126,9 +123,5 @@ def _invoke(context: click.Context) -> int:
 
 
 def _status(error: Exception, context: click.Context) -> int:
-    if isinstance(error, ChangeTooLargeError):
-        return _TOO_LARGE
-    if isinstance(error, UsageError):
-        return _WRONG_USAGE
-    status: int = context.meta.get(FAILED_STATUS, _FAILED)
-    return status
+    status = outcome_of(error).status
+    return int(context.meta.get(FAILED_STATUS, status)) if status == _FAILED else status

@@ -119,7 +119,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
     Raises:
         UsageError: A change is refused with the values of the base, or arguments contradict each other.
         NotFoundError: There is no such base or container, or a part of the base is missing.
-        UnsupportedError: The family has no media type for a layer of the base.
+        UnrepresentableError: The family has no media type for a layer of the base.
 
     Spec: commit-semantics sections 1 and 6 to 8.
     """

@@ -58,7 +58,7 @@ def extend_manifest(
         annotations: What is said of the manifest, beside what the base says.
 
     Raises:
-        UnsupportedError: The family has no media type for a layer.
+        UnrepresentableError: The family has no media type for a layer.
     """
     start = Manifest(config, ()) if base is None else base
     extended = replace(

@@ -129,7 +129,7 @@ def diff(
     Raises:
         UsageError: An option is out of range.
         FileNotFoundError, NotADirectoryError: A tree is missing, or is no directory.
-        UnsupportedError: The tree holds what the format cannot say, or an owner outside the id maps.
+        UnrepresentableError: The tree holds what the format cannot say, or an owner outside the id maps.
         SourceChangedError: A file changed while it was read, and that is an error; or it never rested.
         OverlayError: The upperdir has to be read, and cannot.
         ChangeTooLargeError: The layer is larger than `fail_above`.

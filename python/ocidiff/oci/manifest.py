@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import Self
 
-from ocidiff.errors import UnsupportedError
+from ocidiff.errors import UnrepresentableError
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.encoding import (
@@ -66,7 +66,7 @@ class Manifest:
         """Return the manifest with all media types of one family; the blobs stay as they are.
 
         Raises:
-            UnsupportedError: The family has no media type for a part of it.
+            UnrepresentableError: The family has no media type for a part of it.
         """
         return replace(
             self,
@@ -94,7 +94,7 @@ class Manifest:
 def _in_format(descriptor: Descriptor, family: Format) -> Descriptor:
     kind = media_type.counterpart(descriptor.media_type, family)
     if kind is None:
-        raise UnsupportedError(
+        raise UnrepresentableError(
             f"blob {descriptor.digest}: media type {descriptor.media_type[:100]!r}: the {family} format has none for it"
         )
     return descriptor if kind == descriptor.media_type else replace(descriptor, media_type=kind)

@@ -13,7 +13,6 @@ const TEMPORARY: &str = "keep a file that may change in";
 
 /// Every failure of this crate. Paths are shown escaped, so a hostile name cannot write to a terminal.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// A system call failed.
     #[error("{op} {}: {source}", show(path))]
@@ -71,9 +70,17 @@ pub enum Error {
         /// Which property changed.
         reason: &'static str,
     },
-    /// The tree holds something that a layer cannot say.
+    /// Something that is not done here; another differ or another version may do it.
     #[error("{}: {what}", show(path))]
     Unsupported {
+        /// The file or entry.
+        path: PathBuf,
+        /// What is not done.
+        what: String,
+    },
+    /// The tree holds something that no layer or index can say, whoever writes it.
+    #[error("{}: {what}", show(path))]
+    Unrepresentable {
         /// The file.
         path: PathBuf,
         /// What cannot be stored.
@@ -98,14 +105,6 @@ pub enum Error {
     /// The caller's options contradict themselves or the format.
     #[error("{0}")]
     Usage(String),
-    /// A digest is not the expected one.
-    #[error("digest mismatch: expected {expected}, got {actual}")]
-    DigestMismatch {
-        /// What the caller expected.
-        expected: String,
-        /// What the bytes gave.
-        actual: String,
-    },
     /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -120,6 +119,24 @@ impl Error {
     /// A temporary file in a directory could not be made or used.
     pub fn temporary(directory: &Path, source: io::Error) -> Self {
         Self::Io { op: TEMPORARY, path: directory.to_owned(), source }
+    }
+
+    /// Returns the name of the variant, by which the binding finds the exception in the table of `ocidiff.errors`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "Io",
+            Self::MalformedLayer { .. } => "MalformedLayer",
+            Self::MalformedCompression { .. } => "MalformedCompression",
+            Self::UnsafeEntry { .. } => "UnsafeEntry",
+            Self::LimitExceeded { .. } => "LimitExceeded",
+            Self::SourceChanged { .. } => "SourceChanged",
+            Self::Unsupported { .. } => "Unsupported",
+            Self::Unrepresentable { .. } => "Unrepresentable",
+            Self::Overlay { .. } => "Overlay",
+            Self::IndexFile { .. } => "IndexFile",
+            Self::Usage(_) => "Usage",
+            Self::Cancelled => "Cancelled",
+        }
     }
 
     /// Whether somebody who changes the tree may be the cause: a name vanished or became something else.

@@ -144,7 +144,7 @@ fn a_name_that_would_become_a_whiteout_is_refused_unless_containerd_is_copied() 
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(".wh.x"), "").unwrap();
     let refused = write_diff(None, dir.path(), File::create("/dev/null").unwrap().into(), &PLAIN, &Arc::default());
-    assert!(matches!(refused, Err(Error::Unsupported { path, .. }) if path == Path::new(".wh.x")));
+    assert!(matches!(refused, Err(Error::Unrepresentable { path, .. }) if path == Path::new(".wh.x")));
     let (summary, _) = diff(None, dir.path(), &DiffOptions { rules: Rules::CONTAINERD, ..PLAIN });
     assert_eq!(summary.entries, 1);
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ocidiff.errors import NotFoundError, UnsupportedError, UsageError
+from ocidiff.errors import NotFoundError, UnrepresentableError, UsageError
 from ocidiff.image.changes import ConfigChanges, apply_changes
 from ocidiff.image.instructions import apply, parse
 from ocidiff.oci import media_type
@@ -175,7 +175,7 @@ def test_dockers_format_has_neither_zstd_nor_annotations(store: Store, rootfs: P
     with pytest.raises(UsageError, match="format 'x': must be oci or docker"):
         store.commit(rootfs, "app", format="x")
     store.commit(rootfs, "base", compression="zstd", annotations={"a": "b"})
-    with pytest.raises(UnsupportedError, match="docker format has none"):
+    with pytest.raises(UnrepresentableError, match="docker format has none"):
         store.commit(rootfs, "app", base="base", format="docker")
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ocidiff.errors import UnsupportedError
+from ocidiff.errors import UnrepresentableError
 from ocidiff.image import mutate
 from ocidiff.layer.layer import NOTHING_SKIPPED, Layer
 from ocidiff.oci import media_type
@@ -120,7 +120,7 @@ def test_every_media_type_that_docker_has_goes_both_ways() -> None:
 
 @pytest.mark.parametrize("kind", [media_type.LAYER_ZSTD, DOCKER_LAYER + ".zstd", NONDISTRIBUTABLE + "+zstd", "text/plain"])
 def test_what_docker_has_no_media_type_for_is_refused_there(kind: str) -> None:
-    with pytest.raises(UnsupportedError, match="the docker format has none for it"):
+    with pytest.raises(UnrepresentableError, match="the docker format has none for it"):
         _docker(kind).in_format(media_type.Format.DOCKER)
 
 

@@ -12,7 +12,7 @@ import pytest
 import probes
 import trees
 import verbs
-from ocidiff.errors import UnsupportedError
+from ocidiff.errors import UnrepresentableError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor, Progress
 from ocidiff.layer.options import LayerOptions, OnChange, Profile
@@ -88,7 +88,7 @@ def test_an_overlay_of_such_directories_is_read(engine: Engine, tree: Path, plac
 def test_an_error_gives_the_modes_back(engine: Engine, tree: Path) -> None:
     (tree / "d0/d200/.wh.x").touch()
     before = trees.scan_tree(tree)
-    with probes.as_user(USER), pytest.raises(UnsupportedError, match=r"\.wh\."):
+    with probes.as_user(USER), pytest.raises(UnrepresentableError, match=r"\.wh\."):
         verbs.diff(engine, None, tree)
     assert trees.scan_tree(tree) == before
 

@@ -16,7 +16,7 @@ import pytest
 import probes
 import trees
 import verbs
-from ocidiff.errors import Cancelled, SourceChangedError, UnsupportedError
+from ocidiff.errors import Cancelled, SourceChangedError, UnrepresentableError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Cancellation, Monitor, Progress
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, Profile
@@ -84,7 +84,7 @@ class TestWhiteoutNames:
     ) -> None:
         (upper / "d").mkdir()
         make(upper / "d" / name)
-        with pytest.raises(UnsupportedError, match=r"d/\.wh\."):
+        with pytest.raises(UnrepresentableError, match=r"d/\.wh\."):
             verbs.diff(engine, None, upper, profile=Profile.OCI)
 
     def test_the_profile_containerd_writes_it_as_it_is(self, engine: Engine, upper: Path) -> None:
@@ -108,7 +108,7 @@ class TestWhiteoutNames:
         (lower / ".wh.d").mkdir(parents=True)
         (upper / ".wh.d").mkdir()
         (upper / ".wh.d" / "new").touch()
-        with pytest.raises(UnsupportedError, match=r"\.wh\.d"):
+        with pytest.raises(UnrepresentableError, match=r"\.wh\.d"):
             verbs.diff(engine, lower, upper, profile=Profile.OCI)
 
 
@@ -117,7 +117,7 @@ def test_an_xattr_whose_name_no_pax_header_holds_is_refused(engine: Engine, uppe
         probes.missing("the file system has no user xattrs")
     (upper / "f").touch()
     os.setxattr(upper / "f", "user.a=b", b"x")
-    with pytest.raises(UnsupportedError, match=r"f: .*xattr|f: .*extended attribute"):
+    with pytest.raises(UnrepresentableError, match=r"f: .*xattr|f: .*extended attribute"):
         verbs.diff(engine, None, upper, profile=Profile.OCI)
     assert verbs.diff(engine, None, upper, profile=Profile.CONTAINERD)[0].entries == 1
 

@@ -20,7 +20,7 @@ import ocidiff
 import overlays
 import probes
 import verbs
-from ocidiff.errors import UnsupportedError, UsageError
+from ocidiff.errors import UnrepresentableError, UsageError
 from ocidiff.layer import idmap
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps, IdRange
@@ -154,12 +154,12 @@ def test_an_id_outside_the_map_is_told_with_its_file(engine: Engine, tmp_path: P
     file.write_text("")
     os.chown(file, 77 if kind == "user" else 0, 77 if kind == "group" else 0)
     ids = IdMaps.of(["0:0:77"], ["0:0:77"], None)
-    with pytest.raises(UnsupportedError, match=rf"^{re.escape(str(file))}: {kind} id 77 is outside the id map$"):
+    with pytest.raises(UnrepresentableError, match=rf"^{re.escape(str(file))}: {kind} id 77 is outside the id map$"):
         verbs.diff(engine, None, tmp_path, ids=ids)
     os.chown(file, 76, 76)
     verbs.diff(engine, None, tmp_path, ids=ids)
     # What was there before may have had any owner.
-    with pytest.raises(UnsupportedError, match="id 76"):
+    with pytest.raises(UnrepresentableError, match="id 76"):
         verbs.diff(engine, tmp_path, tmp_path, ids=IdMaps.of(["0:0:76"], [], None))
     (tmp_path / "after").mkdir()
     summary, _ = verbs.diff(engine, tmp_path / "d", tmp_path / "after", ids=IdMaps.of(["0:0:76"], [], None))
@@ -171,12 +171,12 @@ def test_an_id_in_an_acl_or_capability_outside_the_map_is_told_too(engine: Engin
     file = tmp_path / "f"
     file.write_text("")
     os.setxattr(file, "system.posix_acl_access", probes.ACL_VALUE)
-    with pytest.raises(UnsupportedError, match="user id 1000 is outside"):
+    with pytest.raises(UnrepresentableError, match="user id 1000 is outside"):
         verbs.diff(engine, None, tmp_path, ids=IdMaps.of(["0:0:1000"], [], None))
     os.removexattr(file, "system.posix_acl_access")
     value = probes.CAPABILITY_VALUE
     os.setxattr(file, "security.capability", value[:3] + b"\3" + value[4:] + struct.pack("<I", 5000))
-    with pytest.raises(UnsupportedError, match="user id 5000 is outside"):
+    with pytest.raises(UnrepresentableError, match="user id 5000 is outside"):
         verbs.diff(engine, None, tmp_path, ids=IdMaps.of(["0:0:1000"], [], None))
     _, mapped = verbs.diff(engine, None, tmp_path, ids=IdMaps.of(["0:0:1", "9:5000:1"], [], None))
     assert b"security.capability=" + value[:3] + b"\3" + value[4:] + struct.pack("<I", 9) in mapped

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from ocidiff.errors import UnsupportedError
+from ocidiff.errors import UnrepresentableError
 from ocidiff.layer.pure import tar
 
 
@@ -97,5 +97,5 @@ def test_a_cut_name_never_ends_in_a_slash() -> None:
     ids=["major", "minor", "xattr-name", "xattrs"],
 )
 def test_what_no_header_holds_is_refused(header: tar.Header) -> None:
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(UnrepresentableError):
         tar.encode(header)

@@ -10,7 +10,7 @@ from typing import Final
 
 import xxhash
 
-from ocidiff.errors import UnsupportedError
+from ocidiff.errors import UnrepresentableError
 from ocidiff.layer.layer import IndexSummary
 from ocidiff.layer.pure.directories import split
 from ocidiff.layer.pure.index_format import COUNT, TRAILER, Header, Record
@@ -82,7 +82,7 @@ class IndexWriter:
             return 0, 0
         block = COUNT.pack(frame.count) + frame.data
         if len(block) >= 1 << 32:
-            raise UnsupportedError("an index holds no directory with 4 GiB of entries")
+            raise UnrepresentableError("an index holds no directory with 4 GiB of entries")
         offset = self._size
         self._put(block)
         return offset, len(block)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Final
 
-from ocidiff.errors import SourceChangedError, UnsupportedError
+from ocidiff.errors import SourceChangedError, UnrepresentableError
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.options import Profile
 from ocidiff.layer.pure import tar, whiteout
@@ -178,7 +178,7 @@ class Recorder:
             raise self._refused(header.path, why)
         try:
             self._blob.write(tar.encode(header))
-        except UnsupportedError as error:
+        except UnrepresentableError as error:
             raise self._refused(header.path, str(error)) from error
         self.entries += 1
         if header.type == tar.DIRECTORY:
@@ -254,8 +254,8 @@ class Recorder:
         if name.startswith(whiteout.PREFIX) or is_below_mark:
             raise self._refused(path, _WHITEOUT_NAME)
 
-    def _refused(self, path: bytes, why: str) -> UnsupportedError:
-        return UnsupportedError(f"{show(path)}: {why}")
+    def _refused(self, path: bytes, why: str) -> UnrepresentableError:
+        return UnrepresentableError(f"{show(path)}: {why}")
 
 
 def _link(header: tar.Header, path: bytes, source: bytes) -> tar.Header:

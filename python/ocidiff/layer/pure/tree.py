@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from ocidiff import access
-from ocidiff.errors import SourceChangedError, UnsupportedError
+from ocidiff.errors import SourceChangedError, UnrepresentableError
 from ocidiff.layer.idmap import UNMAPPED
 from ocidiff.layer.options import LayerOptions, OnChange, Profile
 from ocidiff.layer.pure.aside import Aside
@@ -158,7 +158,7 @@ class Tree:
                 self._ids.map("user", node.stat.st_uid)
                 self._ids.map("group", node.stat.st_gid)
             except LookupError as error:
-                raise UnsupportedError(f"{show(self.full(node.path))}: {error}") from error
+                raise UnrepresentableError(f"{show(self.full(node.path))}: {error}") from error
 
     def is_mount(self, node: Node) -> bool:
         """Whether something is mounted at `node`."""
@@ -233,7 +233,7 @@ class Tree:
         except OSError as error:
             raise self._directories.error(error, node.path) from error
         except LookupError as error:
-            raise UnsupportedError(f"{show(self.full(node.path))}: {error}") from error
+            raise UnrepresentableError(f"{show(self.full(node.path))}: {error}") from error
 
     def _value(self, path: bytes, key: bytes) -> bytes | None:
         try:

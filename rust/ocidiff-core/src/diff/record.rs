@@ -296,7 +296,7 @@ impl Recorder {
     fn put(&mut self, header: &Header<'_>) -> Result<()> {
         self.header.clear();
         header.write(&mut self.header).map_err(|error| match error {
-            Error::Unsupported { what, .. } => refused(header.name.strip_suffix(b"/").unwrap_or(header.name), &what),
+            Error::Unrepresentable { what, .. } => refused(header.name.strip_suffix(b"/").unwrap_or(header.name), &what),
             other => other,
         })?;
         self.blob.write(&self.header)?;
@@ -358,7 +358,7 @@ impl Recorder {
 }
 
 fn refused(path: &[u8], what: &str) -> Error {
-    Error::Unsupported { path: PathBuf::from(OsStr::from_bytes(path)), what: what.into() }
+    Error::Unrepresentable { path: PathBuf::from(OsStr::from_bytes(path)), what: what.into() }
 }
 
 /// Tells what changed of a file, as far as a message can.

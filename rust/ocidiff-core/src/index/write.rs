@@ -79,12 +79,12 @@ impl IndexWriter {
     /// Gives the next block its place.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when it has 4 GiB or more.
+    /// [`Error::Unrepresentable`] when it has 4 GiB or more.
     pub fn place(&mut self, block: &Block) -> Result<Extent> {
         if block.is_empty() {
             return Ok(Extent::default());
         }
-        let length = u32::try_from(block.len()).map_err(|_| Error::Unsupported {
+        let length = u32::try_from(block.len()).map_err(|_| Error::Unrepresentable {
             path: "".into(),
             what: "an index holds no directory with 4 GiB of entries".into(),
         })?;

@@ -63,11 +63,11 @@ impl Header<'_> {
     /// Appends the header's blocks to `out`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for what no tar header can say: large device numbers, more than 1 MiB of attributes.
+    /// [`Error::Unrepresentable`] for what no tar header can say: large device numbers, more than 1 MiB of attributes.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         let (major, minor) = self.device;
         if u64::from(major.max(minor)) > MAX_OCTAL_8 {
-            return Err(self.unsupported(format!("device number {major}:{minor} does not fit a tar header")));
+            return Err(self.unrepresentable(format!("device number {major}:{minor} does not fit a tar header")));
         }
         let split = split_name(self.name);
         let fits = |text: &[u8]| text.is_ascii() && text.len() <= NAME_BYTES;
@@ -88,7 +88,7 @@ impl Header<'_> {
             if key.contains(&b'=') {
                 let name = key.escape_ascii().to_string();
                 let name = name.trim_start_matches("SCHILY.xattr.");
-                return Err(self.unsupported(format!("xattr {name}: no PAX header can hold a name with '='")));
+                return Err(self.unrepresentable(format!("xattr {name}: no PAX header can hold a name with '='")));
             }
             records.add(&key, value);
         }
@@ -109,7 +109,7 @@ impl Header<'_> {
                 records.add(key.as_bytes(), value);
             }
         }
-        let records = records.finish().ok_or_else(|| self.unsupported("more than 1 MiB of attributes".into()))?;
+        let records = records.finish().ok_or_else(|| self.unrepresentable("more than 1 MiB of attributes".into()))?;
         out.extend_from_slice(&pax::header_block(self.name, records.len()));
         out.extend_from_slice(&records);
         pad(out, records.len() as u64);
@@ -136,9 +136,9 @@ impl Header<'_> {
         block
     }
 
-    fn unsupported(&self, what: String) -> Error {
+    fn unrepresentable(&self, what: String) -> Error {
         use std::os::unix::ffi::OsStrExt;
-        Error::Unsupported { path: std::ffi::OsStr::from_bytes(self.name).into(), what }
+        Error::Unrepresentable { path: std::ffi::OsStr::from_bytes(self.name).into(), what }
     }
 }
 
@@ -248,6 +248,6 @@ mod tests {
     fn what_no_header_can_say_is_refused() {
         let mut header = plain(b"dev/x");
         header.device = (1 << 21, 0);
-        assert!(matches!(header.write(&mut Vec::new()), Err(Error::Unsupported { .. })));
+        assert!(matches!(header.write(&mut Vec::new()), Err(Error::Unrepresentable { .. })));
     }
 }

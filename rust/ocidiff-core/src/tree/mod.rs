@@ -252,7 +252,7 @@ impl Directory {
     }
 
     fn metadata_of(&self, (found, mode): (Statx, Option<u32>), name: &CStr) -> Result<Metadata> {
-        let unknown = || Error::Unsupported { path: self.path_of(name), what: "unknown kind of file".into() };
+        let unknown = || Error::Unrepresentable { path: self.path_of(name), what: "unknown kind of file".into() };
         let metadata = Metadata::from_statx(&found).ok_or_else(unknown)?;
         Ok(Metadata { mode: mode.unwrap_or(metadata.mode), ..metadata })
     }
@@ -279,7 +279,7 @@ impl Directory {
     }
 
     fn outside(&self, name: &CStr, OutsideMap { kind, id }: OutsideMap) -> Error {
-        Error::Unsupported { path: self.path_of(name), what: format!("{kind} id {id} is outside the id map") }
+        Error::Unrepresentable { path: self.path_of(name), what: format!("{kind} id {id} is outside the id map") }
     }
 
     /// True if what notes on files say counts.

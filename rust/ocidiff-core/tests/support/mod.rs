@@ -298,6 +298,7 @@ pub fn kind_of<T>(result: &Result<T>) -> &'static str {
         Err(Error::UnsafeEntry { .. }) => "unsafe",
         Err(Error::LimitExceeded { .. }) => "limit",
         Err(Error::Unsupported { .. }) => "unsupported",
+        Err(Error::Unrepresentable { .. }) => "unrepresentable",
         Err(Error::Io { .. }) => "io",
         Err(Error::Cancelled) => "cancelled",
         Err(_) => "other",

@@ -20,6 +20,7 @@ from ocidiff.layer.engine import Engine
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 
 NAMES = ("a", "b", "c", "d", "l")
+PSEUDO_LINKS = ".wh..wh.plnk"
 TARGETS = ("a", "b/a", "..", "../b", "/c", "/", "l", "/a/./b/../b", "missing/x")
 CAPABILITY = "\x01\x00\x00\x02" + "\x01" * 16
 CAPABILITY_OF_ROOT = "\x01\x00\x00\x03" + "\x01" * 16 + "\x00" * 4
@@ -38,14 +39,17 @@ def entries(draw: st.DrawFn) -> list[tuple[str, dict[str, Any]]]:
     """Entries of one layer: few names, so that they meet."""
     path = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map("/".join)
     made, files = [], ["a"]
-    for _ in range(draw(st.integers(0, 12))):
-        name = draw(path)
+    # Some layers reach by a link into the directory in which AUFS keeps names.
+    reaches = draw(st.integers(0, 2)) == 0
+    for number in range(draw(st.integers(0, 12))):
+        is_way = reaches and number == 0
+        name = "way" if is_way else draw(path)
+        name = f"way/{name[0]}" if reaches and number > 0 and draw(st.booleans()) else name
         # Most links lead to a file that is there, or nearly all layers would be refused.
-        kind = draw(
-            st.sampled_from(["file", "file", "dir", "dir", "symlink", "link", "fifo", "hide", "opaque", "char", "aufs"])
-        )
+        kinds = ["file", "file", "dir", "dir", "symlink", "link", "fifo", "hide", "opaque", "char", "aufs"]
+        kind = "symlink" if is_way else draw(st.sampled_from(kinds))
         if kind == "aufs":
-            name = PSEUDO_LINK
+            name = f"{PSEUDO_LINKS}/{draw(st.sampled_from(NAMES))}"
         if kind in ("file", "aufs"):
             files.append(name)
         made.append(
@@ -53,7 +57,7 @@ def entries(draw: st.DrawFn) -> list[tuple[str, dict[str, Any]]]:
                 name,
                 {
                     "kind": kind,
-                    "target": draw(st.sampled_from(files if kind == "link" else TARGETS)),
+                    "target": PSEUDO_LINKS if is_way else draw(st.sampled_from(files if kind == "link" else TARGETS)),
                     "mode": draw(st.sampled_from([0o644, 0o755, 0o4711, 0])),
                     "uid": draw(st.sampled_from([0, 7])),
                     "mtime": draw(st.sampled_from([0, 5, 1.5])),
@@ -67,7 +71,6 @@ def entries(draw: st.DrawFn) -> list[tuple[str, dict[str, Any]]]:
     return made
 
 
-PSEUDO_LINK = ".wh..wh.plnk/1.2"
 CAPABLE, BOUND = {"security.capability": CAPABILITY}, {"security.capability": CAPABILITY_OF_ROOT}
 KINDS = {
     "file": tarfile.REGTYPE,

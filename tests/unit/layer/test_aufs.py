@@ -131,3 +131,24 @@ def test_the_index_of_such_layers_is_that_of_their_tree(engine: Engine, rust: En
     assert names_below(tree) == {"c"}
     assert (tree / "c").stat().st_mtime == 7 != MTIME
     assert verbs.index_of_layers(engine, blobs)[0] == verbs.index(rust, tree)
+
+
+@pytest.mark.parametrize(
+    ("entries", "left"),
+    [
+        # A directory that is there before the first kept file stays, and nothing is kept in it.
+        ((symlink(b"way", PLNK), file(b"way/mine"), file(PLNK + b"/12.3")), {"way", ".wh..wh.plnk", ".wh..wh.plnk/mine"}),
+        # One that was made for kept files goes, with all that the layer put into it.
+        ((file(PLNK + b"/12.3"), symlink(b"way", PLNK), file(b"way/mine"), hard_link(b"a", b"way/mine")), {"way", "a"}),
+    ],
+)
+def test_a_layer_that_reaches_into_the_directory_by_a_link_has_the_index_of_its_tree(
+    engine: Engine, rust: Engine, tmp_path: Path, entries: tuple[Member, ...], left: set[str]
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    blobs = [tar(*entries), tar(file(PLNK + b"/1.2"), file(b"new"))]
+    for blob in blobs:
+        verbs.apply(engine, blob, tree)
+    assert names_below(tree) == left | {"new"}
+    assert verbs.index_of_layers(engine, blobs)[0] == verbs.index(rust, tree)

@@ -87,14 +87,17 @@ class Sketch:
         self.lost: Counter[str] = Counter()
         self._root = _Inode(stat.S_IFDIR, _IMPLIED_MODE)
         self._layer = 0
+        self._has_aside = False  # the directory of files that this layer keeps aside is there
 
     def next_layer(self) -> None:
         """Begin the next layer: what is there now is what its whiteouts remove."""
         self._layer += 1
 
     def end_layer(self) -> None:
-        """End a layer: what AUFS kept for hard links is gone."""
-        self._root.children.pop(PSEUDO_LINKS, None)
+        """End a layer: remove what it kept aside for hard links."""
+        if self._has_aside:
+            del self._root.children[PSEUDO_LINKS]
+        self._has_aside = False
 
     def apply(self, entry: Entry) -> _Inode | None:
         """Do what `entry` says, and return the file if it made one. Errors as in an apply."""
@@ -106,7 +109,7 @@ class Sketch:
             return None
         parent, name = split(path)
         whiteout = read_whiteout(path, entry.offset)
-        if isinstance(whiteout, Aufs) and not (entry.type == tar.REGULAR and is_pseudo_link(path)):
+        if isinstance(whiteout, Aufs) and not self._is_kept_aside(entry):
             return None
         try:
             directory = self._resolve(parent, create=not isinstance(whiteout, Removal | Opaque))
@@ -121,6 +124,13 @@ class Sketch:
             inode = self._create(directory, name, entry)
             return inode if entry.type == tar.REGULAR else None
         return None
+
+    def _is_kept_aside(self, entry: Entry) -> bool:
+        """Return true if an entry of AUFS is kept for hard links. A directory of its name that was there is none of ours."""
+        is_kept = entry.type == tar.REGULAR and is_pseudo_link(entry.path)
+        if is_kept and not self._has_aside:
+            self._has_aside = PSEUDO_LINKS not in self._root.children
+        return is_kept and self._has_aside
 
     def records(self) -> Iterator[tuple[bytes, Record]]:
         """All that is there, in walk order."""

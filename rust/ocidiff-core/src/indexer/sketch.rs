@@ -81,6 +81,8 @@ pub struct Sketch {
     inodes: Vec<Inode>,
     free: Vec<Number>,
     layer: usize,
+    /// The directory of files that this layer keeps aside is there.
+    has_aside: bool,
     lost: Lost,
 }
 
@@ -88,7 +90,7 @@ impl Sketch {
     /// An empty tree.
     pub fn new() -> Self {
         let root = Inode { file_type: Some(FileType::Directory), mode: IMPLIED_MODE, links: 1, ..Inode::default() };
-        Self { inodes: vec![root], free: Vec::new(), layer: 0, lost: Lost::default() }
+        Self { inodes: vec![root], free: Vec::new(), layer: 0, has_aside: false, lost: Lost::default() }
     }
 
     /// Attributes of entries that no index has.
@@ -106,9 +108,11 @@ impl Sketch {
         self.layer += 1;
     }
 
-    /// Ends a layer: what AUFS kept for hard links is gone.
+    /// Ends a layer: removes what it kept aside for hard links.
     pub fn end_layer(&mut self) {
-        self.remove(ROOT, PSEUDO_LINKS);
+        if std::mem::take(&mut self.has_aside) {
+            self.remove(ROOT, PSEUDO_LINKS);
+        }
     }
 
     /// Does what `entry` says. Returns the file, if it made one, for [`Sketch::set_content`].
@@ -125,9 +129,8 @@ impl Sketch {
         }
         let (parent, name) = path.split();
         let is_meta = |name| matches!(Whiteout::parse(name, entry.offset), Ok(Some(Whiteout::Meta)));
-        let is_kept = entry.entry_type == EntryType::File && is_pseudo_link(path.as_bytes());
         let whiteout = match path.components().any(is_meta) {
-            true if is_kept => None,
+            true if self.is_kept_aside(entry, path) => None,
             true => return Ok(None),
             false => Whiteout::parse(name, entry.offset)?,
         };
@@ -145,6 +148,15 @@ impl Sketch {
             }
         }
         Ok(None)
+    }
+
+    /// Returns true if an entry of AUFS is kept for hard links. A directory of its name that was there before is none of ours.
+    fn is_kept_aside(&mut self, entry: &Entry, path: &LayerPath) -> bool {
+        let is_kept = entry.entry_type == EntryType::File && is_pseudo_link(path.as_bytes());
+        if is_kept && !self.has_aside {
+            self.has_aside = !self.inodes[ROOT].children.contains_key(PSEUDO_LINKS);
+        }
+        is_kept && self.has_aside
     }
 
     /// Notes the hashes of a file that is not empty.

@@ -100,7 +100,7 @@ class IdMaps:
         """What the `user` or `group` id `host` is in the container.
 
         Raises:
-            LookupError: It is outside the map.
+            LookupError: It is outside the map; the arguments are the kind and the id.
         """
         ranges = self.users if kind == "user" else self.groups
         if not ranges:
@@ -108,7 +108,7 @@ class IdMaps:
         for one in ranges:
             if 0 <= host - one.host < one.count:
                 return one.container + host - one.host
-        raise LookupError(f"{kind} id {host} is outside the id map")
+        raise LookupError(kind, host)
 
     def owner(self, facts: os.stat_result) -> tuple[int, int]:
         """The ids of a file in the container, `UNMAPPED` for one outside the map."""

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
+use crate::cause::Cause;
 use crate::error::Error;
 
 /// A sha256 digest; shown as `sha256:<hex>` (image-spec descriptor.md, "Digests").
@@ -35,7 +36,7 @@ impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong = || Error::Usage(format!("not a sha256 digest: {}", text.escape_debug()));
+        let wrong = || Error::Usage(Cause::NotDigest { text: text.escape_debug().to_string() });
         let hex = text.strip_prefix("sha256:").ok_or_else(wrong)?.as_bytes();
         if hex.len() != 64 {
             return Err(wrong());

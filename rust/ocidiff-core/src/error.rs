@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::cause::{Cause, escaped};
+
 /// The result of every fallible function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -30,7 +32,7 @@ pub enum Error {
         /// Offset in the uncompressed stream.
         offset: u64,
         /// What is wrong.
-        reason: String,
+        reason: Cause,
     },
     /// The blob does not decompress.
     #[error("malformed {format}: {reason}")]
@@ -38,7 +40,7 @@ pub enum Error {
         /// The compression.
         format: &'static str,
         /// What is wrong.
-        reason: &'static str,
+        reason: Cause,
     },
     /// The layer asks for something that is never done.
     #[error("unsafe entry {}: {reason}", show(path))]
@@ -46,7 +48,7 @@ pub enum Error {
         /// Name of the entry.
         path: PathBuf,
         /// What is wrong.
-        reason: String,
+        reason: Cause,
     },
     /// A limit of the caller was passed.
     #[error("limit {limit} exceeded{}, at byte {offset} of the tar: {value} is more than {max}", show_where(path))]
@@ -63,28 +65,28 @@ pub enum Error {
         offset: u64,
     },
     /// A file changed while it was read.
-    #[error("{} changed while it was read: {reason}", show(path))]
+    #[error("{}: changed while it was read: {reason}", show(path))]
     SourceChanged {
         /// The file.
         path: PathBuf,
         /// Which property changed.
-        reason: &'static str,
+        reason: Cause,
     },
     /// Something that is not done here; another differ or another version may do it.
-    #[error("{}: {what}", show(path))]
+    #[error("{}: {reason}", show(path))]
     Unsupported {
         /// The file or entry.
         path: PathBuf,
-        /// What is not done.
-        what: String,
+        /// Why not.
+        reason: Cause,
     },
     /// The tree holds something that no layer or index can say, whoever writes it.
-    #[error("{}: {what}", show(path))]
+    #[error("{}: {reason}", show(path))]
     Unrepresentable {
         /// The file.
         path: PathBuf,
-        /// What cannot be stored.
-        what: String,
+        /// Why not.
+        reason: Cause,
     },
     /// The directories of an overlay cannot be read without mounting it; nothing was written yet.
     #[error("overlay {}: {reason}", show(path))]
@@ -92,7 +94,7 @@ pub enum Error {
         /// The directory or file.
         path: PathBuf,
         /// Why not.
-        reason: String,
+        reason: Cause,
     },
     /// A file that should be an index is none, or a broken one.
     #[error("index {}: {reason}", show(path))]
@@ -100,11 +102,11 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        reason: String,
+        reason: Cause,
     },
     /// The caller's options contradict themselves or the format.
     #[error("{0}")]
-    Usage(String),
+    Usage(Cause),
     /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -171,8 +173,8 @@ fn show_where(path: &std::path::Path) -> String {
     if path.as_os_str().is_empty() { String::new() } else { format!(" by {}", show(path)) }
 }
 
-/// A path for a message: one line, control and non-UTF-8 bytes escaped.
+/// A path for a message.
 fn show(path: &std::path::Path) -> String {
     use std::os::unix::ffi::OsStrExt;
-    path.as_os_str().as_bytes().escape_ascii().to_string()
+    escaped(path.as_os_str().as_bytes())
 }

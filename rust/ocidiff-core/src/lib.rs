@@ -4,6 +4,7 @@
 //! and plain blobs of one diff share one diffID; nothing outside the target of an apply changes, ever.
 
 pub mod apply;
+pub mod cause;
 pub mod change;
 pub mod compress;
 pub mod control;
@@ -20,4 +21,5 @@ pub mod tar;
 pub mod tree;
 pub mod whiteout;
 
+pub use cause::Cause;
 pub use error::{Error, Result};

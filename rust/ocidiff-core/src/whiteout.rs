@@ -1,5 +1,6 @@
 //! Whiteouts: deletions as data (image-spec layer.md, "Whiteouts").
 
+use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 
 /// What begins the name of a whiteout.
@@ -33,7 +34,7 @@ impl<'a> Whiteout<'a> {
             _ if name == OPAQUE => Ok(Some(Self::Opaque)),
             _ if name.starts_with(META_PREFIX) => Ok(Some(Self::Meta)),
             b"" | b"." | b".." => {
-                Err(Error::MalformedLayer { offset, reason: format!("invalid whiteout name {}", name.escape_ascii()) })
+                Err(Error::MalformedLayer { offset, reason: Cause::InvalidWhiteout { name: escaped(name) } })
             }
             _ => Ok(Some(Self::Removal(hidden))),
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 
-use ocidiff_core::Error;
 use ocidiff_core::apply::{ApplyOptions, ApplySummary, Destination, Limits, apply_layer as apply};
 use ocidiff_core::stream::Stream;
+use ocidiff_core::{Cause, Error};
 use pyo3::prelude::*;
 
 use crate::diff::path;
@@ -39,7 +39,10 @@ pub fn apply_layer(
         "directory" => Destination::Directory,
         "overlay" => Destination::Overlay,
         "overlay-userxattr" => Destination::OverlayUserxattr,
-        other => return Err(to_python(Error::Usage(format!("no such destination: {}", other.escape_debug())))),
+        other => {
+            let (what, choices) = (format!("destination {other:?}"), "directory, overlay or overlay-userxattr");
+            return Err(to_python(Error::Usage(Cause::NotAChoice { what, choices })));
+        }
     };
     let options = ApplyOptions { same_owner, destination, limits };
     let (source, target) = (own_descriptor(source)?, path(target));

@@ -15,7 +15,7 @@ use ocidiff_core::idmap::{IdMaps, IdRange};
 use ocidiff_core::index::IndexFile;
 use ocidiff_core::tree::overlay::{Format, OverlayPaths};
 use ocidiff_core::tree::{Directory, Lost};
-use ocidiff_core::{Error, Result};
+use ocidiff_core::{Cause, Error, Result};
 use pyo3::prelude::*;
 
 use crate::error::to_python;
@@ -204,7 +204,7 @@ pub fn rules(profile: &str) -> Result<Rules> {
     match profile {
         "oci" => Ok(Rules::OCI),
         "containerd" => Ok(Rules::CONTAINERD),
-        _ => Err(Error::Usage(format!("profile {profile:?}: there are oci and containerd"))),
+        _ => Err(Error::Usage(Cause::NotAChoice { what: format!("profile {profile:?}"), choices: "oci or containerd" })),
     }
 }
 
@@ -213,6 +213,6 @@ fn compression_of(name: &str, level: Option<i32>) -> Result<Compression> {
         "gzip" => Ok(Compression::Gzip { level: level.unwrap_or(6) }),
         "zstd" => Ok(Compression::Zstd { level: level.unwrap_or(3) }),
         "none" => Ok(Compression::None),
-        _ => Err(Error::Usage(format!("compression {name:?}: there are gzip, zstd and none"))),
+        _ => Err(Error::Usage(Cause::NotAChoice { what: format!("compression {name:?}"), choices: "gzip, zstd or none" })),
     }
 }

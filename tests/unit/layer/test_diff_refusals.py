@@ -200,7 +200,7 @@ class TestSourceChanges:
             if now.bytes_plain > 1 << 20 and not done:
                 done.append(disturb(victim))
 
-        with pytest.raises(SourceChangedError, match="upper/f"):
+        with pytest.raises(SourceChangedError, match=r"upper/f: changed while it was read: it"):
             write(engine, None, upper, Monitor(progress), compression=Compression.NONE, on_change=OnChange.FAIL)
         assert done
 

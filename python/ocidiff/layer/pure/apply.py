@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from ocidiff.errors import MalformedLayerError
 from ocidiff.layer.options import ApplyOptions, Destination
-from ocidiff.layer.pure import tar
+from ocidiff.layer.pure import sentences, tar
 from ocidiff.layer.pure.directories import show, split
 from ocidiff.layer.pure.faults import broken_link, check_owner, unsafe
 from ocidiff.layer.pure.files import FileWriter
@@ -80,7 +80,7 @@ class Applier:
         path = entry.path
         if not path:
             if entry.type != tar.DIRECTORY:
-                raise unsafe(path, "the root can only be a directory")
+                raise unsafe(path, sentences.ROOT_IS_NO_DIRECTORY)
             check_owner(path, entry.uid, entry.gid)
             self._set_metadata(self._root.top.place, entry)
             self.has_root = True
@@ -168,7 +168,7 @@ class Applier:
         there = self._root.lstat(place)
         is_merged = there is not None and stat.S_ISDIR(there.st_mode) and entry.type == tar.DIRECTORY
         if there is not None and self._is_collision(place):
-            raise unsafe(entry.path, "the file system takes its name for that of another entry")
+            raise unsafe(entry.path, sentences.NAME_COLLIDES)
         if there is not None and not is_merged:
             self._root.remove(place)
         if entry.type == tar.DIRECTORY:
@@ -199,24 +199,24 @@ class Applier:
         named = clean(entry.linkname)
         parent, name = split(named)
 
-        def wrong(what: str) -> MalformedLayerError:
-            return broken_link(entry.offset, entry.path, named, what)
+        def wrong(cause: str) -> MalformedLayerError:
+            return broken_link(entry.offset, entry.path, named, cause)
 
         if not name:
-            raise wrong("it is a directory")
+            raise wrong(sentences.TARGET_IS_DIRECTORY)
         folder = self._root.find(parent)
         if folder is None:
-            raise wrong("it does not exist")
+            raise wrong(sentences.TARGET_IS_MISSING)
         target = Place(folder, name)
         there = self._root.lstat(target)
         if target in self._left_out:
             return target
         if there is not None and stat.S_ISDIR(there.st_mode):
-            raise wrong("it is a directory")
+            raise wrong(sentences.TARGET_IS_DIRECTORY)
         if there is None or (self._upper is not None and self._upper.is_whiteout(target, there)):
-            raise wrong("it does not exist")
+            raise wrong(sentences.TARGET_IS_MISSING)
         if target == place:
-            raise wrong("it is the same name")
+            raise wrong(sentences.TARGET_IS_SAME_NAME)
         return target
 
     def _write_file(self, place: Place, data: Iterable[bytes | Hole]) -> None:
@@ -235,9 +235,9 @@ class Applier:
         """Make a device or FIFO; false when it is left out."""
         major, minor = entry.device
         if entry.type != tar.FIFO and not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-            raise unsafe(entry.path, f"device number {major}:{minor} is out of range")
+            raise unsafe(entry.path, sentences.DEVICE_OUT_OF_RANGE.format(major=major, minor=minor))
         if entry.type == tar.CHARACTER and entry.device == (0, 0):
-            raise unsafe(entry.path, "character device 0:0 is a whiteout of overlayfs")
+            raise unsafe(entry.path, sentences.WHITEOUT_DEVICE)
         device = 0 if entry.type == tar.FIFO else os.makedev(major, minor)
         try:
             self._root.make_node(place, _NODES[entry.type], device)
@@ -349,8 +349,7 @@ class Applier:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            owner = f"{entry.uid}:{entry.gid}"
-            raise unsafe(entry.path, f"owner {owner} is unknown to this user namespace") from error
+            raise unsafe(entry.path, sentences.UNKNOWN_OWNER.format(uid=entry.uid, gid=entry.gid)) from error
 
     def _must_open(self, entry: Entry, facts: os.stat_result) -> bool:
         """True for a file or directory of ours that its mode keeps us from writing to, and that an earlier entry made."""
@@ -381,7 +380,7 @@ class Applier:
                 self._root.set_xattr(place, key, value)
             except OSError as error:
                 if error.errno in _XATTR_FAULTS:
-                    raise unsafe(entry.path, f"xattr {show(key)}: {error.strerror}") from error
+                    raise unsafe(entry.path, sentences.REFUSED_XATTR.format(name=show(key), why=error.strerror)) from error
                 if not self._may_lack(key, error.errno, file_mode):
                     raise
                 self.skipped["xattrs"] += 1

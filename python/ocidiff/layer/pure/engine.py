@@ -23,7 +23,7 @@ from ocidiff.layer.layer import (
 )
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits, OnChange
-from ocidiff.layer.pure import indexer
+from ocidiff.layer.pure import indexer, sentences
 from ocidiff.layer.pure.apply import Applier
 from ocidiff.layer.pure.change import AnyTree, Event, events
 from ocidiff.layer.pure.explain import Carried, reasons, sizes
@@ -53,7 +53,7 @@ class PureEngine:
         with ExitStack() as stack:
             below, above = _open(lower, upper, options, pace, stack)
             if isinstance(above, IndexTree):
-                raise UsageError("upper: an index has no contents for a layer")
+                raise UsageError(sentences.INDEX_AS_UPPER)
             blob = BlobWriter(sink, options.compression, options.level, pace)
             live, narrowing = Live(options.on_change, pace), Narrowing(options.scope)
             recorder = Recorder(above, blob, options.profile, options.source_date_epoch, live)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from ocidiff.layer.pure import sentences
+
 _NANOSECONDS: Final = 10**9
 _MAX_DIGITS: Final = 19  # of what fits into 64 bits with a sign
 _LEAST: Final = -(1 << 63)
@@ -86,7 +88,7 @@ def read_fields(block: bytes) -> Fields:
     def at(start: int, end: int, what: str) -> int:
         value = number(block[start:end])
         if value is None:
-            raise FieldError(f"the header field {what} is not a number")
+            raise FieldError(sentences.FIELD_IS_NO_NUMBER.format(field=what))
         return value
 
     fields = Fields(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ocidiff.errors import UnsupportedError
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.faults import unsupported
 
 # What compressed data begins with. It is only looked at where there is no tar header.
@@ -32,5 +33,4 @@ def compression_of(head: bytes) -> str | None:
 
 def unsupported_compression(name: str) -> UnsupportedError:
     """The error of a stream with that compression."""
-    what = f"{name} data in place of a tar: a layer must be a tar, plain or compressed once with gzip or zstd"
-    return unsupported(b"layer", what)
+    return unsupported(b"layer", sentences.COMPRESSED_DATA.format(format=name))

@@ -12,6 +12,7 @@ from typing import Final
 
 import xxhash
 
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.tree import CAPABILITY
 
 MAGIC: Final = b"OCIDIFFX"
@@ -74,14 +75,14 @@ def decode_header(data: bytes) -> Header:
         BrokenIndex: It is none.
     """
     if data[: len(MAGIC)] != MAGIC:
-        raise BrokenIndex("it is no index")
+        raise BrokenIndex(sentences.NOT_INDEX)
     if len(data) < HEADER.size:
-        raise BrokenIndex("it is truncated")
+        raise BrokenIndex(sentences.TRUNCATED_INDEX)
     _, version, flags, nothing, chain_id = HEADER.unpack(data[: HEADER.size])
     if version != VERSION:
-        raise BrokenIndex(f"it has version {version} of the format, and only {VERSION} can be read")
+        raise BrokenIndex(sentences.INDEX_VERSION.format(version=version, known=VERSION))
     if flags & ~_HAS_SHA256 or nothing:
-        raise BrokenIndex("its header has unknown flags")
+        raise BrokenIndex(sentences.UNKNOWN_HEADER_FLAGS)
     return Header(bool(flags & _HAS_SHA256), chain_id)
 
 
@@ -217,7 +218,7 @@ class Fields:
         """The name of the next record."""
         name = self._take(self._take(1)[0])
         if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-            raise BrokenIndex("a record has a name that cannot be one")
+            raise BrokenIndex(sentences.IMPOSSIBLE_NAME)
         return name
 
     def record(self, header: Header, limit: int) -> Record:
@@ -228,9 +229,9 @@ class Fields:
         """
         mode, uid, gid, flags = self._unpack(_OWNER)
         if stat.S_IFMT(mode) not in _KINDS:
-            raise BrokenIndex("a record has an unknown type")
+            raise BrokenIndex(sentences.UNKNOWN_RECORD_TYPE)
         if flags & ~(_HAS_CAPABILITY | _HAS_OTHERS | _IS_MOUNT | _HAS_STAMP | _LACKS_OWNER):
-            raise BrokenIndex("a record has unknown flags")
+            raise BrokenIndex(sentences.UNKNOWN_RECORD_FLAGS)
         capability, others = (self._take(_XXH3_BYTES if flags & bit else 0) for bit in (_HAS_CAPABILITY, _HAS_OTHERS))
         xattrs, is_mount = XattrDigests(capability, others), bool(flags & _IS_MOUNT)
         stamp = None
@@ -240,11 +241,11 @@ class Fields:
         if stat.S_ISDIR(mode):
             offset, length = self._unpack(_CHILDREN)
             if offset + length > limit:
-                raise BrokenIndex("a directory lies outside the file")
+                raise BrokenIndex(sentences.DIRECTORY_OUTSIDE_INDEX)
             return Record(mode, uid, gid, xattrs, children=(offset, length), is_mount=is_mount, stamp=stamp)
         seconds, nanoseconds, size = self._unpack(_LEAF)
         if nanoseconds >= _NANOSECONDS:
-            raise BrokenIndex("a record has a wrong time")
+            raise BrokenIndex(sentences.WRONG_RECORD_TIME)
         content, target, rdev = None, b"", 0
         if stat.S_ISREG(mode) and size:
             xxh3 = self._take(_XXH3_BYTES)
@@ -252,11 +253,11 @@ class Fields:
         elif stat.S_ISLNK(mode):
             target = self._take(self._unpack(_TARGET)[0])
             if b"\0" in target:
-                raise BrokenIndex("a target has a NUL")
+                raise BrokenIndex(sentences.NUL_IN_TARGET)
         elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             major, minor = self._unpack(_DEVICE)
             if major > _MAX_MAJOR or minor > _MAX_MINOR:
-                raise BrokenIndex("a record has a wrong device")
+                raise BrokenIndex(sentences.WRONG_RECORD_DEVICE)
             rdev = os.makedev(major, minor)
         mtime_ns = seconds * _NANOSECONDS + nanoseconds
         found = Record(mode, uid, gid, xattrs, mtime_ns, size, rdev, content, target, is_mount=is_mount, stamp=stamp)
@@ -268,6 +269,6 @@ class Fields:
     def _take(self, count: int) -> bytes:
         taken = self._data[self.position : self.position + count]
         if len(taken) < count:
-            raise BrokenIndex("it ends within a record")
+            raise BrokenIndex(sentences.END_IN_RECORD)
         self.position += count
         return taken

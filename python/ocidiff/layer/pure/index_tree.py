@@ -16,6 +16,7 @@ import xxhash
 
 from ocidiff.errors import IndexFileError
 from ocidiff.layer.options import Profile
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.directories import join, show, split
 from ocidiff.layer.pure.index_format import (
     CHECKSUM_BYTES,
@@ -158,32 +159,32 @@ class IndexTree:
             return _Folder(path, b"", {}, 0)
         data = self._read(offset, length)
         if len(data) < max(length, COUNT.size):
-            raise BrokenIndex("it was truncated meanwhile" if len(data) < length else "it ends within a record")
+            raise BrokenIndex(sentences.TRUNCATED_MEANWHILE if len(data) < length else sentences.END_IN_RECORD)
         fields, places, before = Fields(data, COUNT.size), dict[bytes, int](), b""
         count = COUNT.unpack_from(data)[0]
         # A walk reads each directory once; directories that share their blocks could make it endless.
         self._left -= count
         if self._left < 0:
-            raise BrokenIndex("it has more names than it says")
+            raise BrokenIndex(sentences.MORE_NAMES)
         for _ in range(count):
             name = fields.name()
             if name <= before:
-                raise BrokenIndex("its names are out of order")
+                raise BrokenIndex(sentences.NAMES_OUT_OF_ORDER)
             places[name], before = fields.position, name
             fields.record(self._header, offset)
         if fields.position != len(data):
-            raise BrokenIndex("a directory has more bytes than records")
+            raise BrokenIndex(sentences.BYTES_AFTER_RECORDS)
         return _Folder(path, data, places, offset)
 
     def _check(self, pace: Pace) -> tuple[Header, tuple[int, int]]:
         """The header, and where the root is."""
         facts = os.fstat(self._file)
         if not stat.S_ISREG(facts.st_mode):
-            raise BrokenIndex("it is no index")
+            raise BrokenIndex(sentences.NOT_INDEX)
         header = decode_header(self._read(0, HEADER.size))
         end = facts.st_size - CHECKSUM_BYTES - TRAILER.size
         if end < HEADER.size:
-            raise BrokenIndex("it is truncated")
+            raise BrokenIndex(sentences.TRUNCATED_INDEX)
         tail = self._read(end, TRAILER.size + CHECKSUM_BYTES)
         checksum, done, left = xxhash.xxh3_128(), 0, end + TRAILER.size
         while done < left and (piece := self._read(done, min(left - done, _PIECE_BYTES))):
@@ -191,12 +192,12 @@ class IndexTree:
             done += len(piece)
             pace.check()
         if checksum.digest() != tail[TRAILER.size :]:
-            raise BrokenIndex("its checksum is wrong: it is truncated or damaged")
+            raise BrokenIndex(sentences.WRONG_INDEX_CHECKSUM)
         offset, length, self._left, _ = TRAILER.unpack(tail[: TRAILER.size])
         if offset + length > end:
-            raise BrokenIndex("its root lies outside the file")
+            raise BrokenIndex(sentences.ROOT_OUTSIDE_INDEX)
         if self._left > end // LEAST_RECORD_BYTES:
-            raise BrokenIndex("it has less names than it says")
+            raise BrokenIndex(sentences.FEWER_NAMES)
         return header, (offset, length)
 
     def _read(self, offset: int, size: int) -> bytes:
@@ -214,7 +215,7 @@ class IndexTree:
         return b"".join(parts)
 
     def _error(self, broken: BrokenIndex) -> IndexFileError:
-        return IndexFileError(f"index {show(self._path)}: {broken}")
+        return IndexFileError(sentences.INDEX_FILE.format(path=show(self._path), reason=broken))
 
 
 def _is_above(directory: bytes, path: bytes) -> bool:

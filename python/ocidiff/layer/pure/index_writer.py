@@ -10,9 +10,10 @@ from typing import Final
 
 import xxhash
 
-from ocidiff.errors import UnrepresentableError
 from ocidiff.layer.layer import IndexSummary
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.directories import split
+from ocidiff.layer.pure.faults import unrepresentable
 from ocidiff.layer.pure.index_format import COUNT, TRAILER, Header, Record
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.oci.digest import Digest
@@ -82,7 +83,7 @@ class IndexWriter:
             return 0, 0
         block = COUNT.pack(frame.count) + frame.data
         if len(block) >= 1 << 32:
-            raise UnrepresentableError("an index holds no directory with 4 GiB of entries")
+            raise unrepresentable(b"index", sentences.DIRECTORY_TOO_LARGE)
         offset = self._size
         self._put(block)
         return offset, len(block)

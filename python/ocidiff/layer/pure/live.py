@@ -10,6 +10,7 @@ from typing import Final
 
 from ocidiff.errors import SourceChangedError
 from ocidiff.layer.options import OnChange
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.aside import AsideError
 from ocidiff.layer.pure.pace import Pace
 
@@ -72,6 +73,15 @@ def is_same(one: os.stat_result, other: os.stat_result) -> bool:
         other.st_mtime_ns,
         other.st_ctime_ns,
     )
+
+
+def what_changed(expected: os.stat_result, found: os.stat_result) -> str:
+    """Say what changed of a file between two looks, as far as they tell."""
+    if (expected.st_dev, expected.st_ino) != (found.st_dev, found.st_ino):
+        return sentences.REPLACED
+    if expected.st_size != found.st_size:
+        return sentences.SIZE_CHANGED
+    return sentences.WRITTEN_TO if expected.st_mtime_ns != found.st_mtime_ns else sentences.METADATA_CHANGED
 
 
 def has_grown(before: os.stat_result, after: os.stat_result) -> bool:

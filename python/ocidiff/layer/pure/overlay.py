@@ -14,12 +14,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from ocidiff.errors import OverlayError, SourceChangedError, UnsupportedError
+from ocidiff.errors import SourceChangedError, UnsupportedError
 from ocidiff.layer.options import LayerOptions, Profile
-from ocidiff.layer.pure import whiteout
+from ocidiff.layer.pure import sentences, whiteout
 from ocidiff.layer.pure.aside import Aside
-from ocidiff.layer.pure.directories import join, show, split
-from ocidiff.layer.pure.live import is_same
+from ocidiff.layer.pure.directories import join, split
+from ocidiff.layer.pure.faults import source_changed, unreadable_overlay, unsupported
+from ocidiff.layer.pure.live import is_same, what_changed
 from ocidiff.layer.pure.overrides import key_of, overridden
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.survey import FUSE, GONE, NAMES, TRUSTED, USER, prefix_of
@@ -61,8 +62,7 @@ class OverlayTree:
             self._overrides = [key_of(tree) if self._prefix == NAMES else None for tree in trees]
             devices = {os.stat(root).st_dev for root in (layers.upperdir, *layers.lowerdirs)}
             if options.profile is Profile.CONTAINERD and len(devices) > 1:
-                reason = "its layers are on several file systems, so that inode numbers tell no hard links"
-                raise OverlayError(f"overlay {show(layers.upperdir)}: {reason}")
+                raise unreadable_overlay(layers.upperdir, sentences.SEVERAL_FILE_SYSTEMS)
             self._open = stack.pop_all()
         self._stacks: dict[bytes, tuple[_Part, ...]] = {}
         self._last: tuple[bytes, _Found] | None = None
@@ -88,7 +88,7 @@ class OverlayTree:
         """The name `path` as it is now."""
         found = self._find(path)
         if found is None:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(self.full(path)))
+            raise source_changed(self.full(path), sentences.VANISHED)
         return replace(found.top[1], path=path)
 
     def children(self, directory: Node | None) -> dict[bytes, bytes]:
@@ -130,7 +130,7 @@ class OverlayTree:
         """See `Tree.blocks`."""
         found = self._found(node)
         if not is_same(found.top[1].stat, node.stat):
-            raise SourceChangedError(f"{show(self.full(node.path))}: changed while it was read")
+            raise source_changed(self.full(node.path), what_changed(node.stat, found.top[1].stat))
         tree, place = found.content
         return tree.blocks(place)
 
@@ -151,7 +151,7 @@ class OverlayTree:
     def _found(self, node: Node) -> _Found:
         found = self._find(node.path)
         if found is None:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(self.full(node.path)))
+            raise source_changed(self.full(node.path), sentences.VANISHED)
         return found
 
     def _find(self, path: bytes) -> _Found | None:
@@ -207,7 +207,7 @@ class OverlayTree:
             return None
         content = self._data_of(wanted, hits[0]) if search.metacopy else (self._trees[hits[-1][0]], hits[-1][1])
         if stat.S_ISREG(hits[0][1].stat.st_mode) and content[1].stat.st_size != hits[0][1].stat.st_size:
-            raise self._refused(hits[0], "its size is not that of the file with its content")
+            raise self._refused(hits[0], sentences.WRONG_CONTENT_SIZE)
         layer, top = hits[0]
         told = overridden(self._trees[layer], top, self._overrides[layer])
         return _Found((layer, told), content, tuple((layer, node.path) for layer, node in hits))
@@ -270,7 +270,7 @@ class OverlayTree:
     def _exists(self, layer: int, path: bytes) -> Node | None:
         try:
             return self._trees[layer].node(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, SourceChangedError):
             return None
 
     def _is_opaque(self, layer: int, path: bytes) -> bool:
@@ -289,28 +289,30 @@ class OverlayTree:
         if value is None:
             return None
         if node.is_dir and not (self._layers.redirects and self._prefix == TRUSTED):
-            raise self._refused((layer, node), "a redirect that the mount does not follow")
+            raise self._refused((layer, node), sentences.UNFOLLOWED_REDIRECT)
         value = value.removesuffix(b"\0")
         names = value.removeprefix(b"/").split(b"/")
         if {b"", b".", b".."} & set(names) or b"\0" in value or (len(names) > 1 and not value.startswith(b"/")):
-            raise self._refused((layer, node), "an invalid redirect")
+            raise self._refused((layer, node), sentences.INVALID_REDIRECT)
         return value
 
     def _data_of(self, wanted: bytes, top: tuple[int, Node]) -> tuple[Tree, Node]:
         for tree in self._data if wanted.startswith(b"/") else ():
             try:
                 node = tree.node(wanted[1:])
+            except SourceChangedError:
+                continue
             except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
                 continue
             if stat.S_ISREG(node.stat.st_mode):
                 return tree, node
-        raise UnsupportedError(f"{show(self._trees[top[0]].full(top[1].path))}: no layer of the overlay has its content")
+        raise unsupported(self._trees[top[0]].full(top[1].path), sentences.NO_CONTENT)
 
-    def _refused(self, where: tuple[int, Node], what: str) -> UnsupportedError:
+    def _refused(self, where: tuple[int, Node], cause: str) -> UnsupportedError:
         path = self._trees[where[0]].full(where[1].path)
-        return UnsupportedError(f"{show(path)}: {what} (attributes of overlayfs)")
+        return unsupported(path, sentences.OVERLAY_MARK.format(cause=cause))
 
     def _real_name(self, name: bytes) -> bytes | None:
         """The name that an entry of a layer speaks of."""

@@ -8,8 +8,9 @@ import stat
 from dataclasses import replace
 from typing import Final
 
-from ocidiff.errors import UnsupportedError
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.directories import show
+from ocidiff.layer.pure.faults import unsupported
 from ocidiff.layer.pure.tree import Node, Tree
 
 # The attributes, in the order in which the root of a layer is asked for one.
@@ -37,7 +38,7 @@ def overridden(tree: Tree, node: Node, key: bytes | None) -> Node:
     form = _FORM.fullmatch(value)
     uid, gid, mode = (int(form[1]), int(form[2]), int(form[3], 8)) if form and len(value) < 64 else (_MAX_VALUE + 1, 0, 0)
     if max(uid, gid, mode) > _MAX_VALUE:
-        raise UnsupportedError(f"{show(tree.full(node.path))}: an invalid {key.decode()}")
+        raise unsupported(tree.full(node.path), sentences.INVALID_ATTRIBUTE.format(key=show(key)))
     info = node.stat
     told = [stat.S_IFMT(info.st_mode) | stat.S_IMODE(mode), *info[1:10]]
     return replace(

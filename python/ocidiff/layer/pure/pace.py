@@ -8,6 +8,7 @@ from typing import Final
 
 from ocidiff.errors import Cancelled
 from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.pure import sentences
 
 BLOCK_BYTES: Final = 1 << 18  # of a file at a time: some milliseconds of compression, so that a cancel is seen in time
 _INTERVAL_SECONDS: Final = 0.05
@@ -56,5 +57,5 @@ class Pace:
             Cancelled: The monitor says stop.
         """
         if not self._monitor.poll(self.entries, self.bytes_plain + self.bytes_aside, self.bytes_blob):
-            raise Cancelled("cancelled")
+            raise Cancelled(sentences.CANCELLED)
         self._due = time.monotonic() + _INTERVAL_SECONDS

@@ -9,18 +9,18 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Final
 
-from ocidiff.errors import SourceChangedError, UnrepresentableError
+from ocidiff.errors import SourceChangedError
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.options import Profile
-from ocidiff.layer.pure import tar, whiteout
+from ocidiff.layer.pure import sentences, tar, whiteout
 from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.change import Event, RealTree
-from ocidiff.layer.pure.directories import show, split
+from ocidiff.layer.pure.directories import split
+from ocidiff.layer.pure.faults import source_changed, unrepresentable
 from ocidiff.layer.pure.live import ATTEMPTS, Live, has_grown, is_same
 from ocidiff.layer.pure.stream import BlobWriter
 from ocidiff.layer.pure.tree import Node
 
-_WHITEOUT_NAME: Final = "a name that begins with .wh. would read as a deletion; rename or exclude it"
 _NANOSECONDS: Final = 10**9
 _TYPES: Final = {
     stat.S_IFREG: tar.REGULAR,
@@ -140,7 +140,7 @@ class Recorder:
                     if self._is_gone(node.path):
                         return None
             self._live.retried += attempt == 0
-        raise SourceChangedError(f"{show(self._upper.full(node.path))}: changed while it was read: it never rested")
+        raise source_changed(self._upper.full(node.path), sentences.NEVER_RESTED)
 
     def _is_still(self, node: Node) -> bool:
         """Whether a name has still the file whose attributes were read by it, but for more bytes at its end."""
@@ -174,12 +174,8 @@ class Recorder:
             if not self._parent(directory):
                 return False
         if header.type == tar.CHARACTER and header.device == (0, 0):
-            why = "character device 0:0 is a whiteout of overlayfs, which no layer can hold; exclude it"
-            raise self._refused(header.path, why)
-        try:
-            self._blob.write(tar.encode(header))
-        except UnrepresentableError as error:
-            raise self._refused(header.path, str(error)) from error
+            raise unrepresentable(header.path, sentences.UNWRITABLE_DEVICE)
+        self._blob.write(tar.encode(header))
         self.entries += 1
         if header.type == tar.DIRECTORY:
             self._written.add(header.path)
@@ -203,7 +199,7 @@ class Recorder:
         try:
             directory = self._upper.node(path)
             if not directory.is_dir:
-                raise SourceChangedError(f"{show(self._upper.full(path))}: changed while it was read")
+                raise source_changed(self._upper.full(path), sentences.REPLACED)
             header, lost = self._header(directory), self._upper.lost(directory)
         except (OSError, SourceChangedError) as error:
             if not self._live.allows(error):
@@ -243,19 +239,16 @@ class Recorder:
         if not name.startswith(whiteout.PREFIX):
             return
         if name.removeprefix(whiteout.PREFIX) in (b"", b".", b".."):
-            raise self._refused(path, "this name would read as a deletion of nothing; rename or exclude it")
+            raise unrepresentable(path, sentences.NAME_OF_WHITEOUT_OF_NOTHING)
         if self._profile is Profile.OCI:
-            raise self._refused(path, _WHITEOUT_NAME)
+            raise unrepresentable(path, sentences.NAME_OF_WHITEOUT)
 
     def _check_linked_name(self, path: bytes) -> None:
         """Refuse a name of a file with several names that no hard link can lead to, since a reader leaves it out."""
         *above, name = path.split(b"/")
         is_below_mark = any(part.startswith(whiteout.META_PREFIX) and part != whiteout.OPAQUE for part in above)
         if name.startswith(whiteout.PREFIX) or is_below_mark:
-            raise self._refused(path, _WHITEOUT_NAME)
-
-    def _refused(self, path: bytes, why: str) -> UnrepresentableError:
-        return UnrepresentableError(f"{show(path)}: {why}")
+            raise unrepresentable(path, sentences.NAME_OF_WHITEOUT)
 
 
 def _link(header: tar.Header, path: bytes, source: bytes) -> tar.Header:

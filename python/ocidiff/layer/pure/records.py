@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from ocidiff.layer.pure import sparse
+from ocidiff.layer.pure import sentences, sparse
 from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.fields import FieldError, decimal, time
 from ocidiff.layer.pure.tar import XATTR_PREFIX
 
 _TEXTS: Final = frozenset({b"path", b"linkpath", b"uname", b"gname"})
 _KEYS: Final = _TEXTS | {b"size", b"uid", b"gid", b"mtime", b"atime", b"ctime"}
-_NOT_A_RECORD: Final = "a PAX record is not LENGTH KEY=VALUE"
 
 
 @dataclass(slots=True)
@@ -78,11 +77,11 @@ def read_records(content: bytes) -> Records:
         # A number that leads beyond the end is refused whatever its length is, and one of many digits takes no time.
         length = decimal(content[start:space]) if space >= 0 and content[start : start + 1] != b"-" else None
         if length is None or not start + length <= len(content):
-            raise FieldError(_NOT_A_RECORD)
+            raise FieldError(sentences.NOT_PAX_RECORD)
         record = content[space + 1 : start + length]
         key, equals, value = record[:-1].partition(b"=")
         if record[-1:] != b"\n" or not equals or not key:
-            raise FieldError(_NOT_A_RECORD)
+            raise FieldError(sentences.NOT_PAX_RECORD)
         if not records.take(key, value):
             raise _wrong(key)
         start += length
@@ -90,4 +89,4 @@ def read_records(content: bytes) -> Records:
 
 
 def _wrong(key: bytes) -> FieldError:
-    return FieldError(f"the PAX record {show(key)} has a wrong value")
+    return FieldError(sentences.WRONG_PAX_VALUE.format(key=show(key)))

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import Final, Self
 
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.faults import unsafe
 from ocidiff.layer.pure.folders import Folder, Handles, Place
 from ocidiff.layer.pure.note import NOTE, Note
@@ -347,7 +348,7 @@ class Root:
                 parts = [part for part in target.split(b"/") if part not in (b"", b".")]
                 links, steps = links + 1, steps + len(parts)
                 if links > _MAX_LINKS or steps > _MAX_LINK_STEPS:
-                    raise unsafe(path, "too many symbolic links")
+                    raise unsafe(path, sentences.TOO_MANY_LINKS)
                 if target.startswith(b"/"):
                     here = self.top
                 todo += parts[::-1]

@@ -17,7 +17,7 @@ from typing import Final
 
 from ocidiff.errors import MalformedLayerError
 from ocidiff.layer.idmap import IdMaps, IdRange
-from ocidiff.layer.pure import tar
+from ocidiff.layer.pure import sentences, tar
 from ocidiff.layer.pure.directories import join, split
 from ocidiff.layer.pure.faults import broken_link, check_owner, unsafe
 from ocidiff.layer.pure.index_format import Fingerprint, Record, xattr_digests
@@ -104,7 +104,7 @@ class Sketch:
         path = entry.path
         if not path:
             if entry.type != tar.DIRECTORY:
-                raise unsafe(path, "the root can only be a directory")
+                raise unsafe(path, sentences.ROOT_IS_NO_DIRECTORY)
             check_owner(path, entry.uid, entry.gid)  # an index says nothing of the root itself
             return None
         parent, name = split(path)
@@ -197,20 +197,20 @@ class Sketch:
         target = clean(entry.linkname)
         target_parent, target_name = split(target)
 
-        def wrong(what: str) -> MalformedLayerError:
-            return broken_link(entry.offset, entry.path, target, what)
+        def wrong(cause: str) -> MalformedLayerError:
+            return broken_link(entry.offset, entry.path, target, cause)
 
         if not target_name:
-            raise wrong("it is a directory")
+            raise wrong(sentences.TARGET_IS_DIRECTORY)
         try:
             directory = self._resolve(target_parent, create=False)
             inode = directory.children[target_name].inode
         except (KeyError, FileNotFoundError, NotADirectoryError) as error:
-            raise wrong("it does not exist") from error
+            raise wrong(sentences.TARGET_IS_MISSING) from error
         if inode.is_dir:
-            raise wrong("it is a directory")
+            raise wrong(sentences.TARGET_IS_DIRECTORY)
         if directory is parent and target_name == name:
-            raise wrong("it is the same name")
+            raise wrong(sentences.TARGET_IS_SAME_NAME)
         replaced = parent.children.pop(name, None)
         if replaced is not None and _holds(replaced.inode, directory):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(clean(entry.name)))
@@ -232,7 +232,7 @@ class Sketch:
                 parts = [part for part in child.inode.target.split(b"/") if part not in (b"", b".")]
                 links, steps = links + 1, steps + len(parts)
                 if links > _MAX_LINKS or steps > _MAX_LINK_STEPS:
-                    raise unsafe(path, "too many symbolic links")
+                    raise unsafe(path, sentences.TOO_MANY_LINKS)
                 if child.inode.target.startswith(b"/"):
                     here = self._root
                     above.clear()
@@ -302,9 +302,9 @@ def _check_target(entry: Entry) -> None:
 def _device(entry: Entry) -> int:
     major, minor = entry.device
     if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-        raise unsafe(entry.path, f"device number {major}:{minor} is out of range")
+        raise unsafe(entry.path, sentences.DEVICE_OUT_OF_RANGE.format(major=major, minor=minor))
     if entry.type == tar.CHARACTER and entry.device == (0, 0):
-        raise unsafe(entry.path, "character device 0:0 is a whiteout of overlayfs")
+        raise unsafe(entry.path, sentences.WHITEOUT_DEVICE)
     return os.makedev(major, minor)
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.fields import FieldError, decimal
 
 PREFIX: Final = b"GNU.sparse."
 _MAX_EXTENTS: Final = 1 << 20  # more pieces than tar can describe in a reasonable map; Go's archive/tar has the same bound
 _KEYS: Final = frozenset({b"major", b"minor", b"name", b"size", b"realsize", b"numblocks", b"map"})
-_NOT_NUMBERS: Final = "the sparse map is not a list of numbers"
 
 Extent = tuple[int, int]  # offset and length of data
 Segment = tuple[int, int]  # length of a hole, and of the data after it
@@ -82,7 +82,7 @@ class SparseRecords:
         text = self._texts.get(b"size", self._texts.get(b"realsize"))
         size = None if text is None else _number(text)
         if text is not None and size is None:
-            raise FieldError("the size of the sparse file is not a number")
+            raise FieldError(sentences.SPARSE_SIZE_IS_NO_NUMBER)
         return size
 
     def map(self) -> list[Extent]:
@@ -93,9 +93,9 @@ class SparseRecords:
             numbers = []
         count = _number(self._texts.get(b"numblocks", b""))
         if count is None:
-            raise FieldError(_NOT_NUMBERS)
+            raise FieldError(sentences.SPARSE_MAP_IS_NO_NUMBERS)
         if 2 * count != len(numbers):
-            raise FieldError(f"the sparse map has {len(numbers)} numbers for {count} pieces")
+            raise FieldError(sentences.SPARSE_MAP_MISCOUNTS.format(numbers=len(numbers), pieces=count))
         return _extents(count, numbers)
 
 
@@ -125,7 +125,7 @@ class MapReader:
         if self._count is None and self._lines:
             count = _number(b"".join(self._blocks).split(b"\n", 1)[0])
             if count is None:
-                raise FieldError(_NOT_NUMBERS)
+                raise FieldError(sentences.SPARSE_MAP_IS_NO_NUMBERS)
             _check_count(count)
             self._count = count
 
@@ -142,14 +142,14 @@ def _number(text: bytes) -> int | None:
 
 def _check_count(count: int) -> None:
     if count > _MAX_EXTENTS:
-        raise FieldError(f"the sparse map has more than {_MAX_EXTENTS} pieces")
+        raise FieldError(sentences.SPARSE_MAP_TOO_LONG.format(most=_MAX_EXTENTS))
 
 
 def _extents(count: int, numbers: Iterable[bytes]) -> list[Extent]:
     _check_count(count)
     values = [_number(text) for text in numbers]
     if None in values:
-        raise FieldError(_NOT_NUMBERS)
+        raise FieldError(sentences.SPARSE_MAP_IS_NO_NUMBERS)
     read = [value for value in values if value is not None]
     return list(zip(read[::2], read[1::2], strict=True))
 
@@ -163,12 +163,12 @@ def segments(extents: Iterable[Extent], size: int, stored: int) -> list[Segment]
     found, end, data = list[Segment](), 0, 0
     for offset, length in extents:
         if offset < end:
-            raise FieldError("the pieces of the sparse map overlap or are not in order")
+            raise FieldError(sentences.SPARSE_MAP_OVERLAPS)
         found.append((offset - end, length))
         end = offset + length
         if end > size:
-            raise FieldError(f"the sparse map goes to byte {end} of a file of {size} bytes")
+            raise FieldError(sentences.SPARSE_MAP_TOO_FAR.format(end=end, size=size))
         data += length
     if data != stored:
-        raise FieldError(f"the sparse map tells of {data} bytes of data, and there are {stored}")
+        raise FieldError(sentences.SPARSE_MAP_LIES.format(told=data, stored=stored))
     return [*found, (size - end, 0)]

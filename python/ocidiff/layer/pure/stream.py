@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from ocidiff.errors import UnsupportedError
 from ocidiff.layer.options import Compression, Limits
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.faults import broken_compression, limit_exceeded
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.oci.digest import DiffID, Digest
@@ -197,12 +198,12 @@ def _gunzip(data: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
                 plain = member.decompress(data, _BLOCK_BYTES)
             except zlib.error as error:
                 yield _before_fault(before, data)
-                raise broken_compression("gzip", "broken data") from error
+                raise broken_compression("gzip", sentences.BROKEN_DATA) from error
             data = member.unconsumed_tail
             if plain:
                 yield plain
             elif not (member.eof or data or (data := next(pieces, b""))):
-                raise broken_compression("gzip", "unexpected end")
+                raise broken_compression("gzip", sentences.UNEXPECTED_END)
         data = member.unused_data
 
 
@@ -233,12 +234,12 @@ def _unzstd(data: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
         frame = new_frame()
         while not frame.eof:
             if not data and not (data := next(pieces, b"")):
-                raise broken_compression("zstd", "unexpected end")
+                raise broken_compression("zstd", sentences.UNEXPECTED_END)
             try:
                 plain = frame.decompress(data[:_ZSTD_FEED_BYTES])
             except failure as error:
                 is_window = "too much memory" in str(error)
-                reason = "the window is larger than 128 MiB" if is_window else "broken data"
+                reason = sentences.WINDOW_TOO_LARGE if is_window else sentences.BROKEN_DATA
                 raise broken_compression("zstd", reason) from error
             data = frame.unused_data + data[_ZSTD_FEED_BYTES:]
             if plain:
@@ -288,4 +289,4 @@ def _zstd_module() -> tuple[str, Any]:
             return name, importlib.import_module(name)
         except ImportError:
             continue
-    raise UnsupportedError("zstd: the pure engine needs Python 3.14 or the package zstandard")
+    raise UnsupportedError(sentences.NO_ZSTD)

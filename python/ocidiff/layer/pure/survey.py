@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from ocidiff.errors import OverlayError
-from ocidiff.layer.pure import whiteout
-from ocidiff.layer.pure.directories import join, show
+from ocidiff.errors import OverlayError, SourceChangedError
+from ocidiff.layer.pure import sentences, whiteout
+from ocidiff.layer.pure.directories import join
+from ocidiff.layer.pure.faults import unreadable_overlay
 from ocidiff.layer.pure.note import NOTE
 from ocidiff.layer.pure.tree import Tree
 from ocidiff.mounts.layers import OverlayLayers
@@ -18,7 +19,7 @@ NAMES: Final = b""
 """fuse-overlayfs and AUFS: names that begin with .wh."""
 FUSE: Final = b"user.fuseoverlayfs."
 FUSE_OF_ROOT: Final = b"security.fuseoverlayfs."
-GONE: Final = (FileNotFoundError, NotADirectoryError)
+GONE: Final = (SourceChangedError, FileNotFoundError, NotADirectoryError)
 
 _INITIAL_USER_NAMESPACE: Final = 0xEFFFFFFD  # linux/proc_ns.h
 _CAP_SYS_ADMIN: Final = 21
@@ -107,14 +108,14 @@ def prefix_of(trees: list[Tree], layers: OverlayLayers) -> bytes:
     """Return what the names of the marks begin with, learned from the directories."""
 
     def refuse(reason: str) -> OverlayError:
-        return OverlayError(f"overlay {show(layers.upperdir)}: {reason}")
+        return unreadable_overlay(layers.upperdir, reason)
 
     found = _survey(trees, is_told=layers.userxattr is not None)
     blind = found.directories > 0 and not _may_read_trusted()
     if layers.userxattr is not None:
         prefix = USER if layers.userxattr else TRUSTED
     elif found.names and found.seen:
-        raise refuse("marks of fuse-overlayfs or AUFS stand beside marks of overlayfs: who wrote it cannot be known")
+        raise refuse(sentences.MIXED_MARKS)
     elif found.names:
         prefix = NAMES
     elif TRUSTED in found.seen:
@@ -122,17 +123,17 @@ def prefix_of(trees: list[Tree], layers: OverlayLayers) -> bytes:
     elif USER in found.seen:
         prefix = USER
     elif blind:
-        raise refuse("attributes trusted.* cannot be read here, and it may have some")
+        raise refuse(sentences.MAY_HAVE_TRUSTED)
     else:
         prefix = TRUSTED
     if prefix == TRUSTED and blind:
-        raise refuse("attributes trusted.* cannot be read here")
+        raise refuse(sentences.UNREADABLE_TRUSTED)
     if prefix == NAMES and found.overridden:
-        raise refuse("owners and modes are in attributes user.containers.override_stat")
+        raise refuse(sentences.OWNERS_IN_ATTRIBUTES)
     if prefix != NAMES and found.indexed:
-        raise refuse("it was mounted with index=on, where names can change without being in it")
+        raise refuse(sentences.MOUNTED_WITH_INDEX)
     if found.redirected and prefix != NAMES and not (layers.redirects and prefix == TRUSTED):
-        raise refuse("it has redirects that the mount does not follow")
+        raise refuse(sentences.UNFOLLOWED_REDIRECTS)
     return prefix
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from ocidiff.errors import UnrepresentableError
+from ocidiff.layer.pure import sentences
+from ocidiff.layer.pure.directories import show
+from ocidiff.layer.pure.faults import unrepresentable
 
 REGULAR: Final = b"0"
 HARD_LINK: Final = b"1"
@@ -69,7 +71,7 @@ def encode(header: Header) -> bytes:
         UnrepresentableError: Neither form can hold the entry.
     """
     if max(header.device) > _MAX_7:
-        raise UnrepresentableError(f"device number {header.device[0]}:{header.device[1]} does not fit a tar header")
+        raise unrepresentable(header.path, sentences.DEVICE_TOO_LARGE.format(major=header.device[0], minor=header.device[1]))
     parts = split_name(header.name)
     records = _pax_records(header, can_split=parts is not None)
     if records:
@@ -110,7 +112,7 @@ def _pax_records(header: Header, *, can_split: bool) -> dict[bytes, bytes]:
         records[b"mtime"] = b"%d" % header.mtime
     for name, value in header.xattrs.items():
         if b"=" in name:
-            raise UnrepresentableError(f"xattr {repr(name)[2:-1]}: no PAX header can hold a name with '='")
+            raise unrepresentable(header.path, sentences.XATTR_NAME_HAS_EQUALS.format(name=show(name)))
         records[XATTR_PREFIX + name] = value
     long_name = len(header.name) > _NAME_BYTES and (records or not can_split)
     if not header.name.isascii() or long_name:
@@ -122,7 +124,7 @@ def _pax_blocks(name: bytes, records: Mapping[bytes, bytes]) -> bytes:
     """The extended header: its own header block and its records."""
     data = b"".join(pax_record(key, records[key]) for key in sorted(records))
     if len(data) > MAX_PAX_BYTES:
-        raise UnrepresentableError("more than 1 MiB of attributes")
+        raise unrepresentable(name.removesuffix(b"/"), sentences.TOO_MANY_XATTRS)
     directory, slash, base = name.rpartition(b"/")
     pax_name = _ascii(directory + slash + b"PaxHeaders.0" + (b"/" + base if base else b""))[:_NAME_BYTES].rstrip(b"/")
     block = bytearray(BLOCK_BYTES)

@@ -11,7 +11,7 @@ from typing import Final
 
 from ocidiff.errors import LayerError, UnsupportedError
 from ocidiff.layer.options import Limits
-from ocidiff.layer.pure import foreign, tar
+from ocidiff.layer.pure import foreign, sentences, tar
 from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.faults import limit_exceeded, malformed, unsupported
 from ocidiff.layer.pure.fields import FieldError, Fields, number, read_fields, string
@@ -30,8 +30,6 @@ _GNU_LONG_NAME: Final = b"L"
 _GNU_LONG_LINK: Final = b"K"
 _SPECIAL: Final = (tar.PAX_HEADER, _GLOBAL_HEADER, _GNU_LONG_NAME, _GNU_LONG_LINK)
 _KNOWN: Final = (tar.REGULAR, tar.HARD_LINK, tar.SYMLINK, tar.CHARACTER, tar.BLOCK, tar.DIRECTORY, tar.FIFO)
-_END_IN_HEADER: Final = "unexpected end inside a header"
-_END_IN_DATA: Final = "unexpected end inside the data of an entry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ class TarReader:
             while left:
                 block = self._blob.read(min(left, _DATA_BYTES))
                 if not block:
-                    raise self._malformed(_END_IN_DATA)
+                    raise self._malformed(sentences.END_IN_DATA)
                 left -= len(block)
                 self._segments.append((0, left))
                 yield block
@@ -157,7 +155,7 @@ class TarReader:
             block = self._block()
             if block is None:
                 if in_entry:
-                    raise self._malformed("a header describes no entry")
+                    raise self._malformed(sentences.HEADER_WITHOUT_ENTRY)
                 return None
             kind = block[156:157]
             if kind not in _SPECIAL:
@@ -186,22 +184,22 @@ class TarReader:
             return None
         if not any(block):
             if any(self._header_block()):
-                raise self._malformed("data after a block of zeros")
+                raise self._malformed(sentences.DATA_AFTER_ZEROS)
             return None
         stored = number(block[148:156])
         if stored is None:
-            raise self._not_a_header(block, "the header field checksum is not a number")
+            raise self._not_a_header(block, sentences.FIELD_IS_NO_NUMBER.format(field="checksum"))
         unsigned = sum(block) - sum(block[148:156]) + 8 * ord(" ")
         high = sum(1 for i, byte in enumerate(block) if byte >= 0x80 and not 148 <= i < 156)
         if stored not in (unsigned, unsigned - 256 * high):  # old tools summed signed bytes
-            raise self._not_a_header(block, "wrong header checksum")
+            raise self._not_a_header(block, sentences.WRONG_HEADER_CHECKSUM)
         return block
 
     def _header_block(self) -> bytes:
         """The next block; empty at the end of the stream."""
         block = self._read(tar.BLOCK_BYTES)
         if 0 < len(block) < tar.BLOCK_BYTES:
-            raise self._not_a_header(block, _END_IN_HEADER)
+            raise self._not_a_header(block, sentences.END_IN_HEADER)
         return block
 
     def _not_a_header(self, block: bytes, reason: str) -> LayerError | UnsupportedError:
@@ -225,7 +223,7 @@ class TarReader:
         size = _first(pax.number(b"size"), fields.size)
         kind = _kind(block[156:157], name)
         if kind == tar.REGULAR and min(size, fields.size) < 0:
-            raise FieldError(f"{show(name)}: the size {min(size, fields.size)} is negative")
+            raise FieldError(_of(name, sentences.NEGATIVE_SIZE.format(size=min(size, fields.size))))
         stored = size if kind == tar.REGULAR else 0
         entry = Entry(
             pax.sparse.name or name,
@@ -250,11 +248,10 @@ class TarReader:
         """A sparse file, whose holes are found."""
         records, stored = pax.sparse, entry.size
         if records.form is Form.UNKNOWN:
-            what = f"sparse format {records.version} is not supported: must be 0.0, 0.1 or 1.0"
-            raise unsupported(entry.name, what)
+            raise unsupported(entry.name, sentences.UNKNOWN_SPARSE_FORM.format(version=records.version))
         try:
             if entry.type != tar.REGULAR:
-                raise FieldError("only a file can be sparse")
+                raise FieldError(sentences.SPARSE_IS_NO_FILE)
             size = _first(records.size(), stored)
             if records.form is Form.IN_DATA:
                 reader = self._map_in_data(entry, stored)
@@ -263,7 +260,7 @@ class TarReader:
                 found = records.map()
             self._segments = segments(found, size, stored)[::-1]
         except FieldError as wrong:
-            raise FieldError(f"{show(entry.name)}: {wrong}") from wrong
+            raise FieldError(_of(entry.name, str(wrong))) from wrong
         self.holes += size - stored
         return replace(entry, size=size)
 
@@ -275,10 +272,10 @@ class TarReader:
             if size > largest:
                 raise limit_exceeded("max_header_bytes", size, largest, entry.offset, entry.name)
             if size > left:
-                raise FieldError("the sparse map has no end")
+                raise FieldError(sentences.SPARSE_MAP_HAS_NO_END)
             block = self._read(tar.BLOCK_BYTES)
             if len(block) < tar.BLOCK_BYTES:
-                raise self._malformed(_END_IN_DATA)
+                raise self._malformed(sentences.END_IN_DATA)
             reader.add(block)
         return reader
 
@@ -287,12 +284,12 @@ class TarReader:
         fields: Fields = read_fields(block)
         size, largest = fields.size, self._limits.max_header_bytes
         if size < 0:
-            raise FieldError("the size of a header is negative")
+            raise FieldError(sentences.NEGATIVE_HEADER_SIZE)
         if size > largest:
             raise limit_exceeded("max_header_bytes", size, largest, self._blob.offset - tar.BLOCK_BYTES)
         content = self._read(size)
         if len(content) < size or not self._skip(-size % tar.BLOCK_BYTES):
-            raise self._malformed(_END_IN_HEADER)
+            raise self._malformed(sentences.END_IN_HEADER)
         return content
 
     def _skip(self, size: int) -> bool:
@@ -316,6 +313,11 @@ class TarReader:
         return malformed(self._blob.offset, reason)
 
 
+def _of(name: bytes, cause: str) -> str:
+    """The sentence with the name of the entry in front."""
+    return sentences.OF_ENTRY.format(name=show(name), cause=cause)
+
+
 def filled(pieces: Iterable[bytes | Hole]) -> Iterator[bytes]:
     """The pieces of a file with its holes as zeros, at most 256 KiB at a time."""
     zeros = bytes(_DATA_BYTES)
@@ -337,10 +339,9 @@ def _kind(flag: bytes, name: bytes) -> bytes:
     if flag == _CONTIGUOUS:
         return tar.REGULAR
     if flag == _OLD_SPARSE:
-        old = "sparse file in the old GNU form is not supported: write it with tar --format=pax"
-        raise FieldError(f"{show(name)}: {old}")
+        raise FieldError(_of(name, sentences.OLD_SPARSE_FORM))
     if flag not in _KNOWN:
-        raise FieldError(f"{show(name)}: unknown entry type {show(flag)}")
+        raise FieldError(_of(name, sentences.UNKNOWN_ENTRY_TYPE.format(flag=show(flag))))
     return flag
 
 

@@ -15,9 +15,11 @@ from ocidiff import access
 from ocidiff.errors import SourceChangedError, UnrepresentableError
 from ocidiff.layer.idmap import UNMAPPED
 from ocidiff.layer.options import LayerOptions, OnChange, Profile
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.aside import Aside
-from ocidiff.layer.pure.directories import Directories, join, show, split
-from ocidiff.layer.pure.live import has_grown, is_same, settle
+from ocidiff.layer.pure.directories import Directories, join, split
+from ocidiff.layer.pure.faults import source_changed, unrepresentable
+from ocidiff.layer.pure.live import has_grown, is_same, settle, what_changed
 from ocidiff.layer.pure.note import NOTE, SET_IDS, parse_note
 from ocidiff.layer.pure.pace import BLOCK_BYTES, Pace
 from ocidiff.mounts.mountinfo import has_mounts_below, mount_id
@@ -120,7 +122,7 @@ class Tree:
             found = self._readable(access.lstat(name, above))
             return self._seen(path, found)
         except OSError as error:
-            raise self._directories.error(error, path) from error
+            raise self._failed(error, path) from error
 
     @property
     def reads_notes(self) -> bool:
@@ -158,7 +160,7 @@ class Tree:
                 self._ids.map("user", node.stat.st_uid)
                 self._ids.map("group", node.stat.st_gid)
             except LookupError as error:
-                raise UnrepresentableError(f"{show(self.full(node.path))}: {error}") from error
+                raise self._outside(node, error) from error
 
     def is_mount(self, node: Node) -> bool:
         """Whether something is mounted at `node`."""
@@ -169,7 +171,7 @@ class Tree:
         try:
             handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
         except OSError as error:
-            raise self._directories.error(error, node.path) from error
+            raise self._failed(error, node.path) from error
         try:
             return mount_id(handle) != mount_id(above)
         finally:
@@ -185,7 +187,7 @@ class Tree:
         if directory is not None and not self._may_be_replaced:
             here = os.fstat(self._directories.at(path))
             if (here.st_dev, here.st_ino) != (directory.stat.st_dev, directory.stat.st_ino):
-                raise self._changed(path)
+                raise self._changed(path, sentences.REPLACED)
         return {name: join(path, name) for name in self._directories.names(path)}
 
     def names(self, path: bytes) -> list[bytes]:
@@ -197,14 +199,14 @@ class Tree:
         try:
             return _keys(self._proc_path(path))
         except OSError as error:
-            raise self._directories.error(error, path) from error
+            raise self._failed(error, path) from error
 
     def xattr(self, path: bytes, key: bytes) -> bytes | None:
         """The xattr `key` of `path` as it is; it may be empty."""
         try:
             return self._value(path, key)
         except OSError as error:
-            raise self._directories.error(error, path) from error
+            raise self._failed(error, path) from error
 
     def lost(self, node: Node, marks: Sequence[bytes] = ()) -> Counter[str]:
         """How many attributes the profile does not store, by namespace.
@@ -231,9 +233,9 @@ class Tree:
             keys = [CAPABILITY] if self._profile is Profile.CONTAINERD else filter(is_user_visible, _keys(path))
             return {key: self._ids.xattr(key, value) for key in keys if (value := self._value(node.path, key))}
         except OSError as error:
-            raise self._directories.error(error, node.path) from error
+            raise self._failed(error, node.path) from error
         except LookupError as error:
-            raise UnrepresentableError(f"{show(self.full(node.path))}: {error}") from error
+            raise self._outside(node, error) from error
 
     def _value(self, path: bytes, key: bytes) -> bytes | None:
         try:
@@ -258,8 +260,8 @@ class Tree:
             return os.readlink(name, dir_fd=above)
         except OSError as error:
             if error.errno == errno.EINVAL:  # no link any more
-                raise self._changed(node.path) from error
-            raise self._directories.error(error, node.path) from error
+                raise self._changed(node.path, sentences.REPLACED) from error
+            raise self._failed(error, node.path) from error
 
     def blocks(self, node: Node) -> Iterator[bytes]:
         """The content of the regular file `node`, exactly `st_size` bytes, in full blocks of `BLOCK_BYTES` but the last.
@@ -287,7 +289,7 @@ class Tree:
         try:
             seen, shows_changes = settle(file, self._fstat)
             if not stat.S_ISREG(seen.st_mode):
-                raise self._changed(node.path)
+                raise self._changed(node.path, sentences.REPLACED)
             self._pace.bytes_aside = seen.st_size
             with ExitStack() as stack:
                 aside = stack.enter_context(Aside(seen.st_size, self._spool))
@@ -296,13 +298,13 @@ class Tree:
                 now = self._fstat(file)
                 unchanged = is_same(now, seen)
                 if not (unchanged or has_grown(seen, now)):
-                    raise self._changed(node.path)
+                    raise self._changed(node.path, what_changed(seen, now))
                 if not (unchanged and shows_changes):
                     # What is read twice was all there between the two readings.
                     os.lseek(file, 0, os.SEEK_SET)
                     again = self._read(file, seen.st_size, node.path)
                     if any(one != other for one, other in zip(aside.blocks(), again, strict=True)):
-                        raise self._changed(node.path)
+                        raise self._changed(node.path, sentences.WRITTEN_TO)
                 taken = self._seen(node.path, seen)
                 stack.pop_all()
                 return taken, aside
@@ -318,14 +320,14 @@ class Tree:
             return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
-                raise self._changed(path) from error
+                raise self._changed(path, sentences.REPLACED) from error
             if error.errno != errno.EACCES or not self._is_bound:
-                raise self._directories.error(error, path) from error
+                raise self._failed(error, path) from error
             try:
                 with access.while_open(above, name) as opened:
                     return os.open(opened, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
-                raise self._directories.error(error, path) from error
+                raise self._failed(error, path) from error
 
     def _read(self, file: int, size: int, path: bytes) -> Iterator[bytes]:
         """The first `size` bytes of a file, in full blocks of `BLOCK_BYTES` but the last."""
@@ -342,19 +344,29 @@ class Tree:
             try:
                 part = os.read(file, size)
             except OSError as error:
-                raise self._directories.error(error, path) from error
+                raise self._failed(error, path) from error
             if not part:
-                raise self._changed(path)
+                raise self._changed(path, sentences.BECAME_SHORTER)
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
 
     def _check_unchanged(self, now: os.stat_result, node: Node) -> None:
         if not is_same(now, node.stat):
-            raise self._changed(node.path)
+            raise self._changed(node.path, what_changed(node.stat, now))
 
-    def _changed(self, path: bytes) -> SourceChangedError:
-        return SourceChangedError(f"{show(self.full(path))}: changed while it was read")
+    def _changed(self, path: bytes, reason: str) -> SourceChangedError:
+        return source_changed(self.full(path), reason)
+
+    def _failed(self, error: OSError, path: bytes) -> OSError | SourceChangedError:
+        """Return the error of a failed call. A name that was listed and is gone now is a change of the tree."""
+        if error.errno == errno.ENOENT:
+            return self._changed(path, sentences.VANISHED)
+        return self._directories.error(error, path)
+
+    def _outside(self, node: Node, outside: LookupError) -> UnrepresentableError:
+        kind, number = outside.args
+        return unrepresentable(self.full(node.path), sentences.OUTSIDE_ID_MAP.format(kind=kind, id=number))
 
 
 def lost_class(key: bytes) -> str:

@@ -9,8 +9,9 @@ import os
 import stat
 from typing import Final
 
-from ocidiff.errors import UnsupportedError
 from ocidiff.layer.options import Destination
+from ocidiff.layer.pure import sentences
+from ocidiff.layer.pure.faults import unsupported
 from ocidiff.layer.pure.folders import Folder, Place
 from ocidiff.layer.pure.root import Root
 
@@ -37,7 +38,7 @@ class Upper:
             UnsupportedError: It is the root.
         """
         if folder.above is None:
-            raise UnsupportedError("/: an upperdir cannot hide all of the layers below it")
+            raise unsupported(b"/", sentences.OPAQUE_UPPERDIR)
 
     def hide(self, place: Place) -> None:
         """Hide what lower layers have at `place`, from which all of the upperdir's own is removed that shall be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.directories import join, show, split
 from ocidiff.layer.pure.faults import malformed
 
@@ -60,5 +61,5 @@ def read_whiteout(path: bytes, offset: int) -> Removal | Opaque | Aufs | None:
         return None
     hidden = name.removeprefix(PREFIX)
     if hidden in (b"", b".", b".."):
-        raise malformed(offset, f"invalid whiteout name {show(name)}")
+        raise malformed(offset, sentences.INVALID_WHITEOUT.format(name=show(name)))
     return Removal(hidden)

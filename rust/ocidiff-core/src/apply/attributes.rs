@@ -17,6 +17,7 @@ use rustix::process::{getegid, geteuid};
 use super::handle::{ACCESS_ACL, OWNER_ALL, proc_path};
 use super::place::Place;
 use super::{ApplyOptions, Destination, Skipped};
+use crate::cause::{Cause, escaped};
 use crate::error::{Result, words_of};
 use crate::metadata;
 use crate::note::{MAX_NOTE_BYTES, NOTE, Note, SET_IDS, STAND_IN_MODE};
@@ -143,9 +144,7 @@ impl Node<'_> {
         }
         let gave = match policy.same_owner {
             true => self.set_owner(owner).map_err(|errno| match errno {
-                Errno::INVAL => {
-                    place.unsafe_entry(format!("owner {}:{} is unknown to this user namespace", owner.0, owner.1))
-                }
+                Errno::INVAL => place.unsafe_entry(Cause::UnknownOwner { uid: owner.0, gid: owner.1 }),
                 _ => place.failed("chown")(errno),
             })?,
             // What an earlier layer gave another owner becomes what this process would have made: else the owner would
@@ -227,7 +226,8 @@ impl Node<'_> {
             Errno::PERM if name.starts_with(b"security.") && !policy.same_owner => Ok(true),
             // What the kernel says of the attribute itself, not of the file.
             Errno::INVAL | Errno::RANGE | Errno::TOOBIG | Errno::NOSPC => {
-                Err(self.place.unsafe_entry(format!("xattr {}: {}", name.escape_ascii(), words_of(&errno.into()))))
+                let (name, why) = (escaped(name), words_of(&errno.into()));
+                Err(self.place.unsafe_entry(Cause::RefusedXattr { name, why }))
             }
             _ => Err(self.place.failed("set xattr of")(errno)),
         }

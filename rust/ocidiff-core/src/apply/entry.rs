@@ -20,6 +20,7 @@ use super::removal::Remover;
 use super::root::{Missing, Root};
 use super::upper::Upper;
 use super::writers::{Shared, SmallFile, Writers};
+use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata;
@@ -95,7 +96,7 @@ impl<'a> Applier<'a> {
         if path.is_root() {
             return match entry.entry_type {
                 EntryType::Directory => self.describe_root(&entry, path),
-                _ => Err(path.unsafe_entry("the root can only be a directory".into())),
+                _ => Err(path.unsafe_entry(Cause::RootIsNoDirectory)),
             };
         }
         let (parent, name) = path.split();
@@ -181,8 +182,7 @@ impl<'a> Applier<'a> {
     /// Removes what lower layers left. What kind of entry names it, and with what content, does not matter.
     fn hide(&mut self, whiteout: Whiteout<'_>, place: &Place<'_>) -> Result<()> {
         if self.directories.are_upper() && whiteout == Whiteout::Opaque && place.parent.key() == self.root.top().key() {
-            let what = "an upperdir cannot hide all of the layers below it".into();
-            return Err(Error::Unsupported { path: place.path.as_path().into(), what });
+            return Err(Error::Unsupported { path: "/".into(), reason: Cause::OpaqueUpperdir });
         }
         self.root.forget();
         let mut remover = Remover { control: self.shared.control, spare: Some(&mut self.directories) };
@@ -357,30 +357,29 @@ impl<'a> Applier<'a> {
     /// Makes the link, and tells what its inode is; `None` when its target was left out.
     fn link(&mut self, entry: &Entry, place: &Place<'_>) -> Result<Option<Stat>> {
         let target = LayerPath::clean(&entry.link_name);
-        let malformed = |what: &str| Err(link_error(entry, &place.path, &target, what));
+        let malformed = |cause: Cause| Err(link_error(entry, &place.path, &target, cause));
         let (parent, name) = target.split();
         if target.is_root() {
-            return malformed("it is a directory");
+            return malformed(Cause::TargetIsDirectory);
         }
         self.writers.wait()?;
-        let missing = "it does not exist";
-        let Some(parent) = self.root.find(parent, &mut self.directories)? else { return malformed(missing) };
+        let Some(parent) = self.root.find(parent, &mut self.directories)? else { return malformed(Cause::TargetIsMissing) };
         let there = match statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) if self.directories.is_whiteout(&parent, name, &there) => return malformed(missing),
+            Ok(there) if self.directories.is_whiteout(&parent, name, &there) => return malformed(Cause::TargetIsMissing),
             Ok(there) => there,
             Err(Errno::NOENT) if self.left_out.contains(target.as_bytes()) => {
                 self.shared.tally.device();
                 self.left_out.insert(place.path.as_bytes().to_vec());
                 return Ok(None);
             }
-            Err(Errno::NOENT) => return malformed(missing),
+            Err(Errno::NOENT) => return malformed(Cause::TargetIsMissing),
             Err(errno) => return Err(place.failed("stat")(errno)),
         };
         if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
-            return malformed("it is a directory");
+            return malformed(Cause::TargetIsDirectory);
         }
         if parent.key() == place.parent.key() && name == place.name() {
-            return malformed("it is the same name");
+            return malformed(Cause::TargetIsSameName);
         }
         self.replacing("link", place, || linkat(&*parent, name, &*place.parent, place.name(), AtFlags::empty()))?;
         Ok(Some(there))
@@ -396,10 +395,10 @@ impl<'a> Applier<'a> {
         };
         let is_device = file_type != FileType::Fifo;
         if is_device && !((0..=MAX_MAJOR).contains(&major) && (0..=MAX_MINOR).contains(&minor)) {
-            return Err(place.unsafe_entry(format!("device number {major}:{minor} is out of range")));
+            return Err(place.unsafe_entry(Cause::DeviceOutOfRange { major, minor }));
         }
         if file_type == FileType::CharacterDevice && (major, minor) == (0, 0) {
-            return Err(place.unsafe_entry("character device 0:0 is a whiteout of overlayfs".into()));
+            return Err(place.unsafe_entry(Cause::WhiteoutDevice));
         }
         let device = if is_device { makedev(major as u32, minor as u32) } else { 0 };
         let mut refused = false;
@@ -464,7 +463,7 @@ impl<'a> Applier<'a> {
 fn owner_of(entry: &Entry, place: &Place<'_>) -> Result<(u32, u32)> {
     let ids = 0..=MAX_ID;
     if !ids.contains(&entry.uid) || !ids.contains(&entry.gid) {
-        return Err(place.unsafe_entry(format!("owner {}:{} is out of range", entry.uid, entry.gid)));
+        return Err(place.unsafe_entry(Cause::OwnerOutOfRange { uid: entry.uid, gid: entry.gid }));
     }
     Ok((entry.uid as u32, entry.gid as u32))
 }

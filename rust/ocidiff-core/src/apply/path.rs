@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::cause::{Cause, escaped};
 use crate::error::Error;
 use crate::tar::read::Entry;
 
@@ -59,16 +60,16 @@ impl LayerPath {
     }
 
     /// The error of an entry that asks for what is never done.
-    pub fn unsafe_entry(&self, reason: String) -> Error {
+    pub fn unsafe_entry(&self, reason: Cause) -> Error {
         let path = if self.is_root() { Path::new("/") } else { self.as_path() };
         Error::UnsafeEntry { path: path.into(), reason }
     }
 }
 
 /// The error of a hard link that cannot be made.
-pub(crate) fn link_error(entry: &Entry, path: &LayerPath, target: &LayerPath, what: &str) -> Error {
-    let (path, target) = (path.as_bytes().escape_ascii(), target.as_bytes().escape_ascii());
-    Error::MalformedLayer { offset: entry.offset, reason: format!("hard link {path} to {target}: {what}") }
+pub(crate) fn link_error(entry: &Entry, path: &LayerPath, target: &LayerPath, cause: Cause) -> Error {
+    let (path, target, cause) = (escaped(path.as_bytes()), escaped(target.as_bytes()), Box::new(cause));
+    Error::MalformedLayer { offset: entry.offset, reason: Cause::HardLink { path, target, cause } }
 }
 
 /// Bytes as a path for messages.

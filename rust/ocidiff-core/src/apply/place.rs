@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::handle::Directory;
 use super::path::{LayerPath, show};
 use super::removal::Failure;
+use crate::cause::Cause;
 use crate::error::Error;
 
 /// A name in a directory below the root.
@@ -38,13 +39,13 @@ impl Place<'_> {
     }
 
     /// What is never done.
-    pub fn unsafe_entry(&self, reason: String) -> Error {
+    pub fn unsafe_entry(&self, reason: Cause) -> Error {
         self.path.unsafe_entry(reason)
     }
 
     /// Something stands here that this layer wrote under another name, as the file system sees it.
     pub fn collision(&self) -> Error {
-        self.unsafe_entry("the file system takes its name for that of another entry".into())
+        self.unsafe_entry(Cause::NameCollides)
     }
 }
 

@@ -13,6 +13,7 @@ use super::directories::Directories;
 use super::handle::Directory;
 use super::path::show;
 use super::place::below;
+use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::metadata::InodeKey;
 
@@ -187,7 +188,7 @@ impl Root {
                         links += 1;
                         steps += target_parts.len();
                         if links > MAX_LINKS || steps > MAX_LINK_STEPS {
-                            let reason = "too many symbolic links".into();
+                            let reason = Cause::TooManyLinks;
                             return Err(Error::UnsafeEntry { path: show(path).into(), reason });
                         }
                         if target.as_bytes().starts_with(b"/") {

@@ -2,6 +2,7 @@
 //!
 //! Law: reading a byte costs one pass over the rows, whatever the patterns and the path are; nothing is tried again.
 
+use crate::cause::Cause;
 use crate::error::{Error, Result};
 
 const WORD_BITS: usize = u64::BITS as usize;
@@ -48,7 +49,7 @@ impl Patterns {
         let fixed = [start, name_loops, path_loops, skips, accepts, directories_only, excludes];
         let fits = |row: &States| row.len() == other_moves.len();
         if !fixed.into_iter().all(fits) || !moves.iter().all(|(_, row)| fits(row)) {
-            return Err(Error::Usage("patterns: rows of several lengths".into()));
+            return Err(Error::Usage(Cause::UnevenPatterns));
         }
         let mut patterns = Self { move_of: vec![0; 256], moves: vec![other_moves], rows };
         for (byte, row) in moves {

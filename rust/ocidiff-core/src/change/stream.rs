@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use super::pair::Pair;
 use super::pool::{Item, Outcome, Pool, TaskId};
 use super::{Ancestor, Change, ChangeKind, Entry, Root, Rules, Scope, Subject, Trees, join};
+use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::tree::overlay::Content;
@@ -54,7 +55,7 @@ impl Changes {
             }
             Trees::Overlay(overlay) => {
                 if !rules.device_in_links && !overlay.on_one_device()? {
-                    let reason = "its layers are on several file systems, so that inode numbers tell no hard links".into();
+                    let reason = Cause::SeveralFileSystems;
                     return Err(Error::Overlay { path: overlay.upper().path_of(c""), reason });
                 }
                 let (upper, lower) = overlay.roots()?;

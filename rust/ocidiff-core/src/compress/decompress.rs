@@ -12,6 +12,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::gunzip::GzipReader;
+use crate::cause::Cause;
 use crate::control::Control;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
@@ -400,9 +401,9 @@ fn format_error(error: io::Error, format: Format) -> Error {
             Format::Plain => "blob",
         };
         let reason = match error.kind() {
-            io::ErrorKind::UnexpectedEof => "unexpected end",
-            _ if error.to_string().contains("too much memory") => "the window is larger than 128 MiB",
-            _ => "broken data",
+            io::ErrorKind::UnexpectedEof => Cause::UnexpectedEnd,
+            _ if error.to_string().contains("too much memory") => Cause::WindowTooLarge,
+            _ => Cause::BrokenData,
         };
         Error::MalformedCompression { format, reason }
     })

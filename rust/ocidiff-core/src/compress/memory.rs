@@ -1,6 +1,7 @@
 //! How many threads a bound of memory allows.
 
 use super::Compression;
+use crate::cause::Cause;
 use crate::error::{Error, Result};
 
 const MIB: u64 = 1 << 20;
@@ -40,7 +41,7 @@ pub fn threads_within(memory_bytes: Option<u64>, compression: Compression, wante
     let threads = allowed.saturating_sub(fixed) / each;
     if threads == 0 {
         let (needed, allowed) = ((fixed + each).div_ceil(MIB), allowed / MIB);
-        return Err(Error::Usage(format!("memory: this compression takes {needed} MiB or more, {allowed} MiB are allowed")));
+        return Err(Error::Usage(Cause::TooLittleMemory { needed, allowed }));
     }
     Ok(wanted.min(usize::try_from(threads).unwrap_or(usize::MAX)))
 }

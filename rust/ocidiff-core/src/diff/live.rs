@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs;
 
+use crate::cause::Cause;
 use crate::change::{self, Entry, Rules};
 use crate::control::{ATTEMPTS, Control};
 use crate::error::{Error, Result};
@@ -94,7 +95,7 @@ impl Live {
                 return Ok(taken);
             }
         }
-        Err(Error::SourceChanged { path: directory.path_of(name), reason: "it never rested" })
+        Err(Error::SourceChanged { path: directory.path_of(name), reason: Cause::NeverRested })
     }
 
     /// The same at once; `None` when it changed meanwhile.

@@ -31,6 +31,7 @@ use std::time::Duration;
 use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_getfl, fstat, ftruncate, seek, tell};
 use rustix::io::Errno;
 
+use crate::cause::Cause;
 use crate::change::{ChangeKind, Changes, Root, Rules, Scope, Trees};
 use crate::compress::Compression;
 use crate::compress::blob::{BlobSummary, BlobWriter};
@@ -109,7 +110,7 @@ pub fn write_diff(
 /// As [`write_diff`]; [`Error::Usage`] for an upper tree of which there is only an index.
 pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: &Arc<Control>) -> Result<DiffSummary> {
     if let Trees::Plain { upper: Root::Index(_), .. } = trees {
-        return Err(Error::Usage("upper: an index has no contents for a layer".into()));
+        return Err(Error::Usage(Cause::IndexAsUpper));
     }
     write_live(trees, sink, options, control, live::LATELY)
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::live::{Live, Taken, settle};
 use super::sparse::SparseReader;
+use crate::cause::Cause;
 use crate::change::{Ancestor, Change, ChangeKind, Entry, Rules, Subject};
 use crate::compress::blob::{BlobSummary, BlobWriter};
 use crate::control::Control;
@@ -18,10 +19,6 @@ use crate::metadata::{FileType, InodeKey, Metadata};
 use crate::tar::header::{END, EntryType, Header, pad};
 use crate::tree::{Directory, Lost};
 use crate::whiteout;
-
-const WHITEOUT_NAME: &str = "a name that begins with .wh. would read as a deletion; rename or exclude it";
-const WHITEOUT_OF_NOTHING: &str = "this name would read as a deletion of nothing; rename or exclude it";
-const WHITEOUT_DEVICE: &str = "character device 0:0 is a whiteout of overlayfs, which no layer can hold; exclude it";
 
 /// The names of one inode with several of them, as far as they were seen.
 #[derive(Default)]
@@ -225,7 +222,7 @@ impl Recorder {
         self.check_name(&change.path)?;
         self.parents(&change.parent)?;
         if entry.metadata.is_overlay_whiteout() {
-            return Err(refused(&change.path, WHITEOUT_DEVICE));
+            return Err(refused(&change.path, Cause::UnwritableDevice));
         }
         self.put_entry(&change.path, entry, entry_type)?;
         match &change.subject {
@@ -296,7 +293,7 @@ impl Recorder {
     fn put(&mut self, header: &Header<'_>) -> Result<()> {
         self.header.clear();
         header.write(&mut self.header).map_err(|error| match error {
-            Error::Unrepresentable { what, .. } => refused(header.name.strip_suffix(b"/").unwrap_or(header.name), &what),
+            Error::Unrepresentable { reason, .. } => refused(header.name.strip_suffix(b"/").unwrap_or(header.name), reason),
             other => other,
         })?;
         self.blob.write(&self.header)?;
@@ -315,7 +312,7 @@ impl Recorder {
         let mut left = expected.size;
         while left > 0 {
             match self.blob.fill_with(left, |space| reader.read(space).map_err(failed))? {
-                0 => return Err(Error::SourceChanged { path: directory.path_of(name), reason: "it became shorter" }),
+                0 => return Err(Error::SourceChanged { path: directory.path_of(name), reason: Cause::BecameShorter }),
                 count => left -= count as u64,
             }
         }
@@ -342,8 +339,8 @@ impl Recorder {
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let Some(hidden) = name.strip_prefix(whiteout::PREFIX) else { return Ok(()) };
         match hidden {
-            b"" | b"." | b".." => Err(refused(path, WHITEOUT_OF_NOTHING)),
-            _ if self.rules.refuse_whiteout_names => Err(refused(path, WHITEOUT_NAME)),
+            b"" | b"." | b".." => Err(refused(path, Cause::NameOfWhiteoutOfNothing)),
+            _ if self.rules.refuse_whiteout_names => Err(refused(path, Cause::NameOfWhiteout)),
             _ => Ok(()),
         }
     }
@@ -353,22 +350,22 @@ impl Recorder {
         let mut names = path.rsplit(|&byte| byte == b'/');
         let is_mark = names.next().is_some_and(|name| name.starts_with(whiteout::PREFIX));
         let is_below_mark = |name: &[u8]| matches!(whiteout::Whiteout::parse(name, 0), Ok(Some(whiteout::Whiteout::Meta)));
-        if is_mark || names.any(is_below_mark) { Err(refused(path, WHITEOUT_NAME)) } else { Ok(()) }
+        if is_mark || names.any(is_below_mark) { Err(refused(path, Cause::NameOfWhiteout)) } else { Ok(()) }
     }
 }
 
-fn refused(path: &[u8], what: &str) -> Error {
-    Error::Unrepresentable { path: PathBuf::from(OsStr::from_bytes(path)), what: what.into() }
+fn refused(path: &[u8], reason: Cause) -> Error {
+    Error::Unrepresentable { path: PathBuf::from(OsStr::from_bytes(path)), reason }
 }
 
 /// Tells what changed of a file, as far as a message can.
 fn check_unchanged(directory: &Directory, name: &CStr, expected: &Metadata, found: &Metadata) -> Result<()> {
     let reason = match () {
         () if expected == found => return Ok(()),
-        () if expected.key != found.key => "another file took its name",
-        () if expected.size != found.size => "its size changed",
-        () if (expected.mtime, expected.mtime_ns) != (found.mtime, found.mtime_ns) => "it was written to",
-        () => "its metadata changed",
+        () if expected.key != found.key => Cause::Replaced,
+        () if expected.size != found.size => Cause::SizeChanged,
+        () if (expected.mtime, expected.mtime_ns) != (found.mtime, found.mtime_ns) => Cause::WrittenTo,
+        () => Cause::MetadataChanged,
     };
     Err(Error::SourceChanged { path: directory.path_of(name), reason })
 }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::retry_on_intr;
 use twox_hash::XxHash3_128;
 
+use crate::cause::Cause;
 use crate::control::Control;
 use crate::digest::Hasher;
 use crate::error::{Error, Result};
@@ -91,12 +92,12 @@ pub fn fingerprint_file(
     let file = directory.open_file(name)?;
     let unchanged = || match directory.open_metadata(&file, name)? {
         found if found == *expected => Ok(()),
-        _ => Err(Error::SourceChanged { path: directory.path_of(name), reason: "it is not what was listed" }),
+        _ => Err(Error::SourceChanged { path: directory.path_of(name), reason: Cause::MetadataChanged }),
     };
     unchanged()?;
     let found = fingerprint_open_file(&file, (directory, name), expected.size, wanted, buffer, control)?;
     unchanged()?;
-    found.ok_or_else(|| Error::SourceChanged { path: directory.path_of(name), reason: "it became shorter" })
+    found.ok_or_else(|| Error::SourceChanged { path: directory.path_of(name), reason: Cause::BecameShorter })
 }
 
 /// The hashes of the first `size` bytes of a file; `None` when it has fewer.

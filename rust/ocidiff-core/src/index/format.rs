@@ -6,6 +6,7 @@
 use std::ffi::{CStr, CString};
 
 use super::fingerprint::{Fingerprint, Wanted, XattrDigests};
+use crate::cause::Cause;
 use crate::metadata::{FileType, InodeKey, Metadata};
 
 /// What an index begins with.
@@ -72,20 +73,20 @@ impl Header {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Cause> {
         let mut fields = Fields(bytes);
         if fields.take(MAGIC.len()).ok() != Some(MAGIC) {
-            return Err("it is no index".into());
+            return Err(Cause::NotIndex);
         }
         if bytes.len() < HEADER_BYTES {
-            return Err("it is truncated".into());
+            return Err(Cause::TruncatedIndex);
         }
         let (version, flags) = (fields.u16()?, fields.u16()?);
         if version != VERSION {
-            return Err(format!("it has version {version} of the format, and only {VERSION} can be read"));
+            return Err(Cause::IndexVersion { version, known: VERSION });
         }
         if flags & !HAS_SHA256 != 0 || fields.u32()? != 0 {
-            return Err("its header has unknown flags".into());
+            return Err(Cause::UnknownHeaderFlags);
         }
         Ok(Self { has_sha256: flags & HAS_SHA256 != 0, chain_id: fields.array()? })
     }
@@ -123,7 +124,7 @@ impl Trailer {
     }
 
     /// Reads the bytes before the checksum.
-    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Cause> {
         let mut fields = Fields(bytes);
         let root = Extent { offset: fields.u64()?, length: fields.u32()? };
         Ok(Self { root, entries: fields.u64()?, file_bytes: fields.u64()? })
@@ -276,53 +277,53 @@ fn fingerprint_bytes(fingerprint: &Fingerprint) -> impl Iterator<Item = u8> {
 pub struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or("it ends within a record")?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Cause> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(Cause::EndInRecord)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        self.take(N)?.try_into().map_err(|_| "it ends within a record".into())
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Cause> {
+        self.take(N)?.try_into().map_err(|_| Cause::EndInRecord)
     }
 
-    fn u8(&mut self) -> Result<u8, String> {
+    fn u8(&mut self) -> Result<u8, Cause> {
         self.array().map(u8::from_le_bytes)
     }
 
-    fn u16(&mut self) -> Result<u16, String> {
+    fn u16(&mut self) -> Result<u16, Cause> {
         self.array().map(u16::from_le_bytes)
     }
 
     /// The number of records that a block begins with, too.
-    pub fn u32(&mut self) -> Result<u32, String> {
+    pub fn u32(&mut self) -> Result<u32, Cause> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, String> {
+    fn u64(&mut self) -> Result<u64, Cause> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// The name of the next record, with a NUL after it in `buffer`.
-    pub fn name(&mut self) -> Result<&'a [u8], String> {
+    pub fn name(&mut self) -> Result<&'a [u8], Cause> {
         let length = self.u8()?;
         let name = self.take(length.into())?;
         if matches!(name, b"" | b"." | b"..") || name.iter().any(|&byte| byte == b'/' || byte == 0) {
-            return Err("a record has a name that cannot be one".into());
+            return Err(Cause::ImpossibleName);
         }
         Ok(name)
     }
 
     /// The rest of the record; blocks of directories lie before `limit`.
-    pub fn record(&mut self, header: &Header, limit: u64) -> Result<Record, String> {
+    pub fn record(&mut self, header: &Header, limit: u64) -> Result<Record, Cause> {
         let mode = self.u16()?;
         let kind = KINDS.iter().find(|(bits, _)| *bits == mode >> 12);
-        let file_type = kind.map(|(_, kind)| *kind).ok_or("a record has an unknown type")?;
+        let file_type = kind.map(|(_, kind)| *kind).ok_or(Cause::UnknownRecordType)?;
         let mut metadata =
             Metadata { mode: (mode & 0o7777).into(), uid: self.u32()?, gid: self.u32()?, ..Metadata::of_kind(file_type) };
         let flags = self.u8()?;
         if flags & !(HAS_CAPABILITY | HAS_OTHERS | IS_MOUNT | HAS_STAMP | LACKS_OWNER) != 0 {
-            return Err("a record has unknown flags".into());
+            return Err(Cause::UnknownRecordFlags);
         }
         metadata.mount_root = flags & IS_MOUNT != 0;
         metadata.lacks_owner = flags & LACKS_OWNER != 0;
@@ -335,7 +336,7 @@ impl<'a> Fields<'a> {
         if file_type == FileType::Directory {
             let extent = Extent { offset: self.u64()?, length: self.u32()? };
             if extent.offset.checked_add(extent.length.into()).is_none_or(|end| end > limit) {
-                return Err("a directory lies outside the file".into());
+                return Err(Cause::DirectoryOutsideIndex);
             }
             return Ok(Record { metadata, xattrs, stamp, kept: Kept::Children(extent) });
         }
@@ -343,7 +344,7 @@ impl<'a> Fields<'a> {
         metadata.mtime_ns = self.u32()?;
         metadata.size = self.u64()?;
         if metadata.mtime_ns >= NS_PER_SECOND {
-            return Err("a record has a wrong time".into());
+            return Err(Cause::WrongRecordTime);
         }
         let kept = match file_type {
             FileType::File if metadata.size > 0 => {
@@ -353,12 +354,12 @@ impl<'a> Fields<'a> {
             }
             FileType::Symlink => {
                 let length = self.u16()?;
-                Kept::Target(CString::new(self.take(length.into())?).map_err(|_| "a target has a NUL")?)
+                Kept::Target(CString::new(self.take(length.into())?).map_err(|_| Cause::NulInTarget)?)
             }
             FileType::CharDevice | FileType::BlockDevice => {
                 metadata.device = (self.u32()?, self.u32()?);
                 if metadata.device.0 > MAX_MAJOR || metadata.device.1 > MAX_MINOR {
-                    return Err("a record has a wrong device".into());
+                    return Err(Cause::WrongRecordDevice);
                 }
                 Kept::Nothing
             }

@@ -15,6 +15,7 @@ use twox_hash::XxHash3_128;
 use super::format::{
     CHECKSUM_BYTES, Extent, Fields, HEADER_BYTES, Header, LEAST_RECORD_BYTES, Record, TRAILER_BYTES, Trailer,
 };
+use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::tree::Names;
@@ -43,30 +44,30 @@ impl IndexFile {
         // A FIFO must not hold the call up.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
-        let broken = |reason: &str| Error::IndexFile { path: path.to_owned(), reason: reason.into() };
+        let broken = |reason: Cause| Error::IndexFile { path: path.to_owned(), reason };
         let stat = fstat(&fd).map_err(Error::sys("stat", path))?;
         if Kind::from_raw_mode(stat.st_mode) != Kind::RegularFile {
-            return Err(broken("it is no index"));
+            return Err(broken(Cause::NotIndex));
         }
         let size = stat.st_size.cast_unsigned();
         let mut head = [0; HEADER_BYTES];
         let known = read_at(&fd, path, &mut head, 0)?;
-        let header = Header::decode(&head[..known]).map_err(|reason| broken(&reason))?;
+        let header = Header::decode(&head[..known]).map_err(broken)?;
         let Some(end) = size.checked_sub(TRAILER_BYTES as u64).filter(|&end| end >= HEADER_BYTES as u64) else {
-            return Err(broken("it is truncated"));
+            return Err(broken(Cause::TruncatedIndex));
         };
         let mut tail = [0; TRAILER_BYTES];
         read_at(&fd, path, &mut tail, end)?;
         let (tail, checksum) = tail.split_at(TRAILER_BYTES - CHECKSUM_BYTES);
         if checksum_of(&fd, path, size - CHECKSUM_BYTES as u64, control)? != checksum {
-            return Err(broken("its checksum is wrong: it is truncated or damaged"));
+            return Err(broken(Cause::WrongIndexChecksum));
         }
-        let trailer = Trailer::decode(tail).map_err(|reason| broken(&reason))?;
+        let trailer = Trailer::decode(tail).map_err(broken)?;
         if trailer.root.offset.checked_add(trailer.root.length.into()).is_none_or(|last| last > end) {
-            return Err(broken("its root lies outside the file"));
+            return Err(broken(Cause::RootOutsideIndex));
         }
         if trailer.entries > end / LEAST_RECORD_BYTES {
-            return Err(broken("it has less names than it says"));
+            return Err(broken(Cause::FewerNames));
         }
         Ok(Self { fd, path: path.to_owned(), header, trailer, end, read: AtomicU64::new(0) })
     }
@@ -95,18 +96,18 @@ impl IndexFile {
         if extent.offset.saturating_add(extent.length.into()) > self.end
             || read_at(&self.fd, &self.path, &mut folder.bytes, extent.offset)? < folder.bytes.len()
         {
-            return Err(self.broken("it was truncated meanwhile"));
+            return Err(self.broken(Cause::TruncatedMeanwhile));
         }
         let mut fields = Fields(&folder.bytes);
         let count = fields.u32().map_err(|reason| self.broken(reason))?;
         if self.read.fetch_add(count.into(), Relaxed) + u64::from(count) > self.trailer.entries {
-            return Err(self.broken("it has more names than it says"));
+            return Err(self.broken(Cause::MoreNames));
         }
         let mut before: &[u8] = b"";
         for _ in 0..count {
             let name = fields.name().map_err(|reason| self.broken(reason))?;
             if name <= before {
-                return Err(self.broken("its names are out of order"));
+                return Err(self.broken(Cause::NamesOutOfOrder));
             }
             before = name;
             folder.names.push(name);
@@ -115,7 +116,7 @@ impl IndexFile {
         }
         match fields.0 {
             [] => Ok(folder),
-            _ => Err(self.broken("a directory has more bytes than records")),
+            _ => Err(self.broken(Cause::BytesAfterRecords)),
         }
     }
 
@@ -128,8 +129,8 @@ impl IndexFile {
         Fields(bytes).record(&self.header, folder.limit).map_err(|reason| self.broken(reason))
     }
 
-    fn broken(&self, reason: impl Into<String>) -> Error {
-        Error::IndexFile { path: self.path.clone(), reason: reason.into() }
+    fn broken(&self, reason: Cause) -> Error {
+        Error::IndexFile { path: self.path.clone(), reason }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use twox_hash::XxHash3_128;
 
 use super::format::{Block, CHECKSUM_BYTES, Extent, HEADER_BYTES, Header, TRAILER_BYTES, Trailer};
+use crate::cause::Cause;
 use crate::control::Control;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
@@ -84,10 +85,8 @@ impl IndexWriter {
         if block.is_empty() {
             return Ok(Extent::default());
         }
-        let length = u32::try_from(block.len()).map_err(|_| Error::Unrepresentable {
-            path: "".into(),
-            what: "an index holds no directory with 4 GiB of entries".into(),
-        })?;
+        let length = u32::try_from(block.len())
+            .map_err(|_| Error::Unrepresentable { path: "index".into(), reason: Cause::DirectoryTooLarge })?;
         let extent = Extent { offset: self.next, length };
         self.next += u64::from(length);
         Ok(extent)

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::apply::attributes::is_of_the_host;
 use crate::apply::path::{LayerPath, link_error, show};
+use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::index::Fingerprint;
 use crate::metadata::FileType;
@@ -124,7 +125,7 @@ impl Sketch {
             return match entry.entry_type {
                 // An index says nothing of the root itself.
                 EntryType::Directory => check_owner(entry, path).map(|()| None),
-                _ => Err(path.unsafe_entry("the root can only be a directory".into())),
+                _ => Err(path.unsafe_entry(Cause::RootIsNoDirectory)),
             };
         }
         let (parent, name) = path.split();
@@ -273,20 +274,20 @@ impl Sketch {
     /// The inode that a hard link leads to, with one name more.
     fn link(&mut self, entry: &Entry, path: &LayerPath, parent: Number, name: &[u8]) -> Result<Number> {
         let target = LayerPath::clean(&entry.link_name);
-        let malformed = |what: &str| link_error(entry, path, &target, what);
+        let malformed = |cause: Cause| link_error(entry, path, &target, cause);
         if target.is_root() {
-            return Err(malformed("it is a directory"));
+            return Err(malformed(Cause::TargetIsDirectory));
         }
         let (target_parent, target_name) = target.split();
-        let missing = || malformed("it does not exist");
+        let missing = || malformed(Cause::TargetIsMissing);
         let target_parent = self.resolve(target_parent, false)?.ok_or_else(missing)?;
         let find = |sketch: &Self| sketch.inodes.get(target_parent)?.children.get(target_name).map(|child| child.number);
         let number = find(self).ok_or_else(missing)?;
         if self.is_directory(number) {
-            return Err(malformed("it is a directory"));
+            return Err(malformed(Cause::TargetIsDirectory));
         }
         if (target_parent, target_name) == (parent, name) {
-            return Err(malformed("it is the same name"));
+            return Err(malformed(Cause::TargetIsSameName));
         }
         self.remove(parent, name);
         // It may have been below what it replaces.
@@ -318,7 +319,7 @@ impl Sketch {
                     links += 1;
                     steps += target_parts.len();
                     if links > MAX_LINKS || steps > MAX_LINK_STEPS {
-                        let reason = "too many symbolic links".into();
+                        let reason = Cause::TooManyLinks;
                         return Err(Error::UnsafeEntry { path: show(path).into(), reason });
                     }
                     if target.starts_with(b"/") {
@@ -392,7 +393,7 @@ fn check_owner(entry: &Entry, path: &LayerPath) -> Result<()> {
     if ids.contains(&entry.uid) && ids.contains(&entry.gid) {
         return Ok(());
     }
-    Err(path.unsafe_entry(format!("owner {}:{} is out of range", entry.uid, entry.gid)))
+    Err(path.unsafe_entry(Cause::OwnerOutOfRange { uid: entry.uid, gid: entry.gid }))
 }
 
 fn check_name(path: &LayerPath, name: &[u8]) -> Result<()> {
@@ -404,14 +405,12 @@ fn check_name(path: &LayerPath, name: &[u8]) -> Result<()> {
 
 fn device_type(entry: &Entry, path: &LayerPath) -> Result<FileType> {
     let (major, minor) = entry.device;
-    let refused = |reason: String| Err(Error::UnsafeEntry { path: path.as_path().into(), reason });
+    let refused = |reason: Cause| Err(Error::UnsafeEntry { path: path.as_path().into(), reason });
     if !(0..=MAX_MAJOR).contains(&major) || !(0..=MAX_MINOR).contains(&minor) {
-        return refused(format!("device number {major}:{minor} is out of range"));
+        return refused(Cause::DeviceOutOfRange { major, minor });
     }
     match entry.entry_type {
-        EntryType::CharDevice if (major, minor) == (0, 0) => {
-            refused("character device 0:0 is a whiteout of overlayfs".into())
-        }
+        EntryType::CharDevice if (major, minor) == (0, 0) => refused(Cause::WhiteoutDevice),
         EntryType::CharDevice => Ok(FileType::CharDevice),
         _ => Ok(FileType::BlockDevice),
     }

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use super::header::BLOCK_BYTES;
 
+use crate::cause::Cause;
+
 /// A moment, with seconds floored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Time {
@@ -92,10 +94,8 @@ pub(super) struct Fields {
 
 impl Fields {
     /// Reads the block; says what is wrong otherwise.
-    pub fn read(block: &[u8; BLOCK_BYTES]) -> Result<Self, String> {
-        let field = |range: Range<usize>, what: &str| {
-            number(&block[range]).ok_or_else(|| format!("the header field {what} is not a number"))
-        };
+    pub fn read(block: &[u8; BLOCK_BYTES]) -> Result<Self, Cause> {
+        let field = |range: Range<usize>, field: &'static str| number(&block[range]).ok_or(Cause::FieldIsNoNumber { field });
         let mut fields = Self {
             mode: field(100..108, "mode")?,
             uid: field(108..116, "uid")?,
@@ -138,12 +138,12 @@ impl Fields {
 }
 
 /// Compares the checksum with both sums that tools have written: of unsigned bytes, and, of old, of signed ones.
-pub(super) fn verify_checksum(block: &[u8; BLOCK_BYTES]) -> Result<(), &'static str> {
-    let stored = number(&block[148..156]).ok_or("the header field checksum is not a number")?;
+pub(super) fn verify_checksum(block: &[u8; BLOCK_BYTES]) -> Result<(), Cause> {
+    let stored = number(&block[148..156]).ok_or(Cause::FieldIsNoNumber { field: "checksum" })?;
     let counted = |index: usize| if (148..156).contains(&index) { b' ' } else { block[index] };
     let unsigned: i64 = (0..BLOCK_BYTES).map(|index| i64::from(counted(index))).sum();
     let signed: i64 = (0..BLOCK_BYTES).map(|index| i64::from(counted(index).cast_signed())).sum();
-    if stored == unsigned || stored == signed { Ok(()) } else { Err("wrong header checksum") }
+    if stored == unsigned || stored == signed { Ok(()) } else { Err(Cause::WrongHeaderChecksum) }
 }
 
 #[cfg(test)]

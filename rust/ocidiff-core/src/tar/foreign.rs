@@ -1,5 +1,6 @@
 //! What else a stream may be that should be a tar.
 
+use crate::cause::Cause;
 use crate::error::Error;
 
 /// What compressed data begins with. None of it is the beginning of a tar header with a right checksum in practice, and it
@@ -27,7 +28,6 @@ pub(super) fn compression_of(head: &[u8]) -> Option<&'static str> {
 }
 
 /// The error of a stream with that compression.
-pub(super) fn unsupported(name: &str) -> Error {
-    let what = format!("{name} data in place of a tar: a layer must be a tar, plain or compressed once with gzip or zstd");
-    Error::Unsupported { path: "layer".into(), what }
+pub(super) fn unsupported(format: &'static str) -> Error {
+    Error::Unsupported { path: "layer".into(), reason: Cause::CompressedData { format } }
 }

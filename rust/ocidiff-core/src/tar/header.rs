@@ -1,6 +1,7 @@
 //! Header blocks, byte for byte as Go's `archive/tar` writes them: USTAR where it fits, else one PAX header before it.
 
 use super::pax;
+use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 
 /// The unit of a tar.
@@ -67,7 +68,7 @@ impl Header<'_> {
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         let (major, minor) = self.device;
         if u64::from(major.max(minor)) > MAX_OCTAL_8 {
-            return Err(self.unrepresentable(format!("device number {major}:{minor} does not fit a tar header")));
+            return Err(self.unrepresentable(Cause::DeviceTooLarge { major, minor }));
         }
         let split = split_name(self.name);
         let fits = |text: &[u8]| text.is_ascii() && text.len() <= NAME_BYTES;
@@ -83,12 +84,11 @@ impl Header<'_> {
             return Ok(());
         }
         let mut records = pax::Records::default();
-        for (key, value) in self.xattrs {
-            let key = [b"SCHILY.xattr.", key.to_bytes()].concat();
+        for (name, value) in self.xattrs {
+            let name = name.to_bytes();
+            let key = [b"SCHILY.xattr.", name].concat();
             if key.contains(&b'=') {
-                let name = key.escape_ascii().to_string();
-                let name = name.trim_start_matches("SCHILY.xattr.");
-                return Err(self.unrepresentable(format!("xattr {name}: no PAX header can hold a name with '='")));
+                return Err(self.unrepresentable(Cause::XattrNameHasEquals { name: escaped(name) }));
             }
             records.add(&key, value);
         }
@@ -109,7 +109,7 @@ impl Header<'_> {
                 records.add(key.as_bytes(), value);
             }
         }
-        let records = records.finish().ok_or_else(|| self.unrepresentable("more than 1 MiB of attributes".into()))?;
+        let records = records.finish().ok_or_else(|| self.unrepresentable(Cause::TooManyXattrs))?;
         out.extend_from_slice(&pax::header_block(self.name, records.len()));
         out.extend_from_slice(&records);
         pad(out, records.len() as u64);
@@ -136,9 +136,9 @@ impl Header<'_> {
         block
     }
 
-    fn unrepresentable(&self, what: String) -> Error {
+    fn unrepresentable(&self, reason: Cause) -> Error {
         use std::os::unix::ffi::OsStrExt;
-        Error::Unrepresentable { path: std::ffi::OsStr::from_bytes(self.name).into(), what }
+        Error::Unrepresentable { path: std::ffi::OsStr::from_bytes(self.name).into(), reason }
     }
 }
 

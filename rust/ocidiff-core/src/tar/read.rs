@@ -14,9 +14,8 @@ use super::foreign;
 use super::header::{BLOCK_BYTES, EntryType, padding};
 use super::records::{Overrides, parse};
 use super::sparse::{Form, MapReader, Segment, segments};
+use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
-
-const END_IN_DATA: &str = "unexpected end inside the data of an entry";
 
 /// One entry as the archive has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +100,7 @@ impl<R: BufRead> Reader<R> {
         loop {
             let offset = self.offset;
             let Some(block) = self.header_block()? else {
-                return if described { Err(self.malformed("a header describes no entry")) } else { Ok(None) };
+                return if described { Err(self.malformed(Cause::HeaderWithoutEntry)) } else { Ok(None) };
             };
             match block[156] {
                 b'x' => overrides.pax = parse(&self.special(&block)?).map_err(|reason| self.malformed(reason))?,
@@ -130,7 +129,7 @@ impl<R: BufRead> Reader<R> {
             while self.segment.data > 0 {
                 let available = self.inner.fill_buf().map_err(from_stream)?;
                 if available.is_empty() {
-                    return Err(self.malformed(END_IN_DATA));
+                    return Err(self.malformed(Cause::EndInData));
                 }
                 let count = available.len().min(usize::try_from(self.segment.data).unwrap_or(usize::MAX));
                 sink(Piece::Data(&available[..count]))?;
@@ -193,12 +192,12 @@ impl<R: BufRead> Reader<R> {
         match self.fill(&mut block)? {
             BLOCK_BYTES => Ok(Some(block)),
             0 => Ok(None),
-            _ => Err(self.not_a_header(&block, "unexpected end inside a header")),
+            _ => Err(self.not_a_header(&block, Cause::EndInHeader)),
         }
     }
 
     /// The error of a block that is no header; the first one may be compressed data.
-    fn not_a_header(&self, block: &[u8; BLOCK_BYTES], reason: &str) -> Error {
+    fn not_a_header(&self, block: &[u8; BLOCK_BYTES], reason: Cause) -> Error {
         match foreign::compression_of(block) {
             Some(name) if self.offset <= BLOCK_BYTES as u64 => foreign::unsupported(name),
             _ => self.malformed(reason),
@@ -211,7 +210,7 @@ impl<R: BufRead> Reader<R> {
         let Some(block) = self.block()? else { return Ok(None) };
         if block == ZEROS {
             return match self.block()? {
-                Some(second) if second != ZEROS => Err(self.malformed("data after a block of zeros")),
+                Some(second) if second != ZEROS => Err(self.malformed(Cause::DataAfterZeros)),
                 _ => Ok(None),
             };
         }
@@ -222,13 +221,13 @@ impl<R: BufRead> Reader<R> {
     /// The content of a header that describes the entry after it.
     fn special(&mut self, block: &[u8; BLOCK_BYTES]) -> Result<Vec<u8>> {
         let fields = Fields::read(block).map_err(|reason| self.malformed(reason))?;
-        let size = u64::try_from(fields.size).map_err(|_| self.malformed("the size of a header is negative"))?;
+        let size = u64::try_from(fields.size).map_err(|_| self.malformed(Cause::NegativeHeaderSize))?;
         if size > self.max_header_bytes {
             return Err(self.header_limit(size, &[], self.offset - BLOCK_BYTES as u64));
         }
         let mut content = vec![0; size as usize];
         if self.fill(&mut content)? < content.len() || !self.skip(padding(size) as u64)? {
-            return Err(self.malformed("unexpected end inside a header"));
+            return Err(self.malformed(Cause::EndInHeader));
         }
         Ok(content)
     }
@@ -238,7 +237,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn entry(&mut self, block: &[u8; BLOCK_BYTES], overrides: Overrides, offset: u64) -> Result<Entry> {
-        let wrong = |reason: String| Error::MalformedLayer { offset, reason };
+        let wrong = |reason: Cause| Error::MalformedLayer { offset, reason };
         let fields = Fields::read(block).map_err(wrong)?;
         let Overrides { pax, long_name, long_link } = overrides;
         let mut name = field_text(&block[..100]).to_vec();
@@ -255,7 +254,7 @@ impl<R: BufRead> Reader<R> {
         // Go reads no data behind anything but files, whatever the header says.
         let stored = if entry_type == EntryType::File { size.unwrap_or(fields.size) } else { 0 };
         if entry_type == EntryType::File && stored.min(fields.size) < 0 {
-            return Err(wrong(format!("{}: the size {} is negative", name.escape_ascii(), stored.min(fields.size))));
+            return Err(wrong(Cause::NegativeSize { size: stored.min(fields.size) }.of(&name)));
         }
         let mut entry = Entry {
             offset,
@@ -283,16 +282,16 @@ impl<R: BufRead> Reader<R> {
 
     /// Finds the holes of a sparse file.
     fn open_sparse(&mut self, entry: &mut Entry, records: &super::sparse::Records) -> Result<()> {
-        let (offset, shown) = (entry.offset, entry.name.escape_ascii().to_string());
-        let wrong = |reason: String| Error::MalformedLayer { offset, reason: format!("{shown}: {reason}") };
+        let (offset, name) = (entry.offset, entry.name.clone());
+        let wrong = |reason: Cause| Error::MalformedLayer { offset, reason: reason.of(&name) };
         let form = records.form();
         match &form {
             Form::None => return Ok(()),
             Form::Unknown(version) => {
-                let what = format!("sparse format {version} is not supported: must be 0.0, 0.1 or 1.0");
-                return Err(Error::Unsupported { path: path_of(&entry.name), what });
+                let reason = Cause::UnknownSparseForm { version: version.clone() };
+                return Err(Error::Unsupported { path: path_of(&entry.name), reason });
             }
-            _ if entry.entry_type != EntryType::File => return Err(wrong("only a file can be sparse".into())),
+            _ if entry.entry_type != EntryType::File => return Err(wrong(Cause::SparseIsNoFile)),
             _ => {}
         }
         let size = records.size().map_err(wrong)?.unwrap_or(entry.size);
@@ -310,10 +309,7 @@ impl<R: BufRead> Reader<R> {
 
     /// The map that stands before the data, in whole blocks.
     fn map_in_data(&mut self, entry: &Entry) -> Result<MapReader> {
-        let wrong = |reason: &str| {
-            let reason = format!("{}: {reason}", entry.name.escape_ascii());
-            Error::MalformedLayer { offset: entry.offset, reason }
-        };
+        let wrong = |reason: Cause| Error::MalformedLayer { offset: entry.offset, reason: reason.of(&entry.name) };
         let mut reader = MapReader::default();
         while !reader.is_whole() {
             let size = reader.size() + BLOCK_BYTES as u64;
@@ -321,20 +317,20 @@ impl<R: BufRead> Reader<R> {
                 return Err(self.header_limit(size, &entry.name, entry.offset));
             }
             if self.segment.data < BLOCK_BYTES as u64 {
-                return Err(wrong("the sparse map has no end"));
+                return Err(wrong(Cause::SparseMapHasNoEnd));
             }
             let mut block = [0; BLOCK_BYTES];
             if self.fill(&mut block)? < BLOCK_BYTES {
-                return Err(self.malformed(END_IN_DATA));
+                return Err(self.malformed(Cause::EndInData));
             }
             self.segment.data -= BLOCK_BYTES as u64;
-            reader.add(&block).map_err(|reason| wrong(&reason))?;
+            reader.add(&block).map_err(wrong)?;
         }
         Ok(reader)
     }
 
-    fn malformed(&self, reason: impl Into<String>) -> Error {
-        Error::MalformedLayer { offset: self.offset, reason: reason.into() }
+    fn malformed(&self, reason: Cause) -> Error {
+        Error::MalformedLayer { offset: self.offset, reason }
     }
 }
 
@@ -351,11 +347,11 @@ fn type_of(flag: u8, name: &[u8], offset: u64) -> Result<EntryType> {
         b'5' => EntryType::Directory,
         b'6' => EntryType::Fifo,
         other => {
-            let what = match other {
-                b'S' => "sparse file in the old GNU form is not supported: write it with tar --format=pax".into(),
-                _ => format!("unknown entry type {}", other.escape_ascii()),
+            let reason = match other {
+                b'S' => Cause::OldSparseForm,
+                _ => Cause::UnknownEntryType { flag: escaped(&[other]) },
             };
-            return Err(Error::MalformedLayer { offset, reason: format!("{}: {what}", name.escape_ascii()) });
+            return Err(Error::MalformedLayer { offset, reason: reason.of(name) });
         }
     })
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::fields::{Time, decimal};
 use super::sparse;
 
+use crate::cause::{Cause, escaped};
+
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// What headers before an entry's own say of it. The last header of each kind counts, as in Go.
@@ -29,10 +31,10 @@ const KEYS: [&[u8]; 10] = [b"path", b"linkpath", b"uname", b"gname", b"size", b"
 const TEXTS: usize = 4;
 
 /// Reads `LEN SP key=value LF`, one after the other; says what is wrong otherwise.
-pub(super) fn parse(mut content: &[u8]) -> Result<Records, String> {
+pub(super) fn parse(mut content: &[u8]) -> Result<Records, Cause> {
     let mut records = Records::default();
     while !content.is_empty() {
-        let (key, value, rest) = split(content).ok_or("a PAX record is not LENGTH KEY=VALUE")?;
+        let (key, value, rest) = split(content).ok_or(Cause::NotPaxRecord)?;
         content = rest;
         if !records.take(key, value) {
             return Err(wrong(key));
@@ -53,8 +55,8 @@ fn split(content: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((&record[..equals], &record[equals + 1..], &content[length..]))
 }
 
-fn wrong(key: &[u8]) -> String {
-    format!("the PAX record {} has a wrong value", key.escape_ascii())
+fn wrong(key: &[u8]) -> Cause {
+    Cause::WrongPaxValue { key: escaped(key) }
 }
 
 impl Records {
@@ -87,12 +89,12 @@ impl Records {
     }
 
     /// A decimal number; an error says what is wrong with it.
-    pub fn number(&self, key: &[u8]) -> Result<Option<i64>, String> {
+    pub fn number(&self, key: &[u8]) -> Result<Option<i64>, Cause> {
         self.texts.get(key).map(|text| decimal(text).ok_or_else(|| wrong(key))).transpose()
     }
 
     /// A time; an error says what is wrong with it.
-    pub fn time(&self, key: &[u8]) -> Result<Option<Time>, String> {
+    pub fn time(&self, key: &[u8]) -> Result<Option<Time>, Cause> {
         self.texts.get(key).map(|text| Time::parse(text).ok_or_else(|| wrong(key))).transpose()
     }
 }

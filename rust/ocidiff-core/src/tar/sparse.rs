@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use super::fields::decimal;
 
+use crate::cause::Cause;
+
 /// How the keys of sparse files begin.
 pub(super) const PREFIX: &[u8] = b"GNU.sparse.";
 /// More pieces than any file has that tar can describe in a reasonable map; Go's `archive/tar` has the same bound.
 const MAX_EXTENTS: usize = 1 << 20;
 const KEYS: [&[u8]; 7] = [b"major", b"minor", b"name", b"size", b"realsize", b"numblocks", b"map"];
-
-const NOT_NUMBERS: &str = "the sparse map is not a list of numbers";
 
 /// Part of a file: a hole, and the data after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,19 +95,19 @@ impl Records {
     }
 
     /// How long the file is, holes included.
-    pub fn size(&self) -> Result<Option<u64>, String> {
+    pub fn size(&self) -> Result<Option<u64>, Cause> {
         let Some(text) = self.text(b"size").or(self.text(b"realsize")) else { return Ok(None) };
-        number(text).map(Some).ok_or_else(|| "the size of the sparse file is not a number".into())
+        number(text).map(Some).ok_or(Cause::SparseSizeIsNoNumber)
     }
 
     /// The map, where it is in the records.
-    pub fn map(&self) -> Result<Vec<Extent>, String> {
+    pub fn map(&self) -> Result<Vec<Extent>, Cause> {
         let text = if self.numbers > 0 { &self.pairs } else { self.text(b"map").unwrap_or_default() };
-        let count = number(self.text(b"numblocks").unwrap_or_default()).ok_or(NOT_NUMBERS)?;
+        let count = number(self.text(b"numblocks").unwrap_or_default()).ok_or(Cause::SparseMapIsNoNumbers)?;
         let numbers: &[u8] = text;
         let found = if numbers.is_empty() { 0 } else { numbers.split(|&byte| byte == b',').count() as u64 };
         if count.checked_mul(2) != Some(found) {
-            return Err(format!("the sparse map has {found} numbers for {count} pieces"));
+            return Err(Cause::SparseMapMiscounts { numbers: found, pieces: count });
         }
         if found == 0 {
             return Ok(Vec::new());
@@ -138,12 +138,12 @@ impl MapReader {
     }
 
     /// Takes the next block.
-    pub fn add(&mut self, block: &[u8]) -> Result<(), String> {
+    pub fn add(&mut self, block: &[u8]) -> Result<(), Cause> {
         self.text.extend_from_slice(block);
         self.lines += block.iter().filter(|&&byte| byte == b'\n').count() as u64;
         if self.count.is_none() && self.lines > 0 {
             let first = self.text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-            let count = number(first).ok_or(NOT_NUMBERS)?;
+            let count = number(first).ok_or(Cause::SparseMapIsNoNumbers)?;
             check_count(count)?;
             self.count = Some(count);
         }
@@ -151,7 +151,7 @@ impl MapReader {
     }
 
     /// The map.
-    pub fn map(self) -> Result<Vec<Extent>, String> {
+    pub fn map(self) -> Result<Vec<Extent>, Cause> {
         extents(self.count.unwrap_or_default(), self.text.split(|&byte| byte == b'\n').skip(1))
     }
 }
@@ -160,39 +160,39 @@ fn number(text: &[u8]) -> Option<u64> {
     decimal(text).and_then(|value| u64::try_from(value).ok())
 }
 
-fn check_count(count: u64) -> Result<(), String> {
+fn check_count(count: u64) -> Result<(), Cause> {
     match count > MAX_EXTENTS as u64 {
-        true => Err(format!("the sparse map has more than {MAX_EXTENTS} pieces")),
+        true => Err(Cause::SparseMapTooLong { most: MAX_EXTENTS }),
         false => Ok(()),
     }
 }
 
-fn extents<'a>(count: u64, mut numbers: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Extent>, String> {
+fn extents<'a>(count: u64, mut numbers: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Extent>, Cause> {
     check_count(count)?;
     let mut extents = Vec::with_capacity(count as usize);
     for _ in 0..count {
-        let mut next = || numbers.next().and_then(number).ok_or(NOT_NUMBERS);
+        let mut next = || numbers.next().and_then(number).ok_or(Cause::SparseMapIsNoNumbers);
         extents.push(Extent { offset: next()?, length: next()? });
     }
     Ok(extents)
 }
 
 /// The file of `size` bytes as holes and data in order, for a map that tells of exactly the `stored` bytes of its data.
-pub(super) fn segments(map: &[Extent], size: u64, stored: u64) -> Result<Vec<Segment>, String> {
+pub(super) fn segments(map: &[Extent], size: u64, stored: u64) -> Result<Vec<Segment>, Cause> {
     let mut segments = Vec::with_capacity(map.len() + 1);
     let (mut end, mut data) = (0, 0);
     for &Extent { offset, length } in map {
-        let hole = offset.checked_sub(end).ok_or("the pieces of the sparse map overlap or are not in order")?;
+        let hole = offset.checked_sub(end).ok_or(Cause::SparseMapOverlaps)?;
         // Both are below 2^63.
         end = offset + length;
         if end > size {
-            return Err(format!("the sparse map goes to byte {end} of a file of {size} bytes"));
+            return Err(Cause::SparseMapTooFar { end, size });
         }
         data += length;
         segments.push(Segment { hole, data: length });
     }
     if data != stored {
-        return Err(format!("the sparse map tells of {data} bytes of data, and there are {stored}"));
+        return Err(Cause::SparseMapLies { told: data, stored });
     }
     segments.push(Segment { hole: size - end, data: 0 });
     Ok(segments)

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 pub use names::Names;
 pub use xattr::{CAPABILITY, Lost, Xattr, XattrPolicy, XattrReader, Xattrs};
 
+use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::idmap::{IdMaps, OutsideMap, UNMAPPED};
 use crate::metadata::{InodeKey, Metadata};
@@ -252,7 +253,7 @@ impl Directory {
     }
 
     fn metadata_of(&self, (found, mode): (Statx, Option<u32>), name: &CStr) -> Result<Metadata> {
-        let unknown = || Error::Unrepresentable { path: self.path_of(name), what: "unknown kind of file".into() };
+        let unknown = || Error::Unrepresentable { path: self.path_of(name), reason: Cause::UnknownKind };
         let metadata = Metadata::from_statx(&found).ok_or_else(unknown)?;
         Ok(Metadata { mode: mode.unwrap_or(metadata.mode), ..metadata })
     }
@@ -266,7 +267,7 @@ impl Directory {
             .map_err(|errno| self.failed("stat", name, errno))?;
         match ids.check(found.stx_uid, found.stx_gid) {
             Err(outside) => Err(self.outside(name, outside)),
-            Ok(()) => Err(Error::SourceChanged { path: self.path_of(name), reason: "its owner changed" }),
+            Ok(()) => Err(Error::SourceChanged { path: self.path_of(name), reason: Cause::MetadataChanged }),
         }
     }
 
@@ -279,7 +280,7 @@ impl Directory {
     }
 
     fn outside(&self, name: &CStr, OutsideMap { kind, id }: OutsideMap) -> Error {
-        Error::Unrepresentable { path: self.path_of(name), what: format!("{kind} id {id} is outside the id map") }
+        Error::Unrepresentable { path: self.path_of(name), reason: Cause::OutsideIdMap { kind, id } }
     }
 
     /// True if what notes on files say counts.
@@ -323,7 +324,7 @@ impl Directory {
     fn failed(&self, op: &'static str, name: &CStr, errno: Errno) -> Error {
         let path = self.path_of(name);
         match errno {
-            Errno::NOENT => Error::SourceChanged { path, reason: "it vanished" },
+            Errno::NOENT => Error::SourceChanged { path, reason: Cause::Vanished },
             _ => Error::io(op, path, errno),
         }
     }

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use super::{Folder, Format, Overlay, Part, Place, c_string, overrides};
+use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, Metadata};
 use crate::tree::{Directory, XattrReader};
@@ -160,7 +161,7 @@ impl Overlay {
         let place = search.is_directory.then(|| Place { parts: hits.iter().map(|hit| hit.part.clone()).collect() });
         let Hit { part: Part { layer, path }, directory, name, metadata } = hits.swap_remove(0);
         if content.as_ref().is_some_and(|content| content.metadata.size != metadata.size) {
-            return Err(refused(&directory, &name, "its size is not that of the file with its content"));
+            return Err(refused(&directory, &name, Cause::WrongContentSize));
         }
         let told = match self.overrides[layer] {
             Some(key) => overrides::overridden(&directory, &name, key, metadata, xattrs)?,
@@ -268,7 +269,7 @@ impl Overlay {
                 if !opaque && self.format != Format::Names {
                     redirect = self.redirect(directory, name, xattrs)?;
                     if redirect.is_some() && !self.redirects {
-                        return Err(refused(directory, name, "a redirect that the mount does not follow"));
+                        return Err(refused(directory, name, Cause::UnfollowedRedirect));
                     }
                 }
             }
@@ -301,7 +302,7 @@ impl Overlay {
         let mut names = value.strip_prefix(b"/").unwrap_or(value).split(|&byte| byte == b'/');
         let is_clean = |name: &[u8]| !name.is_empty() && name != b"." && name != b".." && !name.contains(&0);
         if !names.all(is_clean) || !value.starts_with(b"/") && value.contains(&b'/') {
-            return Err(refused(directory, name, "an invalid redirect"));
+            return Err(refused(directory, name, Cause::InvalidRedirect));
         }
         Ok(Some(value.to_vec()))
     }
@@ -318,7 +319,7 @@ impl Overlay {
             return Ok(Content { directory: layer.clone(), path, metadata });
         }
         let path = hits.first().map(|top| top.directory.path_of(&top.name)).unwrap_or_default();
-        Err(Error::Unsupported { path, what: "no layer of the overlay has its content".into() })
+        Err(Error::Unsupported { path, reason: Cause::NoContent })
     }
 
     fn is_bottom(&self, layer: usize) -> bool {
@@ -331,8 +332,8 @@ impl Overlay {
 }
 
 /// What the kernel refuses too.
-fn refused(directory: &Directory, name: &CStr, what: &str) -> Error {
-    Error::Unsupported { path: directory.path_of(name), what: format!("{what} (attributes of overlayfs)") }
+fn refused(directory: &Directory, name: &CStr, cause: Cause) -> Error {
+    Error::Unsupported { path: directory.path_of(name), reason: Cause::OverlayMark { cause: Box::new(cause) } }
 }
 
 fn join(above: &[u8], name: &[u8]) -> Vec<u8> {

@@ -14,8 +14,9 @@ use std::sync::Arc;
 pub use lookup::{Content, Found};
 
 use super::{Directory, Names, XattrPolicy, XattrReader};
+use crate::cause::Cause;
 use crate::control::Control;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, words_of};
 use crate::idmap::IdMaps;
 
 /// How deletions, opaque directories and the like are marked.
@@ -92,16 +93,15 @@ impl Overlay {
         let format = found.format(&paths.upper, paths.format)?;
         // Without the option an upper directory that was used with an index is told by this mark.
         if format != Format::Names && found.indexed {
-            let reason = "it was mounted with index=on, where names can change without being in it";
-            return Err(Error::overlay(&paths.upper, reason));
+            return Err(Error::overlay(&paths.upper, Cause::MountedWithIndex));
         }
         let redirects = paths.redirects && format == Format::Trusted;
         if format != Format::Names && !redirects && !found.redirected.is_empty() {
-            return Err(Error::overlay(&paths.upper, "it has redirects that the mount does not follow"));
+            return Err(Error::overlay(&paths.upper, Cause::UnfollowedRedirects));
         }
         // Paths of several names are opened by a call that an old kernel or a sandbox may not have.
         if let Err(Error::Io { source, .. }) = layers[0].find_below(c".") {
-            return Err(Error::overlay(&paths.upper, format!("openat2: {source}")));
+            return Err(Error::overlay(&paths.upper, Cause::NoOpenat2 { why: words_of(&source) }));
         }
         let marks: &[&[u8]] = match format {
             Format::Trusted => &[b"trusted.overlay."],
@@ -290,7 +290,7 @@ fn c_string(bytes: &[u8]) -> CString {
 
 impl Error {
     /// An overlay at `path` that cannot be read without mounting it.
-    fn overlay(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Overlay { path: path.to_owned(), reason: reason.into() }
+    fn overlay(path: &Path, reason: Cause) -> Self {
+        Self::Overlay { path: path.to_owned(), reason }
     }
 }

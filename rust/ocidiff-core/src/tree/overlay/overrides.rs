@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::tree::{Directory, XattrReader};
@@ -36,8 +37,8 @@ pub fn overridden(
     match parse(value) {
         Some((uid, gid, mode)) => Ok(Some(Metadata { uid, gid, mode: mode & MODE_BITS, ..metadata })),
         None => {
-            let what = format!("an invalid {}", key.to_string_lossy());
-            Err(Error::Unsupported { path: directory.path_of(name), what })
+            let reason = Cause::InvalidAttribute { key: escaped(key.to_bytes()) };
+            Err(Error::Unsupported { path: directory.path_of(name), reason })
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, RawDir};
 
 use super::Format;
+use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::note::NOTE;
@@ -121,27 +122,23 @@ impl Survey {
 
     /// How the directory is marked.
     pub fn format(&self, upper: &Path, told: Option<Format>) -> Result<Format> {
-        let refuse = |reason: &str| Err(Error::overlay(upper, reason));
+        let refuse = |reason: Cause| Err(Error::overlay(upper, reason));
         let format = match told {
             Some(format) => format,
             None if self.names && (self.trusted || self.user) => {
-                return refuse(
-                    "marks of fuse-overlayfs or AUFS stand beside marks of overlayfs: who wrote it cannot be known",
-                );
+                return refuse(Cause::MixedMarks);
             }
             None if self.names => Format::Names,
             None if self.trusted => Format::Trusted,
             None if self.user => Format::User,
             None if self.has_directories && !may_read_trusted() => {
-                return refuse("attributes trusted.* cannot be read here, and it may have some");
+                return refuse(Cause::MayHaveTrusted);
             }
             None => Format::Trusted,
         };
         match format {
-            Format::Trusted if self.has_directories && !may_read_trusted() => {
-                refuse("attributes trusted.* cannot be read here")
-            }
-            Format::Names if self.overridden => refuse("owners and modes are in attributes user.containers.override_stat"),
+            Format::Trusted if self.has_directories && !may_read_trusted() => refuse(Cause::UnreadableTrusted),
+            Format::Names if self.overridden => refuse(Cause::OwnersInAttributes),
             _ => Ok(format),
         }
     }

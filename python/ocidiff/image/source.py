@@ -14,6 +14,7 @@ from ocidiff.image.unpack import apply_layers, check_layers
 from ocidiff.layer.differ import SCRATCH, Tree, lower_path, tree_path
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
+from ocidiff.layer.incomplete import refuse_incomplete
 from ocidiff.layer.layer import RECORD, IndexPath
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Limits
@@ -97,6 +98,7 @@ def open_source(
     Raises:
         NotFoundError: There is no such base or container, or a part of the image is missing.
         UsageError: The lower tree is an index of other layers than those of the base.
+        UnrepresentableError: The tree is not whole.
     """
     with ExitStack() as stack:
         if not isinstance(source, str | os.PathLike):
@@ -104,6 +106,7 @@ def open_source(
             below, own = stack.enter_context(_trees(services, container, walk=walk))
             services.keep_blob(container.manifest.digest)
             image = read_image(services.content, container.image, container.manifest, platform)
+            refuse_incomplete(*((own.upperdir, *own.lowerdirs) if isinstance(own, OverlayLayers) else (own,)))
             ids = _ids_of(own.upperdir if isinstance(own, OverlayLayers) else own)
             yield Source(
                 image, below, own, lower_from_layers=True, lower_lacks_owners=bool(ids), ids=ids, container=container

@@ -17,6 +17,7 @@ from ocidiff.image.image import Image
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps
+from ocidiff.layer.incomplete import INCOMPLETE
 from ocidiff.layer.layer import ApplySummary, IndexSummary
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Limits
@@ -25,9 +26,6 @@ from ocidiff.oci.digest import ChainID, Digest, chain_id
 from ocidiff.output import Output, open_output
 from ocidiff.services.content import Provider
 from ocidiff.values import dataclass
-
-INCOMPLETE: Final = ".ocidiff-incomplete"
-"""What a directory holds as long as it is not whole. The next unpacking into it begins by removing all that is there."""
 
 # What a layer can carry, so that its absence says that it is gone.
 _PORTABLE_XATTRS: Final = ("user.", "security.capability", "system.posix_acl_")

@@ -57,6 +57,7 @@ def apply(
 
     Raises:
         FileNotFoundError, NotADirectoryError: The layer or the target is missing, or the target is no directory.
+        UnrepresentableError: An unpack has left the target half written.
         MalformedLayerError, UnsafeLayerError, LimitExceededError: See the classes; a file of no bytes is malformed.
         UnsupportedError: The layer is compressed with something else than gzip and zstd.
         DigestMismatchError: The layer is another than the one named.

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
 from ocidiff.layer.idmap import IdMaps
+from ocidiff.layer.incomplete import refuse_incomplete
 from ocidiff.layer.layer import NOTHING_SKIPPED, Change, IndexPath, Layer
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check_size
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, OverlayMode, Profile
@@ -129,7 +130,7 @@ def diff(
     Raises:
         UsageError: An option is out of range.
         FileNotFoundError, NotADirectoryError: A tree is missing, or is no directory.
-        UnrepresentableError: The tree holds what the format cannot say, or an owner outside the id maps.
+        UnrepresentableError: The tree holds what the format cannot say, or an owner outside the id maps, or is not whole.
         SourceChangedError: A file changed while it was read, and that is an error; or it never rested.
         OverlayError: The upperdir has to be read, and cannot.
         ChangeTooLargeError: The layer is larger than `fail_above`.
@@ -421,11 +422,14 @@ def tree_path(tree: Tree) -> bytes:
 
     Raises:
         FileNotFoundError, NotADirectoryError: It is missing, or is no directory.
+        UnrepresentableError: It is not whole.
     """
     path = os.fspath(tree)
     if not stat.S_ISDIR(os.stat(path).st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-    return os.fsencode(path)
+    directory = os.fsencode(path)
+    refuse_incomplete(directory)
+    return directory
 
 
 def _choice(kind: type[_Choice], what: str, value: str) -> _Choice:

@@ -53,7 +53,7 @@ def index(
     Raises:
         UsageError: An option is out of range.
         FileNotFoundError, NotADirectoryError: The tree is missing, or is no directory.
-        UnrepresentableError: A file has an owner outside the id maps.
+        UnrepresentableError: A file has an owner outside the id maps, or the tree is not whole.
         SourceChangedError: A file changed while it was read.
         Cancelled: `cancel` was used.
     """

@@ -26,7 +26,8 @@ from ocidiff.errors import (
     NotFoundError,
     UnsupportedError,
 )
-from ocidiff.image.unpack import INCOMPLETE
+from ocidiff.layer import differ
+from ocidiff.layer.incomplete import INCOMPLETE
 from ocidiff.layer.monitor import Progress
 from ocidiff.layer.options import Limits
 from ocidiff.store import Store
@@ -210,9 +211,14 @@ def test_what_is_removed_is_below_the_mark(
     trees.assert_same_tree(out, rootfs, directory_times=True)
 
 
-def test_an_image_that_holds_the_mark_is_refused(store: Store, rootfs: Path, tmp_path: Path) -> None:
+def test_an_image_that_holds_the_mark_is_refused(
+    store: Store, rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (rootfs / INCOMPLETE).mkdir()
-    store.commit(rootfs, "app")
+    with monkeypatch.context() as patch:
+        # As another tool commits it.
+        patch.setattr(differ, "refuse_incomplete", lambda *_: None)
+        store.commit(rootfs, "app")
     with pytest.raises(UnsupportedError, match=INCOMPLETE):
         store.unpack("app", tmp_path / "out")
     assert not (tmp_path / "out").exists()

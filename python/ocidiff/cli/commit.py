@@ -10,7 +10,7 @@ import click
 
 import ocidiff
 from ocidiff.cli.config import KeyValue, config_options
-from ocidiff.cli.options import Settings, common, layer_options, lease_option, limit_options, pass_settings
+from ocidiff.cli.options import Settings, common, layer_options, limit_options, pass_settings
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document, layer_line, metadata_document
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped, writing_to
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     type=click.Path(),
     help="Write name, digests and descriptor of the image to this file, as JSON.",
 )
-@lease_option
 @layer_options
 @limit_options
 @common("store", "json", "quiet", "progress", "verbose")

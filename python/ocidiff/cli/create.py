@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, engine_option, lease_option, limit_options, pass_settings, platform_option
+from ocidiff.cli.options import Settings, common, engine_option, limit_options, pass_settings, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, container_document
 from ocidiff.cli.streams import emit, writing_to
@@ -20,7 +20,6 @@ from ocidiff.cli.streams import emit, writing_to
     help="How its tree is kept.  [default: overlay where it works, else directory]",
 )
 @platform_option
-@lease_option
 @limit_options
 @engine_option
 @common("store", "json", "quiet", "progress", "verbose")

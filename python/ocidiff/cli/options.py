@@ -307,10 +307,6 @@ platform_option: Final = click.option(
     metavar="OS/ARCH[/VARIANT]",
     help="Which image of several platforms.  [default: this machine's]",
 )
-# Without effect since a lease lasts exactly as long as its process; taken for the scripts that give it.
-lease_option: Final = click.option(
-    "--lease", type=click.FloatRange(min=1), metavar="SECONDS", hidden=True, expose_value=False, help="Has no effect."
-)
 
 
 def id_options(command: _Command) -> _Command:

@@ -103,7 +103,8 @@ def test_a_container_that_is_not_there_is_told(command: str, capsys: Output) -> 
     [
         ["create", "app:v1", "bad/name"],
         ["create", "app:v1", "--driver", "zfs"],
-        ["create", "app:v1", "--lease", "0"],
+        ["create", "app:v1", "--lease", "5"],
+        ["commit", "work", "app:v2", "--lease", "5"],
         ["create"],
         ["rm"],
         ["commit", "work", "app:v2", "--base", "app:v1"],

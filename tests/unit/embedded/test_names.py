@@ -151,7 +151,7 @@ def test_a_commit_that_waits_for_its_name_keeps_its_blobs(store: Store, tree: Pa
     before = _blobs(store)
     lock = os.open(Path(store._layout.path, "index.lock"), os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    words = ["--store", store._layout.path, "commit", f"{tree}/", "new:1", "--lease", "1"]
+    words = ["--store", store._layout.path, "commit", f"{tree}/", "new:1"]
     program = "import sys; from ocidiff.cli.main import main; sys.exit(main(sys.argv[1:]))"
     with subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
@@ -160,7 +160,6 @@ def test_a_commit_that_waits_for_its_name_keeps_its_blobs(store: Store, tree: Pa
             time.sleep(0.01)
         if stopped:
             process.send_signal(signal.SIGSTOP)
-        # Longer than `--lease`.
         time.sleep(1.2)
         assert collect(store._layout).blobs == 0
         os.close(lock)

@@ -417,13 +417,13 @@ class Store:
         return self.containers.get(made.name)
 
     def collect(self, *, dry_run: bool = False) -> Collected:
-        """Remove what nothing needs, and say how much it was; see `gc.collect`."""
-        from ocidiff.embedded.gc import collect
-        from ocidiff.embedded.snapshotter import sweep_leftovers
+        """Remove what nothing needs, and say how much it was; see `gc.collect`. A dry run only reads."""
+        from ocidiff.embedded.gc import collect, estimate
 
-        self._layout.require_writable()
-        sweep_leftovers(self._layout)
-        return collect(self._layout, dry_run=dry_run)
+        if dry_run:
+            return estimate(self._layout)
+        self._sweep()
+        return collect(self._layout)
 
     def verify(
         self,

@@ -16,7 +16,7 @@ _LEFTOVERS = 1
 
 
 @click.command("gc", epilog="Example: ocidiff gc --dry-run")
-@click.option("--dry-run", is_flag=True, help="Remove nothing, only say what would go.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go; reading the store is enough.")
 @common("store", "json", "quiet")
 @pass_settings
 @click.pass_context
@@ -31,6 +31,8 @@ def command(context: click.Context, settings: Settings, /, *, dry_run: bool) -> 
         collected = store.collect(dry_run=dry_run)
     if not settings.quiet:
         complain(f"gc: {_line(collected)}")
+    for unread in collected.unread:
+        complain(printable(f"warning: gc: may not be read: {unread}"))
     for left in collected.leftovers:
         complain(printable(f"gc: cannot remove {left}"))
     freed = collected.blob_bytes + collected.snapshot_bytes + collected.ingest_bytes
@@ -57,4 +59,5 @@ def _document(collected: Collected, freed: int, *, dry_run: bool) -> Mapping[str
         "leases": collected.leases,
         "youngBlobsKept": collected.young,
         "leftovers": list(collected.leftovers),
+        "unread": list(collected.unread),
     }

@@ -16,87 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Final, Self
 
+from ocidiff.embedded.schema import APPLICATION_ID, VERSION, run_steps
 from ocidiff.errors import BusyError, DocumentError, UnsupportedError
 
-# Marks the file as ours: `ocid`.
-_APPLICATION_ID: Final = 0x6F636964
 # A collection holds the write lock for as long as it moves rubbish aside.
 _LOCK_SECONDS: Final = 120.0
 _MODE: Final = 0o644
-
-# Each step leads from its position to the next version; what was released is never changed.
-_MIGRATIONS: Final = (
-    """
-    CREATE TABLE image (
-        position INTEGER PRIMARY KEY,
-        name TEXT,
-        descriptor TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE content (
-        digest TEXT PRIMARY KEY,
-        size INTEGER NOT NULL,
-        created_ns INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE content_label (
-        digest TEXT NOT NULL REFERENCES content (digest) ON DELETE CASCADE,
-        name TEXT NOT NULL,
-        value TEXT NOT NULL,
-        PRIMARY KEY (digest, name)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE lease (
-        id TEXT PRIMARY KEY,
-        created_ns INTEGER NOT NULL,
-        expires_ns INTEGER NOT NULL,
-        boot_id TEXT NOT NULL,
-        pid_namespace INTEGER NOT NULL,
-        pid INTEGER NOT NULL,
-        started_ticks INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE lease_resource (
-        lease_id TEXT NOT NULL REFERENCES lease (id) ON DELETE CASCADE,
-        type TEXT NOT NULL,
-        key TEXT NOT NULL,
-        PRIMARY KEY (type, key, lease_id)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX lease_resource_of_lease ON lease_resource (lease_id);
-    CREATE TABLE snapshot (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        driver TEXT NOT NULL,
-        key TEXT NOT NULL,
-        kind TEXT NOT NULL CHECK (kind IN ('active', 'committed', 'view')),
-        parent_id INTEGER REFERENCES snapshot (id),
-        created_ns INTEGER NOT NULL,
-        updated_ns INTEGER NOT NULL,
-        unsynced_boot_id TEXT,
-        UNIQUE (driver, key)
-    ) STRICT;
-    CREATE INDEX snapshot_of_parent ON snapshot (parent_id);
-    CREATE TABLE snapshot_label (
-        snapshot_id INTEGER NOT NULL REFERENCES snapshot (id) ON DELETE CASCADE,
-        name TEXT NOT NULL,
-        value TEXT NOT NULL,
-        PRIMARY KEY (snapshot_id, name)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE container (
-        name TEXT PRIMARY KEY,
-        snapshot_id INTEGER NOT NULL UNIQUE REFERENCES snapshot (id),
-        image TEXT NOT NULL,
-        manifest TEXT NOT NULL,
-        created_ns INTEGER NOT NULL,
-        mounted_boot_id TEXT
-    ) STRICT, WITHOUT ROWID;
-    """,
-    # A lease is its locked file; those from before have none.
-    """
-    DELETE FROM lease;
-    ALTER TABLE lease DROP COLUMN expires_ns;
-    ALTER TABLE lease DROP COLUMN boot_id;
-    ALTER TABLE lease DROP COLUMN pid_namespace;
-    ALTER TABLE lease DROP COLUMN pid;
-    ALTER TABLE lease DROP COLUMN started_ticks;
-    """,
-)
-VERSION: Final = len(_MIGRATIONS)
 # What the log of a database is called, after its own name.
 _LOGS: Final = ("-wal", "-shm")
 # A database that is being made, after the name of the one it becomes.
@@ -148,7 +73,7 @@ class Database:
 
     @classmethod
     def open_for_reading(cls, path: str, refusal: OSError) -> Self:
-        """Open the database of a store that this process may not write to.
+        """Open the database of a store that this process may not write to. A missing one has no rows.
 
         Args:
             path: Its absolute path.
@@ -159,7 +84,7 @@ class Database:
             DocumentError: The file is no database, is damaged, or is of something else.
         """
         with _translated(path):
-            connection = _connect_for_reading(path)
+            connection = _connect_for_reading(path) if _is_there(path) else _connect_to_nothing()
             try:
                 database = cls(path, connection)
                 database._refusal = refusal
@@ -238,12 +163,12 @@ class Database:
         with self.transaction(durable=True) as connection:
             # Another process may have been faster.
             for number in range(self._version(), VERSION):
-                _run_steps(connection, number)
+                run_steps(connection, number)
 
     def _version(self) -> int:
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         owner = int(self._connection.execute("PRAGMA application_id").fetchone()[0])
-        if owner != _APPLICATION_ID:
+        if owner != APPLICATION_ID:
             raise DocumentError(f"{self._path}: the database of something else: {_REMEDY}")
         if version > VERSION:
             raise UnsupportedError(
@@ -294,6 +219,15 @@ def _connect_to_copy(path: str) -> sqlite3.Connection:
         # From here on all files are open, and need no name.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         return connection
+
+
+def _connect_to_nothing() -> sqlite3.Connection:
+    """Open a database without rows, for a store that another tool made."""
+    connection = _connect(":memory:")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    for number in range(VERSION):
+        run_steps(connection, number)
+    return connection
 
 
 def _uri(path: str) -> str:
@@ -352,10 +286,10 @@ def _whole_database(path: str, fill: Callable[[sqlite3.Connection], None]) -> It
         os.fchmod(file, _MODE)
         with closing(_connect(temporary)) as connection:
             connection.execute("PRAGMA journal_mode = MEMORY")
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute("BEGIN IMMEDIATE")
             for number in range(VERSION):
-                _run_steps(connection, number)
+                run_steps(connection, number)
             fill(connection)
             connection.execute("COMMIT")
             snapshots = frozenset(int(row[0]) for row in connection.execute("SELECT id FROM snapshot"))
@@ -429,13 +363,6 @@ def _sync_directory(path: str) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _run_steps(connection: sqlite3.Connection, number: int) -> None:
-    """Bring the database from version `number` to the next, within the running transaction."""
-    for statement in _MIGRATIONS[number].split(";"):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {number + 1}")
 
 
 # By the primary code, the low byte.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +51,7 @@ class Collected:
         leases: Leases whose owner has ended.
         young: Blobs of other tools that nothing needs yet, kept because they are young.
         leftovers: What could not be removed, with the cause: `PATH: CAUSE`.
+        unread: What may not be read, with the cause. An estimate counts what only it needs as not needed.
     """
 
     blobs: int
@@ -61,6 +63,7 @@ class Collected:
     leases: int
     young: int
     leftovers: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -69,65 +72,123 @@ class _Needed:
     snapshots: set[int] = field(default_factory=set)
 
 
-def collect(
-    layout: Layout, *, dry_run: bool = False, young_seconds: float = YOUNG_SECONDS, stale_seconds: float = STALE_SECONDS
-) -> Collected:
+def collect(layout: Layout, *, young_seconds: float = YOUNG_SECONDS, stale_seconds: float = STALE_SECONDS) -> Collected:
     """Remove what nothing needs; readers and writers go on meanwhile.
 
     Args:
         layout: The store.
-        dry_run: Remove nothing, only say what would go.
         young_seconds: How long blobs of other tools are left alone.
         stale_seconds: How long resumable ingests are left alone.
 
     Raises:
         DocumentError, DigestMismatchError: The index or a document that is needed is damaged: what it needs is not known.
     """
-    documents = _Documents(layout)
-    database = layout.database()
-    leases = Leases(layout.database)
+    documents, database, leases = _Documents(layout), layout.database(), Leases(layout.database)
     with database.reading() as connection:
         _mark(layout, connection, documents, _live(leases, connection))
     with layout.waiting() as waiting, layout.set_aside() as set_aside:
-        ingest_count, ingest_bytes = ingests.drop_stale(waiting, _before(stale_seconds), dry_run=dry_run)
-        young = blobs = blob_bytes = 0
+        ingest_count, ingest_bytes = ingests.drop_stale(waiting, _before(stale_seconds), dry_run=False)
         # On disk before anything goes: a row of a snapshot without its directory is a fault.
-        with database.reading() if dry_run else database.transaction(durable=True) as connection:
-            if dry_run:
-                live = _live(leases, connection)
-                ended = len(leases.read(connection)) - len(live)
+        with database.transaction(durable=True) as connection:
+            ended, live = leases.end(connection)
+            found = _unneeded(layout, connection, _mark(layout, connection, documents, live), young_seconds)
+            for digest, _ in found.blobs:
+                records.forget(connection, digest)
+                set_aside(digest)
+            for row in reversed(found.snapshots):
+                rows.delete(connection, row)
+        snapshot_bytes = sum(_size(layout, row) for row in found.snapshots)
+        local.discard(layout, [row.id for row in found.snapshots])
+    return found.collected(snapshot_bytes, ingest_count, ingest_bytes, ended, leftovers(layout))
+
+
+def estimate(layout: Layout, *, young_seconds: float = YOUNG_SECONDS, stale_seconds: float = STALE_SECONDS) -> Collected:
+    """Return what `collect` would free. Nothing is written, so that who may only read a store can ask, as far as that goes.
+
+    Arguments and errors as in `collect`.
+    """
+    unread = dict[str, None]()
+    documents, leases = _Documents(layout, unread), Leases(layout.database)
+    with layout.database().reading() as connection:
+        live = _live(leases, connection)
+        ended = len(leases.read(connection)) - len(live)
+        found = _unneeded(layout, connection, _mark(layout, connection, documents, live), young_seconds, unread)
+        left = _partly_removed(connection)
+    snapshot_bytes = 0
+    for row in found.snapshots:
+        with _noting(unread, local.trees_path(layout)):
+            snapshot_bytes += _size(layout, row)
+    ingest_count = ingest_bytes = 0
+    with _noting(unread, layout.waiting_path), layout.reading_ingests() as waiting:
+        if waiting is not None:
+            ingest_count, ingest_bytes = ingests.drop_stale(waiting, _before(stale_seconds), dry_run=True)
+    return found.collected(snapshot_bytes, ingest_count, ingest_bytes, ended, left, tuple(unread))
+
+
+@dataclass(slots=True)
+class _Unneeded:
+    """Blobs with their lengths, and snapshots, parents first."""
+
+    blobs: list[tuple[Digest, int]] = field(default_factory=list)
+    young: int = 0
+    snapshots: list[Row] = field(default_factory=list)
+
+    def collected(
+        self,
+        snapshot_bytes: int,
+        ingest_count: int,
+        ingest_bytes: int,
+        ended: int,
+        left: tuple[str, ...],
+        unread: tuple[str, ...] = (),
+    ) -> Collected:
+        blob_bytes = sum(size for _, size in self.blobs)
+        return Collected(
+            *(len(self.blobs), blob_bytes, len(self.snapshots), snapshot_bytes, ingest_count, ingest_bytes, ended),
+            *(self.young, left, unread),
+        )
+
+
+def _unneeded(
+    layout: Layout,
+    connection: sqlite3.Connection,
+    needed: _Needed,
+    young_seconds: float,
+    unread: dict[str, None] | None = None,
+) -> _Unneeded:
+    """Return what is not needed; what may not be read is an error, unless it shall be noted in `unread`."""
+    found = _Unneeded(snapshots=[row for row in rows.walk(connection) if row.id not in needed.snapshots])
+    for digest in [digest for digest in layout.walk() if digest not in needed.content]:
+        with _noting(unread):
+            info = layout.info(digest)
+            if records.created_ns(connection, digest) is None and info.created_ns > _before(young_seconds):
+                found.young += 1
             else:
-                ended, live = leases.end(connection)
-            needed = _mark(layout, connection, documents, live)
-            for digest in [digest for digest in layout.walk() if digest not in needed.content]:
-                info = layout.info(digest)
-                if records.created_ns(connection, digest) is None and info.created_ns > _before(young_seconds):
-                    young += 1
-                    continue
-                blobs += 1
-                blob_bytes += info.size
-                if not dry_run:
-                    records.forget(connection, digest)
-                    set_aside(digest)
-            unneeded = [row for row in rows.walk(connection) if row.id not in needed.snapshots]
-            if not dry_run:
-                for row in reversed(unneeded):
-                    rows.delete(connection, row)
-        snapshot_bytes = sum(_size(layout, row) for row in unneeded)
-        if not dry_run:
-            local.discard(layout, [row.id for row in unneeded])
-    return Collected(
-        blobs, blob_bytes, len(unneeded), snapshot_bytes, ingest_count, ingest_bytes, ended, young, leftovers(layout)
-    )
+                found.blobs.append((digest, info.size))
+    return found
+
+
+@contextmanager
+def _noting(unread: dict[str, None] | None, path: str | None = None) -> Iterator[None]:
+    """Note what may not be read in place of failing, if there is somewhere to note it."""
+    try:
+        yield
+    except PermissionError as error:
+        if unread is None:
+            raise
+        unread[f"{path or error.filename}: {error.strerror}"] = None
 
 
 def leftovers(layout: Layout) -> tuple[str, ...]:
     """Try again to remove what could not be removed before; return what is left, with the cause."""
-    left = [f"{error.filename}: {error.strerror}" for error in layout.sweep()]
+    left = tuple(f"{error.filename}: {error.strerror}" for error in layout.sweep())
     with layout.database().reading() as connection:
-        query = "SELECT value FROM snapshot_label WHERE name = ? ORDER BY snapshot_id"
-        left += [str(found[0]) for found in connection.execute(query, (LABEL_PARTLY_REMOVED,))]
-    return tuple(left)
+        return left + _partly_removed(connection)
+
+
+def _partly_removed(connection: sqlite3.Connection) -> tuple[str, ...]:
+    query = "SELECT value FROM snapshot_label WHERE name = ? ORDER BY snapshot_id"
+    return tuple(str(found[0]) for found in connection.execute(query, (LABEL_PARTLY_REMOVED,)))
 
 
 def _live(leases: Leases, connection: sqlite3.Connection) -> set[str]:
@@ -206,20 +267,22 @@ def _is_under(name: str, prefix: str) -> bool:
 class _Documents:
     """What blobs refer to; each is read once."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, unread: dict[str, None] | None = None) -> None:
         self._layout = layout
+        self._unread = unread
         self._children: dict[AnyDigest, set[AnyDigest]] = {}
 
     def children(self, digest: AnyDigest) -> set[AnyDigest]:
         """What a blob refers to; nothing when it is no document, or is missing."""
         if digest not in self._children:
             try:
-                data = self._layout.document(digest)
+                with _noting(self._unread):
+                    data = self._layout.document(digest)
+                    self._children[digest] = set() if data is None else mentioned(data)
             except NotFoundError:
                 # It may be there when it is looked for again.
                 return set()
-            self._children[digest] = set() if data is None else mentioned(data)
-        return self._children[digest]
+        return self._children.get(digest, set())
 
 
 def _before(seconds: float) -> int:

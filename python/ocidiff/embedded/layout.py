@@ -407,6 +407,16 @@ class Layout:
         with self._files.directory(INGEST) as waiting:
             yield waiting
 
+    @contextlib.contextmanager
+    def reading_ingests(self) -> Iterator[int | None]:
+        """Yield a descriptor of the directory `ingest/`, or None if nobody ever wrote here."""
+        with contextlib.ExitStack() as stack:
+            try:
+                waiting: int | None = stack.enter_context(self._files.directory(INGEST, create=False))
+            except FileNotFoundError:
+                waiting = None
+            yield waiting
+
     def sweep(self) -> list[OSError]:
         """Remove what dead processes left in `ingest/`; return why something could not be removed."""
         try:

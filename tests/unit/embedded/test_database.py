@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ocidiff.embedded.database import VERSION, Database, renew
+from ocidiff.embedded.database import Database, renew
+from ocidiff.embedded.schema import VERSION
 from ocidiff.errors import BusyError, DocumentError, UnsupportedError
 
 

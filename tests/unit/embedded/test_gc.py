@@ -11,7 +11,7 @@ import pytest
 
 from layouts import Handmade
 from ocidiff.embedded.drivers.select import snapshotter
-from ocidiff.embedded.gc import collect
+from ocidiff.embedded.gc import collect, estimate
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.leases import Leases
 from ocidiff.embedded.snapshotter import LocalSnapshotter
@@ -48,7 +48,7 @@ def test_what_nothing_needs_goes_and_is_counted(layout: Layout, snapshots: Local
     committed(snapshots, "one", None, file="x" * 10_000)
     snapshots.prepare("a", "one")
     snapshots.view("v", "one")
-    would = collect(layout, dry_run=True)
+    would = estimate(layout)
     assert len(_left(layout)) == 1
     assert len(_keys(snapshots)) == 3
     done = collect(layout)
@@ -113,7 +113,7 @@ def test_a_lease_that_is_over_keeps_nothing(layout: Layout) -> None:
     with Leases(layout.database).hold() as lease:
         layout.under(lease.id).write(b"blob", KIND)
         os.unlink(lease.path)
-        assert collect(layout, dry_run=True).leases == 1
+        assert estimate(layout).leases == 1
         collected = collect(layout)
         assert (collected.leases, collected.blobs) == (1, 1)
 
@@ -177,7 +177,7 @@ def test_stale_ingests_go_and_fresh_and_busy_ones_stay(layout: Layout) -> None:
         for directory in directories.iterdir():
             if (directory / "ref").read_text() != "fresh":
                 os.utime(directory / "data", (1, 1))
-        assert collect(layout, dry_run=True).ingest_bytes == 5
+        assert estimate(layout).ingest_bytes == 5
         collected = collect(layout)
         assert (collected.ingests, collected.ingest_bytes) == (1, 5)
         assert [status.ref for status in layout.statuses()] == ["busy", "fresh"]

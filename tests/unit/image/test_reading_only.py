@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,10 +19,17 @@ from ocidiff.store import Store
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 OTHER = 5555
-READING = (["images"], ["images", "--json"], ["inspect", "base:1"], ["history", "base:1"], ["ps"], ["ps", "--json"])
+READING = (
+    ["images"],
+    ["images", "--json"],
+    ["inspect", "base:1"],
+    ["history", "base:1"],
+    ["ps"],
+    ["ps", "--json"],
+    ["gc", "--dry-run"],
+)
 WRITING = (
     ["gc"],
-    ["gc", "--dry-run"],
     ["tag", "base:1", "new"],
     ["rmi", "base:1"],
     ["rm", "work"],
@@ -137,6 +145,47 @@ def test_verify_tells_a_damaged_blob_and_one_that_it_may_not_read(place: Path, r
     done = run("verify")
     assert done.returncode == 1
     assert config.name in done.stdout
+
+
+@pytest.fixture
+def rubbish(place: Path) -> str:
+    """The digits of a blob that nothing needs."""
+    digits = hashlib.sha256(b"rubbish").hexdigest()
+    blob = place / "store" / "blobs" / "sha256" / digits
+    blob.write_bytes(b"rubbish")
+    os.utime(blob, (1, 1))
+    return digits
+
+
+def test_a_dry_run_of_gc_reads_what_it_may(rubbish: str, writer: str, place: Path, run: Run, refusal: str) -> None:
+    blobs = place / "store" / "blobs" / "sha256"
+    if refusal == "Permission denied":
+        max(blobs.iterdir(), key=lambda blob: blob.stat().st_size).chmod(0o600)
+    before = subprocess.run(["ls", "-lR", place / "store"], check=True, capture_output=True, text=True).stdout
+    done = run("gc", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert before == subprocess.run(["ls", "-lR", place / "store"], check=True, capture_output=True, text=True).stdout
+    assert (found["dryRun"], found["snapshots"]["count"], found["leftovers"]) == (True, 0, [])
+    assert found["blobs"] == {"count": 1, "bytes": 7}, rubbish
+    assert any("Permission denied" in unread for unread in found["unread"]) == (refusal == "Permission denied")
+    assert ("may not be read" in done.stderr) == (refusal == "Permission denied")
+
+
+@pytest.fixture
+def bare(place: Path) -> Path:
+    """The store as another tool would have made it: without a database."""
+    shutil.rmtree(place / "store" / "snapshots", ignore_errors=True)
+    for path in (place / "store").glob("ocidiff.db*"):
+        path.unlink()
+    return place / "store"
+
+
+def test_a_store_of_another_tool_is_read_without_a_database(bare: Path, run: Run) -> None:
+    for words in (["images"], ["ps"], ["verify"], ["gc", "--dry-run"]):
+        done = run(*words)
+        assert done.returncode == 0, (words, done.stderr)
+    assert list(bare.glob("ocidiff.db*")) == []
 
 
 def test_what_writes_says_why_it_may_not(run: Run, refusal: str, place: Path) -> None:

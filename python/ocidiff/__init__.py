@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, Layer, Reason, TreeIndex
     from ocidiff.layer.monitor import Cancellation, Progress
     from ocidiff.layer.options import Compression, Destination, Limits, OnChange, Profile
+    from ocidiff.layer.upper_tar import UpperTar
     from ocidiff.mounts.layers import OverlayLayers
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
@@ -104,6 +105,7 @@ __all__ = [
     "UnrepresentableError",
     "UnsafeLayerError",
     "UnsupportedError",
+    "UpperTar",
     "UsageError",
     "Verified",
     "__version__",
@@ -133,6 +135,7 @@ _HOMES: Final = {
     "layer.layer": "ApplySummary Change ChangeKind Layer Reason TreeIndex",
     "layer.monitor": "Cancellation Progress",
     "layer.options": "Compression Destination Limits OnChange Profile",
+    "layer.upper_tar": "UpperTar",
     "mounts.layers": "OverlayLayers",
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",

@@ -50,6 +50,7 @@ def write_layer(
     memory_bytes: int | None,
     profile: str,
     lower_from_layers: bool,
+    device_in_links: bool,
     lower_has_ids: bool,
     source_date_epoch: int | None,
     retry_on_change: bool,
@@ -64,6 +65,7 @@ def apply_layer(
     *,
     same_owner: bool,
     destination: str,
+    is_upper: bool,
     limits: _Limits,
     poll: _Poll | None,
 ) -> tuple[str, int, str, int, int, bool, int, int, dict[str, int], int]:

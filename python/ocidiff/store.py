@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ocidiff.layer.differ import Tree
     from ocidiff.layer.engine import Engine
     from ocidiff.layer.layer import TreeIndex
+    from ocidiff.layer.upper_tar import UpperTar
     from ocidiff.oci.config import History
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.output import Output
@@ -65,7 +66,7 @@ class Store:
 
     def commit(
         self,
-        source: Tree | Container,
+        source: Tree | UpperTar | Container,
         name: str,
         *,
         base: str | None = None,
@@ -102,7 +103,7 @@ class Store:
         """Store a directory or a working container as an image, and name it. A failure leaves every name as it was.
 
         Args:
-            source: The directory, or the container.
+            source: The directory, the container, or the tar of an overlay's upper directory over the base.
             name: `NAME` or `NAME:TAG`; an image of that name loses it.
             base: Image of this store to build on; None or `scratch` for none. A container has its own.
             lower: Directory that holds the tree of the base, or `index:` and the path of an index of it; None to unpack the

@@ -10,7 +10,15 @@ import click
 
 import ocidiff
 from ocidiff.cli.config import KeyValue, config_options
-from ocidiff.cli.options import Settings, common, layer_options, limit_options, pass_settings
+from ocidiff.cli.options import (
+    Settings,
+    common,
+    layer_options,
+    limit_options,
+    pass_settings,
+    upper_tar_of,
+    upper_tar_option,
+)
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document, layer_line, metadata_document
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped, writing_to
@@ -26,8 +34,9 @@ if TYPE_CHECKING:
 
 
 @click.command("commit", epilog="Example: ocidiff commit ./rootfs app:v2 --base app:v1 -m 'Set up the app'")
-@click.argument("source", type=click.Path())
-@click.argument("name", metavar="NAME[:TAG]")
+@click.argument("source", type=click.Path(), required=False)
+@click.argument("name", metavar="NAME[:TAG]", required=False)
+@upper_tar_option
 @click.option("--base", metavar="IMAGE", help="The image that a directory has grown from.  [default: scratch]")
 @click.option(
     "--lower",
@@ -63,8 +72,9 @@ def command(
     settings: Settings,
     /,
     *,
-    source: str,
-    name: str,
+    source: str | None,
+    name: str | None,
+    upper_tar: str | None,
     base: str | None,
     lower: str | None,
     author: str | None,
@@ -82,25 +92,25 @@ def command(
     """Commit SOURCE as an image.
 
     SOURCE is the name of a working container, whose base is the image it was created from; or a directory, which has a
-    slash or is a dot: ./rootfs. Prints the digest of the image's manifest.
+    slash or is a dot: ./rootfs. With --upper-tar there is no SOURCE. Prints the digest of the image's manifest.
 
     The configuration is that of the base with the instructions of --change, in order, then without what --unset-* names,
     then with the settings of --env, --label, --cmd, --entrypoint, --workdir and --user.
     """
+    tree, image_name = _source(source, name, upper_tar, limits)
     place = settings.store_path()
-    is_path = "/" in source or source in {".", ".."}
+    container = tree if isinstance(tree, str) and "/" not in tree and tree not in {".", ".."} else None
     # The files first, so that no image is made whose digest cannot be told.
     with (
         writing_to(place),
         nullcontext() if iidfile is None else open_output(iidfile) as iid,
         nullcontext() if metadata_file is None else open_output(metadata_file) as metadata,
-        _open_store(place, None if is_path else source) as store,
+        _open_store(place, container) as store,
     ):
-        tree = source if is_path else _container(store, source)
         with shown(settings, "commit") as progress:
             image = store.commit(
-                tree,
-                name,
+                tree if container is None else _container(store, container),
+                image_name,
                 base=base,
                 lower=lower,
                 author=author,
@@ -124,6 +134,23 @@ def command(
     if settings.verbose:
         complain(f"commit: {layer_line(image.layer) if image.layer else 'no change, no layer'}")
     emit(as_json(image_document(image)) if settings.json else image.descriptor.digest)
+
+
+def _source(
+    first: str | None, second: str | None, upper_tar: str | None, limits: ocidiff.Limits
+) -> tuple[str | ocidiff.UpperTar, str]:
+    """Return the source and the name of the image that a command line names.
+
+    Raises:
+        UsageError: It names one too few, or too many.
+    """
+    if upper_tar is not None:
+        if first is None or second is not None:
+            raise click.UsageError("--upper-tar takes NAME[:TAG], and the place of SOURCE")
+        return upper_tar_of(upper_tar, limits), first
+    if first is None or second is None:
+        raise click.UsageError("takes SOURCE and NAME[:TAG]")
+    return first, second
 
 
 def _open_store(place: str, container: str | None) -> ocidiff.Store:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, compared_trees, layer_options, pass_settings, trees_of
+from ocidiff.cli.options import (
+    Settings,
+    common,
+    compared_trees,
+    layer_options,
+    limit_options,
+    pass_settings,
+    trees_of,
+    upper_tar_of,
+    upper_tar_option,
+)
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, layer_document, layer_line
 from ocidiff.cli.streams import complain, emit, sink_of, warn_of_changes, warn_of_skipped, writing_to
@@ -16,12 +26,15 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ocidiff.cli.options import LayerArguments
+    from ocidiff.mounts.layers import OverlayLayers
 
 
 @click.command("diff", epilog="Example: ocidiff diff lower upper -o layer.tar.gz")
 @compared_trees
+@upper_tar_option
 @click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(), help="The layer; - for stdout.")
 @layer_options
+@limit_options
 @common("json", "quiet", "progress", "verbose")
 @pass_settings
 def command(
@@ -32,16 +45,25 @@ def command(
     upper: str | None,
     upperdir: str | None,
     lowerdir: str | None,
+    upper_tar: str | None,
     output: str,
+    limits: ocidiff.Limits,
     **options: Unpack[LayerArguments],
 ) -> None:
     """Write the layer that turns LOWER into UPPER.
 
     Both are directories. LOWER may be the word scratch, for a layer that holds all of UPPER (./scratch is a directory), or
     index:FILE for a tree of which there is an index. Where UPPER is an overlay mount over LOWER, only its upperdir is read.
-    Prints the digest of the layer.
+    With --upper-tar there is no UPPER, and the limits hold for the tar. Prints the digest of the layer.
     """
-    below, above = trees_of(lower, upper, upperdir, lowerdir)
+    below: str | None
+    above: str | OverlayLayers | ocidiff.UpperTar
+    if upper_tar is None:
+        below, above = trees_of(lower, upper, upperdir, lowerdir)
+    elif lower is None or upper is not None or upperdir is not None or lowerdir is not None:
+        raise click.UsageError("--upper-tar takes LOWER, and the place of UPPER")
+    else:
+        below, above = lower, upper_tar_of(upper_tar, limits)
     sink, to_stdout = sink_of(output, "a layer", json=settings.json), output == "-"
     with writing_to("stdout" if to_stdout else output), shown(settings, "diff") as progress:
         layer = ocidiff.diff(

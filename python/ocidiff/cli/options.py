@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -352,6 +353,24 @@ def layer_options(command: _Command) -> _Command:
     """All that decides what a layer holds, and how its bytes are made: see `LayerArguments`."""
     gate = size_gate("Fail, and leave nothing, when the layer takes more than this uncompressed, as 500MB.")
     return _with(command, *_BLOB, gate, *_COMPARISON, engine_option)
+
+
+def upper_tar_option(command: _Command) -> _Command:
+    """Add the option that names a tar in place of the changed tree: see `upper_tar_of`."""
+    return _with(
+        command,
+        click.option(
+            "--upper-tar",
+            metavar="FILE",
+            type=click.Path(allow_dash=True),
+            help="Read an overlay's upper directory from a tar, as `runsc tar rootfs-upper` writes it; - for stdin.",
+        ),
+    )
+
+
+def upper_tar_of(file: str, limits: ocidiff.Limits) -> ocidiff.UpperTar:
+    """Return the tar that `--upper-tar` names."""
+    return ocidiff.UpperTar(sys.stdin.buffer if file == "-" else file, limits)
 
 
 def limit_options(command: _Command) -> _Command:

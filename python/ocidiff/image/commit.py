@@ -20,7 +20,9 @@ from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Compression, LayerOptions, Limits, OverlayMode
+from ocidiff.layer.upper_tar import UpperTar, options_for
 from ocidiff.log import Logger
+from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
 from ocidiff.oci.config import History, ImageConfig
 from ocidiff.oci.digest import chain_id
@@ -77,7 +79,7 @@ class Request:
     """What a commit is asked for.
 
     Attributes:
-        source: The directory, or the container.
+        source: The directory, the tar of an overlay's upper directory, or the container.
         name: Name of the image, with a tag.
         base: Name of the image that a directory grows on; None or `scratch` for none.
         lower: Path of the tree of the base, or an index of it; None to unpack the base.
@@ -92,7 +94,7 @@ class Request:
         limits: What the layers of a base that is unpacked may not pass together.
     """
 
-    source: Tree | Container
+    source: Tree | UpperTar | Container
     name: str
     base: str | None
     lower: Tree | None
@@ -144,6 +146,8 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             lower_lacks_owners=source.lower_lacks_owners,
             ids=request.options.ids or source.ids,
         )
+        if isinstance(request.source, UpperTar) and isinstance(source.upper, OverlayLayers):
+            options = options_for(source.upper, options)
         if request.ignore_file:
             options = with_ignore_file(options, source.upper)
         base = _base_config(source.base, request)

@@ -15,9 +15,10 @@ from ocidiff.layer.differ import SCRATCH, Tree, lower_path, tree_path
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.incomplete import refuse_incomplete
-from ocidiff.layer.layer import RECORD, IndexPath
+from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Limits
+from ocidiff.layer.upper_tar import UpperTar, unpacked
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import bind
 from ocidiff.mounts.trees import trees_to_compare
@@ -51,14 +52,14 @@ class Source:
     container: Container | None = None
 
 
-def check_source(source: Tree | Container, base: str | None, lower: Tree | None, ids: IdMaps) -> None:
+def check_source(source: Tree | UpperTar | Container, base: str | None, lower: Tree | None, ids: IdMaps) -> None:
     """Refuse what contradicts itself, before anything is begun.
 
     Raises:
         UsageError: It does.
         FileNotFoundError, NotADirectoryError: The tree is missing, or is no directory.
     """
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | os.PathLike | UpperTar):
         if base is not None or lower is not None:
             raise UsageError(f"container {source.name}: has a base of its own")
         if ids:
@@ -66,13 +67,14 @@ def check_source(source: Tree | Container, base: str | None, lower: Tree | None,
         return
     if lower is not None and base in (None, SCRATCH) and lower_path(lower) is not None:
         raise UsageError(f"lower {os.fspath(lower)!r}: a lower tree needs the base that it is the tree of")
-    tree_path(source)
+    if not isinstance(source, UpperTar):
+        tree_path(source)
 
 
 @contextmanager
 def open_source(
     services: Services,
-    source: Tree | Container,
+    source: Tree | UpperTar | Container,
     *,
     base: str | None,
     lower: Tree | None,
@@ -86,7 +88,7 @@ def open_source(
 
     Args:
         services: The store, under a lease.
-        source: The directory, or the container.
+        source: The directory, the tar of an upper directory, or the container.
         base: Name of the image that a directory grows on; None or `scratch` for none.
         lower: Path of the tree of the base, or an index of it; None to unpack the base for the time of the call.
         platform: Which image of a base for several platforms; None for this machine.
@@ -101,13 +103,13 @@ def open_source(
         UnrepresentableError: The tree is not whole.
     """
     with ExitStack() as stack:
-        if not isinstance(source, str | os.PathLike):
+        if not isinstance(source, str | os.PathLike | UpperTar):
             container = stack.enter_context(services.containers.still(source.name))
             below, own = stack.enter_context(_trees(services, container, walk=walk))
             services.keep_blob(container.manifest.digest)
             image = read_image(services.content, container.image, container.manifest, platform)
             refuse_incomplete(*((own.upperdir, *own.lowerdirs) if isinstance(own, OverlayLayers) else (own,)))
-            ids = _ids_of(own.upperdir if isinstance(own, OverlayLayers) else own)
+            ids = IdMaps.of_noted(own.upperdir if isinstance(own, OverlayLayers) else own)
             yield Source(
                 image, below, own, lower_from_layers=True, lower_lacks_owners=bool(ids), ids=ids, container=container
             )
@@ -115,19 +117,13 @@ def open_source(
         parent = None if base in (None, SCRATCH) else lookup.find_image(services, str(base), platform)
         tree = stack.enter_context(_lower_tree(services, parent, lower, limits, engine, monitor))
         from_layers = parent is not None and (lower is None or _is_index_of(tree, parent))
-        yield Source(
-            parent, tree, tree_path(source), from_layers, not (isinstance(tree, IndexPath) or ApplyOptions().sets_owners)
-        )
-
-
-def _ids_of(tree: bytes) -> IdMaps:
-    """The ids in a container, to which its user was root: files without a note of their owner were made by that user."""
-    try:
-        os.getxattr(tree, RECORD)
-    except OSError:
-        return IdMaps()
-    info = os.stat(tree)
-    return IdMaps.of_root(info.st_uid, info.st_gid)
+        lacks_owners = not (isinstance(tree, IndexPath) or ApplyOptions().sets_owners)
+        if not isinstance(source, UpperTar):
+            yield Source(parent, tree, tree_path(source), from_layers, lacks_owners)
+            return
+        place = stack.enter_context(services.private_directory())
+        layers = stack.enter_context(unpacked(source, tree, place, engine=engine, monitor=monitor))
+        yield Source(parent, None, layers, from_layers, lacks_owners)
 
 
 @contextmanager

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ocidiff.errors import DigestMismatchError, DocumentError, MalformedLayerError, UsageError
+from ocidiff.errors import DigestMismatchError, DocumentError, UsageError
 from ocidiff.layer.differ import Tree, tree_path
 from ocidiff.layer.engine import select_engine
+from ocidiff.layer.input import Input, bytes_left, empty_file, open_input
 from ocidiff.layer.layer import ApplySummary, LayerMeasure
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.options import ApplyOptions, Destination, Limits
 from ocidiff.oci.digest import DiffID, Digest
-from ocidiff.output import HasFileno
 
 _Kind = TypeVar("_Kind", bound=Digest)
-
-Input = str | bytes | os.PathLike[str] | os.PathLike[bytes] | HasFileno
 
 
 def apply(
@@ -70,17 +66,15 @@ def apply(
     directory = tree_path(target)
     monitor = Monitor(progress, cancel)
     monitor.check()
-    with _open_input(layer) as source:
+    with open_input(layer) as source:
         # What fails up to here has touched nothing.
         os.close(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        monitor = monitor.of("apply", _size_of(source))
+        monitor = monitor.of("apply", bytes_left(source))
         with _incomplete_on_failure(directory):
             summary = selected.apply_layer(source, directory, options, monitor)
             verify(summary, expected_digest, expected_diff_id)
     if not summary.uncompressed_size:
-        # Nothing was written. It is what a failed program leaves behind, and no tool writes such a layer.
-        name = os.fsdecode(layer) if isinstance(layer, str | bytes | os.PathLike) else "layer"
-        raise MalformedLayerError(f"{name}: empty file: a layer without changes is a tar of 1024 zero bytes")
+        raise empty_file(layer)
     return summary
 
 
@@ -111,23 +105,6 @@ def _destination(text: str) -> Destination:
     except ValueError:
         known = ", ".join(Destination)
         raise UsageError(f"destination {text!r}: there are {known}") from None
-
-
-def _size_of(source: int) -> int | None:
-    """Return the bytes that are left to read, if that is known before."""
-    info = os.fstat(source)
-    return info.st_size - os.lseek(source, 0, os.SEEK_CUR) if stat.S_ISREG(info.st_mode) else None
-
-
-@contextmanager
-def _open_input(layer: Input) -> Iterator[int]:
-    if not isinstance(layer, str | bytes | os.PathLike):
-        yield layer.fileno()
-        return
-    with open(layer, "rb", buffering=0) as file:
-        if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(layer))
-        yield file.fileno()
 
 
 def _digest(kind: type[_Kind], text: str) -> _Kind:

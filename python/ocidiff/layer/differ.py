@@ -7,8 +7,9 @@ import os
 import stat
 import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
@@ -34,6 +35,9 @@ _MEDIA_TYPES: Final = {
     Compression.ZSTD: media_type.LAYER_ZSTD,
     Compression.NONE: media_type.LAYER,
 }
+
+if TYPE_CHECKING:
+    from ocidiff.layer.upper_tar import UpperTar
 
 _Choice = TypeVar("_Choice", Compression, OnChange, OverlayMode, Profile)
 _log = Logger(__name__)
@@ -68,7 +72,7 @@ class Changes:
 
 def diff(
     lower: Tree | None,
-    upper: Tree | OverlayLayers,
+    upper: Tree | OverlayLayers | UpperTar,
     output: Output,
     *,
     overlay: str = OverlayMode.AUTO,
@@ -96,7 +100,8 @@ def diff(
         lower: Directory of the parent tree, or `index:` and the path of an index of it (see `index`); None or the word
             `scratch` for no parent. `./scratch` and path objects are always directories.
         upper: Directory of the changed tree; or the layers of an overlay (see `overlay_layers`), which need not be mounted.
-            Then the lowerdirs are the parent tree, and `lower` is None.
+            Then the lowerdirs are the parent tree, and `lower` is None. Or the tar of an overlay's upper directory over
+            `lower`, which is unpacked beside `output` for the time of the call.
         output: Path of the layer, which appears whole or not at all; or an open file, written from its position on.
         overlay: What to do where `upper` is a mounted overlay and `lower` what is below it: `auto` reads the upperdir in
             place of both trees, which gives the same bytes, and compares the trees where it cannot; `never` compares them;
@@ -152,14 +157,28 @@ def diff(
         on_change,
     )
     selected, mode = select_engine(engine), overlay_mode(overlay)
-    lower_tree, upper_tree = _trees(lower, upper)
-    if ignore_file:
-        options = with_ignore_file(options, upper_tree)
     options = replace(options, spool=directory_of_output(output))
-    with open_output(output) as sink:
-        return write_layer(
-            selected, lower_tree, upper_tree, sink, options=options, monitor=Monitor(progress, cancel), overlay=mode
-        )
+    monitor = Monitor(progress, cancel)
+    with ExitStack() as stack:
+        if not isinstance(upper, str | os.PathLike | OverlayLayers):
+            from ocidiff.layer.upper_tar import options_for, private_directory, unpacked
+
+            below = lower_path(lower)
+            monitor.check()
+            place = stack.enter_context(private_directory(options.spool or _temporary_files()))
+            upper = stack.enter_context(unpacked(upper, below, place, engine=selected, monitor=monitor))
+            lower, monitor, options = None, monitor.of("diff"), options_for(upper, options)
+        lower_tree, upper_tree = _trees(lower, upper)
+        if ignore_file:
+            options = with_ignore_file(options, upper_tree)
+        sink = stack.enter_context(open_output(output))
+        return write_layer(selected, lower_tree, upper_tree, sink, options=options, monitor=monitor, overlay=mode)
+
+
+def _temporary_files() -> str:
+    import tempfile
+
+    return tempfile.gettempdir()
 
 
 def changes(

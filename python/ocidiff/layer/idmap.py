@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from ocidiff.errors import UsageError
+from ocidiff.layer.layer import RECORD
 from ocidiff.values import dataclass
 
 UNMAPPED: Final = -1  # in place of an id outside the map: marks of an overlay may have any owner
@@ -95,6 +96,19 @@ class IdMaps:
     def of_root(cls, uid: int, gid: int) -> IdMaps:
         """The maps of a container whose root is this user of the host; all other ids stay as they are."""
         return cls(_with_root(uid), _with_root(gid))
+
+    @classmethod
+    def of_noted(cls, tree: bytes) -> IdMaps:
+        """Return the maps of a tree whose owners are noted: files without a note were made by the user who was root to it.
+
+        Other trees have none.
+        """
+        try:
+            os.getxattr(tree, RECORD)
+        except OSError:
+            return cls()
+        info = os.stat(tree)
+        return cls.of_root(info.st_uid, info.st_gid)
 
     def map(self, kind: str, host: int) -> int:
         """What the `user` or `group` id `host` is in the container.

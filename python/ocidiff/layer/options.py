@@ -103,6 +103,7 @@ class LayerOptions:
         fail_above: Largest uncompressed size in bytes; None for no limit.
         scope: Which paths count.
         on_change: What becomes of files that change while they are read.
+        links_by_device: Two inodes of different devices are never one file, in the profile `containerd` too.
         spool: Directory where large files that may change are put aside, in files without a name; None for that of
             temporary files (`$TMPDIR`).
 
@@ -122,12 +123,18 @@ class LayerOptions:
     fail_above: int | None = None
     scope: Scope = field(default_factory=Scope)
     on_change: OnChange = OnChange.RETRY
+    links_by_device: bool = False
     spool: str | None = None
 
     @property
     def lower_has_ids(self) -> bool:
         """True if the lower tree has ids of the container already."""
         return self.lower_from_layers and not self.lower_lacks_owners
+
+    @property
+    def device_in_links(self) -> bool:
+        """True if two names are one file only if their device is the same too."""
+        return self.links_by_device or self.profile is Profile.OCI
 
     def __post_init__(self) -> None:
         levels = LEVELS[self.compression]
@@ -208,11 +215,14 @@ class ApplyOptions:
             `user.containers.override_stat` where the file system can. None: True for root.
         destination: What kind of tree the directory is.
         limits: What the layer may not pass.
+        is_upper: The tar is that of an overlay's upper directory: devices 0/0 are whiteouts, attributes mark opaque
+            directories, every directory has an entry before what is in it, and an end mark is needed.
     """
 
     same_owner: bool | None = None
     destination: Destination = Destination.DIRECTORY
     limits: Limits = field(default_factory=Limits)
+    is_upper: bool = False
 
     @property
     def sets_owners(self) -> bool:

@@ -43,6 +43,7 @@ class RustEngine:
             memory_bytes=options.memory_bytes,
             profile=options.profile,
             lower_from_layers=options.lower_from_layers,
+            device_in_links=options.device_in_links,
             lower_has_ids=options.lower_has_ids,
             source_date_epoch=options.source_date_epoch,
             retry_on_change=options.on_change is OnChange.RETRY,
@@ -122,6 +123,7 @@ class RustEngine:
             target,
             same_owner=options.sets_owners,
             destination=options.destination,
+            is_upper=options.is_upper,
             limits=_limits(options.limits),
             poll=monitor.poll,
         )

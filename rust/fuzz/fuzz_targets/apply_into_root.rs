@@ -11,13 +11,15 @@ use ocidiff_core::control::Control;
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut tar = data.to_vec();
     ocidiff_fuzz::seal(&mut tar);
-    for destination in [Destination::Directory, Destination::OverlayUserxattr] {
-        assert_eq!(apply(&tar, destination), apply(&tar, destination), "the outcome depends on more than the layer");
+    let overlay = Destination::OverlayUserxattr;
+    for (destination, is_upper) in [(Destination::Directory, false), (overlay, false), (overlay, true)] {
+        let outcome = || apply(&tar, destination, is_upper);
+        assert_eq!(outcome(), outcome(), "the outcome depends on more than the layer");
     }
 });
 
 /// What a layer makes of a root in which there is something already.
-fn apply(tar: &[u8], destination: Destination) -> String {
+fn apply(tar: &[u8], destination: Destination, is_upper: bool) -> String {
     let Ok(home) = tempfile::tempdir_in("/dev/shm") else { return String::new() };
     let root = home.path().join("root");
     let made = fs::create_dir_all(root.join("d/x"))
@@ -30,7 +32,7 @@ fn apply(tar: &[u8], destination: Destination) -> String {
     assert!(made.is_ok());
     let before = facts(home.path(), &root);
     let limits = Limits { max_bytes: Some(1 << 20), max_entries: Some(200), max_depth: 40, ..Limits::default() };
-    let options = ApplyOptions { same_owner: false, destination, limits };
+    let options = ApplyOptions { same_owner: false, destination, is_upper, limits };
     let result = apply_layer(tar, &root, &options, &Control::default());
     assert_eq!(facts(home.path(), &root), before, "something beside the root changed");
     assert!(fs::symlink_metadata(&root).is_ok_and(|found| found.is_dir()));

@@ -14,6 +14,8 @@ pub enum Cause {
     EndInHeader,
     #[error("unexpected end inside the data of an entry")]
     EndInData,
+    #[error("unexpected end: there is no end mark")]
+    NoEndMark,
     #[error("data after a block of zeros")]
     DataAfterZeros,
     #[error("wrong header checksum")]
@@ -94,6 +96,18 @@ pub enum Cause {
     TargetIsSameName,
     #[error("an upperdir cannot hide all of the layers below it")]
     OpaqueUpperdir,
+
+    // An entry of the tar of an upper directory.
+    #[error("no entry before it is its directory")]
+    NoEntryOfDirectory,
+    #[error("an entry before it is a directory of this name")]
+    NameOfDirectory,
+    #[error("a name that begins with .wh. is no name of an upper directory of overlayfs")]
+    NameNotOfUpper,
+    #[error("{key} is not read from a tar")]
+    NotReadFromTar { key: String },
+    #[error("its owner {uid}:{gid} can only be kept by root")]
+    OwnerOfRootOnly { uid: u32, gid: u32 },
 
     // A tree that is written.
     #[error("a name that begins with .wh. would read as a deletion; rename or exclude it")]

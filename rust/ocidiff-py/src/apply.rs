@@ -24,13 +24,15 @@ pub fn limits_of((max_bytes, max_entries, max_ratio, max_depth, max_header_bytes
 
 /// Writes the layer in the descriptor `source` onto the directory `target`.
 #[pyfunction]
-#[pyo3(signature = (source, target, *, same_owner, destination, limits, poll))]
+#[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
+#[pyo3(signature = (source, target, *, same_owner, destination, is_upper, limits, poll))]
 pub fn apply_layer(
     py: Python<'_>,
     source: RawFd,
     target: &[u8],
     same_owner: bool,
     destination: &str,
+    is_upper: bool,
     limits: LimitArguments,
     poll: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Summary> {
@@ -44,7 +46,7 @@ pub fn apply_layer(
             return Err(to_python(Error::Usage(Cause::NotAChoice { what, choices })));
         }
     };
-    let options = ApplyOptions { same_owner, destination, limits };
+    let options = ApplyOptions { same_owner, destination, is_upper, limits };
     let (source, target) = (own_descriptor(source)?, path(target));
     run(py, poll, |control| apply(Stream::new(source, control.clone())?, target, &options, control)).map(summary)
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import archives
 import ocidiff
 from ocidiff.cli.main import main
 from ocidiff.errors import OcidiffError, UsageError
@@ -45,6 +46,35 @@ def test_diff_prints_the_digest_of_the_file_it_wrote(capsys: Output) -> None:
     out, err = capsys.readouterr()
     assert out == ocidiff.Digest.of(Path("layer").read_bytes()) + "\n"
     assert err == ""
+
+
+def test_the_tar_of_an_upper_directory_takes_the_place_of_the_tree(capsys: Output) -> None:
+    Path("upper.tar").write_bytes(archives.tar(archives.directory(b"./"), archives.file(b"./new")))
+    assert main(["diff", "lower", "--upper-tar", "upper.tar", "-o", "layer.tar"]) == 0
+    assert main(["commit", "./lower", "base:1", "-q"]) == 0
+    assert main(["commit", "--upper-tar", "upper.tar", "--base", "base:1", "app:1", "--compression", "none"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", "app:1"]) == 0
+    digests = [layer["digest"] for layer in json.loads(capsys.readouterr().out)["manifest"]["layers"]]
+    assert digests[1:] == [ocidiff.Digest.of(Path("layer.tar").read_bytes())]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["diff", "--upper-tar", "upper.tar", "-o", "layer"],
+        ["diff", "lower", "upper", "--upper-tar", "upper.tar", "-o", "layer"],
+        ["diff", "lower", "--upperdir", "upper", "--lowerdir", "lower", "--upper-tar", "upper.tar", "-o", "layer"],
+        ["commit", "--upper-tar", "upper.tar"],
+        ["commit", "./upper", "app:1", "--upper-tar", "upper.tar"],
+        ["commit", "./upper"],
+        ["commit"],
+    ],
+    ids=" ".join,
+)
+def test_one_changed_tree_is_named(capsys: Output, words: list[str]) -> None:
+    assert main(words) == 2
+    assert "takes" in capsys.readouterr().err
 
 
 def test_diff_json_is_one_object_with_the_names_of_the_contract(capsys: Output) -> None:

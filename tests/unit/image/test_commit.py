@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import archives
 import probes
 import trees
 from layouts import Handmade
@@ -20,12 +22,14 @@ from ocidiff.errors import (
     Cancelled,
     DigestMismatchError,
     DocumentError,
+    MalformedLayerError,
     NotFoundError,
     OcidiffError,
     UnsupportedError,
     UsageError,
 )
 from ocidiff.layer.monitor import Cancellation, Progress
+from ocidiff.layer.upper_tar import UpperTar
 from ocidiff.oci import media_type
 from ocidiff.oci.platform import Platform
 from ocidiff.store import Store
@@ -110,6 +114,27 @@ def test_an_empty_tree_from_scratch_has_no_layer(store: Store, tmp_path: Path) -
     (tmp_path / "nothing").mkdir()
     image = store.commit(tmp_path / "nothing", "app", engine="pure")
     assert (image.layer, image.manifest.layers, image.config.rootfs.diff_ids) == (None, (), ())
+
+
+@pytest.mark.parametrize("has_lower", [False, True])
+def test_the_tar_of_an_upper_directory_is_a_layer_on_the_base(
+    store: Store, rootfs: Path, tmp_path: Path, engine_name: str, *, has_lower: bool
+) -> None:
+    store.commit(rootfs, "app:v1")
+    upper = [archives.directory(b"./"), archives.file(b"./new", b"new"), archives.directory(b"./opt", mode=0o700)]
+    (tmp_path / "upper.tar").write_bytes(archives.tar(*upper))
+    tar, lower = UpperTar(tmp_path / "upper.tar"), rootfs if has_lower else None
+    image = store.commit(tar, "app:v2", base="app:v1", lower=lower, engine=engine_name, compression="none")
+    assert image.layer is not None
+    assert image.manifest.layers[1:] == (image.layer.descriptor,)
+    with tarfile.open(tmp_path / "store/blobs/sha256" / image.manifest.layers[1].digest.hex) as layer:
+        assert layer.getnames() == ["new", "opt"]
+    assert os.listdir(tmp_path / "store/ingest") == []
+    before = _files(tmp_path / "store")
+    (tmp_path / "upper.tar").write_bytes(archives.tar(*upper)[:2000])
+    with pytest.raises(MalformedLayerError, match="unexpected end"):
+        store.commit(tar, "app:v3", base="app:v1", lower=lower, engine=engine_name)
+    assert _files(tmp_path / "store") == before
 
 
 def test_a_lower_tree_saves_unpacking_the_base(store: Store, rootfs: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ocidiff.errors import MalformedLayerError
 from ocidiff.layer.options import ApplyOptions, Destination
 from ocidiff.layer.pure import sentences, tar
 from ocidiff.layer.pure.directories import show, split
-from ocidiff.layer.pure.faults import broken_link, check_owner, unsafe
+from ocidiff.layer.pure.faults import broken_link, check_owner, unsafe, unsupported
 from ocidiff.layer.pure.files import FileWriter
 from ocidiff.layer.pure.folders import Folder, Place
 from ocidiff.layer.pure.note import NOTE, SET_IDS, STAND_IN_MODE, Note, parse_note
@@ -26,6 +26,7 @@ from ocidiff.layer.pure.root import OWNER_ALL, Root, clean
 from ocidiff.layer.pure.tar_reader import Entry, Hole
 from ocidiff.layer.pure.tree import is_user_visible
 from ocidiff.layer.pure.upper import Upper
+from ocidiff.layer.pure.upper_tar import Said, UpperTar
 from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
 
 _MAX_MAJOR: Final = (1 << 12) - 1
@@ -55,6 +56,7 @@ class Applier:
         self._same_owner = options.sets_owners
         self._may_lack_devices = not self._same_owner or _is_in_user_namespace()
         self._upper = None if options.destination is Destination.DIRECTORY else Upper(root, options.destination)
+        self._upper_tar = UpperTar() if options.is_upper else None
         self._left_out: set[Place] = set()  # devices that could not be made
         self._aside = Place(root.top, PSEUDO_LINKS)
         self._has_aside = False  # the directory of files that were kept aside is there
@@ -78,24 +80,37 @@ class Applier:
             OSError: The system refuses it.
         """
         path = entry.path
-        if not path:
-            if entry.type != tar.DIRECTORY:
-                raise unsafe(path, sentences.ROOT_IS_NO_DIRECTORY)
-            check_owner(path, entry.uid, entry.gid)
-            self._set_metadata(self._root.top.place, entry)
-            self.has_root = True
+        if self._upper_tar is not None:
+            self._apply_of_upper(path, self._upper_tar.read(entry), data)
             return
-        parent, name = split(path)
-        whiteout = read_whiteout(path, entry.offset)
+        whiteout = read_whiteout(path, entry.offset) if path else None
         if isinstance(whiteout, Aufs):
             self._keep_aside(path, entry, data)
-            return
-        if whiteout is None:
-            folder = self._root.make(parent, self._hide_below)
-            self._write(Place(folder, name), entry, data)
+        elif whiteout is None:
+            self._create(path, entry, data)
         else:
-            self.whiteouts += 1
-            self._hide(whiteout, parent)
+            self._hide(whiteout, split(path)[0])
+
+    def _apply_of_upper(self, path: bytes, said: Said, data: Iterable[bytes | Hole]) -> None:
+        """Do what an entry of an upper directory says."""
+        parent, name = split(path)
+        if said.entry is None:
+            self._hide(Removal(name), parent)
+            return
+        self._create(path, said.entry, data)
+        if said.is_opaque:
+            self._hide(Opaque(), path)
+
+    def _create(self, path: bytes, entry: Entry, data: Iterable[bytes | Hole]) -> None:
+        if path:
+            parent, name = split(path)
+            self._write(Place(self._root.make(parent, self._hide_below), name), entry, data)
+            return
+        if entry.type != tar.DIRECTORY:
+            raise unsafe(path, sentences.ROOT_IS_NO_DIRECTORY)
+        check_owner(path, entry.uid, entry.gid)
+        self._set_metadata(self._root.top.place, entry)
+        self.has_root = True
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +123,8 @@ class Applier:
 
     def finish(self) -> None:
         """Remove what was kept aside, and give the directories their final modes and times, children first."""
+        for path in [] if self._upper_tar is None else self._upper_tar.finish():
+            self._hide(Opaque(), path)
         if self._has_aside:
             self._root.remove(self._aside)
             self._has_aside = False
@@ -134,6 +151,7 @@ class Applier:
 
         Only an upperdir gets one for it, as it may be in a lower layer.
         """
+        self.whiteouts += 1
         folder = self._root.find(parent)
         if folder is None and self._upper is not None:
             folder = self._root.make_for_mark(parent, self._upper.is_hidden)
@@ -257,6 +275,8 @@ class Applier:
         self.skipped["xattrs"] += len(entry.xattrs)
         self.skipped["owners"] += not self._keeps(entry)
         if not self._root.note(place, Note(entry.uid, entry.gid, entry.mode, _NODES[entry.type], entry.device)):
+            if self._upper_tar is not None:
+                raise self._root.error(PermissionError(errno.EPERM, os.strerror(errno.EPERM)), place)
             self._root.remove(place)
             self._left_out.add(place)
             return
@@ -307,6 +327,9 @@ class Applier:
                 self._root.remove_xattr(place, NOTE, missing_ok=True)
         else:
             is_noted = can_have_note and self._root.note(place, Note(entry.uid, entry.gid, mode))
+            # Whoever reads the tree as a user takes what has no note for root's.
+            if self._upper_tar is not None and not is_noted and (entry.uid, entry.gid) != (0, 0):
+                raise unsupported(entry.path, sentences.OWNER_OF_ROOT_ONLY.format(uid=entry.uid, gid=entry.gid))
             lacks = not self._keeps(entry)
             self.skipped["owners"] += lacks
             self.recorded += lacks and is_noted
@@ -386,6 +409,8 @@ class Applier:
                 self.skipped["xattrs"] += 1
 
     def _may_lack(self, key: bytes, cause: int | None, file_mode: int) -> bool:
+        if self._upper_tar is not None and is_user_visible(key):
+            return False
         if cause == errno.EPERM:
             has_user_xattrs = stat.S_ISREG(file_mode) or stat.S_ISDIR(file_mode)
             is_privileged = key.startswith(b"security.") and not self._same_owner

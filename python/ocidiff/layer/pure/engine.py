@@ -56,7 +56,7 @@ class PureEngine:
                 raise UsageError(sentences.INDEX_AS_UPPER)
             blob = BlobWriter(sink, options.compression, options.level, pace)
             live, narrowing = Live(options.on_change, pace), Narrowing(options.scope)
-            recorder = Recorder(above, blob, options.profile, options.source_date_epoch, live)
+            recorder = Recorder(above, blob, options, live)
             counts: Counter[ChangeKind | None] = Counter()
             for event in events(below, above, pace, options, narrowing, live):
                 counts[recorder.record(event)] += 1
@@ -130,6 +130,8 @@ class PureEngine:
             for entry in archive.entries():
                 pace.entry()
                 applier.apply(entry, archive.data())
+            if options.is_upper:
+                archive.check_end()
             applier.finish()
         blob.drain()
         pace.report()

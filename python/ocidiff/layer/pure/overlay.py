@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from ocidiff.errors import SourceChangedError, UnsupportedError
-from ocidiff.layer.options import LayerOptions, Profile
+from ocidiff.layer.options import LayerOptions
 from ocidiff.layer.pure import sentences, whiteout
 from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.directories import join, split
@@ -61,7 +61,7 @@ class OverlayTree:
             self._prefix = prefix_of(trees, layers)
             self._overrides = [key_of(tree) if self._prefix == NAMES else None for tree in trees]
             devices = {os.stat(root).st_dev for root in (layers.upperdir, *layers.lowerdirs)}
-            if options.profile is Profile.CONTAINERD and len(devices) > 1:
+            if not options.device_in_links and len(devices) > 1:
                 raise unreadable_overlay(layers.upperdir, sentences.SEVERAL_FILE_SYSTEMS)
             self._open = stack.pop_all()
         self._stacks: dict[bytes, tuple[_Part, ...]] = {}

@@ -11,7 +11,7 @@ from typing import Final
 
 from ocidiff.errors import SourceChangedError
 from ocidiff.layer.layer import ChangeKind
-from ocidiff.layer.options import Profile
+from ocidiff.layer.options import LayerOptions, Profile
 from ocidiff.layer.pure import sentences, tar, whiteout
 from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.change import Event, RealTree
@@ -43,13 +43,13 @@ class Recorder:
         lost: Attributes of the entries that the profile does not store, those of a file once, by namespace.
     """
 
-    def __init__(
-        self, upper: RealTree, blob: BlobWriter, profile: Profile, source_date_epoch: int | None, live: Live
-    ) -> None:
+    def __init__(self, upper: RealTree, blob: BlobWriter, options: LayerOptions, live: Live) -> None:
         self._upper = upper
         self._blob = blob
-        self._profile = profile
-        self._latest_ns = None if source_date_epoch is None else source_date_epoch * _NANOSECONDS
+        self._profile = options.profile
+        self._device_in_links = options.device_in_links
+        latest = options.source_date_epoch
+        self._latest_ns = None if latest is None else latest * _NANOSECONDS
         self._live = live
         self._written: set[bytes] = set()  # directories
         # inode -> the name that carried its data, and its entry where it is not as the walk saw it
@@ -231,7 +231,7 @@ class Recorder:
 
     def _inode(self, facts: os.stat_result) -> tuple[int, int]:
         """What makes two names one file; containerd takes the number alone. Spec: layer-semantics 5, "Key"."""
-        return (0 if self._profile is Profile.CONTAINERD else facts.st_dev, facts.st_ino)
+        return (facts.st_dev if self._device_in_links else 0, facts.st_ino)
 
     def _check_name(self, path: bytes) -> None:
         """Refuse a name that a reader of the layer would take for something else."""

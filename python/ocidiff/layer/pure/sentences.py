@@ -24,6 +24,7 @@ CANCELLED: Final = "cancelled"
 HEADER_WITHOUT_ENTRY: Final = "a header describes no entry"
 END_IN_HEADER: Final = "unexpected end inside a header"
 END_IN_DATA: Final = "unexpected end inside the data of an entry"
+NO_END_MARK: Final = "unexpected end: there is no end mark"
 DATA_AFTER_ZEROS: Final = "data after a block of zeros"
 WRONG_HEADER_CHECKSUM: Final = "wrong header checksum"
 FIELD_IS_NO_NUMBER: Final = "the header field {field} is not a number"
@@ -67,6 +68,13 @@ TARGET_IS_DIRECTORY: Final = "it is a directory"
 TARGET_IS_MISSING: Final = "it does not exist"
 TARGET_IS_SAME_NAME: Final = "it is the same name"
 OPAQUE_UPPERDIR: Final = "an upperdir cannot hide all of the layers below it"
+
+# An entry of the tar of an upper directory.
+NO_ENTRY_OF_DIRECTORY: Final = "no entry before it is its directory"
+NAME_OF_DIRECTORY: Final = "an entry before it is a directory of this name"
+NAME_NOT_OF_UPPER: Final = "a name that begins with .wh. is no name of an upper directory of overlayfs"
+NOT_READ_FROM_TAR: Final = "{key} is not read from a tar"
+OWNER_OF_ROOT_ONLY: Final = "its owner {uid}:{gid} can only be kept by root"
 
 # A tree that is written.
 NAME_OF_WHITEOUT: Final = "a name that begins with .wh. would read as a deletion; rename or exclude it"

@@ -99,6 +99,7 @@ class TarReader:
         self._blob = blob
         self._limits = limits
         self._segments: list[Segment] = []  # what is left of the current file, the next one last
+        self._has_end = False
         self.count = 0
         self.holes = 0
 
@@ -119,6 +120,15 @@ class TarReader:
                 pass
             if not self._skip(-stored % tar.BLOCK_BYTES):
                 return
+
+    def check_end(self) -> None:
+        """Check that the tar ended with its end mark, without which it may have been cut off.
+
+        Raises:
+            MalformedLayerError: The stream ended without.
+        """
+        if not self._has_end:
+            raise self._malformed(sentences.NO_END_MARK)
 
     def _check_limits(self, entry: Entry, stored: int) -> None:
         path = entry.path
@@ -183,8 +193,10 @@ class TarReader:
         if not block:
             return None
         if not any(block):
-            if any(self._header_block()):
+            second = self._header_block()
+            if any(second):
                 raise self._malformed(sentences.DATA_AFTER_ZEROS)
+            self._has_end = bool(second)
             return None
         stored = number(block[148:156])
         if stored is None:

@@ -23,6 +23,7 @@ use crate::metadata;
 use crate::note::{MAX_NOTE_BYTES, NOTE, Note, SET_IDS, STAND_IN_MODE};
 use crate::tar::Time;
 use crate::tar::read::Entry;
+use crate::tree::XattrPolicy;
 
 /// The kernel's limit on the list of one inode's attributes (linux/limits.h).
 const LIST_BYTES: usize = 64 << 10;
@@ -44,6 +45,8 @@ pub(super) struct Policy {
     pub may_lack_devices: bool,
     /// There may be notes of layers before, which are wrong once an entry can keep what it says.
     pub has_notes: bool,
+    /// What a layer would hold of an object is kept, or it is an error.
+    pub is_exact: bool,
     /// What overlayfs reads as its own in this target.
     pub overlay_prefix: Option<&'static str>,
 }
@@ -56,6 +59,7 @@ impl Policy {
             identity: (geteuid().as_raw(), getegid().as_raw()),
             may_lack_devices: !options.same_owner || is_in_user_namespace(),
             has_notes: has_notes || !options.same_owner,
+            is_exact: options.is_upper,
             overlay_prefix: match options.destination {
                 Destination::Directory => None,
                 Destination::Overlay => Some("trusted.overlay."),
@@ -163,6 +167,10 @@ impl Node<'_> {
         }
         if policy.notes(owner) {
             let is_noted = self.note(owner, entry.mode, None)?;
+            // Whoever reads the tree as a user takes what has no note for root's.
+            if policy.is_exact && !is_noted && owner != (0, 0) {
+                return Err(place.unsupported(Cause::OwnerOfRootOnly { uid: owner.0, gid: owner.1 }));
+            }
             let lacks = u64::from(!policy.keeps(owner));
             tally.owners.fetch_add(lacks, Relaxed);
             tally.recorded.fetch_add(lacks & u64::from(is_noted), Relaxed);
@@ -220,7 +228,9 @@ impl Node<'_> {
     /// Whether an object may do without an attribute that could not be set.
     fn may_lack(&self, name: &[u8], errno: Errno, policy: &Policy) -> Result<bool> {
         let has_user_xattrs = matches!(self.file_type, FileType::RegularFile | FileType::Directory);
+        let is_needed = policy.is_exact && XattrPolicy::Portable.wants(name);
         match errno {
+            Errno::OPNOTSUPP | Errno::PERM if is_needed => Err(self.place.failed("set xattr of")(errno)),
             Errno::OPNOTSUPP => Ok(true),
             Errno::PERM if name.starts_with(b"user.") && !has_user_xattrs => Ok(true),
             Errno::PERM if name.starts_with(b"security.") && !policy.same_owner => Ok(true),

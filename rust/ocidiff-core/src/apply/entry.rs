@@ -9,7 +9,6 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, Stat, linkat, makedev, mknodat, statat, symlinkat};
 use rustix::io::Errno;
 
-use super::Limits;
 use super::attributes::{Node, times_of};
 use super::directories::Directories;
 use super::files::{self, FileWriter};
@@ -19,7 +18,9 @@ use super::place::Place;
 use super::removal::Remover;
 use super::root::{Missing, Root};
 use super::upper::Upper;
+use super::upper_tar::UpperTar;
 use super::writers::{Shared, SmallFile, Writers};
+use super::{ApplyOptions, Limits};
 use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -46,6 +47,8 @@ pub(super) struct Applier<'a> {
     shared: &'a Shared<'a>,
     writers: Writers<'a>,
     directories: Directories,
+    /// What the tar of an upper directory has said so far, if it is one.
+    pub(super) upper_tar: Option<UpperTar>,
     /// Paths of devices that could not be made, whose hard links cannot be either.
     left_out: HashSet<Vec<u8>>,
     /// The root says that there are notes.
@@ -62,7 +65,13 @@ pub(super) struct Applier<'a> {
 
 impl<'a> Applier<'a> {
     /// Begins to write onto `root`, which the caller knows as `target`.
-    pub fn new(root: Root, target: &'a Path, limits: Limits, shared: &'a Shared<'a>, writers: Writers<'a>) -> Result<Self> {
+    pub fn new(
+        root: Root,
+        target: &'a Path,
+        options: &ApplyOptions,
+        shared: &'a Shared<'a>,
+        writers: Writers<'a>,
+    ) -> Result<Self> {
         let closed = root.top().grant().map_err(Error::sys("chmod", target))?;
         let is_empty = root.top().is_empty().map_err(Error::sys("read", target))?;
         let mut directories = Directories::new(root.top(), is_empty, shared.policy.overlay_prefix.map(Upper::new));
@@ -72,10 +81,11 @@ impl<'a> Applier<'a> {
         Ok(Self {
             root,
             target,
-            limits,
+            limits: options.limits,
             shared,
             writers,
             directories,
+            upper_tar: options.is_upper.then(UpperTar::default),
             left_out: HashSet::new(),
             is_marked: false,
             has_stand_ins: shared.policy.has_notes,
@@ -93,25 +103,34 @@ impl<'a> Applier<'a> {
         self.shared.control.add_entries(1);
         let path = LayerPath::clean(&entry.name);
         self.limits.check(&entry, &path, self.entries)?;
-        if path.is_root() {
-            return match entry.entry_type {
-                EntryType::Directory => self.describe_root(&entry, path),
-                _ => Err(path.unsafe_entry(Cause::RootIsNoDirectory)),
-            };
+        if self.upper_tar.is_some() {
+            return self.apply_of_upper(entry, path, tar);
         }
-        let (parent, name) = path.split();
+        if path.is_root() {
+            return self.describe_root(&entry, path);
+        }
+        let name = path.split().1;
         let is_meta = |name| matches!(Whiteout::parse(name, entry.offset), Ok(Some(Whiteout::Meta)));
         if path.components().any(is_meta) {
             return self.keep_aside(entry, path, tar);
         }
         let whiteout = Whiteout::parse(name, entry.offset)?;
-        let Some(whiteout) = whiteout else {
-            let parent = self.directory(parent)?;
-            return self.create(entry, Place { root: self.target, parent, path }, tar);
-        };
+        match whiteout {
+            Some(whiteout) => self.apply_whiteout(whiteout, &path),
+            None => self.create_below(entry, path, tar),
+        }
+    }
+
+    pub(super) fn create_below(&mut self, entry: Entry, path: LayerPath, tar: &mut Reader<impl BufRead>) -> Result<()> {
+        let parent = self.directory(path.split().0)?;
+        self.create(entry, Place { root: self.target, parent, path }, tar)
+    }
+
+    /// Hides what lower layers have in the directory of `path`.
+    pub(super) fn apply_whiteout(&mut self, whiteout: Whiteout<'_>, path: &LayerPath) -> Result<()> {
         self.whiteouts += 1;
         self.writers.wait()?;
-        match self.directory_of_whiteout(parent)? {
+        match self.directory_of_whiteout(path.split().0)? {
             Some(parent) => self.hide(whiteout, &Place { root: self.target, parent, path: path.clone() }),
             None => Ok(()),
         }
@@ -119,6 +138,7 @@ impl<'a> Applier<'a> {
 
     /// Waits for all that is under way, removes what was kept aside, and gives the directories their final attributes.
     pub fn finish(&mut self) -> Result<()> {
+        self.finish_upper()?;
         self.writers.wait()?;
         self.remove_aside()?;
         self.directories.finish(&self.root, self.shared.control)
@@ -294,7 +314,10 @@ impl<'a> Applier<'a> {
     }
 
     /// Gives the root what its entry says. It is there already, and the only one without a name.
-    fn describe_root(&mut self, entry: &Entry, path: LayerPath) -> Result<()> {
+    pub(super) fn describe_root(&mut self, entry: &Entry, path: LayerPath) -> Result<()> {
+        if entry.entry_type != EntryType::Directory {
+            return Err(path.unsafe_entry(Cause::RootIsNoDirectory));
+        }
         let place = Place { root: self.target, parent: self.root.top().clone(), path };
         let owner = owner_of(entry, &place)?;
         // What its ACL says holds for those who come after this entry.
@@ -427,6 +450,9 @@ impl<'a> Applier<'a> {
             self.has_stand_ins = true;
             node.set_times(&times_of(entry))?;
             return Ok(true);
+        }
+        if self.shared.policy.is_exact {
+            return Err(place.failed("mknod")(Errno::PERM));
         }
         self.remove(place)?;
         self.left_out.insert(place.path.as_bytes().to_vec());

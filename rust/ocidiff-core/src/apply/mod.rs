@@ -15,6 +15,7 @@ mod place;
 mod removal;
 mod root;
 mod upper;
+mod upper_tar;
 mod writers;
 
 use std::io::Read;
@@ -53,6 +54,9 @@ pub struct ApplyOptions {
     pub same_owner: bool,
     /// What kind of tree the target is.
     pub destination: Destination,
+    /// The tar is that of an overlay's upper directory: devices 0/0 are whiteouts, attributes mark opaque directories, every
+    /// directory has an entry before what is in it, and an end mark is needed.
+    pub is_upper: bool,
     /// What the layer may not pass.
     pub limits: Limits,
 }
@@ -122,7 +126,7 @@ pub fn apply_layer(
         let apply = || {
             let tar = Decompressed::start(scope, source, options.limits.bounds(), control)?;
             let writers = Writers::start(scope, &shared)?;
-            let mut applier = Applier::new(root, target, options.limits, &shared, writers)?;
+            let mut applier = Applier::new(root, target, options, &shared, writers)?;
             let (digests, holes) = write(tar, &mut applier, options).map_err(|error| applier.fail(error))?;
             Ok(ApplySummary {
                 digest: digests.digest,
@@ -144,6 +148,9 @@ fn write(tar: Decompressed<'_>, applier: &mut Applier<'_>, options: &ApplyOption
     let mut reader = Reader::new(tar, options.limits.max_header_bytes);
     while let Some(entry) = reader.next_entry()? {
         applier.apply(entry, &mut reader)?;
+    }
+    if options.is_upper {
+        reader.check_end()?;
     }
     reader.drain()?;
     applier.finish()?;

@@ -38,6 +38,11 @@ impl Place<'_> {
         }
     }
 
+    /// What cannot be said of the object here.
+    pub fn unsupported(&self, reason: Cause) -> Error {
+        Error::Unsupported { path: self.path.as_path().into(), reason }
+    }
+
     /// What is never done.
     pub fn unsafe_entry(&self, reason: Cause) -> Error {
         self.path.unsafe_entry(reason)

@@ -70,18 +70,27 @@ pub struct Reader<R> {
     segments: std::vec::IntoIter<Segment>,
     padding: u64,
     holes: u64,
+    has_end: bool,
 }
 
 impl<R: BufRead> Reader<R> {
     /// Reads from the start of a tar; no PAX or GNU header may be longer than `max_header_bytes`.
     pub fn new(inner: R, max_header_bytes: u64) -> Self {
         let (segment, segments) = (Segment::default(), Vec::new().into_iter());
-        Self { inner, max_header_bytes, offset: 0, segment, segments, padding: 0, holes: 0 }
+        Self { inner, max_header_bytes, offset: 0, segment, segments, padding: 0, holes: 0, has_end: false }
     }
 
     /// How many bytes of holes the tar has left out so far.
     pub fn holes(&self) -> u64 {
         self.holes
+    }
+
+    /// Checks that the tar ended with its end mark, without which it may have been cut off.
+    ///
+    /// # Errors
+    /// [`Error::MalformedLayer`] if the stream ended without.
+    pub fn check_end(&self) -> Result<()> {
+        if self.has_end { Ok(()) } else { Err(self.malformed(Cause::NoEndMark)) }
     }
 
     /// The next entry, after what is left of the one before; `None` at the end mark, or where the stream ends between entries.
@@ -211,7 +220,10 @@ impl<R: BufRead> Reader<R> {
         if block == ZEROS {
             return match self.block()? {
                 Some(second) if second != ZEROS => Err(self.malformed(Cause::DataAfterZeros)),
-                _ => Ok(None),
+                second => {
+                    self.has_end = second.is_some();
+                    Ok(None)
+                }
             };
         }
         verify_checksum(&block).map_err(|reason| self.not_a_header(&block, reason))?;

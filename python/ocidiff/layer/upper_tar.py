@@ -1,0 +1,107 @@
+"""The changed tree as the tar of an overlay's upper directory, for uppers that the host does not see as a directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import field, replace
+from typing import Final
+
+from ocidiff import workspace
+from ocidiff.errors import UsageError
+from ocidiff.layer.engine import Engine, Lower
+from ocidiff.layer.idmap import IdMaps
+from ocidiff.layer.input import Input, bytes_left, empty_file, open_input
+from ocidiff.layer.layer import IndexPath
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import ApplyOptions, Destination, LayerOptions, Limits, OnChange
+from ocidiff.mounts.layers import OverlayLayers
+from ocidiff.values import dataclass
+
+_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PROBE: Final = "user.overlay.probe"
+
+
+@dataclass(frozen=True, slots=True)
+class UpperTar:
+    """The upper directory of an overlay as a tar, which `runsc tar rootfs-upper` writes of a gVisor container.
+
+    Deletions are devices 0/0, and opaque directories have the attribute `trusted.overlay.opaque` or `user.overlay.opaque`.
+
+    Attributes:
+        tar: Path of the tar, or an open file, read from its position on. Compression is detected.
+        limits: What the tar may not pass.
+    """
+
+    tar: Input
+    limits: Limits = field(default_factory=Limits)
+
+
+@contextmanager
+def unpacked(
+    upper: UpperTar, lower: Lower | None, directory: str, *, engine: Engine, monitor: Monitor
+) -> Iterator[OverlayLayers]:
+    """Yield an overlay whose upper directory is what the tar holds.
+
+    Args:
+        upper: The tar, which is read to its end.
+        lower: Path of the tree below; None for no parent.
+        directory: Path of an empty private directory, where the tar is unpacked.
+        engine: What unpacks it.
+        monitor: Sees progress, and stops the call.
+
+    Raises:
+        UsageError: The tree below is told by an index, which has no directory to lay the upper one over.
+        MalformedLayerError: The tar is broken, cut off or empty.
+        UnsafeLayerError, LimitExceededError: As for a layer.
+        UnsupportedError: It has attributes of overlayfs that a tar cannot resolve.
+    """
+    if isinstance(lower, IndexPath):
+        raise UsageError(f"lower {os.fsdecode(lower.path)!r}: an upper tar takes a directory as lower tree, not an index")
+    tree, below = os.path.join(directory, "upper"), os.path.join(directory, "lower")
+    workspace.make_root(tree)
+    if lower is None:
+        os.mkdir(below)
+    destination = _destination(tree)
+    options = ApplyOptions(destination=destination, limits=upper.limits, is_upper=True)
+    with open_input(upper.tar) as source:
+        summary = engine.apply_layer(source, os.fsencode(tree), options, monitor.of("apply", bytes_left(source)))
+    if not summary.uncompressed_size:
+        raise empty_file(upper.tar)
+    marks_are_users = destination is Destination.OVERLAY_USERXATTR
+    yield OverlayLayers(os.fsencode(tree), (lower or os.fsencode(below),), userxattr=marks_are_users, redirects=False)
+
+
+def options_for(layers: OverlayLayers, options: LayerOptions) -> LayerOptions:
+    """Return the options for an overlay that `unpacked` has yielded.
+
+    Nobody else changes it, so that nothing has to be put aside; and it was never mounted, so that an inode number is no file
+    of another device.
+    """
+    ids = options.ids or IdMaps.of_noted(layers.upperdir)
+    return replace(options, ids=ids, on_change=OnChange.FAIL, links_by_device=True)
+
+
+@contextmanager
+def private_directory(parent: str) -> Iterator[str]:
+    """Yield the path of an empty directory in `parent` that only this process knows, and remove it with all it holds."""
+    descriptor = os.open(parent, _OPEN_DIRECTORY)
+    try:
+        with workspace.directory(descriptor) as name:
+            yield os.path.join(parent, name)
+    finally:
+        os.close(descriptor)
+
+
+def _destination(tree: str) -> Destination:
+    """Return which attributes can mark the directories of an upper directory here: `trusted.*` takes CAP_SYS_ADMIN."""
+    try:
+        os.setxattr(tree, _PROBE, b"")
+        os.removexattr(tree, _PROBE)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return Destination.OVERLAY
+    return Destination.OVERLAY_USERXATTR

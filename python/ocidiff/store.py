@@ -74,6 +74,7 @@ class Store:
         author: str | None = None,
         message: str | None = None,
         changes: ConfigChanges | Sequence[str] = (),
+        additions: Sequence[str] = (),
         annotations: Mapping[str, str] = NO_TEXTS,
         format: str = Format.OCI,  # noqa: A002 - as the option is called
         created: str | None = None,
@@ -111,6 +112,8 @@ class Store:
             author: Who did it; None for the author of the base.
             message: Comment in the history.
             changes: How the image is to be run: Dockerfile instructions as in `docker commit --change`, or `ConfigChanges`.
+            additions: Files and directories of the host to add to the image in a layer of their own, each `SRC:DEST`. They
+                belong to root, and replace what the tree has there.
             annotations: Of the manifest, added to those of the base.
             format: `oci` or `docker`: the media types of the manifest and of all that it names.
             created: RFC 3339 time; None for the source date epoch, or now.
@@ -185,6 +188,7 @@ class Store:
             ignore_file=ignore_file,
             overlay=overlay_mode(overlay),
             limits=limits or Limits(),
+            additions=additions,
         )
         check_source(source, base, lower, options.ids)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)

@@ -47,6 +47,12 @@ if TYPE_CHECKING:
 @click.option("-a", "--author", help="Who made the change.")
 @click.option("-m", "--message", help="What the change is.")
 @config_options
+@click.option(
+    "--add",
+    multiple=True,
+    metavar="SRC:DEST",
+    help="Add a file or directory of the host to the image, in a layer of its own.",
+)
 @click.option("--annotation", multiple=True, type=KeyValue(), help="Add an annotation to the manifest.")
 @click.option(
     "--format",
@@ -80,6 +86,7 @@ def command(
     author: str | None,
     message: str | None,
     changes: ConfigChanges,
+    add: tuple[str, ...],
     annotation: tuple[tuple[str, str], ...],
     format: str,  # noqa: A002 - as the option is called
     omit_history: bool,
@@ -116,6 +123,7 @@ def command(
                 author=author,
                 message=message,
                 changes=changes,
+                additions=add,
                 annotations=dict(annotation),
                 format=format,
                 omit_history=omit_history,

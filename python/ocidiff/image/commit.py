@@ -5,10 +5,11 @@ Everything is written under a lease: children before parents, the name last.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from ocidiff.errors import UsageError
 from ocidiff.image import mutate
@@ -20,6 +21,7 @@ from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Compression, LayerOptions, Limits, OverlayMode
+from ocidiff.layer.scope import Scope
 from ocidiff.layer.upper_tar import UpperTar, options_for
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
@@ -35,6 +37,9 @@ from ocidiff.services.bundle import Services
 from ocidiff.services.containers import Committed, Container
 from ocidiff.services.content import ContentStore
 from ocidiff.values import dataclass
+
+if TYPE_CHECKING:
+    from ocidiff.image.additions import Addition
 
 _CREATED_BY: Final = "ocidiff commit"
 _NS_PER_SECOND: Final = 10**9
@@ -92,6 +97,7 @@ class Request:
         ignore_file: Read the patterns in `.ocidiffignore` of the tree.
         overlay: Whether the upper directory of an overlay is read in place of what it shows.
         limits: What the layers of a base that is unpacked may not pass together.
+        additions: Files of the host to add in a layer of their own, each `SRC:DEST`.
     """
 
     source: Tree | UpperTar | Container
@@ -107,6 +113,7 @@ class Request:
     ignore_file: bool
     overlay: OverlayMode
     limits: Limits
+    additions: Sequence[str] = ()
 
 
 def commit(services: Services, request: Request, *, engine: Engine, monitor: Monitor) -> Image:
@@ -126,6 +133,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
     Spec: commit-semantics sections 1 and 6 to 8.
     """
     started = time.monotonic()
+    additions = _additions(request.additions)
     with (
         services.leased() as leased,
         open_source(
@@ -156,9 +164,13 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
         parent = None if source.base is None else source.base.manifest.in_format(request.family)
         layer = leased.differ.compare(source.lower, source.upper, leased.content, options, monitor.of("diff"))
         config = mutate.extend_config(config, layer, _entry(request.step, base, options.source_date_epoch))
-        image = _stored(leased.content, request, config, parent, layer)
-        if source.container is not None and layer is not None:
-            chain = chain_id(image.config.rootfs.diff_ids)
+        chain = chain_id(config.rootfs.diff_ids) if config.rootfs.diff_ids else None
+        added = _added_layer(leased, additions, source.upper, options, engine, monitor)
+        if additions:
+            config = mutate.extend_config(config, added, _entry_of_additions(config, additions))
+        image = _stored(leased.content, request, config, parent, (layer, added))
+        image = replace(image, layer=layer)
+        if source.container is not None and layer is not None and chain is not None:
             done = Committed(image.name, image.config_digest, chain, layer, options)
             leased.containers.committed(source.container, done)
         monitor.check()
@@ -176,15 +188,53 @@ def _base_config(base: Image | None, request: Request) -> ImageConfig:
 
 
 def _stored(
-    content: ContentStore, request: Request, config: ImageConfig, parent: Manifest | None, layer: Layer | None
+    content: ContentStore,
+    request: Request,
+    config: ImageConfig,
+    parent: Manifest | None,
+    layers: Sequence[Layer | None],
 ) -> Image:
-    """Store the configuration, and a manifest with it and the layer."""
+    """Store the configuration, and a manifest with it and the layers."""
     if request.step.omit_history:
         config = mutate.without_history(config)
     config_descriptor = content.write(config.encode(), media_type.CONFIG)
-    manifest = mutate.extend_manifest(parent, config_descriptor, layer, request.family, request.annotations)
+    for layer in layers:
+        parent = mutate.extend_manifest(parent, config_descriptor, layer, request.family, request.annotations)
+    manifest = mutate.extend_manifest(parent, config_descriptor, None, request.family, request.annotations)
     descriptor = content.write(manifest.encode(), manifest.media_type, _references(manifest))
-    return Image(request.name, descriptor, manifest, config, layer)
+    return Image(request.name, descriptor, manifest, config)
+
+
+def _additions(texts: Sequence[str]) -> Sequence[Addition]:
+    """Return what `SRC:DEST` says, each."""
+    if not texts:
+        return ()
+    from ocidiff.image.additions import Addition
+
+    return [Addition.parse(text) for text in texts]
+
+
+def _added_layer(
+    services: Services,
+    additions: Sequence[Addition],
+    tree: bytes | OverlayLayers,
+    options: LayerOptions,
+    engine: Engine,
+    monitor: Monitor,
+) -> Layer | None:
+    """Store the layer of what is added to the changed tree; None if that is nothing new."""
+    if not additions:
+        return None
+    from ocidiff.image.additions import added
+
+    # What is asked for by name is neither excluded nor compared by the times of layers.
+    options = replace(options, lower_from_layers=False, lower_lacks_owners=False, scope=Scope())
+    with (
+        services.private_directory() as place,
+        added(additions, tree, place, options, engine=engine, monitor=monitor) as layers,
+    ):
+        options = options_for(layers, options)
+        return services.differ.compare(None, layers, services.content, options, monitor.of("diff"))
 
 
 def image_format(name: str, compression: Compression, annotations: Mapping[str, str]) -> Format:
@@ -208,6 +258,11 @@ def _references(manifest: Manifest) -> dict[str, str]:
     """Return what a manifest needs as labels, for collectors that read no documents. Spec: commit-semantics section 7."""
     layers = {f"{labels.REFERS_CONTENT}.l.{number}": layer.digest for number, layer in enumerate(manifest.layers)}
     return {f"{labels.REFERS_CONTENT}.config": manifest.config.digest, **layers}
+
+
+def _entry_of_additions(config: ImageConfig, additions: Sequence[Addition]) -> History:
+    names = " ".join("/" + os.fsdecode(one.destination) for one in additions)
+    return History(created=config.created, created_by=f"{_CREATED_BY} --add {names}", author=config.author)
 
 
 def _entry(step: Step, base: ImageConfig, source_date_epoch: int | None) -> History:

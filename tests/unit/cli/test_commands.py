@@ -59,6 +59,15 @@ def test_the_tar_of_an_upper_directory_takes_the_place_of_the_tree(capsys: Outpu
     assert digests[1:] == [ocidiff.Digest.of(Path("layer.tar").read_bytes())]
 
 
+def test_a_commit_adds_files_of_the_host(capsys: Output) -> None:
+    assert main(["commit", "./lower", "app:1", "--add", "upper/etc/new:/etc/", "-q"]) == 0
+    assert main(["unpack", "app:1", "got"]) == 0
+    assert Path("got/etc/new").read_text() == "new\n"
+    capsys.readouterr()
+    assert main(["commit", "./lower", "app:1", "--add", "upper/etc/new"]) == 2
+    assert capsys.readouterr().err == "ocidiff: commit: add 'upper/etc/new': must be SRC:DEST\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -32,7 +32,10 @@ LAYER = tar(
     member(b"null", tarfile.CHRTYPE, uid=0, gid=6, mode=0o666, devmajor=1, devminor=3),
     hard_link(b"zero", b"null", uid=0, gid=6, mode=0o666),
     symlink(b"l", b"d"),
+    member(b"pipe", tarfile.FIFOTYPE),
 )
+# cap_net_raw, as `setcap` writes it.
+CAPABILITY = "\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 
 
 @pytest.fixture
@@ -157,15 +160,36 @@ def test_what_a_later_layer_links_or_merges_is_noted_anew(engine: Engine, tree: 
     assert found["implied/"] == ("5", "0755", 0, 0)
 
 
-def test_links_without_an_owner_are_the_same_as_any(engine: Engine, tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["l", "pipe"])
+def test_what_can_have_no_note_is_the_same_whoever_owns_it(engine: Engine, tree: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "owned").mkdir()
     verbs.apply(engine, LAYER, tmp_path / "owned", same_owner=True)
-    os.lchown(tmp_path / "owned/l", 77, 77)
+    os.lchown(tmp_path / "owned" / name, 77, 77)
     assert verbs.changes(engine, tmp_path / "owned", tree, Profile.OCI) == []
     with verbs.saved_index(verbs.index(engine, tree)) as index:
         assert verbs.changes(engine, index, tmp_path / "owned", Profile.OCI) == []
-    os.lchown(tree / "l", 78, 78)
-    assert verbs.changes(engine, tmp_path / "owned", tree, Profile.OCI) == [("modify", b"l")]
+        assert verbs.changes(engine, tmp_path / "owned", index, Profile.OCI) == []
+    os.lchown(tree / name, 78, 78)
+    assert verbs.changes(engine, tmp_path / "owned", tree, Profile.OCI) == [("modify", name.encode())]
+
+
+def test_a_capability_that_a_user_may_not_set_is_counted_and_no_change_of_the_user(engine: Engine, place: Path) -> None:
+    layer = tar(file(b"ping", b"x", mode=0o755, pax_headers={"SCHILY.xattr.security.capability": CAPABILITY}))
+    for name in ("one", "other", "owned"):
+        (place / name).mkdir()
+        os.chown(place / name, USER, USER)
+    with probes.as_user(USER):
+        for name in ("one", "other"):
+            assert verbs.apply(engine, layer, place / name).skipped["xattrs"] == 1
+        assert verbs.changes(engine, place / "one", place / "other", Profile.OCI) == []
+    verbs.apply(engine, layer, place / "owned", same_owner=True)
+    assert verbs.changes(engine, place / "owned", place / "one", Profile.OCI) == [("modify", b"ping")]
+
+
+def test_a_mode_that_differs_from_the_noted_one_wins_as_with_force_mask(engine: Engine, tree: Path) -> None:
+    (tree / "d/su").chmod(0o755)
+    os.setxattr(tree / "d/su", RECORD, b"5:0:0640")
+    assert told(engine, tree)["d/su"] == ("0", "0755", 5, 0)
 
 
 COUNTED = "import sys; from ocidiff.cli.main import run; sys.argv[0] = 'ocidiff'; run()"

@@ -242,7 +242,8 @@ class Fields:
             offset, length = self._unpack(_CHILDREN)
             if offset + length > limit:
                 raise BrokenIndex(sentences.DIRECTORY_OUTSIDE_INDEX)
-            return Record(mode, uid, gid, xattrs, children=(offset, length), is_mount=is_mount, stamp=stamp)
+            found = Record(mode, uid, gid, xattrs, children=(offset, length), is_mount=is_mount, stamp=stamp)
+            return replace(found, lacks_owner=bool(flags & _LACKS_OWNER))
         seconds, nanoseconds, size = self._unpack(_LEAF)
         if nanoseconds >= _NANOSECONDS:
             raise BrokenIndex(sentences.WRONG_RECORD_TIME)

@@ -96,8 +96,10 @@ METADATA_CHANGED: Final = "its metadata changed"
 
 # The layers of an overlay.
 MIXED_MARKS: Final = "marks of fuse-overlayfs or AUFS stand beside marks of overlayfs: who wrote it cannot be known"
-MAY_HAVE_TRUSTED: Final = "attributes trusted.* cannot be read here, and it may have some"
-UNREADABLE_TRUSTED: Final = "attributes trusted.* cannot be read here"
+MAY_HAVE_TRUSTED: Final = (
+    "attributes trusted.* cannot be read here, and it may have some: run as root, or mount it and compare the trees"
+)
+UNREADABLE_TRUSTED: Final = "attributes trusted.* cannot be read here: run as root, or mount it and compare the trees"
 OWNERS_IN_ATTRIBUTES: Final = "owners and modes are in attributes user.containers.override_stat"
 MOUNTED_WITH_INDEX: Final = "it was mounted with index=on, where names can change without being in it"
 UNFOLLOWED_REDIRECTS: Final = "it has redirects that the mount does not follow"

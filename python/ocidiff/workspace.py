@@ -23,13 +23,25 @@ _NO_XATTR: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
 ROOT_MODE: Final = 0o755
 
 
-def create_file(parent: int) -> tuple[str, int]:
-    """The name and the locked descriptor of a new private file in the directory `parent`."""
+def create_file(parent: int, mode: int = 0o600) -> tuple[str, int]:
+    """Return the name and the locked descriptor of a new file in the directory `parent`.
+
+    Args:
+        parent: Descriptor of the directory.
+        mode: Its permissions, whatever the umask is.
+    """
     while True:
         name = os.urandom(16).hex()
-        descriptor = os.open(name, _CREATE_FILE, 0o600, dir_fd=parent)
-        if _lock_new(descriptor):
-            return name, descriptor
+        descriptor = os.open(name, _CREATE_FILE, mode, dir_fd=parent)
+        try:
+            os.fchmod(descriptor, mode)
+            if _lock_new(descriptor):
+                return name, descriptor
+        except BaseException:
+            os.close(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
+            raise
         os.close(descriptor)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import string
-from collections.abc import Iterator
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def templates(path: Path, enum: str) -> dict[str, str]:
     """The texts of the variants of an enum, with named fields."""
     body = path.read_text().split(f"pub enum {enum} {{", 1)[1].split("\n}\n", 1)[0]
     found = {}
-    for text, arguments, variant in re.findall(r'#\[error\("((?:[^"\\]|\\.)*)"((?:, [^\n]*)?)\)\]\s+([A-Z]\w+)', body):
+    for text, arguments, variant in re.findall(r'#\[error\(\s*"((?:[^"\\]|\\.)*)"((?:, [^\n]*)?)\s*\)\]\s+([A-Z]\w+)', body):
         fields = iter(re.findall(r"\w+\((\w+)\)", arguments))
         found[variant] = re.sub(r"\{\}", lambda _, fields=fields: "{" + next(fields) + "}", text)  # type: ignore[misc]
     return found
@@ -48,9 +49,23 @@ def told() -> dict[str, str]:
     return {name: value for name, value in vars(sentences).items() if name.isupper()}
 
 
-def calls() -> Iterator[tuple[Path, ast.Call]]:
-    for path in PURE:
-        yield from ((path, node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+@cache
+def nodes() -> list[tuple[Path, ast.AST]]:
+    """All nodes of the pure engine."""
+    return [(path, node) for path in PURE for node in ast.walk(ast.parse(path.read_text()))]
+
+
+@cache
+def uses() -> dict[str, tuple[int, list[set[str | None]]]]:
+    """How often each sentence is used, and the fields that are given to it where it is formatted."""
+    names = Counter(name for _, node in nodes() if (name := _name_of(node)))
+    formatted: dict[str, list[set[str | None]]] = {name: [] for name in told()}
+    for _, node in nodes():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+            name = _name_of(node.func.value)
+            if name is not None:
+                formatted[name].append({keyword.arg for keyword in node.keywords})
+    return {name: (names[name], formatted[name]) for name in told()}
 
 
 def test_both_lists_are_the_same() -> None:
@@ -72,40 +87,23 @@ def test_every_sentence_of_the_core_is_used() -> None:
 @pytest.mark.parametrize("name", told())
 def test_every_sentence_is_used_with_its_fields(name: str) -> None:
     fields = {field for _, field, _, _ in string.Formatter().parse(told()[name]) if field}
-    used = 0
-    for path in PURE:
-        tree = ast.parse(path.read_text())
-        names = [node for node in ast.walk(tree) if _is_use(node, name)]
-        formatted = [
-            node
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr == "format"
-            and _is_use(node.func.value, name)
-        ]
-        used += len(names)
-        assert len(formatted) == (len(names) if fields else 0), f"{path.name}: {name} is used without its fields"
-        for call in formatted:
-            assert {keyword.arg for keyword in call.keywords} == fields, f"{path.name}: {name}"
-    assert used
+    names, formatted = uses()[name]
+    assert names
+    assert len(formatted) == (names if fields else 0), f"{name} is used without its fields"
+    assert all(given == fields for given in formatted)
 
 
 def test_no_error_is_worded_where_it_is_raised() -> None:
-    for path, call in calls():
-        if isinstance(call.func, ast.Name) and call.func.id in MAKERS:
+    for path, call in nodes():
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in MAKERS:
             texts = [node for node in ast.walk(call) if isinstance(node, ast.JoinedStr) or _is_sentence(node)]
             assert not texts, f"{path.name}:{call.lineno}: {ast.unparse(call)}"
 
 
-def _is_use(node: ast.AST, name: str) -> bool:
-    """True for `sentences.NAME`."""
-    return (
-        isinstance(node, ast.Attribute)
-        and node.attr == name
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "sentences"
-    )
+def _name_of(node: ast.AST) -> str | None:
+    """NAME of `sentences.NAME`."""
+    is_use = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sentences"
+    return node.attr if is_use and isinstance(node, ast.Attribute) else None
 
 
 def _is_sentence(node: ast.AST) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from ocidiff import workspace
 from ocidiff.errors import NotFoundError, OcidiffError
 from ocidiff.log import Logger
 from ocidiff.services import leases as services
@@ -28,7 +29,7 @@ _PLACE: Final = "leases"
 # Other users of the store look whether the file is locked.
 _DIRECTORY_MODE: Final = 0o755
 _FILE_MODE: Final = 0o644
-_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _log = Logger(__name__)
 
@@ -93,7 +94,8 @@ class Leases:
     @contextmanager
     def hold(self) -> Iterator[Lease]:
         """A lease for as long as the block lasts, or this process."""
-        name, file = self._lock_new()
+        with self._directory() as place:
+            name, file = workspace.create_file(place, _FILE_MODE)
         lease = Lease(name, time.time_ns(), os.path.join(self._place, name))
         try:
             with self._database.transaction() as connection:
@@ -134,29 +136,22 @@ class Leases:
         over = {lease.id for lease in leases if lease.is_over()}
         connection.executemany("DELETE FROM lease WHERE id = ?", [(lease_id,) for lease_id in over])
         live = {lease.id for lease in leases} - over
-        self._sweep(live)
+        # Also the files of those whose owner died before they had a row. What cannot be removed is in nobody's way.
+        with self._directory() as place:
+            workspace.sweep(place, keep=live.__contains__, path=self._place)
         return len(over), live
 
-    def _lock_new(self) -> tuple[str, int]:
-        """The name and the locked descriptor of a new file."""
+    @contextmanager
+    def _directory(self) -> Iterator[int]:
+        """Yield a descriptor of `leases/`, which is made if it is missing."""
         with suppress(FileExistsError):
             os.mkdir(self._place)
             os.chmod(self._place, _DIRECTORY_MODE)
-        while True:
-            name = os.urandom(16).hex()
-            file = os.open(os.path.join(self._place, name), _CREATE, _FILE_MODE)
-            try:
-                os.fchmod(file, _FILE_MODE)
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A sweeper may have come between.
-                if os.fstat(file).st_nlink > 0:
-                    return name, file
-            except BlockingIOError:
-                pass
-            except BaseException:
-                os.close(file)
-                raise
-            os.close(file)
+        descriptor = os.open(self._place, _OPEN_DIRECTORY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _release(self, lease: Lease) -> None:
         try:
@@ -167,25 +162,6 @@ class Leases:
             _log.warning("a lease could not be released: %s", error)
         with suppress(FileNotFoundError, PermissionError):
             os.unlink(lease.path)
-
-    def _sweep(self, live: set[str]) -> None:
-        """Remove the files of leases that are over, also of those whose owner died before they had a row."""
-        with suppress(FileNotFoundError):
-            for name in os.listdir(self._place):
-                # Removed by another sweeper, of another user, no file at all, or about to be a lease.
-                with suppress(FileNotFoundError, PermissionError, IsADirectoryError, BlockingIOError):
-                    if name not in live:
-                        _remove_unlocked(os.path.join(self._place, name))
-
-
-def _remove_unlocked(path: str) -> None:
-    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        # Held until the file is gone, so that whoever has just made it does not take it for its own.
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
-    finally:
-        os.close(file)
 
 
 def require_lease(connection: sqlite3.Connection, lease_id: str) -> None:

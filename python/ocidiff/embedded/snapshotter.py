@@ -130,8 +130,7 @@ class LocalSnapshotter:
         self._driver.settle(self._directory(active.id))
         with self._layout.database().transaction() as connection:
             row = rows.require(connection, self.name, key)
-            if rows.find(connection, self.name, name) is not None:
-                raise AlreadyExistsError(f"snapshot {name}: is there already")
+            self._require_free(connection, name)
             if rows.container_of(connection, row.id) is not None:
                 raise InUseError(f"snapshot {key}: a working container uses it")
             rows.commit(connection, row.id, name, boot_id())
@@ -250,39 +249,46 @@ class LocalSnapshotter:
 
     def _make(self, key: str, parent: str | None, kind: Kind, labels: Mapping[str, str] | None) -> tuple[Mount, ...]:
         _check_key(key)
-        if parent is not None and not key.startswith(rows.TEMPORARY):
+        is_lasting = not key.startswith(rows.TEMPORARY)
+        if parent is not None and is_lasting:
             self.make_durable(parent)
         with self._layout.database().reading() as connection:
-            if rows.find(connection, self.name, key) is not None:
-                raise AlreadyExistsError(f"snapshot {key}: is there already")
+            self._require_free(connection, key)
             above = [] if parent is None else self._committed(connection, parent)
         with _open_trees(self._layout, create=True) as trees, self._layout.waiting() as waiting:
             name, directory = workspace.create_directory(waiting)
             try:
                 self._driver.fill(os.path.join(self._layout.waiting_path, name), above, kind)
+                if is_lasting:
+                    os.fsync(directory)
                 with self._layout.database().transaction() as connection:
-                    if rows.find(connection, self.name, key) is not None:
-                        raise AlreadyExistsError(f"snapshot {key}: is there already")
-                    parent_row = None if parent is None else rows.require(connection, self.name, parent)
-                    now = time.time_ns()
-                    number = rows.insert(connection, self.name, key, kind, parent_row, now)
-                    rows.set_labels(connection, number, labels)
-                    self._protect(connection, key)
+                    row = self._insert(connection, key, parent, kind, labels)
                     # Left by a process that died before its row was there.
-                    workspace.adopt(waiting, trees, str(number))
-                    if not key.startswith(rows.TEMPORARY):
-                        os.fsync(directory)
-                    os.rename(name, str(number), src_dir_fd=waiting, dst_dir_fd=trees)
-                    if not key.startswith(rows.TEMPORARY):
+                    workspace.adopt(waiting, trees, str(row.id))
+                    os.rename(name, str(row.id), src_dir_fd=waiting, dst_dir_fd=trees)
+                    if is_lasting:
                         os.fsync(trees)
-                    row = rows.require(connection, self.name, key)
-                    mounts = self._mounts(connection, row)
+                    return self._mounts(connection, row)
             except BaseException:
                 self._undo(waiting, name, directory)
                 raise
             finally:
                 os.close(directory)
-        return mounts
+
+    def _insert(
+        self, connection: sqlite3.Connection, key: str, parent: str | None, kind: Kind, labels: Mapping[str, str] | None
+    ) -> Row:
+        """Write the row of a new snapshot, which the lease keeps."""
+        self._require_free(connection, key)
+        parent_row = None if parent is None else rows.require(connection, self.name, parent)
+        number = rows.insert(connection, self.name, key, kind, parent_row, time.time_ns())
+        rows.set_labels(connection, number, labels)
+        self._protect(connection, key)
+        return rows.require(connection, self.name, key)
+
+    def _require_free(self, connection: sqlite3.Connection, key: str) -> None:
+        if rows.find(connection, self.name, key) is not None:
+            raise AlreadyExistsError(f"snapshot {key} already exists")
 
     def _undo(self, waiting: int, name: str, directory: int) -> None:
         try:

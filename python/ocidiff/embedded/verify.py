@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from ocidiff.embedded import snapshotter as local
@@ -21,9 +21,8 @@ from ocidiff.embedded.open import services_of
 from ocidiff.embedded.tables import snapshots as rows
 from ocidiff.embedded.tables.snapshots import Row
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, OcidiffError, UnsupportedError
-from ocidiff.image.chain import ImageLayer, extracted
+from ocidiff.image.chain import Extraction, ImageLayer
 from ocidiff.image.image import Image, manifests_of, read_manifest
-from ocidiff.image.unpack import Done
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import LayerMeasure
 from ocidiff.layer.monitor import Monitor
@@ -151,6 +150,17 @@ class _Verification:
     def _note_unread(self, error: PermissionError, path: str | None = None) -> None:
         self._unread[f"{path or error.filename}: {error.strerror}"] = None
 
+    @contextmanager
+    def _telling(self, kind: str, where: str, what: str = "") -> Iterator[None]:
+        """Tell a failure as a fault in place of raising it, and note what may not be read; a cancelled call ends."""
+        try:
+            yield
+        except PermissionError as error:
+            self._note_unread(error)
+        except (OcidiffError, OSError) as error:
+            self._monitor.check()
+            self._fault(kind, where, f"{what}{error}")
+
     def _fault(self, kind: str, where: str, problem: str, *, repaired: bool = False) -> None:
         self._faults.append(Fault(kind, where, problem, repaired))
 
@@ -214,31 +224,19 @@ class _Verification:
             if entry.digest in begun or entry.media_type not in _KINDS:
                 continue
             begun.add(entry.digest)
-            try:
+            with self._telling("image", name):
                 for manifest in manifests_of(self._layout, name, entry):
                     # Members that are missing are of platforms that the store was not given.
                     if manifest.digest not in seen and (manifest is entry or self._layout.contains(manifest.digest)):
                         seen.add(manifest.digest)
                         self._manifest(name, manifest)
-            except PermissionError as error:
-                self._note_unread(error)
-            except (OcidiffError, OSError) as error:
-                self._fault("image", name, str(error))
         return self._verified_images
 
     def _manifest(self, name: str, manifest: Descriptor) -> None:
-        try:
+        with self._telling("image", name), suppress(UnsupportedError):
             image = read_manifest(self._layout, name, manifest)
-        except UnsupportedError:
-            return
-        except PermissionError as error:
-            self._note_unread(error)
-            return
-        except (OcidiffError, OSError) as error:
-            self._fault("image", name, str(error))
-            return
-        self._verified_images += 1
-        self._image(name, image)
+            self._verified_images += 1
+            self._image(name, image)
 
     def _named(self) -> list[tuple[str, Descriptor]]:
         """The images that have a name, under the lease; those that lost it before they were are left out."""
@@ -263,18 +261,11 @@ class _Verification:
             if descriptor.media_type not in media_type.LAYERS:
                 # Of an attestation, say, which nobody unpacks.
                 continue
-            try:
+            with self._telling("image", name, f"layer {descriptor.digest}: "):
                 measure = self._measure(descriptor)
                 left = left.less(measure.uncompressed_size + measure.holes, measure.entries)
-            except PermissionError as error:
-                self._note_unread(error)
-                continue
-            except (OcidiffError, OSError) as error:
-                self._monitor.check()
-                self._fault("image", name, f"layer {descriptor.digest}: {error}")
-                continue
-            if measure.diff_id != diff_id:
-                self._fault("image", name, f"layer {descriptor.digest}: its tar is {measure.diff_id}, expected {diff_id}")
+                if measure.diff_id != diff_id:
+                    raise DigestMismatchError(f"its tar is {measure.diff_id}, expected {diff_id}")
 
     def _note_layers(self, image: Image) -> None:
         """Note which layers the snapshots of an image are made from."""
@@ -366,10 +357,8 @@ class _Verification:
         start = 0 if parent is None else names.index(ChainID(parent)) + 1
         layers = [layer for _, layer in chain[start : names.index(ChainID(row.key)) + 1]]
         services = services_of(self._layout, self._engine, self._monitor)
-        with extracted(services, snapshots, layers, parent, ChainID(row.key), self._monitor, self._limits, Done()) as (
-            key,
-            _,
-        ):
+        extraction = Extraction(services, snapshots, self._limits, self._monitor)
+        with extraction.tree(layers, parent, ChainID(row.key)) as (key, _):
             snapshots.replace(row.key, key)
 
     def _containers(self) -> int:

@@ -26,6 +26,7 @@ from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.services import labels
 from ocidiff.services.bundle import Services
 from ocidiff.services.snapshots import Snapshotter
+from ocidiff.values import dataclass
 
 # Beginnings that an image has in common with others and that get a snapshot: each costs a mount.
 _MAX_SHARED: Final = 8
@@ -67,11 +68,12 @@ def unpack_chain(
         check_layers(services.content, image)
     used = Done()
     monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers[done:]))
+    extraction = Extraction(services, snapshots, limits, monitor)
     for end in _ends(services, snapshots, image, chain, done):
         # Beyond what a mount takes, all layers are applied anew, onto nothing.
         start = done if _has_room(snapshots, chain, done, 1) else 0
         parent = chain[start - 1] if start else None
-        used = _extract(services, snapshots, layers[start:end], parent, chain[end - 1], monitor, limits, used)
+        used = extraction.committed(layers[start:end], parent, chain[end - 1], used)
         done = end
     if not chain:
         return None
@@ -136,74 +138,77 @@ def _common(services: Services, diff_ids: Sequence[DiffID]) -> Iterator[int]:
                 yield sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _extract(
-    services: Services,
-    snapshots: Snapshotter,
-    layers: Sequence[ImageLayer],
-    parent: ChainID | None,
-    name: ChainID,
-    monitor: Monitor,
-    limits: Limits,
-    used: Done,
-) -> Done:
-    """Make the committed snapshot `name`, unless the snapshotter has it or makes it by itself."""
-    wanted: dict[str, str] = {labels.SNAPSHOT_REF: name}
-    if len(layers) == 1:
-        # What the snapshotter needs to prove that it made the right tree.
-        wanted[labels.UNCOMPRESSED] = layers[0][1]
-    try:
-        with extracted(services, snapshots, layers, parent, name, monitor, limits, used, wanted) as (key, done):
-            snapshots.commit(name, key)
-            return done
-    except AlreadyExistsError:
-        # Offered by a container, or made by somebody else, with the same tree.
-        if not services.keep_snapshot(snapshots, name):
-            raise
-        return used
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """Applies layers onto new snapshots.
 
-
-@contextmanager
-def extracted(
-    services: Services,
-    snapshots: Snapshotter,
-    layers: Sequence[ImageLayer],
-    parent: str | None,
-    name: ChainID,
-    monitor: Monitor,
-    limits: Limits,
-    used: Done,
-    wanted: Mapping[str, str] = NO_TEXTS,
-) -> Iterator[tuple[str, Done]]:
-    """Yield the key of an active snapshot with the tree of layers on that of its parent; it goes if the block fails.
-
-    Args:
+    Attributes:
         services: Where the layers are, under a lease.
-        snapshots: Where the tree goes, under the same lease.
-        layers: What to apply, verified.
-        parent: Snapshot to begin with; None for an empty tree.
-        name: Chain ID of the last layer.
+        snapshots: Where the trees go, under the same lease.
+        limits: What all layers together may not pass.
         monitor: Sees progress, and stops the call.
-        limits: What the layers may not pass together.
-        used: What the layers before have used up.
-        wanted: Labels that ask the snapshotter for the committed snapshot instead.
-
-    Raises:
-        AlreadyExistsError: The snapshotter has the committed snapshot.
     """
-    key = f"extract-{os.urandom(16).hex()} {name}"
-    mounts = unsynced(snapshots.prepare(key, parent, wanted))
-    try:
-        # Mounted once: an overlay without syncs cannot be mounted again.
-        with directory_of(mounts) as tree:
-            for descriptor, diff_id in layers:
-                monitor.check()
-                place = (bind(tree, read_only=False),)
-                options, seen = used.remaining(ApplyOptions(limits=limits)), used.continued(monitor, descriptor.digest)
-                summary = services.differ.apply(descriptor, diff_id, place, services.content, options, seen)
-                used = used.plus(summary)
-        services.content.label_all({layer.digest: {labels.UNCOMPRESSED: diff_id} for layer, diff_id in layers})
-        yield key, used
-    except BaseException:
-        with suppress(NotFoundError):
-            snapshots.remove(key)
-        raise
+
+    services: Services
+    snapshots: Snapshotter
+    limits: Limits
+    monitor: Monitor
+
+    def committed(self, layers: Sequence[ImageLayer], parent: ChainID | None, name: ChainID, used: Done) -> Done:
+        """Make the committed snapshot `name`, unless the snapshotter has it or makes it by itself.
+
+        Arguments as in `tree`; returns what is used up then.
+        """
+        wanted: dict[str, str] = {labels.SNAPSHOT_REF: name}
+        if len(layers) == 1:
+            # What the snapshotter needs to prove that it made the right tree.
+            wanted[labels.UNCOMPRESSED] = layers[0][1]
+        try:
+            with self.tree(layers, parent, name, used, wanted) as (key, done):
+                self.snapshots.commit(name, key)
+                return done
+        except AlreadyExistsError:
+            # Offered by a container, or made by somebody else, with the same tree.
+            if not self.services.keep_snapshot(self.snapshots, name):
+                raise
+            return used
+
+    @contextmanager
+    def tree(
+        self,
+        layers: Sequence[ImageLayer],
+        parent: str | None,
+        name: ChainID,
+        used: Done | None = None,
+        wanted: Mapping[str, str] = NO_TEXTS,
+    ) -> Iterator[tuple[str, Done]]:
+        """Yield the key of an active snapshot with the tree of layers on that of its parent; it goes if the block fails.
+
+        Args:
+            layers: What to apply, verified.
+            parent: Snapshot to begin with; None for an empty tree.
+            name: Chain ID of the last layer.
+            used: What the layers before have used up of the limits; None for nothing.
+            wanted: Labels that ask the snapshotter for the committed snapshot instead.
+
+        Raises:
+            AlreadyExistsError: The snapshotter has the committed snapshot.
+        """
+        done, content = used or Done(), self.services.content
+        key = f"extract-{os.urandom(16).hex()} {name}"
+        mounts = unsynced(self.snapshots.prepare(key, parent, wanted))
+        try:
+            # Mounted once: an overlay without syncs cannot be mounted again.
+            with directory_of(mounts) as tree:
+                for descriptor, diff_id in layers:
+                    self.monitor.check()
+                    place = (bind(tree, read_only=False),)
+                    options = done.remaining(ApplyOptions(limits=self.limits))
+                    seen = done.continued(self.monitor, descriptor.digest)
+                    done = done.plus(self.services.differ.apply(descriptor, diff_id, place, content, options, seen))
+            content.label_all({layer.digest: {labels.UNCOMPRESSED: diff_id} for layer, diff_id in layers})
+            yield key, done
+        except BaseException:
+            with suppress(NotFoundError):
+                self.snapshots.remove(key)
+            raise

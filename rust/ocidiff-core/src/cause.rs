@@ -146,7 +146,9 @@ pub enum Cause {
     // The layers of an overlay.
     #[error("marks of fuse-overlayfs or AUFS stand beside marks of overlayfs: who wrote it cannot be known")]
     MixedMarks,
-    #[error("attributes trusted.* cannot be read here, and it may have some: run as root, or mount it and compare the trees")]
+    #[error(
+        "attributes trusted.* cannot be read here, and it may have some: run as root, or mount it and compare the trees"
+    )]
     MayHaveTrusted,
     #[error("attributes trusted.* cannot be read here: run as root, or mount it and compare the trees")]
     UnreadableTrusted,

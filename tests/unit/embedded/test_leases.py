@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import probes
+from ocidiff import workspace
 from ocidiff.embedded.database import Database
 from ocidiff.embedded.leases import Lease, Leases, protect, require_lease
 from ocidiff.errors import NotFoundError
@@ -168,7 +169,8 @@ def test_a_file_without_a_lease_goes_and_one_about_to_be_a_lease_stays(
 ) -> None:
     with leases.hold():
         (tmp_path / "leases" / "left").touch()
-        name, file = leases._lock_new()
+        with leases._directory() as place:
+            name, file = workspace.create_file(place)
         _end(database)
         assert set(os.listdir(tmp_path / "leases")) == {name, leases.leases()[0].id}
         os.close(file)

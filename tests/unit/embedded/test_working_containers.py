@@ -97,7 +97,7 @@ def test_the_image_is_unpacked_once(store: Store, driver: str, monkeypatch: pyte
     def fail(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("ocidiff.image.chain._extract", fail)
+    monkeypatch.setattr("ocidiff.image.chain.Extraction.committed", fail)
     store.create("base:1", "second", driver=driver)
     if driver == "overlay":
         store.create("zero:1", "third", driver=driver)

@@ -11,13 +11,14 @@ from ocidiff.errors import UsageError
 from ocidiff.image import lookup
 from ocidiff.image.image import Image, read_image
 from ocidiff.image.unpack import apply_layers, check_layers
-from ocidiff.layer.differ import SCRATCH, Tree, lower_path, tree_path
+from ocidiff.layer.differ import SCRATCH, Tree, changed_tree_path, lower_path, tree_path
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.incomplete import refuse_incomplete
 from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Limits
+from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.layer.upper_tar import UpperTar, unpacked
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import bind
@@ -68,7 +69,7 @@ def check_source(source: Tree | UpperTar | Container, base: str | None, lower: T
     if lower is not None and base in (None, SCRATCH) and lower_path(lower) is not None:
         raise UsageError(f"lower {os.fspath(lower)!r}: a lower tree needs the base that it is the tree of")
     if not isinstance(source, UpperTar):
-        tree_path(source)
+        changed_tree_path(source)
 
 
 @contextmanager
@@ -101,6 +102,7 @@ def open_source(
         NotFoundError: There is no such base or container, or a part of the image is missing.
         UsageError: The lower tree is an index of other layers than those of the base.
         UnrepresentableError: The tree is not whole.
+        UnsupportedError: The changes are where the host does not see them.
     """
     with ExitStack() as stack:
         if not isinstance(source, str | os.PathLike | UpperTar):
@@ -109,6 +111,7 @@ def open_source(
             services.keep_blob(container.manifest.digest)
             image = read_image(services.content, container.image, container.manifest, platform)
             refuse_incomplete(*((own.upperdir, *own.lowerdirs) if isinstance(own, OverlayLayers) else (own,)))
+            refuse_unseen(own.upperdir if isinstance(own, OverlayLayers) else own)
             ids = IdMaps.of_noted(own.upperdir if isinstance(own, OverlayLayers) else own)
             yield Source(
                 image, below, own, lower_from_layers=True, lower_lacks_owners=bool(ids), ids=ids, container=container

@@ -19,6 +19,7 @@ from ocidiff.layer.layer import NOTHING_SKIPPED, Change, IndexPath, Layer
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check_size
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, OverlayMode, Profile
 from ocidiff.layer.scope import Scope
+from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
@@ -138,6 +139,7 @@ def diff(
         UnrepresentableError: The tree holds what the format cannot say, or an owner outside the id maps, or is not whole.
         SourceChangedError: A file changed while it was read, and that is an error; or it never rested.
         OverlayError: The upperdir has to be read, and cannot.
+        UnsupportedError: gVisor keeps the changes elsewhere: see `UpperTar`.
         ChangeTooLargeError: The layer is larger than `fail_above`.
         IndexFileError: The index is none, or a broken one.
         Cancelled: `cancel` was used.
@@ -321,9 +323,10 @@ def overlay_layers(
 def _trees(lower: Tree | None, upper: Tree | OverlayLayers, *, may_be_index: bool = False) -> tuple[Lower | None, Upper]:
     if not isinstance(upper, OverlayLayers):
         index = _index_path(upper) if may_be_index else None
-        return lower_path(lower), index or tree_path(upper)
+        return lower_path(lower), index or changed_tree_path(upper)
     if lower is not None:
         raise UsageError("lower: the parent tree of an overlay is its lowerdirs")
+    refuse_unseen(upper.upperdir)
     return None, upper
 
 
@@ -449,6 +452,19 @@ def tree_path(tree: Tree) -> bytes:
     directory = os.fsencode(path)
     refuse_incomplete(directory)
     return directory
+
+
+def changed_tree_path(tree: Tree) -> bytes:
+    """The path of a changed tree.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: It is missing, or is no directory.
+        UnrepresentableError: It is not whole.
+        UnsupportedError: Its changes are where the host does not see them.
+    """
+    path = tree_path(tree)
+    refuse_unseen(path)
+    return path
 
 
 def _choice(kind: type[_Choice], what: str, value: str) -> _Choice:

@@ -1,0 +1,69 @@
+"""gVisor keeps the changes of a container where no host sees them: such a tree is refused, and never committed empty."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import ocidiff
+import overlays
+import probes
+from ocidiff.errors import UnsupportedError
+from ocidiff.store import Store
+
+WORDS = "gVisor keeps the changes in .gvisor.filestore.1, .* give the file to --upper-tar"
+
+
+@pytest.fixture
+def upper(tmp_path: Path) -> Path:
+    """A tree as the default of runsc (`--overlay2=root:self`) leaves it."""
+    for name in ("lower", "upper"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "upper/.gvisor.filestore.1").write_bytes(bytes(8192))
+    return tmp_path / "upper"
+
+
+def test_a_changed_tree_is_refused(upper: Path, tmp_path: Path) -> None:
+    for tree in (upper, ocidiff.overlay_layers(upper, [tmp_path / "lower"])):
+        lower = tmp_path / "lower" if tree is upper else None
+        with pytest.raises(UnsupportedError, match=WORDS):
+            ocidiff.diff(lower, tree, tmp_path / "layer")
+        with pytest.raises(UnsupportedError, match=WORDS):
+            ocidiff.changes(lower, tree)
+    assert sorted(os.listdir(tmp_path)) == ["lower", "upper"]
+
+
+@pytest.mark.root
+def test_a_mounted_overlay_is_refused(upper: Path, tmp_path: Path) -> None:
+    if not overlays.can_mount():
+        probes.missing("needs overlay mounts")
+    with overlays.mounted(tmp_path / "merged", [tmp_path / "lower"], upper) as merged:
+        for mode in ("auto", "never"):
+            with pytest.raises(UnsupportedError, match=WORDS):
+                ocidiff.diff(tmp_path / "lower", merged, tmp_path / "layer", overlay=mode)
+
+
+@pytest.mark.parametrize("driver", ["overlay", "directory"])
+def test_no_image_is_made(upper: Path, tmp_path: Path, driver: str) -> None:
+    if driver == "overlay" and not overlays.can_mount():
+        probes.missing("needs overlay mounts")
+    with Store.open(tmp_path / "store") as store:
+        with pytest.raises(UnsupportedError, match=WORDS):
+            store.commit(upper, "app:1")
+        assert store.images() == []
+        store.commit(tmp_path / "lower", "app:1")
+        container = store.create("app:1", "work", driver=driver)
+        (Path(store.containers.mount("work")) / ".gvisor.filestore.1").write_bytes(bytes(8192))
+        with pytest.raises(UnsupportedError, match=WORDS):
+            store.commit(container, "app:2")
+        store.containers.umount("work")
+        assert [image.name for image in store.images()] == ["app:1"]
+
+
+def test_other_names_and_lower_trees_are_ordinary(upper: Path, tmp_path: Path) -> None:
+    (tmp_path / "lower/.gvisor.filestore").touch()
+    (tmp_path / "lower/d").mkdir()
+    (tmp_path / "lower/d/.gvisor.filestore.1").touch()
+    assert ocidiff.diff(upper, tmp_path / "lower", tmp_path / "layer").added == 3

@@ -16,6 +16,7 @@ from typing import Final
 from ocidiff import access
 from ocidiff.embedded.drivers.clone import HardLinks, clone_entry, clone_file, copy_attributes
 from ocidiff.errors import UnsupportedError
+from ocidiff.layer.xattrs import OVERLAY, OVERLAY_USERXATTR, class_of
 from ocidiff.walk import Cursor, walk
 
 _NOTE: Final = "shared"
@@ -25,10 +26,8 @@ _COPY_LINK: Final = b"copy+"
 _TREE: Final = "fs"
 _NS_PER_SECOND: Final = 10**9
 _MODE: Final = 0o7777
-# What a layer carries, and what overlayfs needs to read an upper directory.
-_CARRIED: Final = frozenset({"security.capability", "system.posix_acl_access", "system.posix_acl_default"})
-_MARKS: Final = frozenset(f"{space}.overlay.{name}" for space in ("trusted", "user") for name in ("opaque", "whiteout"))
-_BOOKKEEPING: Final = ("trusted.overlay.", "user.overlay.")
+# What overlayfs needs to read an upper directory.
+_MARKS: Final = frozenset(space + name for space in (OVERLAY, OVERLAY_USERXATTR) for name in (b"opaque", b"whiteout"))
 
 
 def share_changes(source: str, target: str, *, link: bool, latest_ns: int | None, check: Callable[[], None]) -> None:
@@ -174,7 +173,7 @@ def _finish(here: Cursor, there: Cursor, name: bytes, info: os.stat_result, late
     source, target = here.proc(name), there.proc(name)
     os.chown(name, info.st_uid, info.st_gid, dir_fd=there.fd, follow_symlinks=False)
     for key in os.listxattr(source, follow_symlinks=False):
-        if _is_carried(key) or key in _MARKS:
+        if _is_carried(os.fsencode(key)) or os.fsencode(key) in _MARKS:
             os.setxattr(target, key, access.get_xattr(source, key, here.fd, name), follow_symlinks=False)
     if not stat.S_ISLNK(info.st_mode):
         os.chmod(name, info.st_mode & _MODE, dir_fd=there.fd)
@@ -186,13 +185,15 @@ def _time(info: os.stat_result, latest_ns: int | None) -> int:
     return whole if latest_ns is None else min(whole, latest_ns)
 
 
-def _is_carried(name: str) -> bool:
-    return name in _CARRIED or (name.startswith("user.") and not name.startswith(_BOOKKEEPING))
+def _is_carried(key: bytes) -> bool:
+    """Return true for what a layer has, and for the note of what it has and the file could not get."""
+    found = class_of(key)
+    return found.is_stored() or found.owner == "ocidiff"
 
 
 def _refuse_strange(here: Cursor, name: bytes) -> None:
     for key in os.listxattr(here.proc(name), follow_symlinks=False):
-        if not (_is_carried(key) or key.startswith(_BOOKKEEPING)):
+        if not (_is_carried(os.fsencode(key)) or class_of(os.fsencode(key)).owner == "overlayfs"):
             raise UnsupportedError(f"{os.fsdecode(here.full(name))}: attribute {key} is in no layer")
 
 

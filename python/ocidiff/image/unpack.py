@@ -21,14 +21,13 @@ from ocidiff.layer.incomplete import INCOMPLETE
 from ocidiff.layer.layer import ApplySummary, IndexSummary
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Limits
+from ocidiff.layer.xattrs import class_of
 from ocidiff.oci import media_type
 from ocidiff.oci.digest import ChainID, Digest, chain_id
 from ocidiff.output import Output, open_output
 from ocidiff.services.content import Provider
 from ocidiff.values import dataclass
 
-# What a layer can carry, so that its absence says that it is gone.
-_PORTABLE_XATTRS: Final = ("user.", "security.capability", "system.posix_acl_")
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -250,7 +249,8 @@ def _copy_attributes(source: int, target: int, info: os.stat_result) -> None:
     wanted = {name: os.getxattr(source, name) for name in os.listxattr(source)}
     there = {name: os.getxattr(target, name) for name in os.listxattr(target)}
     for name in there.keys() - wanted.keys():
-        if name.startswith(_PORTABLE_XATTRS):
+        found = class_of(os.fsencode(name))
+        if found.is_stored() or found.owner == "ocidiff":
             os.removexattr(target, name)
     for name, value in wanted.items():
         if there.get(name) != value:

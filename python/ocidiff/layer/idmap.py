@@ -11,6 +11,7 @@ from typing import Final
 
 from ocidiff.errors import UsageError
 from ocidiff.layer.layer import RECORD
+from ocidiff.layer.xattrs import class_of
 from ocidiff.values import dataclass
 
 UNMAPPED: Final = -1  # in place of an id outside the map: marks of an overlay may have any owner
@@ -139,10 +140,11 @@ class IdMaps:
         """
         if not self:
             return value
-        if key == b"security.capability" and len(value) == _CAPABILITY_WITH_ROOT and value[3] == 3:
+        ids = class_of(key).ids
+        if ids == "root" and len(value) == _CAPABILITY_WITH_ROOT and value[3] == 3:
             root = self.map("user", int.from_bytes(value[_CAPABILITY:], "little"))
             return value[:_CAPABILITY] + struct.pack("<I", root) if root else value[:3] + b"\2" + value[4:_CAPABILITY]
-        if key.startswith(b"system.posix_acl_"):
+        if ids == "acl":
             entries = bytearray(value)
             for start in range(4, len(value) - 7, 8):
                 tag, _, number = struct.unpack_from("<HHI", value, start)

@@ -8,11 +8,12 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from ocidiff.layer.xattrs import NOTE
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID, Digest
 from ocidiff.values import dataclass
 
-RECORD: Final = "user.containers.override_stat"
+RECORD: Final = NOTE.decode()
 """The attribute that notes owner, mode and device of a file that could not get them: `UID:GID:0MODE[:KIND-MAJOR-MINOR]`."""
 
 NOTHING_SKIPPED: Final[Mapping[str, int]] = MappingProxyType({})

@@ -1,6 +1,7 @@
 //! Id maps: which id in a container an id of the host stands for (user_namespaces(7)).
 
 use crate::metadata::Metadata;
+use crate::rules::xattr::{Class, Ids};
 
 /// A range of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,26 +71,37 @@ impl IdMaps {
     /// # Errors
     /// The first id that is outside the map.
     pub fn xattr(&self, key: &[u8], value: &mut Vec<u8>) -> Result<(), OutsideMap> {
-        if key == b"security.capability" && value.len() == CAPABILITY_BYTES[0] && value[3] == CAPABILITY_REVISIONS[0] {
-            match self.user(id_at(value, CAPABILITY_BYTES[1]))? {
-                0 => {
-                    value.truncate(CAPABILITY_BYTES[1]);
-                    value[3] = CAPABILITY_REVISIONS[1];
-                }
-                root => value[CAPABILITY_BYTES[1]..].copy_from_slice(&root.to_le_bytes()),
-            }
+        match Class::of(key).ids {
+            Ids::None => Ok(()),
+            Ids::OfRoot => self.capability(value),
+            Ids::OfAcl => self.acl(value),
         }
-        if key.starts_with(b"system.posix_acl_") {
-            let entries = value.get_mut(ACL_HEADER_BYTES..).unwrap_or_default();
-            for entry in entries.chunks_exact_mut(ACL_ENTRY_BYTES) {
-                let id = id_at(entry, 4);
-                let mapped = match u16::from_le_bytes([entry[0], entry[1]]) {
-                    ACL_USER => self.user(id)?,
-                    ACL_GROUP => self.group(id)?,
-                    _ => continue,
-                };
-                entry[4..].copy_from_slice(&mapped.to_le_bytes());
+    }
+
+    fn capability(&self, value: &mut Vec<u8>) -> Result<(), OutsideMap> {
+        if value.len() != CAPABILITY_BYTES[0] || value[3] != CAPABILITY_REVISIONS[0] {
+            return Ok(());
+        }
+        match self.user(id_at(value, CAPABILITY_BYTES[1]))? {
+            0 => {
+                value.truncate(CAPABILITY_BYTES[1]);
+                value[3] = CAPABILITY_REVISIONS[1];
             }
+            root => value[CAPABILITY_BYTES[1]..].copy_from_slice(&root.to_le_bytes()),
+        }
+        Ok(())
+    }
+
+    fn acl(&self, value: &mut [u8]) -> Result<(), OutsideMap> {
+        let entries = value.get_mut(ACL_HEADER_BYTES..).unwrap_or_default();
+        for entry in entries.chunks_exact_mut(ACL_ENTRY_BYTES) {
+            let id = id_at(entry, 4);
+            let mapped = match u16::from_le_bytes([entry[0], entry[1]]) {
+                ACL_USER => self.user(id)?,
+                ACL_GROUP => self.group(id)?,
+                _ => continue,
+            };
+            entry[4..].copy_from_slice(&mapped.to_le_bytes());
         }
         Ok(())
     }

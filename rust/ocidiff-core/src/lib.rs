@@ -16,6 +16,7 @@ pub mod index;
 pub mod indexer;
 pub mod metadata;
 pub mod note;
+pub mod rules;
 pub mod stream;
 pub mod tar;
 pub mod tree;

@@ -23,6 +23,23 @@ pub enum FileType {
     BlockDevice,
 }
 
+impl FileType {
+    /// Returns the kind in a mode, or `None` if it is none that Linux has.
+    pub fn of_mode(mode: u32) -> Option<Self> {
+        use rustix::fs::FileType as Kind;
+        Some(match Kind::from_raw_mode(mode) {
+            Kind::RegularFile => Self::File,
+            Kind::Directory => Self::Directory,
+            Kind::Symlink => Self::Symlink,
+            Kind::Fifo => Self::Fifo,
+            Kind::Socket => Self::Socket,
+            Kind::CharacterDevice => Self::CharDevice,
+            Kind::BlockDevice => Self::BlockDevice,
+            Kind::Unknown => return None,
+        })
+    }
+}
+
 /// An inode's identity: device and inode number.
 pub type InodeKey = (u64, u64);
 
@@ -82,18 +99,8 @@ impl Metadata {
 
     /// Reads a statx result; `None` when the kind of the entry is none that Linux has.
     pub fn from_statx(statx: &Statx) -> Option<Self> {
-        use rustix::fs::FileType as Kind;
         let mode = u32::from(statx.stx_mode);
-        let file_type = match Kind::from_raw_mode(mode) {
-            Kind::RegularFile => FileType::File,
-            Kind::Directory => FileType::Directory,
-            Kind::Symlink => FileType::Symlink,
-            Kind::Fifo => FileType::Fifo,
-            Kind::Socket => FileType::Socket,
-            Kind::CharacterDevice => FileType::CharDevice,
-            Kind::BlockDevice => FileType::BlockDevice,
-            Kind::Unknown => return None,
-        };
+        let file_type = FileType::of_mode(mode)?;
         let device = makedev(statx.stx_rdev_major, statx.stx_rdev_minor);
         Some(Self {
             file_type,

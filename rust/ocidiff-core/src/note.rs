@@ -1,12 +1,8 @@
 //! The note on a file that could not get its owner, mode or kind: `user.containers.override_stat`, as containers/storage and
 //! fuse-overlayfs write it. Spec: docs/decisions/0050-notes-are-read.md.
 
-use std::ffi::CStr;
-
 use crate::metadata::FileType;
 
-/// The attribute that holds a note.
-pub const NOTE: &CStr = c"user.containers.override_stat";
 /// The mode of an empty file that stands for a device: nobody shall write to it, and its owner may read its note.
 pub const STAND_IN_MODE: u32 = 0o400;
 /// Room for every note that is understood.

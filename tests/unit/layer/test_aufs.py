@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,12 @@ def layer(*after: Member, content: bytes = b"content") -> bytes:
     """A layer of AUFS with one pseudo link, and these entries."""
     pseudo = file(PLNK + b"/12.3", content, mode=0o640, mtime=7)
     return tar(directory(PLNK, mode=0o700), pseudo, file(b".wh..wh.aufs"), *after)
+
+
+def without_end(archive: bytes) -> bytes:
+    """A tar that goes on: without the blocks of zeros at its end."""
+    entries = archive.rstrip(b"\0")
+    return entries.ljust(-(-len(entries) // 512) * 512, b"\0")
 
 
 def names_below(root: Path) -> set[str]:
@@ -88,17 +96,31 @@ def test_a_failure_leaves_nothing_of_it(engine: Engine, target: Path, broken: Me
     assert names_below(target) <= {"old", "big"}
 
 
-def test_neither_does_a_call_that_is_cancelled(engine: Engine, target: Path, tmp_path: Path) -> None:
+def test_neither_does_a_call_that_is_cancelled(engine: Engine, target: Path) -> None:
     cancel = Cancellation()
+    is_cancelled = threading.Event()
 
     def stop(_: Progress) -> None:
         if any(name.startswith(".wh.") for name in os.listdir(target)):
             cancel.cancel()
+            is_cancelled.set()
 
-    blob = tmp_path / "layer"
-    blob.write_bytes(layer(*(file(b"%d" % number, b"x" * 200_000) for number in range(400))))
-    with blob.open("rb") as source, pytest.raises(Cancelled):
-        engine.apply_layer(source.fileno(), os.fsencode(target), ApplyOptions(), Monitor(stop, cancel))
+    source, sink = os.pipe()
+
+    def write() -> None:
+        """Write a layer that ends only when the call has been cancelled."""
+        more = without_end(tar(file(b"f", b"x" * 100_000)))
+        with open(sink, "wb") as pipe, suppress(BrokenPipeError):
+            pipe.write(without_end(layer()))
+            while not is_cancelled.is_set():
+                pipe.write(more)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with pytest.raises(Cancelled):
+        engine.apply_layer(source, os.fsencode(target), ApplyOptions(), Monitor(stop, cancel))
+    os.close(source)
+    writer.join()
     assert not [name for name in os.listdir(target) if name.startswith(".wh.")]
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from ocidiff import workspace
 from ocidiff.embedded.snapshotter import TREE
+from ocidiff.layer.xattrs import class_of
 from ocidiff.mounts.kernel import directory_of, max_lower_directories
 from ocidiff.mounts.mount import Mount, bind, overlay, unsynced
 from ocidiff.mounts.mountinfo import in_user_namespace
@@ -91,7 +92,7 @@ def _like(source: str, target: str) -> None:
     os.chown(target, info.st_uid, info.st_gid)
     for name in os.listxattr(source):
         # Opaqueness is of the one directory alone.
-        if not name.startswith(("trusted.overlay.", "user.overlay.")):
+        if class_of(os.fsencode(name)).owner != "overlayfs":
             with suppress(PermissionError):
                 os.setxattr(target, name, os.getxattr(source, name))
     os.chmod(target, info.st_mode & 0o7777)

@@ -21,13 +21,13 @@ from ocidiff.layer.pure.directories import show, split
 from ocidiff.layer.pure.faults import broken_link, check_owner, unsafe, unsupported
 from ocidiff.layer.pure.files import FileWriter
 from ocidiff.layer.pure.folders import Folder, Place
-from ocidiff.layer.pure.note import NOTE, SET_IDS, STAND_IN_MODE, Note, parse_note
+from ocidiff.layer.pure.note import SET_IDS, STAND_IN_MODE, Note, parse_note
 from ocidiff.layer.pure.root import OWNER_ALL, Root, clean
 from ocidiff.layer.pure.tar_reader import Entry, Hole
-from ocidiff.layer.pure.tree import is_user_visible
 from ocidiff.layer.pure.upper import Upper
 from ocidiff.layer.pure.upper_tar import Said, UpperTar
 from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
+from ocidiff.layer.xattrs import NOTE, class_of
 
 _MAX_MAJOR: Final = (1 << 12) - 1
 _MAX_MINOR: Final = (1 << 20) - 1
@@ -38,7 +38,6 @@ _XATTR_FAULTS: Final = (
     errno.E2BIG,
     errno.ENOSPC,
 )  # what the kernel says of the attribute, not of the file
-_LEFT_OUT_XATTRS: Final = (b"trusted.", b"user.overlay.")  # of overlayfs, or nobody's but the host's
 
 
 class Applier:
@@ -270,7 +269,7 @@ class Applier:
         self.skipped["devices"] += 1
         os.close(self._root.make_file(place))
         for key in self._root.xattrs(place):
-            if is_user_visible(key):  # of default ACLs of the parent
+            if class_of(key).is_stored():  # of default ACLs of the parent
                 self._root.remove_xattr(place, key)
         self.skipped["xattrs"] += len(entry.xattrs)
         self.skipped["owners"] += not self._keeps(entry)
@@ -390,13 +389,13 @@ class Applier:
         """
         if entry.type not in (tar.HARD_LINK, tar.SYMLINK):
             for key in self._root.xattrs(place):
-                if is_user_visible(key) and key not in entry.xattrs:
+                if class_of(key).is_stored() and key not in entry.xattrs:
                     self._root.remove_xattr(place, key)
         # ACLs last: one may forbid its owner to set more attributes.
-        order = sorted(entry.xattrs.items(), key=lambda item: (item[0].startswith(b"system.posix_acl_"), item[0]))
+        order = sorted(entry.xattrs.items(), key=lambda item: (class_of(item[0]).ids == "acl", item[0]))
         for name, value in order:
             key = name if self._upper is None else self._upper.escape(name)
-            if key == name and (key.startswith(_LEFT_OUT_XATTRS) or key == NOTE):
+            if key == name and not class_of(key).is_accepted:
                 self.skipped["xattrs"] += 1
                 continue
             try:
@@ -409,12 +408,11 @@ class Applier:
                 self.skipped["xattrs"] += 1
 
     def _may_lack(self, key: bytes, cause: int | None, file_mode: int) -> bool:
-        if self._upper_tar is not None and is_user_visible(key):
+        if self._upper_tar is not None and class_of(key).is_stored():
             return False
         if cause == errno.EPERM:
-            has_user_xattrs = stat.S_ISREG(file_mode) or stat.S_ISDIR(file_mode)
             is_privileged = key.startswith(b"security.") and not self._same_owner
-            return is_privileged or (key.startswith(b"user.") and not has_user_xattrs)
+            return is_privileged or not class_of(key).fits(file_mode)
         return cause == errno.ENOTSUP
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import xxhash
 
 from ocidiff.layer.pure import sentences
-from ocidiff.layer.pure.tree import CAPABILITY
+from ocidiff.layer.xattrs import CAPABILITY
 
 MAGIC: Final = b"OCIDIFFX"
 VERSION: Final = 1

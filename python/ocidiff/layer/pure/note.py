@@ -11,9 +11,6 @@ import stat
 from dataclasses import dataclass
 from typing import Final
 
-from ocidiff.layer.layer import RECORD
-
-NOTE: Final = RECORD.encode()
 STAND_IN_MODE: Final = 0o400  # nobody shall write to an empty file that stands for a device; its owner may read its note
 SET_IDS: Final = stat.S_ISUID | stat.S_ISGID
 _MAX_ID: Final = (1 << 32) - 2

@@ -23,11 +23,12 @@ from ocidiff.layer.pure.faults import source_changed, unreadable_overlay, unsupp
 from ocidiff.layer.pure.live import is_same, what_changed
 from ocidiff.layer.pure.overrides import key_of, overridden
 from ocidiff.layer.pure.pace import Pace
-from ocidiff.layer.pure.survey import FUSE, GONE, NAMES, TRUSTED, USER, prefix_of
+from ocidiff.layer.pure.survey import GONE, NAMES, prefix_of
 from ocidiff.layer.pure.tree import Node, Tree
+from ocidiff.layer.xattrs import FUSE, OVERLAY, OVERLAY_USERXATTR
 from ocidiff.mounts.layers import OverlayLayers
 
-_OPAQUE_KEYS: Final = (b"user.fuseoverlayfs.opaque", b"trusted.overlay.opaque", b"user.overlay.opaque")
+_OPAQUE_KEYS: Final = tuple(prefix + b"opaque" for prefix in (FUSE, OVERLAY, OVERLAY_USERXATTR))
 _NAME_MAX: Final = 255  # linux/limits.h
 _REMEMBERED: Final = 4096  # directories whose layers are not looked up again
 
@@ -119,7 +120,9 @@ class OverlayTree:
     def lost(self, node: Node) -> Counter[str]:
         """See `Tree.lost`."""
         layer, place = self._found(node).top
-        return self._trees[layer].lost(place, (FUSE, TRUSTED, USER) if self._prefix == NAMES else (self._prefix,))
+        return self._trees[layer].lost(
+            place, (FUSE, OVERLAY, OVERLAY_USERXATTR) if self._prefix == NAMES else (self._prefix,)
+        )
 
     def target(self, node: Node) -> bytes:
         """See `Tree.target`."""
@@ -288,7 +291,7 @@ class OverlayTree:
         value = self._mark(layer, node, b"redirect") if self._prefix else None
         if value is None:
             return None
-        if node.is_dir and not (self._layers.redirects and self._prefix == TRUSTED):
+        if node.is_dir and not (self._layers.redirects and self._prefix == OVERLAY):
             raise self._refused((layer, node), sentences.UNFOLLOWED_REDIRECT)
         value = value.removesuffix(b"\0")
         names = value.removeprefix(b"/").split(b"/")

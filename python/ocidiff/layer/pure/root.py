@@ -14,8 +14,9 @@ from typing import Final, Self
 from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.faults import unsafe
 from ocidiff.layer.pure.folders import Folder, Handles, Place
-from ocidiff.layer.pure.note import NOTE, Note
+from ocidiff.layer.pure.note import Note
 from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.xattrs import NOTE
 
 _MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
 # Components that the links of one path may bring in all. The kernel would take 40 times 2048, which short entries could have

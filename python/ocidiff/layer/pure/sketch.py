@@ -23,8 +23,8 @@ from ocidiff.layer.pure.faults import broken_link, check_owner, unsafe
 from ocidiff.layer.pure.index_format import Fingerprint, Record, xattr_digests
 from ocidiff.layer.pure.root import clean
 from ocidiff.layer.pure.tar_reader import Entry
-from ocidiff.layer.pure.tree import CAPABILITY, is_user_visible, lost_class
 from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
+from ocidiff.layer.xattrs import ACCESS_ACL, CAPABILITY, class_of, lost_class
 
 _MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
 _MAX_LINK_STEPS: Final = 2048  # components that they may bring in all, as in an apply
@@ -41,7 +41,6 @@ _KINDS: Final = {
     tar.BLOCK: stat.S_IFBLK,
     tar.FIFO: stat.S_IFIFO,
 }
-_ACCESS_ACL: Final = b"system.posix_acl_access"
 _ACL_HEADER_BYTES: Final = 4
 _ACL_ENTRY: Final = struct.Struct("<HHI")
 _ACL_MASK: Final = 0x10
@@ -268,7 +267,8 @@ def _describe(inode: _Inode, entry: Entry, lost: Counter[str]) -> None:
         inode.xattrs.pop(CAPABILITY, None)  # a new owner clears it
     inode.uid, inode.gid = entry.uid, entry.gid
     for key, value in entry.xattrs.items():
-        if not is_user_visible(key) or not _may_have(inode, key):
+        found = class_of(key)
+        if not (found.is_stored() and found.fits(inode.kind)):
             lost[lost_class(key)] += 1
             continue
         if value:
@@ -279,13 +279,6 @@ def _describe(inode: _Inode, entry: Entry, lost: Counter[str]) -> None:
         inode.mode = entry.mode
     if not inode.is_dir:
         inode.mtime_ns = entry.mtime_ns
-
-
-def _may_have(inode: _Inode, key: bytes) -> bool:
-    """Whether the kernel lets an inode of this kind have the attribute."""
-    if inode.kind in (stat.S_IFREG, stat.S_IFDIR):
-        return True
-    return not key.startswith(b"user.") and not (inode.kind == stat.S_IFLNK and key.startswith(b"system."))
 
 
 def _check_name(path: bytes, name: bytes) -> None:
@@ -311,7 +304,7 @@ def _device(entry: Entry) -> int:
 def _record(inode: _Inode) -> Record:
     xattrs = {}
     for key, value in inode.xattrs.items():
-        told = _with_mode(value, inode.mode) if key == _ACCESS_ACL else _OF_THE_HOST.xattr(key, value)
+        told = _with_mode(value, inode.mode) if key == ACCESS_ACL else _OF_THE_HOST.xattr(key, value)
         if told:
             xattrs[key] = told
     mode = inode.kind | inode.mode

@@ -9,16 +9,12 @@ from ocidiff.errors import OverlayError, SourceChangedError
 from ocidiff.layer.pure import sentences, whiteout
 from ocidiff.layer.pure.directories import join
 from ocidiff.layer.pure.faults import unreadable_overlay
-from ocidiff.layer.pure.note import NOTE
 from ocidiff.layer.pure.tree import Tree
+from ocidiff.layer.xattrs import FUSE, OVERLAY, OVERLAY_USERXATTR, class_of, mark_of
 from ocidiff.mounts.layers import OverlayLayers
 
-TRUSTED: Final = b"trusted.overlay."
-USER: Final = b"user.overlay."
 NAMES: Final = b""
 """fuse-overlayfs and AUFS: names that begin with .wh."""
-FUSE: Final = b"user.fuseoverlayfs."
-FUSE_OF_ROOT: Final = b"security.fuseoverlayfs."
 GONE: Final = (SourceChangedError, FileNotFoundError, NotADirectoryError)
 
 _INITIAL_USER_NAMESPACE: Final = 0xEFFFFFFD  # linux/proc_ns.h
@@ -72,15 +68,16 @@ class _Survey:
         """
         self.names |= any(name.startswith(whiteout.PREFIX) for name in names)
         for key in self._tree.keys(path):
-            for prefix in (TRUSTED, USER):
-                mark = key.removeprefix(prefix)
+            owner = class_of(key).owner
+            self.names |= owner == "fuse-overlayfs"
+            self.overridden |= owner == "ocidiff" and not self._tree.reads_notes
+            for prefix in (OVERLAY, OVERLAY_USERXATTR):
+                mark = mark_of(key, prefix)
                 is_fuse = mark == b"opaque" and whiteout.OPAQUE in names
-                if mark != key and not mark.startswith(b"overlay.") and not is_fuse:
+                if mark is not None and not is_fuse:
                     self.seen.add(prefix)
                     self.redirected |= mark == b"redirect"
                     self.indexed |= mark == b"origin" and not path
-            self.names |= key.startswith((FUSE, FUSE_OF_ROOT))
-            self.overridden |= key == NOTE and not self._tree.reads_notes
 
 
 def _survey(trees: list[Tree], *, is_told: bool) -> _Survey:
@@ -113,26 +110,26 @@ def prefix_of(trees: list[Tree], layers: OverlayLayers) -> bytes:
     found = _survey(trees, is_told=layers.userxattr is not None)
     blind = found.directories > 0 and not _may_read_trusted()
     if layers.userxattr is not None:
-        prefix = USER if layers.userxattr else TRUSTED
+        prefix = OVERLAY_USERXATTR if layers.userxattr else OVERLAY
     elif found.names and found.seen:
         raise refuse(sentences.MIXED_MARKS)
     elif found.names:
         prefix = NAMES
-    elif TRUSTED in found.seen:
-        prefix = TRUSTED
-    elif USER in found.seen:
-        prefix = USER
+    elif OVERLAY in found.seen:
+        prefix = OVERLAY
+    elif OVERLAY_USERXATTR in found.seen:
+        prefix = OVERLAY_USERXATTR
     elif blind:
         raise refuse(sentences.MAY_HAVE_TRUSTED)
     else:
-        prefix = TRUSTED
-    if prefix == TRUSTED and blind:
+        prefix = OVERLAY
+    if prefix == OVERLAY and blind:
         raise refuse(sentences.UNREADABLE_TRUSTED)
     if prefix == NAMES and found.overridden:
         raise refuse(sentences.OWNERS_IN_ATTRIBUTES)
     if prefix != NAMES and found.indexed:
         raise refuse(sentences.MOUNTED_WITH_INDEX)
-    if found.redirected and prefix != NAMES and not (layers.redirects and prefix == TRUSTED):
+    if found.redirected and prefix != NAMES and not (layers.redirects and prefix == OVERLAY):
         raise refuse(sentences.UNFOLLOWED_REDIRECTS)
     return prefix
 

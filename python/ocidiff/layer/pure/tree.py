@@ -20,21 +20,12 @@ from ocidiff.layer.pure.aside import Aside
 from ocidiff.layer.pure.directories import Directories, join, split
 from ocidiff.layer.pure.faults import source_changed, unrepresentable
 from ocidiff.layer.pure.live import has_grown, is_same, settle, what_changed
-from ocidiff.layer.pure.note import NOTE, SET_IDS, parse_note
+from ocidiff.layer.pure.note import SET_IDS, parse_note
 from ocidiff.layer.pure.pace import BLOCK_BYTES, Pace
+from ocidiff.layer.xattrs import CAPABILITY, FUSE_OF_ROOT, NOTE, class_of, lost_class, mark_of
 from ocidiff.mounts.mountinfo import has_mounts_below, mount_id
 
-CAPABILITY: Final = b"security.capability"
-_ACLS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
-_NAMESPACES: Final = ("security", "system", "trusted", "user")
 _NO_XATTR: Final = (errno.ENODATA, errno.ENOTSUP)
-
-
-def is_user_visible(key: bytes) -> bool:
-    """Whether the profile `oci` compares and stores the xattr `key`. Spec: layer-semantics 3, "Xattrs stored"."""
-    if key.startswith(b"user."):
-        return not key.startswith(b"user.overlay.") and key != NOTE
-    return key == CAPABILITY or key in _ACLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,20 +208,26 @@ class Tree:
         """
         lost = Counter[str]()
         for key in self.keys(node.path):
-            # An escape is an attribute of an overlay within that one.
-            is_mark = any(key.startswith(mark) and not key.startswith(mark + b"overlay.") for mark in marks)
-            is_kept = key == CAPABILITY if self._profile is Profile.CONTAINERD else is_user_visible(key)
-            # A mount of fuse-overlayfs shows its own.
-            is_mark |= key.startswith(b"security.fuseoverlayfs.") or (self._reads_notes and key == NOTE)
-            if not (is_kept or is_mark):
+            if not (self._stores(key) or self._keeps_for_itself(key, marks)):
                 lost[lost_class(key)] += 1
         return lost
+
+    def _stores(self, key: bytes) -> bool:
+        return class_of(key).is_stored(only_capability=self._profile is Profile.CONTAINERD)
+
+    def _keeps_for_itself(self, key: bytes, marks: Sequence[bytes]) -> bool:
+        """True if an attribute is not one of the files of this tree: it says what they are, or is of the overlay."""
+        owner = class_of(key).owner
+        if owner == "ocidiff":
+            return self._reads_notes
+        # A mount of fuse-overlayfs shows its own.
+        return bool(owner) and (key.startswith(FUSE_OF_ROOT) or any(mark_of(key, mark) is not None for mark in marks))
 
     def xattrs(self, node: Node) -> Mapping[bytes, bytes]:
         """The xattrs that the profile compares and stores; empty values count as none."""
         path = self._proc_path(node.path)
         try:
-            keys = [CAPABILITY] if self._profile is Profile.CONTAINERD else filter(is_user_visible, _keys(path))
+            keys = [CAPABILITY] if self._profile is Profile.CONTAINERD else filter(self._stores, _keys(path))
             return {key: self._ids.xattr(key, value) for key in keys if (value := self._value(node.path, key))}
         except OSError as error:
             raise self._failed(error, node.path) from error
@@ -367,12 +364,6 @@ class Tree:
     def _outside(self, node: Node, outside: LookupError) -> UnrepresentableError:
         kind, number = outside.args
         return unrepresentable(self.full(node.path), sentences.OUTSIDE_ID_MAP.format(kind=kind, id=number))
-
-
-def lost_class(key: bytes) -> str:
-    """What an attribute that is left out is counted as: its namespace. Spec: xattr(7)."""
-    namespace = os.fsdecode(key.partition(b".")[0])
-    return "xattrs." + (namespace if namespace in _NAMESPACES else "other")
 
 
 def _has_note(directory: int) -> bool:

@@ -14,8 +14,9 @@ from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.faults import unsupported
 from ocidiff.layer.pure.folders import Folder, Place
 from ocidiff.layer.pure.root import Root
+from ocidiff.layer.xattrs import OVERLAY, OVERLAY_USERXATTR, escape
 
-_PREFIXES: Final = {Destination.OVERLAY: b"trusted.overlay.", Destination.OVERLAY_USERXATTR: b"user.overlay."}
+_PREFIXES: Final = {Destination.OVERLAY: OVERLAY, Destination.OVERLAY_USERXATTR: OVERLAY_USERXATTR}
 
 
 class Upper:
@@ -71,8 +72,8 @@ class Upper:
         return any(self._is_opaque(here) for here in folder)
 
     def escape(self, key: bytes) -> bytes:
-        """How overlayfs keeps an attribute that users of its mounts shall see as `key`. Spec: "Nesting overlayfs mounts"."""
-        return self._prefix + b"overlay." + key.removeprefix(self._prefix) if key.startswith(self._prefix) else key
+        """How overlayfs keeps an attribute that users of its mounts shall see as `key`."""
+        return escape(key, self._prefix)
 
     def _is_opaque(self, folder: Folder) -> bool:
         if folder.is_opaque is None:

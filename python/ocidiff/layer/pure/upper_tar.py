@@ -7,7 +7,6 @@ opaque directories".
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 from ocidiff.errors import OcidiffError
 from ocidiff.layer.pure import sentences, tar
@@ -16,10 +15,7 @@ from ocidiff.layer.pure.faults import malformed, unsupported
 from ocidiff.layer.pure.root import clean
 from ocidiff.layer.pure.tar_reader import Entry
 from ocidiff.layer.pure.whiteout import PREFIX
-
-_TRUSTED: Final = b"trusted.overlay."
-_USER: Final = b"user.overlay."
-_ESCAPED: Final = b"overlay."  # what begins the attributes of an overlay within this one
+from ocidiff.layer.xattrs import OVERLAY, OVERLAY_USERXATTR, class_of, mark_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ class UpperTar:
         """
         path = entry.path
         is_opaque, is_whiteout = self._read_marks(entry, path)
-        xattrs = {name: value for name, value in entry.xattrs.items() if not name.startswith((_TRUSTED, _USER))}
+        xattrs = {name: value for name, value in entry.xattrs.items() if class_of(name).owner != "overlayfs"}
         entry = replace(entry, xattrs=xattrs)
         if not path:
             return Said(entry)  # the kernel asks no root whether it is opaque
@@ -96,7 +92,7 @@ class UpperTar:
         """Return true if the marks of root make the entry an opaque directory, and if they make it a whiteout."""
         is_file, is_directory = entry.type == tar.REGULAR, entry.type == tar.DIRECTORY
         opaque = whiteout = False
-        for prefix in (_TRUSTED, _USER):
+        for prefix in (OVERLAY, OVERLAY_USERXATTR):
             is_opaque = is_directory and entry.xattrs.get(prefix + b"opaque") == b"y"
             is_whiteout = is_file and not entry.size and prefix + b"whiteout" in entry.xattrs
             refused = None
@@ -104,15 +100,14 @@ class UpperTar:
                 refused = b"redirect"
             elif is_file and not is_whiteout and prefix + b"metacopy" in entry.xattrs:
                 refused = b"metacopy"
-            elif prefix == _USER and is_whiteout:
+            elif prefix == OVERLAY_USERXATTR and is_whiteout:
                 refused = b"whiteout"
             key = show(prefix + (refused or b""))
             error = None if refused is None else unsupported(path, sentences.NOT_READ_FROM_TAR.format(key=key))
-            if prefix == _TRUSTED:
+            if prefix == OVERLAY:
                 if error is not None:
                     raise error
-                marks = [name.removeprefix(_TRUSTED) for name in entry.xattrs if name.startswith(_TRUSTED)]
-                self._is_trusted |= not all(mark.startswith(_ESCAPED) for mark in marks)
+                self._is_trusted |= any(mark_of(name, OVERLAY) is not None for name in entry.xattrs)
                 opaque, whiteout = is_opaque, is_whiteout
             else:
                 self._refused = self._refused or error

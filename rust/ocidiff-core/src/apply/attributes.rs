@@ -14,20 +14,19 @@ use rustix::io::{Errno, Result as SystemResult};
 use rustix::path::Arg;
 use rustix::process::{getegid, geteuid};
 
-use super::handle::{ACCESS_ACL, OWNER_ALL, proc_path};
+use super::handle::{OWNER_ALL, proc_path};
 use super::place::Place;
 use super::{ApplyOptions, Destination, Skipped};
 use crate::cause::{Cause, escaped};
 use crate::error::{Result, words_of};
 use crate::metadata;
-use crate::note::{MAX_NOTE_BYTES, NOTE, Note, SET_IDS, STAND_IN_MODE};
+use crate::note::{MAX_NOTE_BYTES, Note, SET_IDS, STAND_IN_MODE};
+use crate::rules::xattr::{ACCESS_ACL, Class, Ids, NOTE, OVERLAY, OVERLAY_USERXATTR, XattrPolicy, escape};
 use crate::tar::Time;
 use crate::tar::read::Entry;
-use crate::tree::XattrPolicy;
 
 /// The kernel's limit on the list of one inode's attributes (linux/limits.h).
 const LIST_BYTES: usize = 64 << 10;
-const ACL_PREFIX: &[u8] = b"system.posix_acl_";
 /// What the owner of a file needs to read and set its attributes.
 const OWNER_RW: RawMode = 0o600;
 
@@ -48,7 +47,7 @@ pub(super) struct Policy {
     /// What a layer would hold of an object is kept, or it is an error.
     pub is_exact: bool,
     /// What overlayfs reads as its own in this target.
-    pub overlay_prefix: Option<&'static str>,
+    pub overlay_prefix: Option<&'static [u8]>,
 }
 
 impl Policy {
@@ -62,8 +61,8 @@ impl Policy {
             is_exact: options.is_upper,
             overlay_prefix: match options.destination {
                 Destination::Directory => None,
-                Destination::Overlay => Some("trusted.overlay."),
-                Destination::OverlayUserxattr => Some("user.overlay."),
+                Destination::Overlay => Some(OVERLAY),
+                Destination::OverlayUserxattr => Some(OVERLAY_USERXATTR),
             },
         }
     }
@@ -161,7 +160,8 @@ impl Node<'_> {
         };
         self.remove_other_xattrs(entry).map_err(place.failed("remove xattr of"))?;
         // An ACL may forbid its owner to set more of them.
-        let (acls, others): (Vec<_>, Vec<_>) = entry.xattrs.iter().partition(|(name, _)| name.starts_with(ACL_PREFIX));
+        let is_acl = |(name, _): &(&Vec<u8>, _)| Class::of(name).ids == Ids::OfAcl;
+        let (acls, others): (Vec<_>, Vec<_>) = entry.xattrs.iter().partition(is_acl);
         for (name, value) in others {
             self.apply_xattr(name, value, policy, tally)?;
         }
@@ -174,7 +174,7 @@ impl Node<'_> {
             let lacks = u64::from(!policy.keeps(owner));
             tally.owners.fetch_add(lacks, Relaxed);
             tally.recorded.fetch_add(lacks & u64::from(is_noted), Relaxed);
-        } else if policy.has_notes && self.can_have_note() && !self.is_new {
+        } else if policy.has_notes && self.can_have(NOTE.to_bytes()) && !self.is_new {
             // That of the root says that there are others.
             match place.path.is_root() {
                 true => drop(self.note(owner, entry.mode, None)?),
@@ -213,7 +213,7 @@ impl Node<'_> {
     fn apply_xattr(&self, name: &[u8], value: &[u8], policy: &Policy, tally: &Tally) -> Result<()> {
         let escaped = policy.overlay_prefix.and_then(|prefix| escape(name, prefix));
         let name = escaped.as_deref().unwrap_or(name);
-        let left_out = if escaped.is_none() && is_of_the_host(name) {
+        let left_out = if escaped.is_none() && !Class::of(name).is_accepted {
             true
         } else {
             match self.set_xattr(name, value) {
@@ -227,12 +227,11 @@ impl Node<'_> {
 
     /// Whether an object may do without an attribute that could not be set.
     fn may_lack(&self, name: &[u8], errno: Errno, policy: &Policy) -> Result<bool> {
-        let has_user_xattrs = matches!(self.file_type, FileType::RegularFile | FileType::Directory);
-        let is_needed = policy.is_exact && XattrPolicy::Portable.wants(name);
+        let is_needed = policy.is_exact && Class::of(name).is_stored(XattrPolicy::Portable);
         match errno {
             Errno::OPNOTSUPP | Errno::PERM if is_needed => Err(self.place.failed("set xattr of")(errno)),
             Errno::OPNOTSUPP => Ok(true),
-            Errno::PERM if name.starts_with(b"user.") && !has_user_xattrs => Ok(true),
+            Errno::PERM if !self.can_have(name) => Ok(true),
             Errno::PERM if name.starts_with(b"security.") && !policy.same_owner => Ok(true),
             // What the kernel says of the attribute itself, not of the file.
             Errno::INVAL | Errno::RANGE | Errno::TOOBIG | Errno::NOSPC => {
@@ -282,7 +281,7 @@ impl Node<'_> {
         let is_noted = self.note(owner, entry.mode, Some(kind))?;
         if let Some(tally) = tally {
             if self.place.parent.has_default_acl() {
-                self.remove_xattr(ACCESS_ACL.as_bytes()).map_err(self.place.failed("remove xattr of"))?;
+                self.remove_xattr(ACCESS_ACL.to_bytes()).map_err(self.place.failed("remove xattr of"))?;
             }
             tally.xattrs.fetch_add(entry.xattrs.len() as u64, Relaxed);
             tally.owners.fetch_add(u64::from(!policy.keeps(owner)), Relaxed);
@@ -294,14 +293,15 @@ impl Node<'_> {
         self.set_mode(STAND_IN_MODE).map(|()| true).map_err(self.place.failed("chmod"))
     }
 
-    /// Whether this can have attributes of users.
-    fn can_have_note(&self) -> bool {
-        matches!(self.file_type, FileType::RegularFile | FileType::Directory)
+    /// Returns true if the kernel lets a file of this type have the attribute `name`.
+    fn can_have(&self, name: &[u8]) -> bool {
+        let file_type = metadata::FileType::of_mode(self.file_type.as_raw_mode());
+        file_type.is_some_and(|file_type| Class::of(name).fits(file_type))
     }
 
     /// Notes what the entry says and the object may not have, for a diff to restore; false when that cannot be.
     fn note(&self, (uid, gid): (u32, u32), mode: RawMode, kind: Option<NotedKind>) -> Result<bool> {
-        if !self.can_have_note() {
+        if !self.can_have(NOTE.to_bytes()) {
             return Ok(false);
         }
         match self.set_xattr(NOTE.to_bytes(), &Note { uid, gid, mode, kind }.encode()) {
@@ -315,14 +315,14 @@ impl Node<'_> {
     fn remove_other_xattrs(&self, entry: &Entry) -> SystemResult<()> {
         if self.file_type == FileType::Directory && !self.is_new {
             for name in self.xattrs()?.split(|&byte| byte == 0) {
-                if is_portable(name) && !entry.xattrs.contains_key(name) {
+                if Class::of(name).is_stored(XattrPolicy::Portable) && !entry.xattrs.contains_key(name) {
                     self.remove_xattr(name)?;
                 }
             }
         }
         let inherits = self.is_new && !matches!(self.file_type, FileType::Directory | FileType::Symlink);
-        if inherits && self.place.parent.has_default_acl() && !entry.xattrs.contains_key(ACCESS_ACL.as_bytes()) {
-            return self.remove_xattr(ACCESS_ACL.as_bytes());
+        if inherits && self.place.parent.has_default_acl() && !entry.xattrs.contains_key(ACCESS_ACL.to_bytes()) {
+            return self.remove_xattr(ACCESS_ACL.to_bytes());
         }
         Ok(())
     }
@@ -394,20 +394,4 @@ pub(super) fn times_of(entry: &Entry) -> Timestamps {
     let spec = |time: Time| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     let atime = entry.atime.map_or(entry.mtime, |atime| atime.max(entry.mtime));
     Timestamps { last_access: spec(atime), last_modification: spec(entry.mtime) }
-}
-
-/// Whether an attribute must not come from a layer: it belongs to the host, or means something to overlayfs or to us.
-pub(crate) fn is_of_the_host(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.") || name == NOTE.to_bytes()
-}
-
-/// How overlayfs keeps an attribute that users of its mounts shall see as `name` (Linux overlayfs.rst, "Nesting overlayfs
-/// mounts"); `None` when it takes no special form.
-fn escape(name: &[u8], prefix: &str) -> Option<Vec<u8>> {
-    name.strip_prefix(prefix.as_bytes()).map(|rest| [prefix.as_bytes(), b"overlay.", rest].concat())
-}
-
-/// Whether a layer can carry an attribute, so that its absence from an entry says that it is gone.
-fn is_portable(name: &[u8]) -> bool {
-    name.starts_with(b"user.") && !is_of_the_host(name) || name == b"security.capability" || name.starts_with(ACL_PREFIX)
 }

@@ -1,5 +1,6 @@
 //! A directory as a descriptor. Everything that is done to an object below the root is done by such a handle and one name.
 
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -11,7 +12,8 @@ use rustix::io::{Errno, Result};
 use rustix::process::geteuid;
 
 use crate::metadata::InodeKey;
-use crate::note::{NOTE, Note};
+use crate::note::Note;
+use crate::rules::xattr::{ACCESS_ACL, DEFAULT_ACL, NOTE};
 
 /// A handle that needs no right to read.
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -19,9 +21,6 @@ const HANDLE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOL
 const READABLE: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// What the owner must be allowed to do with a directory that is written into.
 pub(super) const OWNER_ALL: RawMode = 0o700;
-
-pub(super) const ACCESS_ACL: &str = "system.posix_acl_access";
-pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
 
 /// An open directory that is written into.
 #[derive(Debug)]
@@ -149,7 +148,7 @@ pub(super) fn proc_path(fd: BorrowedFd<'_>) -> Vec<u8> {
     format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes()
 }
 
-fn remove_acl(fd: &OwnedFd, name: &str) -> Result<()> {
+fn remove_acl(fd: &OwnedFd, name: &CStr) -> Result<()> {
     match fremovexattr(fd, name) {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
         other => other,

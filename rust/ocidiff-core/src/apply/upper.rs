@@ -11,12 +11,12 @@ use super::handle::{Directory, OWNER_ALL, proc_path};
 /// The marks in the upperdir of one apply.
 #[derive(Debug)]
 pub(super) struct Upper {
-    prefix: &'static str,
+    prefix: &'static [u8],
 }
 
 impl Upper {
     /// Keeps overlayfs's own attributes under `prefix`.
-    pub fn new(prefix: &'static str) -> Self {
+    pub fn new(prefix: &'static [u8]) -> Self {
         Self { prefix }
     }
 
@@ -74,7 +74,7 @@ impl Upper {
         setxattr(proc_path(directory.as_fd()), self.name(what), value, XattrFlags::empty())
     }
 
-    fn name(&self, what: &str) -> String {
-        format!("{}{what}", self.prefix)
+    fn name(&self, what: &str) -> Vec<u8> {
+        [self.prefix, what.as_bytes()].concat()
     }
 }

@@ -12,14 +12,10 @@ use super::entry::Applier;
 use super::path::LayerPath;
 use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
+use crate::rules::xattr::{Class, OVERLAY, OVERLAY_USERXATTR, Owner, mark_of};
 use crate::tar::header::EntryType;
 use crate::tar::read::{Entry, Reader};
 use crate::whiteout::{OPAQUE, PREFIX, Whiteout};
-
-const TRUSTED: &[u8] = b"trusted.overlay.";
-const USER: &[u8] = b"user.overlay.";
-/// What begins the attributes of an overlay within this one.
-const ESCAPED: &[u8] = b"overlay.";
 
 /// What an entry of an upper directory says.
 enum Said {
@@ -111,7 +107,7 @@ impl UpperTar {
     /// Takes the attributes of overlayfs off an entry.
     fn take_marks(&mut self, entry: &mut Entry, path: &LayerPath) -> Result<Marks> {
         let mut marks = Marks::default();
-        for (prefix, is_trusted) in [(TRUSTED, true), (USER, false)] {
+        for (prefix, is_trusted) in [(OVERLAY, true), (OVERLAY_USERXATTR, false)] {
             let value = |mark: &[u8]| entry.xattrs.get(&[prefix, mark].concat());
             let is_opaque = value(b"opaque").is_some_and(|value| value == b"y");
             let is_file = entry.entry_type == EntryType::File;
@@ -129,8 +125,7 @@ impl UpperTar {
             });
             if is_trusted {
                 refused.map_or(Ok(()), Err)?;
-                let names = || entry.xattrs.keys().filter_map(|name| name.strip_prefix(TRUSTED));
-                self.is_trusted |= names().any(|mark| !mark.starts_with(ESCAPED));
+                self.is_trusted |= entry.xattrs.keys().any(|name| mark_of(name, OVERLAY).is_some());
                 marks = Marks { is_opaque: is_opaque && is_directory, is_whiteout };
             } else {
                 self.refused = self.refused.take().or(refused);
@@ -139,7 +134,7 @@ impl UpperTar {
                 }
             }
         }
-        entry.xattrs.retain(|name, _| !name.starts_with(TRUSTED) && !name.starts_with(USER));
+        entry.xattrs.retain(|name, _| Class::of(name).owner != Owner::Overlay);
         Ok(marks)
     }
 }

@@ -11,7 +11,8 @@ use crate::control::Control;
 use crate::digest::Hasher;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
-use crate::tree::{CAPABILITY, Directory, Xattr, XattrPolicy};
+use crate::rules::xattr::CAPABILITY;
+use crate::tree::{Directory, Xattr, XattrPolicy};
 
 /// An XXH3-128 hash, in the canonical order of bytes.
 pub type Xxh3 = [u8; 16];

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::idmap::IdMaps;
 use crate::index::{Block, Extent, FingerprintHasher, Header, IndexSummary, IndexWriter, Kept, XattrDigests};
 use crate::metadata::{FileType, Metadata};
+use crate::rules::xattr::ACCESS_ACL;
 use crate::stream::Stream;
 use crate::tar::read::{Piece, Reader};
 use crate::tree::Xattr;
@@ -190,7 +191,7 @@ fn xattrs_of(inode: &Inode) -> Vec<Xattr> {
     let mut xattrs = Vec::new();
     for (name, value) in &inode.xattrs {
         let mut value = value.clone();
-        if name == b"system.posix_acl_access" && !follow_mode(&mut value, inode.mode) {
+        if name == ACCESS_ACL.to_bytes() && !follow_mode(&mut value, inode.mode) {
             continue;
         }
         // One that is bound to the root of the host's namespace is told as one that is bound to none. Without ranges nothing

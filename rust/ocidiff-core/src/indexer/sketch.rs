@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 
-use crate::apply::attributes::is_of_the_host;
 use crate::apply::path::{LayerPath, link_error, show};
 use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::index::Fingerprint;
 use crate::metadata::FileType;
+use crate::rules::xattr::{CAPABILITY, Class};
 use crate::tar::header::EntryType;
 use crate::tar::read::Entry;
 use crate::tree::{Lost, XattrPolicy};
@@ -361,16 +361,13 @@ impl Inode {
             self.xattrs.clear();
         } else if (self.uid, self.gid) != owner {
             // A new owner clears it.
-            self.xattrs.remove(&b"security.capability"[..]);
+            self.xattrs.remove(CAPABILITY.to_bytes());
         }
         (self.uid, self.gid) = owner;
         for (name, value) in &entry.xattrs {
-            let fits = match self.file_type {
-                Some(FileType::File | FileType::Directory) => true,
-                Some(FileType::Symlink) => !name.starts_with(b"user.") && !name.starts_with(b"system."),
-                _ => !name.starts_with(b"user."),
-            };
-            if !fits || is_of_the_host(name) || !XattrPolicy::Portable.wants(name) {
+            let class = Class::of(name);
+            let fits = self.file_type.is_some_and(|file_type| class.fits(file_type));
+            if !fits || !class.is_stored(XattrPolicy::Portable) {
                 lost.count(name);
                 continue;
             }

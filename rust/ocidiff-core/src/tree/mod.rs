@@ -18,18 +18,18 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, SeekFrom, Statx, StatxFlags, makede
 use rustix::io::Errno;
 
 pub use names::Names;
-pub use xattr::{CAPABILITY, Lost, Xattr, XattrPolicy, XattrReader, Xattrs};
+pub use xattr::{Xattr, XattrReader, Xattrs};
+
+pub use crate::rules::xattr::{Lost, XattrPolicy};
 
 use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::idmap::{IdMaps, OutsideMap, UNMAPPED};
 use crate::metadata::{InodeKey, Metadata};
-use crate::note::NOTE;
+use crate::rules::xattr::{Class, FUSE_OF_ROOT, Owner, mark_of};
 use handle::{Handle, Origin};
 use view::View;
 
-/// What the attributes begin with in which fuse-overlayfs keeps owners, if it is root's.
-const FUSE_OF_ROOT: &[u8] = b"security.fuseoverlayfs.";
 const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
 
 /// A directory of a tree. It is open whenever it is needed, and may be closed in between.
@@ -291,10 +291,13 @@ impl Directory {
     /// True if the attribute `key` is not one of the files of this tree: it says what they are, or is of the overlay that
     /// the tree is a layer of.
     fn keeps_for_itself(&self, key: &[u8]) -> bool {
-        let is_note = self.view.reads_notes() && key == NOTE.to_bytes();
-        let mark = self.view.marks.iter().find_map(|&marks| key.strip_prefix(marks));
-        // A mount of fuse-overlayfs shows its own. An escape is an attribute of an overlay within this one.
-        is_note || key.starts_with(FUSE_OF_ROOT) || mark.is_some_and(|mark| !mark.starts_with(b"overlay."))
+        match Class::of(key).owner {
+            Owner::File => false,
+            Owner::Note => self.view.reads_notes(),
+            // A mount of fuse-overlayfs shows its own.
+            Owner::FuseOverlay if key.starts_with(FUSE_OF_ROOT) => true,
+            Owner::FuseOverlay | Owner::Overlay => self.view.marks.iter().any(|marks| mark_of(key, marks).is_some()),
+        }
     }
 
     /// The target of the symbolic link `name`, exactly as stored.

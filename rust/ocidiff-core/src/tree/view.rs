@@ -12,7 +12,8 @@ use super::access;
 use super::xattr::{get_by_handle, proc_path};
 use crate::idmap::IdMaps;
 use crate::metadata::{FileType, Metadata};
-use crate::note::{MAX_NOTE_BYTES, NOTE, Note};
+use crate::note::{MAX_NOTE_BYTES, Note};
+use crate::rules::xattr::NOTE;
 
 /// What all directories of one tree have in common.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::{Directory, access};
 use crate::error::Result;
-use crate::note::NOTE;
+use crate::rules::xattr::{CAPABILITY, Class, Lost, XattrPolicy};
 
 /// Name and value.
 pub type Xattr = (CString, Box<[u8]>);
@@ -22,77 +22,10 @@ pub struct Xattrs {
     pub lost: Lost,
 }
 
-/// Attributes that are left out, counted by the namespace of their names (xattr(7)).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lost {
-    security: u32,
-    system: u32,
-    trusted: u32,
-    user: u32,
-    other: u32,
-}
-
-impl Lost {
-    /// Counts an attribute.
-    pub fn count(&mut self, name: &[u8]) {
-        let class = match name.split(|&byte| byte == b'.').next() {
-            Some(b"security") => &mut self.security,
-            Some(b"system") => &mut self.system,
-            Some(b"trusted") => &mut self.trusted,
-            Some(b"user") => &mut self.user,
-            _ => &mut self.other,
-        };
-        *class = class.saturating_add(1);
-    }
-
-    /// Adds the counts of another entry.
-    pub fn add(&mut self, other: &Self) {
-        self.security = self.security.saturating_add(other.security);
-        self.system = self.system.saturating_add(other.system);
-        self.trusted = self.trusted.saturating_add(other.trusted);
-        self.user = self.user.saturating_add(other.user);
-        self.other = self.other.saturating_add(other.other);
-    }
-
-    /// The counts that are not 0, with what they are told by.
-    pub fn told(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let classes = [
-            ("xattrs.other", self.other),
-            ("xattrs.security", self.security),
-            ("xattrs.system", self.system),
-            ("xattrs.trusted", self.trusted),
-            ("xattrs.user", self.user),
-        ];
-        classes.into_iter().filter(|&(_, count)| count > 0).map(|(class, count)| (class, count.into()))
-    }
-}
-
-/// The attribute with the capabilities of a file.
-pub const CAPABILITY: &CStr = c"security.capability";
 /// The kernel's limits on one value and on the list of one inode's names (linux/limits.h).
 const MAX_BYTES: usize = 64 << 10;
 /// Room that nearly every value and list of names fits into.
 const FIRST_BYTES: usize = 256;
-
-/// Which extended attributes count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum XattrPolicy {
-    /// `security.capability` alone, as containerd does.
-    Capability,
-    /// Also `user.*` without overlayfs's own, and POSIX ACLs.
-    Portable,
-}
-
-impl XattrPolicy {
-    /// Whether the attribute `name` counts. A note never does: what it says is in the entry itself.
-    pub fn wants(self, name: &[u8]) -> bool {
-        name == CAPABILITY.to_bytes()
-            || self == Self::Portable
-                && (name == b"system.posix_acl_access"
-                    || name == b"system.posix_acl_default"
-                    || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && name != NOTE.to_bytes())
-    }
-}
 
 /// Reads the attributes that count; one for each thread, because it owns a buffer.
 pub struct XattrReader {
@@ -121,7 +54,7 @@ impl XattrReader {
         for key in self.keys(directory, name)?.split_inclusive(|&byte| byte == 0) {
             match CStr::from_bytes_with_nul(key) {
                 Ok(key) if directory.keeps_for_itself(key.to_bytes()) => {}
-                Ok(key) if policy.wants(key.to_bytes()) => wanted.push(key.to_owned()),
+                Ok(key) if Class::of(key.to_bytes()).is_stored(policy) => wanted.push(key.to_owned()),
                 Ok(key) => lost.count(key.to_bytes()),
                 Err(_) => {}
             }

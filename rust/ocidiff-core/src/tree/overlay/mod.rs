@@ -18,6 +18,7 @@ use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result, words_of};
 use crate::idmap::IdMaps;
+use crate::rules::xattr::{FUSE, OVERLAY, OVERLAY_USERXATTR};
 
 /// How deletions, opaque directories and the like are marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,9 +105,9 @@ impl Overlay {
             return Err(Error::overlay(&paths.upper, Cause::NoOpenat2 { why: words_of(&source) }));
         }
         let marks: &[&[u8]] = match format {
-            Format::Trusted => &[b"trusted.overlay."],
-            Format::User => &[b"user.overlay."],
-            Format::Names => &[survey::FUSE_PREFIX, b"trusted.overlay.", b"user.overlay."],
+            Format::Trusted => &[OVERLAY],
+            Format::User => &[OVERLAY_USERXATTR],
+            Format::Names => &[FUSE, OVERLAY, OVERLAY_USERXATTR],
         };
         let layers: Vec<_> = layers.iter().map(|layer| layer.with_marks(marks)).collect::<Result<_>>()?;
         let mut overrides = vec![None; layers.len()];

@@ -12,16 +12,13 @@ use super::Format;
 use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::note::NOTE;
+use crate::rules::xattr::{Class, FUSE, OVERLAY, OVERLAY_USERXATTR, Owner, mark_of};
 use crate::tree::{Directory, XattrPolicy, XattrReader};
 use crate::whiteout;
 
 const BUFFER_BYTES: usize = 32 << 10;
 /// The inode number of the first user namespace (linux/proc_ns.h, `PROC_USER_INIT_INO`).
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
-/// What the attributes of fuse-overlayfs begin with.
-pub(super) const FUSE_PREFIX: &[u8] = b"user.fuseoverlayfs.";
-const FUSE_OF_ROOT_PREFIX: &[u8] = b"security.fuseoverlayfs.";
 /// linux/capability.h
 const CAP_SYS_ADMIN: u32 = 21;
 
@@ -149,16 +146,16 @@ impl Survey {
         let is_root = path.is_empty();
         let mut has_redirect = false;
         for key in reader.keys(directory, c".")?.split(|&byte| byte == 0) {
-            let trusted = key.strip_prefix(b"trusted.overlay.");
-            let Some(mark) = trusted.or_else(|| key.strip_prefix(b"user.overlay.")) else {
-                self.names |= key.starts_with(FUSE_PREFIX) || key.starts_with(FUSE_OF_ROOT_PREFIX);
-                self.overridden |= key == NOTE.to_bytes() && !directory.reads_notes();
-                continue;
-            };
-            // An escape is an attribute of an overlay within this one.
-            let is_escape = mark.starts_with(b"overlay.");
-            let is_fuse = mark == b"opaque" && is_opaque;
-            if !is_escape && !is_fuse {
+            match Class::of(key).owner {
+                Owner::File => continue,
+                Owner::FuseOverlay => self.names = true,
+                Owner::Note => self.overridden |= !directory.reads_notes(),
+                Owner::Overlay => {}
+            }
+            let trusted = mark_of(key, OVERLAY);
+            let mark = trusted.or_else(|| mark_of(key, OVERLAY_USERXATTR));
+            let is_fuse = |mark: &[u8]| mark == b"opaque" && is_opaque;
+            if let Some(mark) = mark.filter(|mark| !is_fuse(mark)) {
                 self.trusted |= trusted.is_some();
                 self.user |= trusted.is_none();
                 has_redirect |= mark == b"redirect";
@@ -175,7 +172,7 @@ impl Survey {
         for name in names {
             match reader.keys(directory, name) {
                 Err(error) if error.is_change() => {}
-                keys => self.names |= keys?.split(|&byte| byte == 0).any(|key| key.starts_with(FUSE_PREFIX)),
+                keys => self.names |= keys?.split(|&byte| byte == 0).any(|key| key.starts_with(FUSE)),
             }
         }
         Ok(())

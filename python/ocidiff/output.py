@@ -52,6 +52,17 @@ def open_output(output: Output) -> Iterator[int]:
         yield descriptor
 
 
+@contextlib.contextmanager
+def naming(output: Output) -> Iterator[None]:
+    """Name `output` in a failure of the system that comes without a name, as one of writing to an open file does."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and isinstance(output, str | bytes | os.PathLike):
+            error.filename = os.fsdecode(output)
+        raise
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`: on a nearly full disk the system takes a part of it, and says so only to the next call."""
     rest = memoryview(data)
@@ -86,14 +97,16 @@ def _new_file(path: str) -> Iterator[int]:
     parent, name = os.path.split(path)
     directory = os.open(parent, _OPEN_DIRECTORY)
     try:
-        file = _open_unnamed(directory)
+        with _instead(parent):
+            file = _open_unnamed(directory)
         if file is None:
-            yield from _write_named(directory, name)
+            yield from _write_named(directory, path)
         else:
             try:
                 yield file
                 os.fsync(file)
-                _give_name(file, directory, name)
+                with _instead(path):
+                    _give_name(file, directory, name)
             finally:
                 os.close(file)
         os.fsync(directory)
@@ -125,9 +138,10 @@ def _give_name(file: int, directory: int, name: str) -> None:
         _rename_or_remove(directory, temporary, name)
 
 
-def _write_named(directory: int, name: str) -> Iterator[int]:
+def _write_named(directory: int, path: str) -> Iterator[int]:
     temporary = _temporary_name()
-    file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=directory)
+    with _instead(path):
+        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=directory)
     try:
         try:
             yield file
@@ -137,7 +151,17 @@ def _write_named(directory: int, name: str) -> Iterator[int]:
     except BaseException:
         os.unlink(temporary, dir_fd=directory)
         raise
-    _rename_or_remove(directory, temporary, name)
+    with _instead(path):
+        _rename_or_remove(directory, temporary, os.path.basename(path))
+
+
+@contextlib.contextmanager
+def _instead(path: str) -> Iterator[None]:
+    """Name `path` in failures, which tell of names within an open directory."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _rename_or_remove(directory: int, temporary: str, name: str) -> None:

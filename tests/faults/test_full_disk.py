@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 
 _RUN = "import sys; from ocidiff.cli.main import main; sys.exit(main(sys.argv[1:]))"
 # From too little for a store to enough for an image.
-_SIZES = (40, 72, 88, 100, 110, 120, 130, 150, 180, 220)
+_SIZES = (40, 64, 72, 88, 100, 110, 120, 130, 150, 180, 220)
 
 
 def _run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +46,7 @@ def test_a_first_call_on_a_full_disk_spoils_nothing(kind: str, tmp_path: Path) -
             first = _run("commit", f"{tree}/", "app:1", "--store", str(store))
             statuses.add(first.returncode)
             assert "Traceback" not in first.stderr, first.stderr
-            assert "malformed" not in first.stderr, first.stderr
+            assert first.returncode == 0 or "No space left on device" in first.stderr, first.stderr
             subprocess.run(["mount", "-o", "remount,size=20m", place], check=True)
             again = _run("commit", f"{tree}/", "app:1", "--store", str(store))
             assert again.returncode == 0, (size, again.stderr)

@@ -346,7 +346,7 @@ class MemoryImages:
         return self.index[0].entries
 
     def entry(self, name: str) -> Entry:
-        found = [entry for entry in self.list() if entry.name == name]
+        found = self.index[0].named(name)
         if not found:
             raise NotFoundError(f"no image {name!r}")
         return found[0]

@@ -16,8 +16,9 @@ from ocidiff.cli.options import (
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import applied_document, as_json, size
-from ocidiff.cli.streams import complain, emit, warn_of_skipped, writing_to
+from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.layer.layer import RECORD
+from ocidiff.output import naming
 
 
 @click.command("apply", epilog="Example: ocidiff apply layer.tar.gz rootfs")
@@ -57,7 +58,7 @@ def command(
     LAYER is a file, or - for stdin; its compression is detected. An error may leave TARGET half written. Prints the
     layer's diff ID.
     """
-    with writing_to(target), shown(settings, "apply") as progress:
+    with naming(target), shown(settings, "apply") as progress:
         summary = ocidiff.apply(
             sys.stdin.buffer if layer == "-" else layer,
             target,

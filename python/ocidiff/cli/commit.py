@@ -21,9 +21,9 @@ from ocidiff.cli.options import (
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document, layer_line, metadata_document
-from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped, writing_to
+from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped
 from ocidiff.errors import NotFoundError
-from ocidiff.output import open_output, write_all
+from ocidiff.output import naming, open_output, write_all
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -109,7 +109,7 @@ def command(
     container = tree if isinstance(tree, str) and "/" not in tree and tree not in {".", ".."} else None
     # The files first, so that no image is made whose digest cannot be told.
     with (
-        writing_to(place),
+        naming(place),
         nullcontext() if iidfile is None else open_output(iidfile) as iid,
         nullcontext() if metadata_file is None else open_output(metadata_file) as metadata,
         _open_store(place, container) as store,
@@ -132,16 +132,19 @@ def command(
                 progress=progress,
                 **options,
             )
+        # The image is there, whatever becomes of the files.
+        emit(as_json(image_document(image)) if settings.json else image.descriptor.digest)
         if iid is not None:
-            write_all(iid, image.descriptor.digest.encode())
+            with naming(str(iidfile)):
+                write_all(iid, image.descriptor.digest.encode())
         if metadata is not None:
-            write_all(metadata, as_json(metadata_document(image)).encode() + b"\n")
+            with naming(str(metadata_file)):
+                write_all(metadata, as_json(metadata_document(image)).encode() + b"\n")
     if image.layer is not None and not settings.quiet:
         warn_of_skipped("commit", image.layer.skipped)
         warn_of_changes("commit", image.layer)
     if settings.verbose:
         complain(f"commit: {layer_line(image.layer) if image.layer else 'no change, no layer'}")
-    emit(as_json(image_document(image)) if settings.json else image.descriptor.digest)
 
 
 def _source(

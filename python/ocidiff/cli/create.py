@@ -8,7 +8,8 @@ import ocidiff
 from ocidiff.cli.options import Settings, common, engine_option, limit_options, pass_settings, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, container_document
-from ocidiff.cli.streams import emit, writing_to
+from ocidiff.cli.streams import emit
+from ocidiff.output import naming
 
 
 @click.command("create", epilog="Example: ocidiff create app:v1 work && cd $(ocidiff mount work)")
@@ -41,7 +42,7 @@ def command(
     """
     place = settings.store_path()
     with (
-        writing_to(place),
+        naming(place),
         ocidiff.Store.open(place, create=False) as store,
         shown(settings, "create") as progress,
     ):

@@ -20,7 +20,8 @@ from ocidiff.cli.options import (
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, layer_document, layer_line
-from ocidiff.cli.streams import complain, emit, sink_of, warn_of_changes, warn_of_skipped, writing_to
+from ocidiff.cli.streams import complain, emit, sink_of, warn_of_changes, warn_of_skipped
+from ocidiff.output import naming
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -65,7 +66,7 @@ def command(
     else:
         below, above = lower, upper_tar_of(upper_tar, limits)
     sink, to_stdout = sink_of(output, "a layer", json=settings.json), output == "-"
-    with writing_to("stdout" if to_stdout else output), shown(settings, "diff") as progress:
+    with naming("stdout" if to_stdout else output), shown(settings, "diff") as progress:
         layer = ocidiff.diff(
             below,
             above,

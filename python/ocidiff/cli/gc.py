@@ -9,8 +9,9 @@ import click
 import ocidiff
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import as_json, printable, size
-from ocidiff.cli.streams import complain, emit, writing_to
+from ocidiff.cli.streams import complain, emit
 from ocidiff.embedded.gc import Collected
+from ocidiff.output import naming
 
 _LEFTOVERS = 1
 
@@ -27,7 +28,7 @@ def command(context: click.Context, settings: Settings, /, *, dry_run: bool) -> 
     bytes that were freed. Exits with 1 if something cannot be removed, and names it.
     """
     place = settings.store_path()
-    with writing_to(place), ocidiff.Store.open(place, create=False) as store:
+    with naming(place), ocidiff.Store.open(place, create=False) as store:
         collected = store.collect(dry_run=dry_run)
     if not settings.quiet:
         complain(f"gc: {_line(collected)}")

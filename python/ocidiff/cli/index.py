@@ -20,7 +20,8 @@ from ocidiff.cli.options import (
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
-from ocidiff.cli.streams import complain, emit, sink_of, warn_of_skipped, writing_to
+from ocidiff.cli.streams import complain, emit, sink_of, warn_of_skipped
+from ocidiff.output import naming
 
 
 @click.command(
@@ -70,7 +71,7 @@ def command(
     if not is_tree and (cross_mounts or stamps):
         raise click.UsageError("--cross-mounts and --stamps are for a tree")
     sink, to_stdout = sink_of(output, "an index", json=settings.json), output == "-"
-    with writing_to("stdout" if to_stdout else output), shown(settings, "index") as progress:
+    with naming("stdout" if to_stdout else output), shown(settings, "index") as progress:
         if is_tree:
             done = ocidiff.index(
                 source,

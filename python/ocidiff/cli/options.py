@@ -346,6 +346,8 @@ def trees_of(
     from ocidiff.mounts.mount import split_lowerdir
 
     below, data = split_lowerdir(os.fsencode(lowerdir))
+    if b"" in below + data:
+        raise click.UsageError(f"--lowerdir: {lowerdir!r} names an empty directory")
     return None, ocidiff.overlay_layers(upperdir, list(map(os.fsdecode, below)), datadirs=list(map(os.fsdecode, data)))
 
 

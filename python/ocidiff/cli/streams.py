@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
 from ocidiff.cli.render import printable
 from ocidiff.errors import OcidiffError
+from ocidiff.output import naming
 
 if TYPE_CHECKING:
     from ocidiff.layer.layer import Layer
@@ -22,7 +22,7 @@ _XATTRS: Final = "xattrs."
 
 def emit(text: str) -> None:
     """Write a line of the result to stdout."""
-    with writing_to("stdout"):
+    with naming("stdout"):
         print(text)
 
 
@@ -60,17 +60,6 @@ def sink_of(output: str, what: str, *, json: bool) -> str | BinaryIO:
     return sys.stdout.buffer
 
 
-@contextmanager
-def writing_to(place: str) -> Iterator[None]:
-    """Name `place` in a failure of the system that comes without a name, as one of writing to an open file does."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = place
-        raise
-
-
 def reason(error: Exception) -> str:
     """Where an error is, its cause, and what it leaves."""
     return "; ".join([_cause(error), *getattr(error, "__notes__", ())])
@@ -78,7 +67,7 @@ def reason(error: Exception) -> str:
 
 def _cause(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        names = [os.fsdecode(name) or "''" for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         return ": ".join(filter(None, (" to ".join(names), error.strerror)))
     if isinstance(error, OcidiffError | OSError):
         return str(error)

@@ -15,7 +15,8 @@ from ocidiff.cli.options import (
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document
-from ocidiff.cli.streams import complain, emit, writing_to
+from ocidiff.cli.streams import complain, emit
+from ocidiff.output import naming
 
 
 @click.command("unpack", epilog="Example: ocidiff unpack app:v2 ./rootfs")
@@ -47,7 +48,7 @@ def command(
     DIR is missing or empty, and stays so when this fails. Prints the digest of the image's manifest.
     """
     with (
-        writing_to(directory),
+        naming(directory),
         ocidiff.Store.open(settings.store_path(), create=False) as store,
         shown(settings, "unpack") as progress,
     ):

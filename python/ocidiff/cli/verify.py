@@ -10,8 +10,9 @@ import ocidiff
 from ocidiff.cli.options import Settings, common, engine_option, limit_options, pass_settings
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, printable, size
-from ocidiff.cli.streams import complain, emit, writing_to
+from ocidiff.cli.streams import complain, emit
 from ocidiff.embedded.verify import Verified
+from ocidiff.output import naming
 
 _FAULTY = 1
 
@@ -33,7 +34,7 @@ def command(
     """
     place = settings.store_path()
     with (
-        writing_to(place),
+        naming(place),
         ocidiff.Store.open(place, create=False) as store,
         shown(settings, "verify") as progress,
     ):

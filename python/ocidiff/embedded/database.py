@@ -365,8 +365,10 @@ def _sync_directory(path: str) -> None:
         os.close(directory)
 
 
-# By the primary code, the low byte.
+# By the whole code where it tells more, else by the primary code, the low byte.
 _ERRNOS: Final = {
+    # The shared index of the log could not grow.
+    sqlite3.SQLITE_IOERR_SHMSIZE: errno.ENOSPC,
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_IOERR: errno.EIO,
     sqlite3.SQLITE_PERM: errno.EACCES,
@@ -385,8 +387,8 @@ def _translated(path: str) -> Iterator[None]:
         primary = _primary_code(error)
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_DBMOVED:
             raise _replaced(path) from error
-        if primary in _ERRNOS:
-            number = _ERRNOS[primary]
+        number = _errno(error)
+        if number is not None:
             raise OSError(number, os.strerror(number), path) from error
         if primary in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
             raise _why_not_open(path) from error
@@ -395,6 +397,12 @@ def _translated(path: str) -> Iterator[None]:
         if primary in _BROKEN or str(error).startswith("no such"):
             raise DocumentError(f"{path}: {error}: {_REMEDY}") from error
         raise
+
+
+def _errno(error: sqlite3.Error) -> int | None:
+    """Return the number of the system's error behind one of SQLite; None if there is none."""
+    primary = _primary_code(error)
+    return None if primary is None else _ERRNOS.get(error.sqlite_errorcode) or _ERRNOS.get(primary)
 
 
 def _primary_code(error: sqlite3.Error) -> int | None:

@@ -57,7 +57,7 @@ class Names:
 
     def entry(self, name: str) -> Entry:
         """See `ImageStore.entry`."""
-        found = [entry for entry in self.index().entries if entry.name == name]
+        found = self.index().named(name)
         if not found:
             raise NotFoundError(f"{self._files.path}: no image {name!r}")
         if len(found) > 1:

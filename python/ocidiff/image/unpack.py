@@ -24,7 +24,7 @@ from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.layer.xattrs import class_of
 from ocidiff.oci import media_type
 from ocidiff.oci.digest import ChainID, Digest, chain_id
-from ocidiff.output import Output, open_output
+from ocidiff.output import Output, naming, open_output
 from ocidiff.services.content import Provider
 from ocidiff.values import dataclass
 
@@ -62,18 +62,19 @@ def unpack(
         sink = None if index is None else stack.enter_context(open_output(index))
         done = apply_layers(content, image, target.tree, engine=engine, options=options, monitor=monitor)
         target.has_root = done.has_root
-        if sink is not None:
-            engine.write_index(
-                os.fsencode(target.tree),
-                sink,
-                chain_id=_chain_id(image) if done.is_whole and options.sets_owners else None,
-                ids=IdMaps(),
-                sha256=False,
-                stamps=False,
-                cross_mounts=False,
-                threads=0,
-                monitor=replace(monitor, progress=None),
-            )
+        if index is not None and sink is not None:
+            with naming(index):
+                engine.write_index(
+                    os.fsencode(target.tree),
+                    sink,
+                    chain_id=_chain_id(image) if done.is_whole and options.sets_owners else None,
+                    ids=IdMaps(),
+                    sha256=False,
+                    stamps=False,
+                    cross_mounts=False,
+                    threads=0,
+                    monitor=replace(monitor, progress=None),
+                )
 
 
 def check_layers(content: Provider, image: Image) -> None:

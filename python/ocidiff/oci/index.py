@@ -128,10 +128,16 @@ class Index:
         """The descriptors that are understood, in order."""
         return tuple(entry.descriptor for entry in self.entries if entry.descriptor is not None)
 
+    def named(self, name: str) -> tuple[Entry, ...]:
+        """Return the entries that `name` means: images, or what else has the name where no image has it."""
+        found = tuple(entry for entry in self.entries if entry.name == name)
+        return tuple(filter(_is_image, found)) or found
+
     def with_name(self, name: str, descriptor: Descriptor) -> Self:
         """Return the index in which `name` means this descriptor and no other."""
         named = replace(descriptor, annotations={**descriptor.annotations, REF_NAME: name})
-        return replace(self, entries=(*(entry for entry in self.entries if entry.name != name), Entry.of(named)))
+        taken = set(map(id, self.named(name)))
+        return replace(self, entries=(*(entry for entry in self.entries if id(entry) not in taken), Entry.of(named)))
 
     def without(self, dropped: Entry) -> Self:
         """Return the index without the entries that are the same as `dropped`."""
@@ -144,6 +150,10 @@ class Index:
         entries = f"[\n{8 * ' '}{texts}\n    ]" if texts else "[]"
         members = [*self.before, (f'"{_ENTRIES}"', entries), *self.after]
         return _encoded("{\n    " + ",\n    ".join(f"{key}: {value}" for key, value in members) + "\n}")
+
+
+def _is_image(entry: Entry) -> bool:
+    return entry.descriptor is not None and entry.descriptor.media_type in media_type.MANIFESTS | media_type.INDEXES
 
 
 class _NotThisKindError(ValueError):

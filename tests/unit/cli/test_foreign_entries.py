@@ -159,6 +159,22 @@ def test_what_is_not_understood_is_told_when_it_is_asked_for(tmp_path: Path, run
             assert problem in run(*words, status=1)
 
 
+@pytest.mark.parametrize("kind", ["named_by_sha512", "first_schema", "without_digest"])
+def test_a_name_means_its_image_beside_what_is_none(kind: str, tmp_path: Path, run: Callable[..., str]) -> None:
+    foreign = Foreign(tmp_path / "store")
+    foreign.name("a:1", foreign.image({"f": "1"}))
+    entry = KINDS[kind](foreign)
+    foreign.name("a:1", {**entry, "annotations": {}})
+    run("inspect", "a:1")
+    run("tag", "a:1", "b:1")
+    run("unpack", "a:1", str(tmp_path / "target"))
+    run("rmi", "a:1")
+    assert '"org.opencontainers.image.ref.name": "a:1"' in (tmp_path / "store" / "index.json").read_text()
+    run("rmi", "a:1")
+    assert '"a:1"' not in (tmp_path / "store" / "index.json").read_text()
+    run("inspect", "b:1")
+
+
 def test_a_damaged_index_is_made_again_with_what_is_not_understood(tmp_path: Path, run: Callable[..., str]) -> None:
     handmade = Foreign(tmp_path / "store")
     handmade.name("theirs", handmade.named_by_sha512())

@@ -82,6 +82,28 @@ def test_a_full_disk_behind_stdout_is_a_failure(words: list[str], tmp_path: Path
     assert done.stderr == f"ocidiff: {words[0]}: stdout: No space left on device\n"
 
 
+@pytest.mark.parametrize("option", ["--iidfile", "--metadata-file", "--index"])
+def test_a_full_disk_behind_an_option_is_told_by_its_name(option: str, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    store = ["--store", str(tmp_path / "store")]
+    commit = [*OCIDIFF, "commit", f"{tmp_path}/tree", "a:1", *store]
+    verb, words = "commit", [*commit, option, "/dev/full"]
+    if option == "--index":
+        subprocess.run(commit, stdout=subprocess.DEVNULL, check=True)
+        verb, words = "unpack", [*OCIDIFF, "unpack", "a:1", f"{tmp_path}/target", *store, option, "/dev/full"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"ocidiff: {verb}: /dev/full: No space left on device\n")
+    # An image that is made is told, whatever becomes of the file.
+    assert done.stdout.startswith("sha256:") == (option != "--index")
+
+
+@pytest.mark.parametrize("words", [["changes", "--upperdir", ".", "--lowerdir", ".:"], ["changes", "scratch", ""]])
+def test_an_empty_name_is_shown(words: list[str]) -> None:
+    done = subprocess.run([*OCIDIFF, *words], capture_output=True, text=True, check=False)
+    assert done.returncode in {1, 2}
+    assert "''" in done.stderr or "'.:'" in done.stderr
+
+
 def test_a_closed_stdout_is_no_reason_for_a_traceback(tmp_path: Path) -> None:
     command = f'exec "{sys.executable}" -m ocidiff changes scratch "{tmp_path}" >&-'
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)

@@ -460,3 +460,14 @@ def test_the_old_mode_of_a_removed_directory_reaches_nothing_else(engine: Engine
         (target / "d").chmod(0o400)
         verbs.apply(engine, tar(file(b"d/e/f"), file(b"d", mode=0o640)), target)
         assert stat.S_IMODE((target / "d").stat().st_mode) == 0o640
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mode", [0o755, 0o2755])
+def test_an_implied_directory_has_our_group_wherever_it_is(engine: Engine, target: Path, mode: int) -> None:
+    verbs.apply(
+        engine, tar(directory(b"d", mode=mode, uid=3, gid=7), file(b"d/a/b/f", gid=7), directory(b"d/own", gid=7)), target
+    )
+    facts = {name: (target / name).stat() for name in ("d", "d/a", "d/a/b", "d/a/b/f", "d/own")}
+    assert [fact.st_gid for fact in facts.values()] == [7, os.getegid(), os.getegid(), 7, 7]
+    assert facts["d/a"].st_mode == facts["d/a/b"].st_mode == 0o40755

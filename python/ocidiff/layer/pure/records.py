@@ -9,6 +9,7 @@ from ocidiff.layer.pure import sentences, sparse
 from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.fields import FieldError, decimal, time
 from ocidiff.layer.pure.tar import XATTR_PREFIX
+from ocidiff.layer.xattrs import CAPABILITY
 
 _TEXTS: Final = frozenset({b"path", b"linkpath", b"uname", b"gname"})
 _KEYS: Final = _TEXTS | {b"size", b"uid", b"gid", b"mtime", b"atime", b"ctime"}
@@ -52,7 +53,11 @@ class Records:
         if b"\0" in key:
             return False
         if key.startswith(XATTR_PREFIX):
-            self.xattrs[key.removeprefix(XATTR_PREFIX)] = value
+            name = key.removeprefix(XATTR_PREFIX)
+            self.xattrs[name] = value
+            if name == CAPABILITY and not value:
+                # The kernel would set an empty capability, and refuse to read it ever after.
+                del self.xattrs[name]
             return True
         if key.startswith(sparse.PREFIX):
             return self.sparse.take(key.removeprefix(sparse.PREFIX), value)

@@ -210,11 +210,12 @@ class Root:
         return made
 
     def make_directory(self, place: Place) -> Folder:
-        """Make a directory of mode 0755."""
+        """Make a directory of mode 0755 that is of our own group, even below one that hands on its own."""
         try:
             os.mkdir(place.name, dir_fd=self._at(place))
         except OSError as error:
             raise self.error(error, place) from error
+        self.set_owner(place, -1, os.getegid())
         self.set_mode(place, _IMPLIED_MODE)  # whatever the umask is
         return place.folder.add(place.name, is_new=True)
 

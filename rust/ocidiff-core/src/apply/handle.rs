@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::fs::{
-    Mode, OFlags, RawDir, RawMode, Stat, XattrFlags, chmod, fremovexattr, fstat, getxattr, mkdirat, openat, setxattr,
+    Mode, OFlags, RawDir, RawMode, Stat, XattrFlags, chmod, fchown, fremovexattr, fstat, getxattr, mkdirat, openat, setxattr,
 };
 use rustix::io::{Errno, Result};
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 
 use crate::metadata::InodeKey;
 use crate::note::Note;
@@ -67,13 +67,18 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Makes the directory `name`, for its owner alone, and without the ACLs that it would inherit.
+    /// Makes the directory `name`, for its owner alone, and without the ACLs and the group that it would inherit.
     pub fn make(&self, name: &[u8]) -> Result<Self> {
         mkdirat(&self.fd, name, Mode::from_raw_mode(OWNER_ALL))?;
-        let made = self.open(name)?;
+        let mut made = self.open(name)?;
         if self.has_default_acl() {
             remove_acl(&made.fd, ACCESS_ACL)?;
             remove_acl(&made.fd, DEFAULT_ACL)?;
+        }
+        let group = getegid();
+        if made.stat.st_gid != group.as_raw() {
+            fchown(&made.fd, None, Some(group))?;
+            made.stat.st_gid = group.as_raw();
         }
         Ok(made)
     }

@@ -6,6 +6,7 @@ use super::fields::{Time, decimal};
 use super::sparse;
 
 use crate::cause::{Cause, escaped};
+use crate::rules::xattr::CAPABILITY;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
@@ -66,7 +67,11 @@ impl Records {
             return false;
         }
         if let Some(name) = key.strip_prefix(XATTR) {
-            self.xattrs.insert(name.to_vec(), value.to_vec());
+            // The kernel would set an empty capability, and refuse to read it ever after.
+            match name == CAPABILITY.to_bytes() && value.is_empty() {
+                true => self.xattrs.remove(name),
+                false => self.xattrs.insert(name.to_vec(), value.to_vec()),
+            };
             return true;
         }
         if let Some(name) = key.strip_prefix(sparse::PREFIX) {

@@ -1,0 +1,38 @@
+"""An empty capability in a layer is none: the kernel would take it, and nothing could read the tree any more."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import verbs
+from archives import directory, file, symlink, tar
+from ocidiff.layer.engine import Engine
+from ocidiff.layer.options import Destination
+
+EMPTY = {"SCHILY.xattr.security.capability": ""}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("destination", [Destination.DIRECTORY, Destination.OVERLAY])
+def test_an_empty_capability_is_none(engine: Engine, tmp_path: Path, destination: Destination) -> None:
+    members = [
+        directory(b"d", pax_headers=EMPTY),
+        file(b"d/f", b"1", pax_headers=EMPTY),
+        symlink(b"s", b"d", pax_headers=EMPTY),
+    ]
+    target = tmp_path / "target"
+    target.mkdir()
+    verbs.apply(engine, tar(*members), target, destination=destination)
+    assert [os.listxattr(target / name, follow_symlinks=False) for name in ("d", "d/f", "s")] == [[], [], []]
+    assert verbs.diff(engine, None, target)[0].entries == 3
+
+
+@pytest.mark.root
+def test_an_empty_value_of_a_user_stays(engine: Engine, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    verbs.apply(engine, tar(file(b"f", pax_headers={"SCHILY.xattr.user.x": ""})), target)
+    assert os.getxattr(target / "f", "user.x") == b""

@@ -50,6 +50,7 @@ def write_layer(
     memory_bytes: int | None,
     profile: str,
     lower_from_layers: bool,
+    lower_lacks_fractions: bool,
     device_in_links: bool,
     lower_has_ids: bool,
     source_date_epoch: int | None,
@@ -108,6 +109,10 @@ class ChangeStream:
         indexes: _Indexes,
         threads: int,
         profile: str,
+        lower_from_layers: bool,
+        lower_lacks_fractions: bool,
+        lower_has_ids: bool,
+        source_date_epoch: int | None,
         explain: bool,
         retry_on_change: bool,
     ) -> ChangeStream: ...

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
+from ocidiff.layer.fractions import with_lower_times
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.incomplete import refuse_incomplete
 from ocidiff.layer.layer import NOTHING_SKIPPED, Change, IndexPath, Layer
@@ -173,6 +174,7 @@ def diff(
         lower_tree, upper_tree = _trees(lower, upper)
         if ignore_file:
             options = with_ignore_file(options, upper_tree)
+        options = with_lower_times(options, lower_tree, upper_tree)
         sink = stack.enter_context(open_output(output))
         return write_layer(selected, lower_tree, upper_tree, sink, options=options, monitor=monitor, overlay=mode)
 
@@ -230,10 +232,11 @@ def changes(
     lower_tree, upper_tree = _trees(lower, upper, may_be_index=True)
     if ignore_file:
         options = with_ignore_file(options, upper_tree)
-    return Changes(_changes(selected, lower_tree, upper_tree, options, mode, explain=explain))
+    options = with_lower_times(options, lower_tree, upper_tree)
+    return Changes(list_changes(selected, lower_tree, upper_tree, options, mode, explain=explain))
 
 
-def _changes(
+def list_changes(
     engine: Engine,
     lower: Lower | None,
     upper: Upper,
@@ -242,6 +245,7 @@ def _changes(
     *,
     explain: bool,
 ) -> Generator[Change, None, Mapping[str, int]]:
+    """Yield the changes of two trees, in layer order; return what is left out, by reason."""
     layers = _layers(lower, upper, mode)
     if layers is not None:
         found, told = Changes(engine.changes(None, layers, options, explain=explain)), 0

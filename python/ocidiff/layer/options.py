@@ -34,8 +34,9 @@ class Profile(StrEnum):
     """Which rules decide what a layer says.
 
     `CONTAINERD` gives byte for byte the tar of containerd's walking differ. `OCI` gives the same bytes, except that `user.*`
-    xattrs and POSIX ACLs are compared and stored too, that a real name beginning with `.wh.` is refused, and that two inodes
-    of different devices are never taken for hard links.
+    xattrs and POSIX ACLs are compared and stored too, that a real name beginning with `.wh.` is refused, that two inodes of
+    different devices are never taken for hard links, and that fractions of a second that an unpacked tree has lost do not
+    count.
     """
 
     OCI = "oci"
@@ -94,9 +95,10 @@ class LayerOptions:
             engine has one thread, and no bound.
         profile: Which rules decide.
         source_date_epoch: Later modification times are set to this (seconds since 1970); None for no bound.
-        lower_from_layers: The lower tree was unpacked from layers, which keep whole seconds. A time that lost its fraction
-            then says nothing, and contents decide; otherwise only two times without fractions say nothing. Times of the
-            upper tree are bounded by `source_date_epoch` before they are compared, as those of the layers were.
+        lower_from_layers: True if the lower tree was unpacked from layers. `lower_lacks_fractions` then holds, and times of
+            the upper tree are bounded by `source_date_epoch` before they are compared, as those of the layers were.
+        lower_lacks_fractions: True if a lower time without a fraction of a second does not decide, and contents do.
+            Otherwise only two times without fractions leave it to the contents.
         lower_lacks_owners: The lower tree was unpacked from layers without the right to set owners: what has no note of its
             owner has one of the host.
         ids: What the ids of files are in the container. A lower tree from layers has these already, unless it lacks owners.
@@ -118,6 +120,7 @@ class LayerOptions:
     profile: Profile = Profile.OCI
     source_date_epoch: int | None = None
     lower_from_layers: bool = False
+    lower_lacks_fractions: bool = False
     lower_lacks_owners: bool = False
     ids: IdMaps = field(default_factory=IdMaps)
     fail_above: int | None = None

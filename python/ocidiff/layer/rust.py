@@ -43,6 +43,7 @@ class RustEngine:
             memory_bytes=options.memory_bytes,
             profile=options.profile,
             lower_from_layers=options.lower_from_layers,
+            lower_lacks_fractions=options.lower_lacks_fractions,
             device_in_links=options.device_in_links,
             lower_has_ids=options.lower_has_ids,
             source_date_epoch=options.source_date_epoch,
@@ -67,6 +68,10 @@ class RustEngine:
             scope=_scope(options),
             threads=options.threads,
             profile=options.profile,
+            lower_from_layers=options.lower_from_layers,
+            lower_lacks_fractions=options.lower_lacks_fractions,
+            lower_has_ids=options.lower_has_ids,
+            source_date_epoch=options.source_date_epoch,
             explain=explain,
             retry_on_change=options.on_change is OnChange.RETRY,
         )

@@ -40,7 +40,7 @@ pub struct ChangeStream {
 #[pymethods]
 impl ChangeStream {
     #[new]
-    #[pyo3(signature = (lower, upper, *, overlay, ids, scope, indexes, threads, profile, explain, retry_on_change))]
+    #[pyo3(signature = (lower, upper, *, overlay, ids, scope, indexes, threads, profile, lower_from_layers, lower_lacks_fractions, lower_has_ids, source_date_epoch, explain, retry_on_change))]
     #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
     fn new(
         lower: Option<&[u8]>,
@@ -51,12 +51,23 @@ impl ChangeStream {
         indexes: IndexArguments,
         threads: usize,
         profile: &str,
+        lower_from_layers: bool,
+        lower_lacks_fractions: bool,
+        lower_has_ids: bool,
+        source_date_epoch: Option<i64>,
         explain: bool,
         retry_on_change: bool,
     ) -> PyResult<Self> {
-        let rules = Rules { explain, retry_on_change, ..rules(profile).map_err(to_python)? };
+        let rules = Rules {
+            lower_from_layers,
+            lower_lacks_fractions,
+            source_date_epoch,
+            explain,
+            retry_on_change,
+            ..rules(profile).map_err(to_python)?
+        };
         let scope = scope_of(scope).map_err(to_python)?;
-        let source = Source::new(lower, upper, overlay, ids, indexes, false);
+        let source = Source::new(lower, upper, overlay, ids, indexes, lower_has_ids);
         let threads = thread_count(threads);
         let control = Arc::new(Control::default());
         let (sender, batches) = bounded(4);

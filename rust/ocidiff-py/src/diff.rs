@@ -135,7 +135,7 @@ pub fn id_maps((users, groups): IdArguments) -> Option<Arc<IdMaps>> {
 
 /// Writes the layer that turns `lower` into `upper` to the descriptor `sink`.
 #[pyfunction]
-#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, memory_bytes, profile, lower_from_layers, device_in_links, lower_has_ids, source_date_epoch, retry_on_change, spool, poll))]
+#[pyo3(signature = (lower, upper, sink, *, overlay, ids, scope, indexes, compression, level, threads, memory_bytes, profile, lower_from_layers, lower_lacks_fractions, device_in_links, lower_has_ids, source_date_epoch, retry_on_change, spool, poll))]
 #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
 pub fn write_layer(
     py: Python<'_>,
@@ -152,6 +152,7 @@ pub fn write_layer(
     memory_bytes: Option<u64>,
     profile: &str,
     lower_from_layers: bool,
+    lower_lacks_fractions: bool,
     device_in_links: bool,
     lower_has_ids: bool,
     source_date_epoch: Option<i64>,
@@ -162,6 +163,7 @@ pub fn write_layer(
     let options = DiffOptions {
         rules: Rules {
             lower_from_layers,
+            lower_lacks_fractions,
             device_in_links,
             source_date_epoch,
             retry_on_change,

@@ -167,7 +167,9 @@ def same_mtime(a: os.stat_result, b: os.stat_result, options: LayerOptions) -> b
 
 
 def _fraction_lost(a: os.stat_result, b: os.stat_result, options: LayerOptions) -> bool:
-    return not a.st_mtime_ns % _NANOSECONDS and (options.lower_from_layers or not b.st_mtime_ns % _NANOSECONDS)
+    """True if the fractions of the times do not decide."""
+    forgiven = options.lower_from_layers or options.lower_lacks_fractions
+    return not a.st_mtime_ns % _NANOSECONDS and (forgiven or not b.st_mtime_ns % _NANOSECONDS)
 
 
 def same_content(lower: AnyTree, old: Node, upper: AnyTree, new: Node) -> bool:

@@ -106,10 +106,12 @@ pub struct Rules {
     pub device_in_links: bool,
     /// Whether a real name that begins with `.wh.` is refused instead of becoming a deletion.
     pub refuse_whiteout_names: bool,
-    /// Whether the lower tree was unpacked from layers, which keep whole seconds: then a time that lost its fraction says
-    /// nothing, and contents decide. Otherwise only two times without fractions say nothing. Times of the upper tree are
-    /// bounded before they are compared, as those of the layers were.
+    /// True if the lower tree was unpacked from layers: a time without a fraction then does not decide, contents do. Times of
+    /// the upper tree are bounded before they are compared, as those of the layers were.
     pub lower_from_layers: bool,
+    /// True if a lower time without a fraction of a second does not decide, and contents do. Otherwise only two times without
+    /// fractions leave it to the contents.
+    pub lower_lacks_fractions: bool,
     /// Whether a name that changes while it is read is read again, and one that vanishes is not there, in place of an error.
     pub retry_on_change: bool,
     /// Later modification times are stored as this (seconds since 1970).
@@ -125,6 +127,7 @@ impl Rules {
         device_in_links: false,
         refuse_whiteout_names: false,
         lower_from_layers: false,
+        lower_lacks_fractions: false,
         retry_on_change: false,
         source_date_epoch: None,
         explain: false,
@@ -135,6 +138,7 @@ impl Rules {
         device_in_links: true,
         refuse_whiteout_names: true,
         lower_from_layers: false,
+        lower_lacks_fractions: false,
         retry_on_change: false,
         source_date_epoch: None,
         explain: false,

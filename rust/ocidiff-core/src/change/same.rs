@@ -136,9 +136,10 @@ impl Comparer {
         lower.is_directory() || lower.mtime == mtime && same_fraction
     }
 
-    /// Whether the fractions of the times say nothing.
+    /// True if the fractions of the times do not decide.
     fn fraction_lost(&self, lower: &Metadata, upper: &Metadata) -> bool {
-        lower.mtime_ns == 0 && (upper.mtime_ns == 0 || self.rules.lower_from_layers)
+        let forgiven = self.rules.lower_from_layers || self.rules.lower_lacks_fractions;
+        lower.mtime_ns == 0 && (upper.mtime_ns == 0 || forgiven)
     }
 
     /// Whether the contents are the same, for entries whose times cannot tell.

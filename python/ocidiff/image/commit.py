@@ -18,7 +18,6 @@ from ocidiff.image.image import Image
 from ocidiff.image.source import open_source
 from ocidiff.layer.differ import Tree, with_ignore_file
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.fractions import with_lower_times
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Compression, LayerOptions, Limits, OverlayMode
@@ -159,7 +158,10 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             options = options_for(source.upper, options)
         if request.ignore_file:
             options = with_ignore_file(options, source.upper)
-        options = with_lower_times(options, source.lower, source.upper)
+        if not options.lower_from_layers:
+            from ocidiff.layer.fractions import with_lower_times
+
+            options = with_lower_times(options, source.lower, source.upper)
         base = _base_config(source.base, request)
         # Both may refuse, and the tree takes longest to read.
         config = apply_changes(base, request.changes)

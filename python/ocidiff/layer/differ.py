@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
-from ocidiff.layer.fractions import with_lower_times
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.incomplete import refuse_incomplete
 from ocidiff.layer.layer import NOTHING_SKIPPED, Change, IndexPath, Layer
@@ -174,7 +173,7 @@ def diff(
         lower_tree, upper_tree = _trees(lower, upper)
         if ignore_file:
             options = with_ignore_file(options, upper_tree)
-        options = with_lower_times(options, lower_tree, upper_tree)
+        options = _with_lower_times(options, lower_tree, upper_tree)
         sink = stack.enter_context(open_output(output))
         return write_layer(selected, lower_tree, upper_tree, sink, options=options, monitor=monitor, overlay=mode)
 
@@ -232,8 +231,17 @@ def changes(
     lower_tree, upper_tree = _trees(lower, upper, may_be_index=True)
     if ignore_file:
         options = with_ignore_file(options, upper_tree)
-    options = with_lower_times(options, lower_tree, upper_tree)
+    options = _with_lower_times(options, lower_tree, upper_tree)
     return Changes(list_changes(selected, lower_tree, upper_tree, options, mode, explain=explain))
+
+
+def _with_lower_times(options: LayerOptions, lower: Lower | None, upper: Upper) -> LayerOptions:
+    """Return the options with what the times of the parent tree tell, if there is one."""
+    if lower is None and not isinstance(upper, OverlayLayers):
+        return options
+    from ocidiff.layer.fractions import with_lower_times
+
+    return with_lower_times(options, lower, upper)
 
 
 def list_changes(

@@ -411,7 +411,7 @@ class Applier:
         if self._upper_tar is not None and class_of(key).is_stored():
             return False
         if cause == errno.EPERM:
-            is_privileged = key.startswith(b"security.") and not self._same_owner
+            is_privileged = key.startswith((b"security.", b"trusted.")) and not self._same_owner
             return is_privileged or not class_of(key).fits(file_mode)
         return cause == errno.ENOTSUP
 

@@ -232,7 +232,7 @@ impl Node<'_> {
             Errno::OPNOTSUPP | Errno::PERM if is_needed => Err(self.place.failed("set xattr of")(errno)),
             Errno::OPNOTSUPP => Ok(true),
             Errno::PERM if !self.can_have(name) => Ok(true),
-            Errno::PERM if name.starts_with(b"security.") && !policy.same_owner => Ok(true),
+            Errno::PERM if is_for_root(name) && !policy.same_owner => Ok(true),
             // What the kernel says of the attribute itself, not of the file.
             Errno::INVAL | Errno::RANGE | Errno::TOOBIG | Errno::NOSPC => {
                 let (name, why) = (escaped(name), words_of(&errno.into()));
@@ -394,4 +394,9 @@ pub(super) fn times_of(entry: &Entry) -> Timestamps {
     let spec = |time: Time| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     let atime = entry.atime.map_or(entry.mtime, |atime| atime.max(entry.mtime));
     Timestamps { last_access: spec(atime), last_modification: spec(entry.mtime) }
+}
+
+/// Whether the kernel keeps the attribute from everybody but root.
+fn is_for_root(name: &[u8]) -> bool {
+    name.starts_with(b"security.") || name.starts_with(b"trusted.")
 }

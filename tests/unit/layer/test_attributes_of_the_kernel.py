@@ -1,12 +1,17 @@
-"""An empty capability in a layer is none: the kernel would take it, and nothing could read the tree any more."""
+"""Attributes of a layer that the kernel treats in a way of its own.
+
+An empty capability it would take, and nothing could read the tree any more; those of root it refuses to a user.
+"""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+import probes
 import verbs
 from archives import directory, file, symlink, tar
 from ocidiff.layer.engine import Engine
@@ -36,3 +41,15 @@ def test_an_empty_value_of_a_user_stays(engine: Engine, tmp_path: Path) -> None:
     target.mkdir()
     verbs.apply(engine, tar(file(b"f", pax_headers={"SCHILY.xattr.user.x": ""})), target)
     assert os.getxattr(target / "f", "user.x") == b""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("destination", Destination)
+def test_an_attribute_of_root_is_left_out_by_a_user(engine: Engine, destination: Destination) -> None:
+    layer = tar(file(b"f", pax_headers={"SCHILY.xattr.trusted.overlay.opaque": "y"}))
+    # Where the user may go, unlike below the directories of pytest.
+    with tempfile.TemporaryDirectory() as target:
+        os.chown(target, 1000, 1000)
+        with probes.as_user(1000):
+            summary = verbs.apply(engine, layer, target, destination=destination)
+        assert summary.skipped["xattrs"] == 1

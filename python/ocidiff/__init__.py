@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from ocidiff.layer.applier import apply
     from ocidiff.layer.differ import Changes, changes, diff, overlay_layers
     from ocidiff.layer.indexer import index
+    from ocidiff.layer.input import UpperTar
     from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, Layer, Reason, TreeIndex
     from ocidiff.layer.monitor import Cancellation, Progress
     from ocidiff.layer.options import Compression, Destination, Limits, OnChange, Profile
-    from ocidiff.layer.upper_tar import UpperTar
     from ocidiff.mounts.layers import OverlayLayers
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
@@ -132,10 +132,10 @@ _HOMES: Final = {
     "layer.applier": "apply",
     "layer.differ": "Changes changes diff overlay_layers",
     "layer.indexer": "index",
+    "layer.input": "UpperTar",
     "layer.layer": "ApplySummary Change ChangeKind Layer Reason TreeIndex",
     "layer.monitor": "Cancellation Progress",
     "layer.options": "Compression Destination Limits OnChange Profile",
-    "layer.upper_tar": "UpperTar",
     "mounts.layers": "OverlayLayers",
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ocidiff.image.image import Image, ImageRecord
     from ocidiff.layer.differ import Tree
     from ocidiff.layer.engine import Engine
+    from ocidiff.layer.input import UpperTar
     from ocidiff.layer.layer import TreeIndex
-    from ocidiff.layer.upper_tar import UpperTar
     from ocidiff.oci.config import History
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.output import Output
@@ -69,6 +69,7 @@ class Store:
         source: Tree | UpperTar | Container,
         name: str,
         *,
+        upper: UpperTar | None = None,
         base: str | None = None,
         lower: Tree | None = None,
         author: str | None = None,
@@ -106,6 +107,7 @@ class Store:
         Args:
             source: The directory, the container, or the tar of an overlay's upper directory over the base.
             name: `NAME` or `NAME:TAG`; an image of that name loses it.
+            upper: What a container in a sandbox changed beyond its tree on disk, such as one of gVisor; a layer of its own.
             base: Image of this store to build on; None or `scratch` for none. A container has its own.
             lower: Directory that holds the tree of the base, or `index:` and the path of an index of it; None to unpack the
                 base here for the time of the call. An index of other layers than those of the base is refused.
@@ -189,8 +191,9 @@ class Store:
             overlay=overlay_mode(overlay),
             limits=limits or Limits(),
             additions=additions,
+            upper=upper,
         )
-        check_source(source, base, lower, options.ids)
+        check_source(source, base, lower, options.ids, upper)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
         self._sweep()
         return commit(self._services(selected, monitor, request.overlay), request, engine=selected, monitor=monitor)

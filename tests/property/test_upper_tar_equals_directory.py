@@ -21,9 +21,10 @@ import upper_tars
 import verbs
 from ocidiff.errors import UnsupportedError
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.input import UpperTar
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import LayerOptions, Profile
-from ocidiff.layer.upper_tar import UpperTar, options_for, private_directory, unpacked
+from ocidiff.layer.upper_tar import options_for, private_directory, unpacked
 
 pytestmark = pytest.mark.root
 

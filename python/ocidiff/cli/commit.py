@@ -99,14 +99,16 @@ def command(
     """Commit SOURCE as an image.
 
     SOURCE is the name of a working container, whose base is the image it was created from; or a directory, which has a
-    slash or is a dot: ./rootfs. With --upper-tar there is no SOURCE. Prints the digest of the image's manifest.
+    slash or is a dot: ./rootfs. With --upper-tar there is no SOURCE, or a working container: then the tar holds what its
+    sandbox changed. Prints the digest of the image's manifest.
 
     The configuration is that of the base with the instructions of --change, in order, then without what --unset-* names,
     then with the settings of --env, --label, --cmd, --entrypoint, --workdir and --user.
     """
-    tree, image_name = _source(source, name, upper_tar, limits)
+    upper = None if upper_tar is None else upper_tar_of(upper_tar, limits)
+    tree, image_name = _source(source, name, upper)
     place = settings.store_path()
-    container = tree if isinstance(tree, str) and "/" not in tree and tree not in {".", ".."} else None
+    container = tree if isinstance(tree, str) and not _is_path(tree) else None
     # The files first, so that no image is made whose digest cannot be told.
     with (
         naming(place),
@@ -118,6 +120,7 @@ def command(
             image = store.commit(
                 tree if container is None else _container(store, container),
                 image_name,
+                upper=None if container is None else upper,
                 base=base,
                 lower=lower,
                 author=author,
@@ -147,21 +150,23 @@ def command(
         complain(f"commit: {layer_line(image.layer) if image.layer else 'no change, no layer'}")
 
 
-def _source(
-    first: str | None, second: str | None, upper_tar: str | None, limits: ocidiff.Limits
-) -> tuple[str | ocidiff.UpperTar, str]:
+def _source(first: str | None, second: str | None, upper: ocidiff.UpperTar | None) -> tuple[str | ocidiff.UpperTar, str]:
     """Return the source and the name of the image that a command line names.
 
     Raises:
         UsageError: It names one too few, or too many.
     """
-    if upper_tar is not None:
-        if first is None or second is not None:
-            raise click.UsageError("--upper-tar takes NAME[:TAG], and the place of SOURCE")
-        return upper_tar_of(upper_tar, limits), first
-    if first is None or second is None:
-        raise click.UsageError("takes SOURCE and NAME[:TAG]")
-    return first, second
+    if upper is None:
+        if first is None or second is None:
+            raise click.UsageError("takes SOURCE and NAME[:TAG]")
+        return first, second
+    if first is None or (second is not None and _is_path(first)):
+        raise click.UsageError("--upper-tar takes NAME[:TAG], or a working container and NAME[:TAG]")
+    return (upper, first) if second is None else (first, second)
+
+
+def _is_path(source: str) -> bool:
+    return "/" in source or source in {".", ".."}
 
 
 def _open_store(place: str, container: str | None) -> ocidiff.Store:

@@ -12,19 +12,19 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from io import BytesIO
 from typing import Final, Self
 
 from ocidiff.errors import UnrepresentableError, UsageError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps, IdRange
+from ocidiff.layer.input import UpperTar
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, LayerOptions
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.tree import Node, Tree
-from ocidiff.layer.upper_tar import UpperTar, unpacked
+from ocidiff.layer.upper_tar import unpacked
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.values import dataclass
 from ocidiff.walk import Cursor, walk
@@ -97,11 +97,8 @@ def added(
                 with Tree(tree, options, Pace(monitor)) as below:
                     _Writer(archive, below, options.ids).add_all(additions)
         file.seek(0)
-        with unpacked(UpperTar(file), None, directory, engine=engine, monitor=monitor) as layers:
-            if isinstance(tree, OverlayLayers):
-                yield replace(tree, upperdir=layers.upperdir, lowerdirs=(tree.upperdir, *tree.lowerdirs))
-            else:
-                yield replace(layers, lowerdirs=(tree,))
+        with unpacked(UpperTar(file), tree, directory, engine=engine, monitor=monitor) as layers:
+            yield layers
 
 
 class _Writer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
@@ -18,11 +19,12 @@ from ocidiff.image.image import Image
 from ocidiff.image.source import open_source
 from ocidiff.layer.differ import Tree, with_ignore_file
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.input import UpperTar
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Compression, LayerOptions, Limits, OverlayMode
 from ocidiff.layer.scope import Scope
-from ocidiff.layer.upper_tar import UpperTar, options_for
+from ocidiff.layer.unseen import PATTERN
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
@@ -98,6 +100,7 @@ class Request:
         overlay: Whether the upper directory of an overlay is read in place of what it shows.
         limits: What the layers of a base that is unpacked may not pass together.
         additions: Files of the host to add in a layer of their own, each `SRC:DEST`.
+        upper: What a container changed beyond its tree, which a sandbox keeps where the host does not see it; a layer more.
     """
 
     source: Tree | UpperTar | Container
@@ -114,6 +117,7 @@ class Request:
     overlay: OverlayMode
     limits: Limits
     additions: Sequence[str] = ()
+    upper: UpperTar | None = None
 
 
 def commit(services: Services, request: Request, *, engine: Engine, monitor: Monitor) -> Image:
@@ -135,6 +139,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
     started = time.monotonic()
     additions = _additions(request.additions)
     with (
+        ExitStack() as stack,
         services.leased() as leased,
         open_source(
             leased,
@@ -146,6 +151,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             limits=request.limits,
             engine=engine,
             monitor=monitor,
+            may_be_unseen=request.upper is not None,
         ) as source,
     ):
         options = replace(
@@ -155,6 +161,8 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             ids=request.options.ids or source.ids,
         )
         if isinstance(request.source, UpperTar) and isinstance(source.upper, OverlayLayers):
+            from ocidiff.layer.upper_tar import options_for
+
             options = options_for(source.upper, options)
         if request.ignore_file:
             options = with_ignore_file(options, source.upper)
@@ -162,18 +170,32 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             from ocidiff.layer.fractions import with_lower_times
 
             options = with_lower_times(options, source.lower, source.upper)
+        if request.upper is not None:
+            options = replace(options, scope=options.scope.without(PATTERN))
         base = _base_config(source.base, request)
         # Both may refuse, and the tree takes longest to read.
         config = apply_changes(base, request.changes)
         parent = None if source.base is None else source.base.manifest.in_format(request.family)
         layer = leased.differ.compare(source.lower, source.upper, leased.content, options, monitor.of("diff"))
-        config = mutate.extend_config(config, layer, _entry(request.step, base, options.source_date_epoch))
+        tree, layers = source.upper, [layer]
+        entry = _entry(request.step, base, options.source_date_epoch)
+        if layer is not None or request.upper is None:
+            config = mutate.extend_config(config, layer, entry)
         chain = chain_id(config.rootfs.diff_ids) if config.rootfs.diff_ids else None
-        added = _added_layer(leased, additions, source.upper, options, engine, monitor)
+        if request.upper is not None:
+            from ocidiff.layer.upper_tar import options_for, unpacked
+
+            place = stack.enter_context(leased.private_directory())
+            tree = stack.enter_context(unpacked(request.upper, tree, place, engine=engine, monitor=monitor))
+            over = options_for(tree, options)
+            layers.append(leased.differ.compare(None, tree, leased.content, over, monitor.of("diff")))
+            config = mutate.extend_config(config, layers[-1], entry)
         if additions:
+            added = _added_layer(leased, additions, tree, options, engine, monitor)
+            layers.append(added)
             config = mutate.extend_config(config, added, _entry_of_additions(config, additions))
-        image = _stored(leased.content, request, config, parent, (layer, added))
-        image = replace(image, layer=layer)
+        image = _stored(leased.content, request, config, parent, layers)
+        image = replace(image, layer=layers[1] or layer if request.upper is not None else layer)
         if source.container is not None and layer is not None and chain is not None:
             done = Committed(image.name, image.config_digest, chain, layer, options)
             leased.containers.committed(source.container, done)
@@ -227,9 +249,8 @@ def _added_layer(
     monitor: Monitor,
 ) -> Layer | None:
     """Store the layer of what is added to the changed tree; None if that is nothing new."""
-    if not additions:
-        return None
     from ocidiff.image.additions import added
+    from ocidiff.layer.upper_tar import options_for
 
     # What is asked for by name is neither excluded nor compared by the times of layers.
     options = replace(options, lower_from_layers=False, lower_lacks_owners=False, scope=Scope())

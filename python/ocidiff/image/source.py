@@ -15,11 +15,11 @@ from ocidiff.layer.differ import SCRATCH, Tree, changed_tree_path, lower_path, t
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.incomplete import refuse_incomplete
+from ocidiff.layer.input import UpperTar
 from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.layer.unseen import refuse_unseen
-from ocidiff.layer.upper_tar import UpperTar, unpacked
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import bind
 from ocidiff.mounts.trees import trees_to_compare
@@ -53,7 +53,9 @@ class Source:
     container: Container | None = None
 
 
-def check_source(source: Tree | UpperTar | Container, base: str | None, lower: Tree | None, ids: IdMaps) -> None:
+def check_source(
+    source: Tree | UpperTar | Container, base: str | None, lower: Tree | None, ids: IdMaps, upper: UpperTar | None = None
+) -> None:
     """Refuse what contradicts itself, before anything is begun.
 
     Raises:
@@ -66,6 +68,8 @@ def check_source(source: Tree | UpperTar | Container, base: str | None, lower: T
         if ids:
             raise UsageError(f"container {source.name}: has the ids of its image")
         return
+    if upper is not None:
+        raise UsageError("upper: takes a container; the tar alone is a source")
     if lower is not None and base in (None, SCRATCH) and lower_path(lower) is not None:
         raise UsageError(f"lower {os.fspath(lower)!r}: a lower tree needs the base that it is the tree of")
     if not isinstance(source, UpperTar):
@@ -84,6 +88,7 @@ def open_source(
     limits: Limits,
     engine: Engine,
     monitor: Monitor,
+    may_be_unseen: bool = False,
 ) -> Iterator[Source]:
     """Yield what a commit reads, which stays as it is until the block ends.
 
@@ -97,6 +102,7 @@ def open_source(
         walk: Read what a container shows in place of its layers.
         engine: What unpacks the base.
         monitor: Sees progress of unpacking, and stops the call.
+        may_be_unseen: Accept a container whose changes gVisor keeps elsewhere.
 
     Raises:
         NotFoundError: There is no such base or container, or a part of the image is missing.
@@ -111,7 +117,8 @@ def open_source(
             services.keep_blob(container.manifest.digest)
             image = read_image(services.content, container.image, container.manifest, platform)
             refuse_incomplete(*((own.upperdir, *own.lowerdirs) if isinstance(own, OverlayLayers) else (own,)))
-            refuse_unseen(own.upperdir if isinstance(own, OverlayLayers) else own)
+            if not may_be_unseen:
+                refuse_unseen(own.upperdir if isinstance(own, OverlayLayers) else own)
             ids = IdMaps.of_noted(own.upperdir if isinstance(own, OverlayLayers) else own)
             yield Source(
                 image, below, own, lower_from_layers=True, lower_lacks_owners=bool(ids), ids=ids, container=container
@@ -124,6 +131,8 @@ def open_source(
         if not isinstance(source, UpperTar):
             yield Source(parent, tree, tree_path(source), from_layers, lacks_owners)
             return
+        from ocidiff.layer.upper_tar import unpacked
+
         place = stack.enter_context(services.private_directory())
         layers = stack.enter_context(unpacked(source, tree, place, engine=engine, monitor=monitor))
         yield Source(parent, None, layers, from_layers, lacks_owners)

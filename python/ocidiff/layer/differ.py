@@ -38,7 +38,7 @@ _MEDIA_TYPES: Final = {
 }
 
 if TYPE_CHECKING:
-    from ocidiff.layer.upper_tar import UpperTar
+    from ocidiff.layer.input import UpperTar
 
 _Choice = TypeVar("_Choice", Compression, OnChange, OverlayMode, Profile)
 _log = Logger(__name__)

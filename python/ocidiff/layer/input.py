@@ -1,4 +1,4 @@
-"""Input: where a layer comes from."""
+"""Input: where a layer comes from, or the tar of an upper directory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,29 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import field
 
 from ocidiff.errors import MalformedLayerError
+from ocidiff.layer.options import Limits
 from ocidiff.output import HasFileno
+from ocidiff.values import dataclass
 
 Input = str | bytes | os.PathLike[str] | os.PathLike[bytes] | HasFileno
+
+
+@dataclass(frozen=True, slots=True)
+class UpperTar:
+    """The upper directory of an overlay as a tar, which `runsc tar rootfs-upper` writes of a gVisor container.
+
+    Deletions are devices 0/0, and opaque directories have the attribute `trusted.overlay.opaque` or `user.overlay.opaque`.
+
+    Attributes:
+        tar: Path of the tar, or an open file, read from its position on. Compression is detected.
+        limits: What the tar may not pass.
+    """
+
+    tar: Input
+    limits: Limits = field(default_factory=Limits)
 
 
 @contextmanager

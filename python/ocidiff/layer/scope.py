@@ -59,6 +59,12 @@ class Scope:
         check_bounds(known)
         return cls(tuple(map(parse_pattern, known)), RUNTIME in patterns, cross_mounts)
 
+    def without(self, pattern: str) -> Self:
+        """Return this scope without the paths that a pattern names."""
+        from ocidiff.layer.patterns import parse_pattern
+
+        return replace(self, rules=(*self.rules, parse_pattern(pattern)))
+
     def within(self, upper: bytes | Sequence[bytes]) -> Self:
         """Return this scope after the rules of the ignore file of a tree, if it has one; the file itself is then outside.
 

@@ -9,6 +9,8 @@ from typing import Final
 from ocidiff.errors import UnsupportedError
 
 _FILESTORE: Final = b".gvisor.filestore."
+PATTERN: Final = "/.gvisor.filestore.*"
+"""The pattern of what gVisor keeps changes in."""
 
 
 def refuse_unseen(upper: bytes) -> None:

@@ -6,48 +6,32 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Final
 
 from ocidiff import workspace
 from ocidiff.errors import UsageError
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.input import Input, bytes_left, empty_file, open_input
+from ocidiff.layer.input import UpperTar, bytes_left, empty_file, open_input
 from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, Destination, LayerOptions, Limits, OnChange
+from ocidiff.layer.options import ApplyOptions, Destination, LayerOptions, OnChange
 from ocidiff.mounts.layers import OverlayLayers
-from ocidiff.values import dataclass
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PROBE: Final = "user.overlay.probe"
 
 
-@dataclass(frozen=True, slots=True)
-class UpperTar:
-    """The upper directory of an overlay as a tar, which `runsc tar rootfs-upper` writes of a gVisor container.
-
-    Deletions are devices 0/0, and opaque directories have the attribute `trusted.overlay.opaque` or `user.overlay.opaque`.
-
-    Attributes:
-        tar: Path of the tar, or an open file, read from its position on. Compression is detected.
-        limits: What the tar may not pass.
-    """
-
-    tar: Input
-    limits: Limits = field(default_factory=Limits)
-
-
 @contextmanager
 def unpacked(
-    upper: UpperTar, lower: Lower | None, directory: str, *, engine: Engine, monitor: Monitor
+    upper: UpperTar, lower: Lower | OverlayLayers | None, directory: str, *, engine: Engine, monitor: Monitor
 ) -> Iterator[OverlayLayers]:
     """Yield an overlay whose upper directory is what the tar holds.
 
     Args:
         upper: The tar, which is read to its end.
-        lower: Path of the tree below; None for no parent.
+        lower: Path of the tree below, or its layers; None for no parent.
         directory: Path of an empty private directory, where the tar is unpacked.
         engine: What unpacks it.
         monitor: Sees progress, and stops the call.
@@ -60,18 +44,16 @@ def unpacked(
     """
     if isinstance(lower, IndexPath):
         raise UsageError(f"lower {os.fsdecode(lower.path)!r}: an upper tar takes a directory as lower tree, not an index")
-    tree, below = os.path.join(directory, "upper"), os.path.join(directory, "lower")
+    tree = os.path.join(directory, "upper")
     workspace.make_root(tree)
-    if lower is None:
-        os.mkdir(below)
-    destination = _destination(tree)
+    layers = _layers_over(lower, tree, directory)
+    destination = Destination.OVERLAY_USERXATTR if layers.userxattr else Destination.OVERLAY
     options = ApplyOptions(destination=destination, limits=upper.limits, is_upper=True)
     with open_input(upper.tar) as source:
         summary = engine.apply_layer(source, os.fsencode(tree), options, monitor.of("apply", bytes_left(source)))
     if not summary.uncompressed_size:
         raise empty_file(upper.tar)
-    marks_are_users = destination is Destination.OVERLAY_USERXATTR
-    yield OverlayLayers(os.fsencode(tree), (lower or os.fsencode(below),), userxattr=marks_are_users, redirects=False)
+    yield layers
 
 
 def options_for(layers: OverlayLayers, options: LayerOptions) -> LayerOptions:
@@ -95,13 +77,25 @@ def private_directory(parent: str) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _destination(tree: str) -> Destination:
-    """Return which attributes can mark the directories of an upper directory here: `trusted.*` takes CAP_SYS_ADMIN."""
+def _layers_over(lower: bytes | OverlayLayers | None, tree: str, directory: str) -> OverlayLayers:
+    """Return an overlay of the upper directory `tree`, marked as the layers below are."""
+    upperdir = os.fsencode(tree)
+    if isinstance(lower, OverlayLayers):
+        lowerdirs = (lower.upperdir, *lower.lowerdirs)
+        return replace(lower, upperdir=upperdir, lowerdirs=lowerdirs, userxattr=bool(lower.userxattr))
+    if lower is None:
+        lower = os.path.join(os.fsencode(directory), b"lower")
+        os.mkdir(lower)
+    return OverlayLayers(upperdir, (lower,), userxattr=_can_mark_as_user(tree), redirects=False)
+
+
+def _can_mark_as_user(tree: str) -> bool:
+    """True if `user.*` can mark the directories of an upper directory here: `trusted.*` takes CAP_SYS_ADMIN."""
     try:
         os.setxattr(tree, _PROBE, b"")
         os.removexattr(tree, _PROBE)
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-        return Destination.OVERLAY
-    return Destination.OVERLAY_USERXATTR
+        return False
+    return True

@@ -12,7 +12,7 @@ import archives
 import probes
 from ocidiff.errors import UnrepresentableError, UsageError
 from ocidiff.image.image import Image
-from ocidiff.layer.upper_tar import UpperTar
+from ocidiff.layer.input import UpperTar
 from ocidiff.store import Store
 
 

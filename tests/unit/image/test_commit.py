@@ -28,8 +28,8 @@ from ocidiff.errors import (
     UnsupportedError,
     UsageError,
 )
+from ocidiff.layer.input import UpperTar
 from ocidiff.layer.monitor import Cancellation, Progress
-from ocidiff.layer.upper_tar import UpperTar
 from ocidiff.oci import media_type
 from ocidiff.oci.platform import Platform
 from ocidiff.store import Store

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -212,7 +214,28 @@ def test_a_user_gets_the_layer_that_root_gets(lower: Path, home: Path, tmp_path:
     command += ["--engine", engine_name, "-o"]
     done = subprocess.run([*command, home / "layer.tar"], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == (by_root.descriptor.digest, "")
+    capability = {"SCHILY.xattr.security.capability": os.fsdecode(probes.CAPABILITY_VALUE)}
+    (tmp_path / "upper.tar").write_bytes(tar(file(b"./ping", pax_headers=capability)))
+    done = subprocess.run([*command, home / "other.tar"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("/upper/ping: Operation not permitted\n")
     (tmp_path / "upper.tar").write_bytes(tar(symlink(b"./link", b"d", uid=33, gid=33)))
     done = subprocess.run([*command, home / "other.tar"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "ocidiff: diff: link: its owner 33:33 can only be kept by root\n")
     assert os.listdir(home) == ["layer.tar"]
+
+
+def test_a_call_that_is_stopped_leaves_nothing(lower: Path, home: Path, engine_name: str) -> None:
+    command: list[str | Path] = [sys.executable, "-m", "ocidiff", "diff", lower, "--upper-tar", "-"]
+    command += ["-o", home / "layer.tar"]
+    with subprocess.Popen([*command, "--engine", engine_name], stdin=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        running.stdin.write(tar(directory(b"d"), file(b"d/n", bytes(200_000)))[:150_000])
+        running.stdin.flush()
+        deadline = time.monotonic() + 30
+        while not os.listdir(home) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert os.listdir(home)
+        running.terminate()
+        assert running.wait(30) == 128 + signal.SIGTERM
+    assert os.listdir(home) == []

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ocidiff.embedded.layout import Layout
-from ocidiff.errors import InUseError
+from ocidiff.errors import InUseError, UsageError
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.options import ApplyOptions, Limits, OnChange, OverlayMode, Profile
 from ocidiff.oci.encoding import NO_TEXTS
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from ocidiff.embedded.gc import Collected
     from ocidiff.embedded.verify import Verified
     from ocidiff.image.changes import ConfigChanges
+    from ocidiff.image.compare import Changed, Comparison
     from ocidiff.image.image import Image, ImageRecord
-    from ocidiff.layer.differ import Tree
+    from ocidiff.layer.differ import Changes, Tree
     from ocidiff.layer.engine import Engine
     from ocidiff.layer.input import UpperTar
     from ocidiff.layer.layer import TreeIndex
@@ -377,6 +378,69 @@ class Store:
             raise InUseError(f"image {name}: has {len(same)} names: {names}")
         images.drop(found)
         return found.digest or "-"
+
+    def changes(
+        self,
+        lower: Tree | Container,
+        upper: Tree | None = None,
+        *,
+        overlay: str = OverlayMode.AUTO,
+        ignore_file: bool = True,
+        explain: bool = True,
+        platform: str | None = None,
+        limits: Limits | None = None,
+        engine: str | None = None,
+        **options: Any,  # noqa: ANN401 - those of `ocidiff.changes`
+    ) -> Changes:
+        """List what changed in a container, or between two images, lazily; options and errors as in `ocidiff.changes`.
+
+        Args:
+            lower: A container, or its name, if there is no `upper`. Otherwise the name of an image; or a tree: a path
+                object, `scratch`, `index:FILE`, or a text that begins with a dot or a slash.
+            upper: The same of the changed side.
+            overlay: See `ocidiff.changes`, here and below.
+            ignore_file: Read the patterns in `.ocidiffignore` of a changed tree.
+            explain: Give the reason and the sizes of each change.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            limits: What the layers of an image may not pass; None for the defaults.
+            engine: `rust` or `pure`.
+            options: The other options of `ocidiff.changes`.
+
+        Raises:
+            NotFoundError: There is no such container or image.
+        """
+        from ocidiff.image.compare import Comparison
+        from ocidiff.layer.differ import Changes, comparison_options, overlay_mode
+        from ocidiff.layer.engine import select_engine
+
+        comparison = Comparison(comparison_options(**options), ignore_file, overlay_mode(overlay), explain)
+        found = self._changes(lower, upper, comparison, _platform(platform), limits or Limits(), select_engine(engine))
+        return Changes(found)
+
+    def _changes(
+        self,
+        lower: Tree | Container,
+        upper: Tree | None,
+        comparison: Comparison,
+        platform: Platform | None,
+        limits: Limits,
+        engine: Engine,
+    ) -> Changed:
+        from ocidiff.image.compare import changes_of_container, changes_of_images
+
+        monitor = Monitor()
+        with self._reading(engine, monitor) as services:
+            if upper is None:
+                container = self.containers.get(os.fspath(lower)) if isinstance(lower, str | os.PathLike) else lower
+                return (yield from changes_of_container(services, container, comparison, engine=engine, monitor=monitor))
+            if not isinstance(lower, str | os.PathLike):
+                raise UsageError(f"container {lower.name}: is compared with its own image only")
+            sides = (lower, upper, comparison)
+            return (
+                yield from changes_of_images(
+                    services, *sides, platform=platform, limits=limits, engine=engine, monitor=monitor
+                )
+            )
 
     @property
     def containers(self) -> Containers:

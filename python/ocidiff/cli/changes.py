@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import click
 
@@ -20,6 +24,7 @@ from ocidiff.cli.options import (
 from ocidiff.cli.render import as_json, change_document, columns, explained, printable, size, totals_document
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.errors import OUTCOMES, ChangeTooLargeError
+from ocidiff.layer.differ import INDEX, SCRATCH
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.totals import Totals
 
@@ -31,13 +36,13 @@ _TOO_LARGE: Final = OUTCOMES[ChangeTooLargeError].status
 _WORDS: Final = ("added", "modified", "deleted")
 
 
-@click.command("changes", epilog="Example: ocidiff changes lower upper")
+@click.command("changes", epilog="Example: ocidiff changes lower upper; ocidiff changes app:v1 app:v2; ocidiff changes work")
 @compared_trees
 @click.option("--explain", is_flag=True, help="Say why each is a change, and where most of it is.")
 @click.option("--exit-code", is_flag=True, help="Exit as diff(1): 0 same, 1 different, 2 trouble.")
 @size_gate("Exit with 3 if the files in the change have more bytes than this, for example 500MB.")
 @comparison_options
-@common("json")
+@common("store", "json")
 @pass_settings
 @click.pass_context
 def command(
@@ -64,20 +69,20 @@ def command(
     threads: int,
     engine: str | None,
 ) -> None:
-    """List what turns LOWER into UPPER.
+    """List what turns LOWER into UPPER, or what changed in the working container LOWER.
 
-    Both are directories, or index:FILE for a tree of which there is an index. LOWER may be the word scratch, to which all of
-    UPPER is an addition (./scratch is a directory). Prints a line each, in layer order: A /added, C /changed, D /deleted.
+    Both are directories, images of the store, or index:FILE for a tree of which there is an index; a name that is a
+    directory is taken for it. LOWER may be the word scratch, to which all of UPPER is an addition (./scratch is a
+    directory). Prints a line each, in layer order: A /added, C /changed, D /deleted.
 
     With --explain tabs follow, with the reasons and the sizes, and the directories with most of the change at the end.
     """
     if exit_code:
         context.meta[FAILED_STATUS] = _TROUBLE
     totals = Totals()
-    below, above = trees_of(lower, upper, upperdir, lowerdir)
-    found = ocidiff.changes(
-        below,
-        above,
+    comparison = _changes_of(
+        settings,
+        (lower, upper, upperdir, lowerdir),
         overlay=overlay,
         profile=profile,
         threads=threads,
@@ -91,13 +96,14 @@ def command(
         on_change=on_change,
         engine=engine,
     )
-    for change in found:
-        totals.add(change)
-        if settings.json:
-            emit(as_json(change_document(change)))
-        else:
-            emit(f"{_LETTERS[change.kind]} {printable(change.path)}" + (explained(change) if explain else ""))
-    warn_of_skipped("changes", found.skipped)
+    with comparison as found:
+        for change in found:
+            totals.add(change)
+            if settings.json:
+                emit(as_json(change_document(change)))
+            else:
+                emit(f"{_LETTERS[change.kind]} {printable(change.path)}" + (explained(change) if explain else ""))
+        warn_of_skipped("changes", found.skipped)
     if explain and settings.json:
         skipped = {"skipped": dict(found.skipped)} if found.skipped else {}
         emit(as_json({"summary": {**totals_document(totals), **skipped}}))
@@ -108,6 +114,45 @@ def command(
         context.exit(_TOO_LARGE)
     if exit_code and totals.kinds:
         context.exit(_DIFFERENT)
+
+
+@contextmanager
+def _changes_of(
+    settings: Settings,
+    named: tuple[str | None, str | None, str | None, str | None],
+    **options: Any,  # noqa: ANN401 - those of `ocidiff.changes`
+) -> Iterator[ocidiff.Changes]:
+    """Yield the changes that a command line asks for: of a container, of images and trees, or of trees alone."""
+    lower, upper, upperdir, lowerdir = named
+    sides = [side for side in (lower, upper) if side is not None]
+    if upperdir is not None or lowerdir is not None or not sides or (len(sides) == 2 and all(map(_is_tree, sides))):
+        yield ocidiff.changes(*trees_of(lower, upper, upperdir, lowerdir), **options)
+        return
+    if len(sides) == 1 and _is_tree(sides[0]):
+        raise click.UsageError("takes LOWER and UPPER, or the name of a working container")
+    place = settings.store_path()
+    try:
+        opened = ocidiff.Store.open(place, create=False)
+    except FileNotFoundError:
+        if len(sides) == 1:
+            raise ocidiff.NotFoundError(f"no working container {sides[0]!r}") from None
+        missing = next(side for side in sides if not _is_tree(side))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), missing) from None
+    with opened as store:
+        found = store.changes(*[_operand(side) if len(sides) == 2 else side for side in sides], **options)
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+def _is_tree(side: str) -> bool:
+    return side == SCRATCH or side.startswith((INDEX, ".", "/")) or os.path.isdir(side)
+
+
+def _operand(side: str) -> str:
+    """Return the side as `Store.changes` takes it, which knows a tree by its first character."""
+    return f"./{side}" if _is_tree(side) and not side.startswith((".", "/", INDEX)) and side != SCRATCH else side
 
 
 def _emit_totals(totals: Totals) -> None:

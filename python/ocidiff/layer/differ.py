@@ -220,12 +220,15 @@ def changes(
             of files whose metadata changed.
         engine: `rust` or `pure`.
     """
-    options = LayerOptions(
-        profile=_choice(Profile, "profile", profile),
+    options = comparison_options(
+        profile=profile,
         threads=threads,
-        ids=IdMaps.of(uid_map, gid_map, userns),
-        scope=Scope.of(exclude, cross_mounts=cross_mounts),
-        on_change=_choice(OnChange, "on_change", on_change),
+        uid_map=uid_map,
+        gid_map=gid_map,
+        userns=userns,
+        exclude=exclude,
+        cross_mounts=cross_mounts,
+        on_change=on_change,
     )
     selected, mode = select_engine(engine), overlay_mode(overlay)
     lower_tree, upper_tree = _trees(lower, upper, may_be_index=True)
@@ -233,6 +236,31 @@ def changes(
         options = with_ignore_file(options, upper_tree)
     options = _with_lower_times(options, lower_tree, upper_tree)
     return Changes(list_changes(selected, lower_tree, upper_tree, options, mode, explain=explain))
+
+
+def comparison_options(
+    *,
+    profile: str = Profile.OCI,
+    threads: int = 0,
+    uid_map: Sequence[str] = (),
+    gid_map: Sequence[str] = (),
+    userns: int | None = None,
+    exclude: Sequence[str] = (),
+    cross_mounts: bool = False,
+    on_change: str = OnChange.RETRY,
+) -> LayerOptions:
+    """Return the options of a comparison that writes no layer; arguments as in `changes`.
+
+    Raises:
+        UsageError: One is out of range.
+    """
+    return LayerOptions(
+        profile=_choice(Profile, "profile", profile),
+        threads=threads,
+        ids=IdMaps.of(uid_map, gid_map, userns),
+        scope=Scope.of(exclude, cross_mounts=cross_mounts),
+        on_change=_choice(OnChange, "on_change", on_change),
+    )
 
 
 def _with_lower_times(options: LayerOptions, lower: Lower | None, upper: Upper) -> LayerOptions:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ocidiff.embedded.layout import Layout
-from ocidiff.errors import InUseError, UsageError
+from ocidiff.errors import InUseError, UnsupportedError, UsageError
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.options import ApplyOptions, Limits, OnChange, OverlayMode, Profile
 from ocidiff.oci.encoding import NO_TEXTS
@@ -19,6 +19,7 @@ from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
 
 if TYPE_CHECKING:
+    from ocidiff.containerd.open import Containerd
     from ocidiff.embedded.containers import Container, Containers
     from ocidiff.embedded.gc import Collected
     from ocidiff.embedded.verify import Verified
@@ -32,14 +33,15 @@ if TYPE_CHECKING:
     from ocidiff.oci.config import History
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.output import Output
+    from ocidiff.services import containers as services
     from ocidiff.services.bundle import Services
 
 
 class Store:
-    """Images in a directory that is an OCI image layout. Safe from several threads and processes."""
+    """Images in a directory that is an OCI image layout, or in containerd. Safe from several threads and processes."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+    def __init__(self, home: Layout | Containerd) -> None:
+        self._home = home
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, create: bool = True) -> Self:
@@ -55,9 +57,49 @@ class Store:
         """
         return cls(Layout.open(path, create=create))
 
+    @classmethod
+    def containerd(cls, address: str | None = None, namespace: str | None = None, *, snapshotter: str | None = None) -> Self:
+        """Return the images and containers of a containerd, to be closed, or used in a `with` block.
+
+        Needs the extra `ocidiff[containerd]`. containerd runs the containers and collects garbage, so that there is no
+        `create`, `collect` and `verify`.
+
+        Args:
+            address: Path of its socket; None for `CONTAINERD_ADDRESS`, else /run/containerd/containerd.sock.
+            namespace: Its namespace; None for `CONTAINERD_NAMESPACE`, else `default`.
+            snapshotter: Where images of directories are unpacked; None for overlayfs. A container has its own.
+
+        Raises:
+            UsageError: The extra is not installed.
+            OSError: Nobody listens at the socket, or this user may not connect.
+            NotFoundError: There is no such namespace.
+            UnsupportedError: containerd is too old.
+        """
+        from ocidiff.containerd.open import Containerd
+
+        return cls(Containerd.open(address, namespace, snapshotter))
+
     def close(self) -> None:
-        """Let go of the directory."""
-        self._layout.close()
+        """Let go of the directory, or of the connection."""
+        self._home.close()
+
+    @property
+    def _layout(self) -> Layout:
+        """The directory, for what only a store in one does."""
+        if isinstance(self._home, Layout):
+            return self._home
+        raise UnsupportedError(
+            "containerd: makes, runs and collects by itself; ocidiff does this in a store of its own only"
+        )
+
+    def container(self, name: str) -> services.Container:
+        """Return a container to commit: a working container, or one of containerd by its id or its name of nerdctl.
+
+        Raises:
+            NotFoundError: There is no such container, or its image was removed.
+            UnsupportedError: The host cannot see what it has changed.
+        """
+        return self._services().containers.get(name)
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +109,7 @@ class Store:
 
     def commit(
         self,
-        source: Tree | UpperTar | Container,
+        source: Tree | UpperTar | services.Container,
         name: str,
         *,
         upper: UpperTar | None = None,
@@ -99,6 +141,7 @@ class Store:
         on_change: str = OnChange.RETRY,
         platform: str | None = None,
         limits: Limits | None = None,
+        pause: bool = True,
         engine: str | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
@@ -140,6 +183,8 @@ class Store:
             platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
                 on; None for this machine.
             limits: What the layers of the base may not pass if it is unpacked; None for the defaults.
+            pause: Stop the processes of a running container while its tree is read. They run on afterwards, also if this
+                process is killed.
             engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
             progress: Called with the counters a few times a second, first of unpacking the base, then of the diff.
             cancel: Stops the call.
@@ -193,6 +238,7 @@ class Store:
             limits=limits or Limits(),
             additions=additions,
             upper=upper,
+            pause=pause,
         )
         check_source(source, base, lower, options.ids, upper)
         selected, monitor = select_engine(engine), Monitor(progress, cancel)
@@ -369,7 +415,7 @@ class Store:
         """
         from ocidiff.image import lookup
 
-        images = self._layout.names
+        images = self._services().images
         found = lookup.find_entry(images, name)
         same = [entry for entry in images.list() if entry.digest == found.digest]
         asked = name.partition("@")[0]
@@ -381,7 +427,7 @@ class Store:
 
     def changes(
         self,
-        lower: Tree | Container,
+        lower: Tree | services.Container,
         upper: Tree | None = None,
         *,
         overlay: str = OverlayMode.AUTO,
@@ -419,7 +465,7 @@ class Store:
 
     def _changes(
         self,
-        lower: Tree | Container,
+        lower: Tree | services.Container,
         upper: Tree | None,
         comparison: Comparison,
         platform: Platform | None,
@@ -431,7 +477,7 @@ class Store:
         monitor = Monitor()
         with self._reading(engine, monitor) as services:
             if upper is None:
-                container = self.containers.get(os.fspath(lower)) if isinstance(lower, str | os.PathLike) else lower
+                container = services.containers.get(os.fspath(lower)) if isinstance(lower, str | os.PathLike) else lower
                 return (yield from changes_of_container(services, container, comparison, engine=engine, monitor=monitor))
             if not isinstance(lower, str | os.PathLike):
                 raise UsageError(f"container {lower.name}: is compared with its own image only")
@@ -552,13 +598,19 @@ class Store:
     def _services(
         self, engine: Engine | None = None, monitor: Monitor | None = None, overlay: OverlayMode = OverlayMode.AUTO
     ) -> Services:
-        from ocidiff.embedded.open import services_of
         from ocidiff.layer.engine import select_engine
+
+        if not isinstance(self._home, Layout):
+            return self._home.services(engine or select_engine(None), overlay)
+        from ocidiff.embedded.open import services_of
 
         return services_of(self._layout, engine or select_engine(None), monitor or Monitor(), overlay)
 
     def _sweep(self) -> None:
         """Remove what dead processes left."""
+        if not isinstance(self._home, Layout):
+            self._home.sweep()
+            return
         from ocidiff.embedded.snapshotter import sweep_leftovers
 
         self._layout.require_writable()
@@ -577,7 +629,8 @@ class Store:
         with ExitStack() as stack:
             services = self._services(engine, monitor)
             # A store that cannot be written to can be read.
-            if self._layout.has_database() and self._layout.refusal is None:
+            home = self._home
+            if not isinstance(home, Layout) or (home.has_database() and home.refusal is None):
                 services = stack.enter_context(self._working(engine, monitor))
             yield services
 

@@ -25,6 +25,7 @@ RANKS = {
     "layer": 4,
     "services": 5,
     "image": 6,
+    "containerd": 7,
     "embedded": 7,
     "store": 8,
     "cli": 9,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,9 @@ def listed(snapshotter: Snapshotter, key: str) -> dict[str, str]:
 
 class SnapshotterSuite:
     """The promises, as tests."""
+
+    # By name of the snapshotter: what a snapshot of another program has not kept of its parent.
+    lost: Mapping[str, str] = {}
 
     @pytest.fixture
     def snapshotter(self, tmp_path: Path) -> Snapshotter:
@@ -130,8 +134,10 @@ class SnapshotterSuite:
             assert stat.S_IMODE(os.stat(os.path.join(tree, "dir")).st_mode) == 0o1777
             assert os.stat(os.path.join(tree, "dir")).st_mtime_ns == 1_700_000_000_123_456_789
             sparse_info = os.stat(os.path.join(tree, "sparse"))
-            assert (sparse_info.st_size, sparse_info.st_blocks * 512 < 1 << 20) == (1 << 30, True)
-            assert stat.S_IMODE(os.stat(tree).st_mode) == 0o710
+            assert sparse_info.st_size == 1 << 30
+            lost = self.lost.get(snapshotter.name)
+            assert (sparse_info.st_blocks * 512 < 1 << 20) == (lost != "holes")
+            assert (stat.S_IMODE(os.stat(tree).st_mode) == 0o710) == (lost != "the mode of the root")
 
     @pytest.mark.root
     def test_a_child_keeps_owners_and_devices(self, snapshotter: Snapshotter) -> None:
@@ -213,7 +219,7 @@ class SnapshotterSuite:
         snapshotter.commit("one", "a", {"l": "w"})
         after = snapshotter.stat("one")
         assert (after.kind, after.parent, after.labels) == (Kind.COMMITTED, None, {"k": "v", "l": "w"})
-        assert after.created_ns == before.created_ns <= after.updated_ns
+        assert before.created_ns <= after.created_ns <= after.updated_ns
         snapshotter.view("b", "one")
         assert [(found.kind, found.key, found.parent) for found in snapshotter.walk()] == [
             (Kind.COMMITTED, "one", None),

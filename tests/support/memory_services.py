@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from ocidiff.errors import (
 )
 from ocidiff.image.layers import LocalDiffer
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.mounts.mount import Mount, bind
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import AnyDigest, Digest
@@ -203,6 +204,7 @@ class MemorySnapshots:
     name = "memory"
     max_parents = None
     shares_parents = False
+    one_for_each_layer = False
 
     def __init__(self, root: str, lease: MemoryLease | None = None, rows: dict[str, Snapshot] | None = None) -> None:
         self._root, self._lease = root, lease
@@ -404,6 +406,12 @@ class MemoryContainers:
     @contextmanager
     def still(self, name: str) -> Iterator[MemoryContainer]:
         yield self.get(name)
+
+    def frozen(self, container: Container) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def ids(self, container: Container, mounts: Sequence[Mount]) -> tuple[IdMaps, bool]:
+        return IdMaps(), False
 
     def committed(self, container: Container, committed: Committed) -> None:
         self.done.append(committed)

@@ -11,6 +11,7 @@ import click
 import ocidiff
 from ocidiff.cli.config import KeyValue, config_options
 from ocidiff.cli.options import (
+    CONTAINERD,
     Settings,
     common,
     layer_options,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ocidiff.cli.options import LayerArguments
-    from ocidiff.embedded.containers import Container
     from ocidiff.image.changes import ConfigChanges
+    from ocidiff.services.containers import Container
 
 
 @click.command("commit", epilog="Example: ocidiff commit ./rootfs app:v2 --base app:v1 -m 'Set up the app'")
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 )
 @click.option("--omit-history", is_flag=True, help="Leave out the history of the base, and this step.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on.  [default: the base's, else this machine's]")
+@click.option("--pause/--no-pause", default=True, help="Pause a running container while its tree is read.  [default: pause]")
 @click.option("--iidfile", metavar="FILE", type=click.Path(), help="Write the manifest digest to this file.")
 @click.option(
     "--metadata-file",
@@ -72,7 +74,7 @@ if TYPE_CHECKING:
 )
 @layer_options
 @limit_options
-@common("store", "json", "quiet", "progress", "verbose")
+@common("store", "address", "namespace", "snapshotter", "json", "quiet", "progress", "verbose")
 @pass_settings
 def command(
     settings: Settings,
@@ -94,31 +96,33 @@ def command(
     iidfile: str | None,
     metadata_file: str | None,
     limits: ocidiff.Limits,
+    pause: bool,
     **options: Unpack[LayerArguments],
 ) -> None:
     """Commit SOURCE as an image.
 
     SOURCE is the name of a working container, whose base is the image it was created from; or a directory, which has a
-    slash or is a dot: ./rootfs. With --upper-tar there is no SOURCE, or a working container: then the tar holds what its
-    sandbox changed. Prints the digest of the image's manifest.
+    slash or is a dot: ./rootfs; or a container of containerd: containerd:ID. With --upper-tar there is no SOURCE, or a
+    container: then the tar holds what its sandbox changed. Prints the digest of the image's manifest.
 
     The configuration is that of the base with the instructions of --change, in order, then without what --unset-* names,
     then with the settings of --env, --label, --cmd, --entrypoint, --workdir and --user.
     """
     upper = None if upper_tar is None else upper_tar_of(upper_tar, limits)
     tree, image_name = _source(source, name, upper)
-    place = settings.store_path()
+    in_containerd = settings.is_containerd(tree if isinstance(tree, str) else "")
+    place = "containerd" if in_containerd else settings.store_path()
     container = tree if isinstance(tree, str) and not _is_path(tree) else None
     # The files first, so that no image is made whose digest cannot be told.
     with (
         naming(place),
         nullcontext() if iidfile is None else open_output(iidfile) as iid,
         nullcontext() if metadata_file is None else open_output(metadata_file) as metadata,
-        _open_store(place, container) as store,
+        _open_store(settings, container) as store,
     ):
         with shown(settings, "commit") as progress:
             image = store.commit(
-                tree if container is None else _container(store, container),
+                tree if container is None else _container(store, container, in_containerd=in_containerd),
                 image_name,
                 upper=None if container is None else upper,
                 base=base,
@@ -132,6 +136,7 @@ def command(
                 omit_history=omit_history,
                 platform=platform,
                 limits=limits,
+                pause=pause,
                 progress=progress,
                 **options,
             )
@@ -169,19 +174,23 @@ def _is_path(source: str) -> bool:
     return "/" in source or source in {".", ".."}
 
 
-def _open_store(place: str, container: str | None) -> ocidiff.Store:
+def _open_store(settings: Settings, container: str | None) -> ocidiff.Store:
     """The store, made for a directory; a container is in one that is there."""
+    if settings.is_containerd(container or ""):
+        return settings.open_store(container or "")
     try:
-        return ocidiff.Store.open(place, create=container is None)
+        return settings.open_store(create=container is None)
     except FileNotFoundError:
         if container is None:
             raise
         raise _no_container(container) from None
 
 
-def _container(store: ocidiff.Store, name: str) -> Container:
+def _container(store: ocidiff.Store, name: str, *, in_containerd: bool) -> Container:
+    if in_containerd:
+        return store.container(name.removeprefix(CONTAINERD))
     try:
-        return store.containers.get(name)
+        return store.container(name)
     except NotFoundError:
         raise _no_container(name) from None
 

@@ -6,9 +6,8 @@ from typing import Final
 
 import click
 
-import ocidiff
 from ocidiff.cli.listing import Row, ago, listing_options, write_listing
-from ocidiff.cli.options import Settings, common, pass_settings, platform_option
+from ocidiff.cli.options import CONTAINERD, Settings, common, pass_settings, platform_option
 from ocidiff.cli.render import size
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
@@ -23,7 +22,7 @@ _SHOWN_CHARACTERS: Final = 45
 @click.argument("image", metavar="IMAGE")
 @platform_option
 @listing_options(_FILTERS)
-@common("store", "json", without=("quiet",))
+@common("store", "containerd", "address", "namespace", "json", without=("quiet",))
 @pass_settings
 def command(
     settings: Settings,
@@ -40,8 +39,8 @@ def command(
 
     Ids are the digests of the layers; a step without a layer has none.
     """
-    with ocidiff.Store.open(settings.store_path(), create=False) as store:
-        steps = store.history(image, platform=platform)
+    with settings.open_store(image) as store:
+        steps = store.history(image.removeprefix(CONTAINERD), platform=platform)
     shown = [step for step in reversed(steps) if all(_passes(step[1], value) for _, value in filters)]
     rows = [_row(*step) for step in shown if step[1] is not None or not only_ids]
     write_listing(_HEADS, rows, settings, only_ids=only_ids, no_trunc=no_trunc, template=template)

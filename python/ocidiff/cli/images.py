@@ -7,7 +7,6 @@ from typing import Final
 
 import click
 
-import ocidiff
 from ocidiff.cli.listing import Row, ago, listing_options, short_id, write_listing
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import size
@@ -21,7 +20,7 @@ _FILTERS: Final = ("reference", "dangling", "before", "since")
 @click.command("images", epilog="Example: ocidiff images app")
 @click.argument("name", required=False)
 @listing_options(_FILTERS)
-@common("store", "json", without=("quiet",))
+@common("store", "containerd", "address", "namespace", "json", without=("quiet",))
 @pass_settings
 def command(
     settings: Settings,
@@ -48,11 +47,11 @@ def command(
 
 def _images(settings: Settings) -> list[ImageRecord]:
     try:
-        with ocidiff.Store.open(settings.store_path(), create=False) as store:
+        with settings.open_store() as store:
             return store.images()
     except FileNotFoundError:
         # Before the first commit the default store is missing, and so nothing is in it. A named one should exist.
-        if settings.chosen_store():
+        if settings.chosen_store() or settings.is_containerd():
             raise
         return []
 

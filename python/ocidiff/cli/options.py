@@ -22,6 +22,9 @@ _Decorator = Callable[[_Command], _Command]
 FAILED_STATUS: Final = "ocidiff.failed"
 """Key of `click.Context.meta`: exit status of a failure, if the command has its own."""
 
+CONTAINERD: Final = "containerd:"
+"""Before the name of an image or a container: it is in containerd."""
+
 PROGRESS: Final = ("auto", "tty", "plain", "json", "none")
 
 
@@ -34,9 +37,13 @@ class Settings:
         quiet: Whether stderr is for errors only.
         progress: How progress is shown: one of `PROGRESS`.
         verbose: Whether a summary goes to stderr.
+        containerd: Whether the images are in containerd.
+        address: Path of its socket, as given.
+        namespace: Its namespace, as given.
+        snapshotter: Its snapshotter, as given.
     """
 
-    __slots__ = ("json", "progress", "quiet", "store", "verbose")
+    __slots__ = ("address", "containerd", "json", "namespace", "progress", "quiet", "snapshotter", "store", "verbose")
 
     def __init__(
         self,
@@ -52,6 +59,21 @@ class Settings:
         self.quiet = quiet
         self.progress = progress
         self.verbose = verbose
+        self.containerd = False
+        self.address: str | None = None
+        self.namespace: str | None = None
+        self.snapshotter: str | None = None
+
+    def is_containerd(self, *names: str) -> bool:
+        """True if an option or one of these names says that the images are in containerd."""
+        named = any(name.startswith(CONTAINERD) for name in names)
+        return named or self.containerd or bool(self.address or self.namespace or self.snapshotter)
+
+    def open_store(self, *names: str, create: bool = False) -> ocidiff.Store:
+        """Open the store in which these images or containers are."""
+        if self.is_containerd(*names):
+            return ocidiff.Store.containerd(self.address, self.namespace, snapshotter=self.snapshotter)
+        return ocidiff.Store.open(self.store_path(), create=create)
 
     def chosen_store(self) -> str | None:
         """The directory that an option or the environment names; None for the default one."""
@@ -59,6 +81,8 @@ class Settings:
 
     def store_path(self) -> str:
         """The directory of the local store. Spec: XDG base directories, "a relative path is to be ignored"."""
+        if self.is_containerd():
+            raise click.UsageError("this command works on a store in a directory, and not on containerd")
         if chosen := self.chosen_store():
             return chosen
         data = os.environ.get("XDG_DATA_HOME", "")
@@ -81,6 +105,22 @@ _COMMON: Final[dict[str, Callable[..., _Decorator[Any]]]] = {
         metavar="DIR",
         type=click.Path(),
         help="The local store: an OCI image layout.  [default: $OCIDIFF_STORE, else $XDG_DATA_HOME/ocidiff]",
+    ),
+    "containerd": functools.partial(click.option, "--containerd", is_flag=True, help="The images of containerd."),
+    "address": functools.partial(
+        click.option,
+        "--address",
+        metavar="SOCKET",
+        help="The socket of containerd.  [default: $CONTAINERD_ADDRESS, else /run/containerd/containerd.sock]",
+    ),
+    "namespace": functools.partial(
+        click.option, "--namespace", metavar="NAME", help="Its namespace.  [default: $CONTAINERD_NAMESPACE, else default]"
+    ),
+    "snapshotter": functools.partial(
+        click.option,
+        "--snapshotter",
+        metavar="NAME",
+        help="Its snapshotter for images of directories.  [default: overlayfs]",
     ),
     "json": functools.partial(click.option, "--json", is_flag=True, help="Write the result as JSON."),
     "quiet": functools.partial(click.option, "-q", "--quiet", is_flag=True, help="No progress and no warnings."),

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import click
 
-import ocidiff
 from ocidiff.cli.each import for_each
-from ocidiff.cli.options import Settings, common, pass_settings
+from ocidiff.cli.options import CONTAINERD, Settings, common, pass_settings
 from ocidiff.cli.render import printable
 
 
 @click.command("rmi", epilog="Example: ocidiff rmi app:v1 && ocidiff gc")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@common("store")
+@common("store", "containerd", "address", "namespace")
 @pass_settings
 def command(settings: Settings, images: tuple[str, ...]) -> None:
     """Remove names of images; the next `ocidiff gc` frees what nothing else needs.
 
     Prints the digest that each name stood for. Goes on after a failure, and exits with 1 at the end.
     """
-    with ocidiff.Store.open(settings.store_path(), create=False) as store:
-        for_each(images, lambda image: printable(store.untag(image)))
+    with settings.open_store(*images) as store:
+        for_each(images, lambda image: printable(store.untag(image.removeprefix(CONTAINERD))))

@@ -6,6 +6,7 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import (
+    CONTAINERD,
     Settings,
     common,
     engine_option,
@@ -31,7 +32,7 @@ from ocidiff.output import naming
 @platform_option
 @limit_options
 @engine_option
-@common("store", "json", "quiet", "progress", "verbose")
+@common("store", "containerd", "address", "namespace", "json", "quiet", "progress", "verbose")
 @pass_settings
 def command(
     settings: Settings,
@@ -49,11 +50,11 @@ def command(
     """
     with (
         naming(directory),
-        ocidiff.Store.open(settings.store_path(), create=False) as store,
+        settings.open_store(image) as store,
         shown(settings, "unpack") as progress,
     ):
         unpacked = store.unpack(
-            image,
+            image.removeprefix(CONTAINERD),
             directory,
             same_owner=same_owner,
             index=index,

@@ -7,8 +7,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ocidiff.embedded.drivers.directory import DirectoryDriver
@@ -21,7 +21,9 @@ from ocidiff.embedded.tables import content as records
 from ocidiff.embedded.tables import snapshots as rows
 from ocidiff.embedded.tables.snapshots import LABEL_OFFERS, LABEL_OFFERS_UNTIL, LABEL_PARTLY_REMOVED
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.mounts.kernel import attach, release
+from ocidiff.mounts.mount import Mount
 from ocidiff.mounts.mountinfo import mount_points
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
@@ -227,6 +229,14 @@ class Containers:
         with self.locked(name) as container:
             _refuse_partial(container)
             yield container
+
+    def frozen(self, container: services.Container) -> AbstractContextManager[None]:  # noqa: ARG002 - as others need it
+        """See `ContainerStore.frozen`: nothing runs here."""
+        return nullcontext()
+
+    def ids(self, container: services.Container, mounts: Sequence[Mount]) -> tuple[IdMaps, bool]:  # noqa: ARG002 - likewise
+        """See `ContainerStore.ids`: notes say what an id stands for, where one was set that is not meant."""
+        return IdMaps(), False
 
     def committed(self, container: services.Container, committed: services.Committed) -> None:
         """See `ContainerStore.committed`."""

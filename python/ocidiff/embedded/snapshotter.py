@@ -109,6 +109,11 @@ class LocalSnapshotter:
         """See `Driver.shares_parents`."""
         return self._driver.shares_parents
 
+    @property
+    def one_for_each_layer(self) -> bool:
+        """See `Snapshotter.one_for_each_layer`: nobody else looks here."""
+        return False
+
     def prepare(self, key: str, parent: str | None, labels: Mapping[str, str] | None = None) -> tuple[Mount, ...]:
         """See `Snapshotter.prepare`."""
         said = dict(labels or {})

@@ -65,7 +65,7 @@ def unpack_chain(
     chain = chain_ids(diff_ids)
     done = _present(services, snapshots, chain)
     if done < len(chain):
-        check_layers(services.content, image)
+        check_layers(services.content, image, done if _has_room(snapshots, chain, done, 1) else 0)
     used = Done()
     monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers[done:]))
     extraction = Extraction(services, snapshots, limits, monitor)
@@ -115,6 +115,9 @@ def _has_room(snapshots: Snapshotter, chain: Sequence[ChainID], count: int, more
 def _ends(services: Services, snapshots: Snapshotter, image: Image, chain: Sequence[ChainID], done: int) -> Iterator[int]:
     """Yield how many layers each missing snapshot ends with, the fewest first."""
     if done == len(chain):
+        return
+    if snapshots.one_for_each_layer:
+        yield from range(done + 1, len(chain) + 1)
         return
     if snapshots.shares_parents and done + 1 < len(chain):
         shared = Counter(_common(services, image.config.rootfs.diff_ids))

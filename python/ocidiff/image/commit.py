@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
-from ocidiff.errors import UsageError
+from ocidiff.errors import NotFoundError, UsageError
 from ocidiff.image import mutate
 from ocidiff.image.changes import ConfigChanges, apply_changes, check_text
 from ocidiff.image.image import Image
-from ocidiff.image.source import open_source
+from ocidiff.image.source import Source, open_source
 from ocidiff.layer.differ import Tree, with_ignore_file
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.input import UpperTar
@@ -101,6 +101,7 @@ class Request:
         limits: What the layers of a base that is unpacked may not pass together.
         additions: Files of the host to add in a layer of their own, each `SRC:DEST`.
         upper: What a container changed beyond its tree, which a sandbox keeps where the host does not see it; a layer more.
+        pause: Stop the processes of a container while its tree is read.
     """
 
     source: Tree | UpperTar | Container
@@ -118,6 +119,7 @@ class Request:
     limits: Limits
     additions: Sequence[str] = ()
     upper: UpperTar | None = None
+    pause: bool = True
 
 
 def commit(services: Services, request: Request, *, engine: Engine, monitor: Monitor) -> Image:
@@ -176,7 +178,8 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
         # Both may refuse, and the tree takes longest to read.
         config = apply_changes(base, request.changes)
         parent = None if source.base is None else source.base.manifest.in_format(request.family)
-        layer = leased.differ.compare(source.lower, source.upper, leased.content, options, monitor.of("diff"))
+        with leased.containers.frozen(source.container) if source.container and request.pause else nullcontext():
+            layer = leased.differ.compare(source.lower, source.upper, leased.content, options, monitor.of("diff"))
         tree, layers = source.upper, [layer]
         entry = _entry(request.step, base, options.source_date_epoch)
         if layer is not None or request.upper is None:
@@ -199,9 +202,32 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
         if source.container is not None and layer is not None and chain is not None:
             done = Committed(image.name, image.config_digest, chain, layer, options)
             leased.containers.committed(source.container, done)
+        if leased.unpacks:
+            _unpack(leased, source, image, request.limits, monitor)
         monitor.check()
         leased.images.put(request.name, image.descriptor)
     return replace(image, seconds=time.monotonic() - started)
+
+
+def _unpack(services: Services, source: Source, image: Image, limits: Limits, monitor: Monitor) -> None:
+    """Make the snapshot that containers of the image grow on, and name the layers of the base that are not there.
+
+    Many nodes discard the layers of an image once it is unpacked: neither a commit nor its snapshot needs them.
+    """
+    from ocidiff.image.chain import unpack_chain
+
+    missing = [layer.digest for layer in image.manifest.layers if not services.content.contains(layer.digest)]
+    if missing:
+        _log.warning(
+            "%s: layers of the base are not in the store, so that it cannot be pushed: %s", image.name, ", ".join(missing)
+        )
+    snapshots = services.snapshotter(source.container.driver if source.container else None)
+    try:
+        unpack_chain(services, snapshots, image, limits=limits, monitor=monitor)
+    except NotFoundError as error:
+        if not missing:
+            raise
+        _log.warning("%s: was not unpacked: %s", image.name, error)
 
 
 def _base_config(base: Image | None, request: Request) -> ImageConfig:

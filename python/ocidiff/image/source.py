@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from ocidiff import workspace
-from ocidiff.errors import UsageError
+from ocidiff.errors import UnsupportedError, UsageError
 from ocidiff.image import lookup
 from ocidiff.image.image import Image, read_image
 from ocidiff.image.unpack import apply_layers, check_layers
@@ -21,7 +21,7 @@ from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.mounts.layers import OverlayLayers
-from ocidiff.mounts.mount import bind
+from ocidiff.mounts.mount import bind, unmapped
 from ocidiff.mounts.trees import trees_to_compare
 from ocidiff.oci.digest import chain_id
 from ocidiff.oci.platform import Platform
@@ -113,15 +113,15 @@ def open_source(
     with ExitStack() as stack:
         if not isinstance(source, str | os.PathLike | UpperTar):
             container = stack.enter_context(services.containers.still(source.name))
-            below, own = stack.enter_context(_trees(services, container, walk=walk))
+            below, own, ids, lower_has_ids = stack.enter_context(_trees(services, container, walk=walk))
             services.keep_blob(container.manifest.digest)
             image = read_image(services.content, container.image, container.manifest, platform)
             refuse_incomplete(*((own.upperdir, *own.lowerdirs) if isinstance(own, OverlayLayers) else (own,)))
             if not may_be_unseen:
                 refuse_unseen(own.upperdir if isinstance(own, OverlayLayers) else own)
-            ids = IdMaps.of_noted(own.upperdir if isinstance(own, OverlayLayers) else own)
+            lacks_owners = bool(ids) and not lower_has_ids
             yield Source(
-                image, below, own, lower_from_layers=True, lower_lacks_owners=bool(ids), ids=ids, container=container
+                image, below, own, lower_from_layers=True, lower_lacks_owners=lacks_owners, ids=ids, container=container
             )
             return
         parent = None if base in (None, SCRATCH) else lookup.find_image(services, str(base), platform)
@@ -139,17 +139,27 @@ def open_source(
 
 
 @contextmanager
-def _trees(services: Services, container: Container, *, walk: bool) -> Iterator[tuple[bytes | None, bytes | OverlayLayers]]:
-    """Yield the tree that a container began with and its own; the layers of an overlay in place of both, unless `walk`."""
+def _trees(
+    services: Services, container: Container, *, walk: bool
+) -> Iterator[tuple[bytes | None, bytes | OverlayLayers, IdMaps, bool]]:
+    """Yield the tree that a container began with and its own; the layers of an overlay in place of both, unless `walk`.
+
+    The third is what the ids of its files are in the container. The last is true if the first tree has those already.
+    """
     snapshots = services.snapshotter(container.driver)
     parent = snapshots.stat(container.snapshot).parent
     with ExitStack() as stack:
         below = () if parent is None else stack.enter_context(snapshots.reading(parent))
-        upper = snapshots.mounts(container.snapshot)
+        upper = stack.enter_context(snapshots.reading(container.snapshot))
+        ids, lower_has_ids = services.containers.ids(container, upper)
         if walk and container.mount_point is not None:
             # The mount that somebody uses, since a second one over the same upper directory is undefined.
             upper = (bind(container.mount_point, read_only=True),)
-        yield stack.enter_context(trees_to_compare(below, upper, walk=walk))
+        lower, own = stack.enter_context(trees_to_compare(below, unmapped(upper), walk=walk))
+        if lower_has_ids and not isinstance(own, OverlayLayers):
+            # The mount would show files of both kinds of owners.
+            raise UnsupportedError(f"container {container.name}: is id-mapped, so that only its overlay can be read")
+        yield lower, own, ids or IdMaps.of_noted(own.upperdir if isinstance(own, OverlayLayers) else own), lower_has_ids
 
 
 def _is_index_of(lower: Lower | None, base: Image) -> bool:

@@ -77,14 +77,14 @@ def unpack(
                 )
 
 
-def check_layers(content: Provider, image: Image) -> None:
-    """Check, before anything is written, that every layer is there and is one.
+def check_layers(content: Provider, image: Image, start: int = 0) -> None:
+    """Check, before anything is written, that every layer from number `start` on is there and is one.
 
     Raises:
         UnsupportedError: A layer is of a kind that cannot be applied.
         NotFoundError, DigestMismatchError: A layer is missing, or has another length.
     """
-    for layer in image.manifest.layers:
+    for layer in image.manifest.layers[start:]:
         if layer.media_type not in media_type.LAYERS:
             raise UnsupportedError(f"{image.name}: layer {layer.digest} has media type {layer.media_type!r}")
         content.open_blob(layer).close()

@@ -139,6 +139,11 @@ class LayerOptions:
         """True if two names are one file only if their device is the same too."""
         return self.links_by_device or self.profile is Profile.OCI
 
+    @property
+    def of_lower(self) -> LayerOptions:
+        """The options for reading the lower tree, or the lower directories of an overlay."""
+        return replace(self, ids=IdMaps()) if self.lower_has_ids else self
+
     def __post_init__(self) -> None:
         levels = LEVELS[self.compression]
         if self.level is not None and self.level not in levels:

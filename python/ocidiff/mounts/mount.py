@@ -13,6 +13,7 @@ from ocidiff.values import dataclass
 
 # A byte as mountinfo escapes it. Spec: proc_pid_mountinfo(5).
 _OCTAL: Final = rb"\\([0-7]{3})"
+_ID_MAPS: Final = ("uidmap=", "gidmap=")
 _TYPES: Final = frozenset({"bind", "overlay"})
 
 
@@ -65,7 +66,7 @@ def only_mount(mounts: Sequence[Mount]) -> Mount:
     for mount in mounts:
         if mount.target:
             raise UnsupportedError(f"mount at {mount.target}: mounts below the root of a snapshot are not supported")
-        mapped = next((option for option in mount.options if option.startswith(("uidmap=", "gidmap="))), None)
+        mapped = next((option for option in mount.options if option.startswith(_ID_MAPS)), None)
         if mapped is not None:
             raise UnsupportedError(f"mount option {mapped}: id-mapped mounts are not supported")
         if mount.type not in _TYPES:
@@ -73,6 +74,14 @@ def only_mount(mounts: Sequence[Mount]) -> Mount:
     if not mounts:
         raise UnsupportedError("no mounts: the snapshot shows no directory")
     return mounts[-1]
+
+
+def unmapped(mounts: Sequence[Mount]) -> tuple[Mount, ...]:
+    """Return the mounts without their id maps: they show the ids that files have on disk."""
+    return tuple(
+        replace(mount, options=tuple(option for option in mount.options if not option.startswith(_ID_MAPS)))
+        for mount in mounts
+    )
 
 
 def unsynced(mounts: Sequence[Mount]) -> tuple[Mount, ...]:

@@ -31,6 +31,7 @@ class Services:
         private_directory: Yields the path of an empty directory that only this process knows, and removes it.
         under: Returns the same services, whose content and snapshots belong to a lease.
         lease: The lease that these services work under.
+        unpacks: Make the snapshot of an image when it is committed, since whoever runs it expects that.
     """
 
     content: ContentStore
@@ -42,6 +43,7 @@ class Services:
     private_directory: Callable[[], AbstractContextManager[str]]
     under: Callable[[Lease], Services]
     lease: Lease | None = None
+    unpacks: bool = False
 
     @contextmanager
     def leased(self) -> Iterator[Services]:

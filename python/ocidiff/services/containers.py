@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.options import LayerOptions
+from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, Digest
 from ocidiff.values import dataclass
@@ -108,6 +111,19 @@ class ContainerStore(Protocol):
         Raises:
             NotFoundError: There is no such container.
             InUseError: The container was removed in part.
+        """
+        ...
+
+    def frozen(self, container: Container) -> AbstractContextManager[None]:
+        """Let no process of a container run until the block ends, in stores that run containers."""
+        ...
+
+    def ids(self, container: Container, mounts: Sequence[Mount]) -> tuple[IdMaps, bool]:
+        """Return what the ids of files are in a container, and True if its image's files have these already.
+
+        Args:
+            container: The container.
+            mounts: Mounts of its snapshot.
         """
         ...
 

@@ -77,6 +77,11 @@ class Snapshotter(Protocol):
         """True if a snapshot takes only the space of what differs from its parent."""
         ...
 
+    @property
+    def one_for_each_layer(self) -> bool:
+        """True if there should be a snapshot for every layer, since others look for them."""
+        ...
+
     def prepare(self, key: str, parent: str | None, labels: Mapping[str, str] | None = None) -> tuple[Mount, ...]:
         """Make an active snapshot and return its mounts.
 

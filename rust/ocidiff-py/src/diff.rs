@@ -96,8 +96,8 @@ impl Source {
         lower_has_ids: bool,
     ) -> Self {
         let ids = id_maps(ids);
+        let lower_ids = ids.clone().filter(|_| !lower_has_ids);
         let Some((lowers, data, userxattr, redirects)) = overlay else {
-            let lower_ids = ids.clone().filter(|_| !lower_has_ids);
             return Self::Plain(lower.map(|lower| Tree::new(lower, indexes.0, lower_ids)), Tree::new(upper, indexes.1, ids));
         };
         let paths = |all: Vec<Vec<u8>>| all.iter().map(|one| path(one).into()).collect();
@@ -109,6 +109,7 @@ impl Source {
             format,
             redirects,
             ids,
+            lower_ids,
         })
     }
 

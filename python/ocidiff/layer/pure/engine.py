@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 from ocidiff.errors import SourceChangedError, UsageError
 from ocidiff.layer.engine import Lower, Upper
@@ -193,5 +192,4 @@ def _open(
             return stack.enter_context(IndexTree(tree.path, options.profile, pace))
         return stack.enter_context(Tree(tree, options, pace))
 
-    lower_options = replace(options, ids=IdMaps()) if options.lower_has_ids else options
-    return None if lower is None else enter(lower, lower_options), enter(upper, options)
+    return None if lower is None else enter(lower, options.of_lower), enter(upper, options)

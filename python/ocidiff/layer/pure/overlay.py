@@ -56,8 +56,10 @@ class OverlayTree:
         self._first = first
         self._open = ExitStack()
         with ExitStack() as stack:
-            trees = [stack.enter_context(Tree(root, options, pace)) for root in (layers.upperdir, *layers.lowerdirs)]
-            self._data = [stack.enter_context(Tree(root, options, pace)) for root in layers.datadirs]
+            below = options.of_lower
+            trees = [stack.enter_context(Tree(layers.upperdir, options, pace))]
+            trees += [stack.enter_context(Tree(root, below, pace)) for root in layers.lowerdirs]
+            self._data = [stack.enter_context(Tree(root, below, pace)) for root in layers.datadirs]
             self._trees = trees
             self._prefix = prefix_of(trees, layers)
             self._overrides = [key_of(tree) if self._prefix == NAMES else None for tree in trees]

@@ -44,8 +44,10 @@ pub struct OverlayPaths {
     pub format: Option<Format>,
     /// Whether redirects of directories are followed, as the option `redirect_dir` of a mount says.
     pub redirects: bool,
-    /// What the ids of its files become.
+    /// What the ids of files in the upper directory become.
     pub ids: Option<Arc<IdMaps>>,
+    /// The same of the lower directories, which an id-mapped mount may show with other ids than they have.
+    pub lower_ids: Option<Arc<IdMaps>>,
 }
 
 /// The open directories of an overlay.
@@ -87,9 +89,10 @@ impl Overlay {
     /// [`Error::Overlay`] when the marks cannot be read or understood, [`Error::Io`] when a directory cannot be read. What
     /// this accepts is read without a further doubt.
     pub fn open(paths: &OverlayPaths, control: &Control) -> Result<Self> {
-        let open = |path: &PathBuf| Directory::open_mapped(path, paths.ids.clone());
-        let layers = std::iter::once(&paths.upper).chain(&paths.lowers).map(open).collect::<Result<Vec<_>>>()?;
-        let data = paths.data.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let below = |path: &PathBuf| Directory::open_mapped(path, paths.lower_ids.clone());
+        let upper = Directory::open_mapped(&paths.upper, paths.ids.clone());
+        let layers = std::iter::once(upper).chain(paths.lowers.iter().map(below)).collect::<Result<Vec<_>>>()?;
+        let data = paths.data.iter().map(below).collect::<Result<Vec<_>>>()?;
         let found = survey::Survey::of(&layers, paths.format.is_some(), control)?;
         let format = found.format(&paths.upper, paths.format)?;
         // Without the option an upper directory that was used with an index is told by this mark.

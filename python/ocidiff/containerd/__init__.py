@@ -1,0 +1,1 @@
+"""The services of containerd, over gRPC. Needs the extra `ocidiff[containerd]`."""

@@ -1,0 +1,175 @@
+"""Containers and their tasks, as containerd has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from ocidiff.containerd.channel import Channel
+from ocidiff.containerd.convert import check_word
+from ocidiff.containerd.images import ContainerdImages
+from ocidiff.containerd.leases import ContainerdLease
+from ocidiff.containerd.snapshots import ContainerdSnapshotter
+from ocidiff.errors import AlreadyExistsError, NotFoundError, UnsupportedError
+from ocidiff.layer.idmap import IdMaps
+from ocidiff.mounts.mount import Mount
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import Digest
+from ocidiff.services.containers import Committed, Container
+from ocidiff.services.images import understood
+from ocidiff.values import dataclass
+
+RUNNING, PAUSED, PAUSING = 2, 4, 5
+"""Status of a task."""
+
+_MAX_NAME_BYTES: Final = 76
+_RUNTIME: Final = "io.containerd.runc.v2"
+_SPEC_TYPE: Final = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+# Of nerdctl: the name of a container, whose id is made of random digits.
+_NAME_LABEL: Final = "nerdctl/name"
+_UID_LABEL: Final = "containerd.io/snapshot/uidmapping"
+_GID_LABEL: Final = "containerd.io/snapshot/gidmapping"
+# Runtimes whose containers change files where the host does not see them, and what to do about it.
+_HIDDEN: Final = {
+    "runsc": "gVisor keeps the changes in the sandbox; write them with `runsc tar rootfs-upper` and commit with --upper-tar",
+    "kata": "a virtual machine keeps the changes; copy them out of it and commit a directory",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerdContainer:
+    """A `Container`."""
+
+    name: str
+    image: str
+    manifest: Descriptor
+    driver: str
+    snapshot: str
+    mount_point: str | None = None
+
+
+class ContainerdContainers:
+    """A `ContainerStore`."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def check(self, name: str) -> None:
+        """See `ContainerStore.check`."""
+        check_word("container", name, _MAX_NAME_BYTES)
+        with suppress(NotFoundError):
+            self._channel.call("containers.v1.Containers/Get", id=name)
+            raise AlreadyExistsError(f"container {name} already exists")
+
+    def put(
+        self,
+        name: str,
+        image: str,
+        manifest: Descriptor,
+        config: Digest,  # noqa: ARG002 - containerd finds it through the image
+        driver: str,
+        snapshot: str,
+    ) -> ContainerdContainer:
+        """See `ContainerStore.put`. The container has a tree, and no process until somebody gives it one."""
+        self.check(name)
+        container = {
+            "id": name,
+            "image": image,
+            "runtime": {"name": _RUNTIME},
+            "spec": {
+                "type_url": _SPEC_TYPE,
+                "value": json.dumps({"ociVersion": "1.1.0", "root": {"path": "rootfs"}}).encode(),
+            },
+            "snapshotter": driver,
+            "snapshot_key": snapshot,
+        }
+        self._channel.call("containers.v1.Containers/Create", container=container)
+        return ContainerdContainer(name, image, manifest, driver, snapshot)
+
+    def get(self, name: str) -> ContainerdContainer:
+        """See `ContainerStore.get`: the container of that id, of that name of nerdctl, or whose id begins so.
+
+        Raises:
+            UnsupportedError: The host cannot see its changes.
+        """
+        found = self._find(name)
+        kind = next((kind for kind in _HIDDEN if kind in found.runtime.name), None)
+        if kind is not None:
+            raise UnsupportedError(f"container {found.id}: runtime {found.runtime.name}: {_HIDDEN[kind]}")
+        if not found.snapshot_key or not found.image:
+            raise UnsupportedError(
+                f"container {found.id}: containerd has no snapshot or image of it, as of one that Docker made; "
+                "commit the directory of its root file system instead"
+            )
+        try:
+            manifest = understood(ContainerdImages(self._channel).entry(found.image))
+        except NotFoundError:
+            raise NotFoundError(
+                f"container {found.id}: its image {found.image!r} was removed; pull or tag it again under this name"
+            ) from None
+        return ContainerdContainer(found.id, found.image, manifest, found.snapshotter, found.snapshot_key)
+
+    def _find(self, name: str) -> Any:  # noqa: ANN401 - a message
+        with suppress(NotFoundError):
+            return self._channel.call("containers.v1.Containers/Get", id=name).container
+        every = self._channel.call("containers.v1.Containers/List").containers
+        named = [one for one in every if one.labels.get(_NAME_LABEL) == name]
+        found = named or [one for one in every if len(name) >= 4 and one.id.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise NotFoundError(f"container {name}: {len(found)} ids begin with it; give more characters")
+        others = [one.name for one in self._channel.call("namespaces.v1.Namespaces/List").namespaces]
+        elsewhere = ", ".join(sorted(set(others) - {self._channel.namespace}))
+        hint = f"; other namespaces: {elsewhere}" if elsewhere else ""
+        raise NotFoundError(f"no container {name!r} in containerd's namespace {self._channel.namespace!r}{hint}")
+
+    @contextmanager
+    def still(self, name: str) -> Iterator[ContainerdContainer]:
+        """See `ContainerStore.still`. Its snapshot cannot go while the lease has it."""
+        container = self.get(name)
+        lease = self._channel.lease
+        if lease is not None:
+            resource = {"id": container.snapshot, "type": f"snapshots/{container.driver}"}
+            self._channel.call("leases.v1.Leases/AddResource", id=lease.id, resource=resource)
+        yield container
+
+    @contextmanager
+    def frozen(self, container: Container) -> Iterator[None]:
+        """See `ContainerStore.frozen`. One that somebody has paused stays paused."""
+        lease = self._channel.lease
+        if not isinstance(lease, ContainerdLease) or status_of(self._channel, container.name) != RUNNING:
+            yield
+            return
+        try:
+            lease.guard.freeze(container.name)
+            yield
+        finally:
+            lease.guard.thaw(container.name)
+
+    def committed(self, container: Container, committed: Committed) -> None:
+        """See `ContainerStore.committed`: a snapshotter of containerd shares no trees."""
+
+    def ids(self, container: Container, mounts: Sequence[Mount]) -> tuple[IdMaps, bool]:
+        """See `ContainerStore.ids`: containerd 2 maps the mount, 1.7 has a copy of the image with other owners."""
+        options = [option for mount in mounts for option in mount.options]
+        maps = [_maps(options, name) for name in ("uidmap=", "gidmap=")]
+        if any(maps):
+            return IdMaps.of(maps[0], maps[1], None), True
+        labels = ContainerdSnapshotter(self._channel, container.driver).stat(container.snapshot).labels
+        ranges = [[labels[name]] if name in labels else [] for name in (_UID_LABEL, _GID_LABEL)]
+        return IdMaps.of(ranges[0], ranges[1], None), False
+
+
+def status_of(channel: Channel, container: str) -> int:
+    """Return the status of a container's task; 0 for none."""
+    with suppress(NotFoundError):
+        return int(channel.call("tasks.v1.Tasks/Get", is_cleanup=True, container_id=container).process.status)
+    return 0
+
+
+def _maps(options: list[str], name: str) -> list[str]:
+    # Several ranges are separated by commas: first in the container, first on the host, how many.
+    return [text for option in options if option.startswith(name) for text in option.removeprefix(name).split(",")]

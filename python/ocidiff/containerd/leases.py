@@ -1,0 +1,144 @@
+"""Leases: what containerd's garbage collector must keep while a call works.
+
+A lease is released on every way out. If the client is killed, its guard releases it (`guard`). If that is killed too, the
+lease expires. containerd cannot renew a lease, so that a second one takes over its resources well before.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ocidiff.containerd.channel import Channel
+from ocidiff.containerd.guard import Guard
+from ocidiff.errors import NotFoundError, OcidiffError
+from ocidiff.log import Logger
+from ocidiff.services.leases import Lease
+
+EXPIRE: Final = "containerd.io/gc.expire"
+"""Label of a lease: when it ends by itself."""
+OWNER: Final = "ocidiff/owner"
+"""Label of our leases: the process that holds it."""
+
+LIFETIME_SECONDS: Final = 3600.0
+_RENEWALS: Final = 3
+_log = Logger(__name__)
+
+
+class ContainerdLease:
+    """A `Lease`, with the guard that releases it if this process is killed."""
+
+    def __init__(self, id_: str, guard: Guard) -> None:
+        self.id = id_
+        self.guard = guard
+
+
+class ContainerdLeases:
+    """A `LeaseManager`."""
+
+    def __init__(self, channel: Channel, lifetime: float = LIFETIME_SECONDS) -> None:
+        self._channel, self._lifetime = channel, lifetime
+
+    @contextmanager
+    def hold(self) -> Iterator[ContainerdLease]:
+        """See `LeaseManager.hold`."""
+        with Guard(self._channel) as guard:
+            lease = ContainerdLease(self._create(guard), guard)
+            ended = threading.Event()
+            renewer = threading.Thread(target=self._renew, args=(lease, ended), name="ocidiff-lease", daemon=True)
+            renewer.start()
+            try:
+                yield lease
+            finally:
+                ended.set()
+                renewer.join()
+                self._delete(lease.id, guard)
+
+    def _create(self, guard: Guard) -> str:
+        number = f"ocidiff-{os.urandom(16).hex()}"
+        # The guard knows it first, so that no moment is left in which nobody would release it.
+        guard.keep(number)
+        expires = datetime.now(UTC) + timedelta(seconds=self._lifetime)
+        labels = {EXPIRE: expires.isoformat(timespec="seconds"), OWNER: _owner("self")}
+        self._channel.call("leases.v1.Leases/Create", id=number, labels=labels)
+        return number
+
+    def _delete(self, number: str, guard: Guard | None = None) -> None:
+        with suppress(NotFoundError):
+            self._channel.call("leases.v1.Leases/Delete", is_cleanup=True, id=number)
+        if guard is not None:
+            guard.released(number)
+
+    def _renew(self, lease: ContainerdLease, ended: threading.Event) -> None:
+        while not ended.wait(self._lifetime / _RENEWALS):
+            # The next attempt may succeed: the lease lasts for several.
+            try:
+                old, new = lease.id, self._create(lease.guard)
+                moved = set[tuple[str, str]]()
+                lease_is_new = False
+                # What was put under the old one while its resources were moved is moved in the second round.
+                for _ in range(2):
+                    for kind, key in set(self._resources(old)) - moved:
+                        with suppress(NotFoundError):
+                            self._add(new, kind, key)
+                        moved.add((kind, key))
+                    if not lease_is_new:
+                        lease.id, lease_is_new = new, True
+                        # Calls that began under the old one end soon; a write asks at its end which lease is there.
+                        time.sleep(min(1.0, self._lifetime / 10))
+                self._delete(old, lease.guard)
+            except (OcidiffError, OSError) as error:
+                _log.warning("lease %s: could not be renewed: %s", lease.id, error)
+
+    def add(self, lease: Lease, kind: str, key: str) -> None:
+        """See `LeaseManager.add`."""
+        try:
+            self._add(lease.id, kind, key)
+        except NotFoundError:
+            raise NotFoundError(f"lease {lease.id} has ended") from None
+
+    def _add(self, number: str, kind: str, key: str) -> None:
+        self._channel.call("leases.v1.Leases/AddResource", id=number, resource={"id": key, "type": kind})
+
+    def resources(self, lease: Lease) -> list[tuple[str, str]]:
+        """See `LeaseManager.resources`."""
+        with suppress(NotFoundError):
+            return sorted(self._resources(lease.id))
+        return []
+
+    def _resources(self, number: str) -> list[tuple[str, str]]:
+        found = self._channel.call("leases.v1.Leases/ListResources", id=number).resources
+        return [(one.type, one.id) for one in found]
+
+    def held(self) -> list[str]:
+        """See `LeaseManager.held`."""
+        return [one.id for one in self._channel.call("leases.v1.Leases/List").leases]
+
+    def sweep(self) -> None:
+        """Release the leases of processes that are dead, and whose guards died with them."""
+        boot, namespace, *_ = _owner("self").split()
+        for one in self._channel.call("leases.v1.Leases/List").leases:
+            owner = one.labels.get(OWNER, "").split()
+            if len(owner) != 4 or (owner[0] == boot and owner[1] != namespace):
+                continue
+            if owner[0] != boot or _owner(owner[2]).split() != owner:
+                self._delete(one.id)
+
+
+def _owner(process: str) -> str:
+    """Return what names a process on this machine: run of the kernel, namespace, number, time of its start."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        boot = file.read().strip()
+    try:
+        namespace = os.stat(f"/proc/{process}/ns/pid").st_ino
+        with open(f"/proc/{process}/stat") as file:
+            number, _, rest = file.read().partition(" ")
+    except OSError:
+        return boot
+    # The name before the last bracket may hold anything. Spec: proc_pid_stat(5).
+    return f"{boot} {namespace} {number} {rest.rpartition(')')[2].split()[19]}"

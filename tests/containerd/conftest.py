@@ -1,0 +1,90 @@
+"""A containerd for the session, and a namespace for each test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from containerd.daemon import Daemon, running
+from ocidiff.containerd.channel import Channel
+from ocidiff.store import Store
+
+APPLETS = (
+    "sh",
+    "sleep",
+    "ls",
+    "cat",
+    "rm",
+    "mkdir",
+    "rmdir",
+    "ln",
+    "mv",
+    "chmod",
+    "chown",
+    "touch",
+    "mknod",
+    "mkfifo",
+    "true",
+    "dd",
+)
+
+
+@pytest.fixture(scope="session")
+def daemon() -> Iterator[Daemon]:
+    """containerd 2, or the version that `OCIDIFF_CONTAINERD` says."""
+    with running(os.environ.get("OCIDIFF_CONTAINERD", "2")) as one:
+        yield one
+
+
+@pytest.fixture
+def namespace(daemon: Daemon, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace that is empty."""
+    name = f"test-{os.urandom(6).hex()}"
+    daemon.ctr("namespaces", "create", name)
+    yield name
+    daemon.kill_containers(name)
+
+
+@pytest.fixture
+def channel(daemon: Daemon, namespace: str) -> Iterator[Channel]:
+    opened = Channel.open(daemon.address, namespace)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def archive(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image `base:1` of a busybox and some files, as an archive."""
+    place = tmp_path_factory.mktemp("base")
+    tree = place / "tree"
+    for name in ("bin", "etc", "tmp", "proc", "dev", "sys", "dir/sub", "opaque", "links"):
+        (tree / name).mkdir(parents=True)
+    (tree / "tmp").chmod(0o1777)
+    (tree / "bin/busybox").write_bytes((daemon.programs / "busybox").read_bytes())
+    (tree / "bin/busybox").chmod(0o755)
+    for name in APPLETS:
+        (tree / "bin" / name).symlink_to("busybox")
+    for name in ("etc/kept", "etc/changed", "etc/gone", "dir/one", "dir/sub/two", "opaque/old", "links/first"):
+        (tree / name).write_text(f"{name}\n")
+    os.link(tree / "links/first", tree / "links/second")
+    with Store.open(place / "store") as store:
+        store.commit(tree, "base:1", changes=['CMD ["/bin/sleep", "1000"]', "ENV A=b", "LABEL k=v"])
+    archive = place / "base.tar"
+    with Store.open(place / "store") as store:
+        assert store.images()
+    import tarfile
+
+    with tarfile.open(archive, "w") as tar:
+        for name in ("oci-layout", "index.json", "blobs"):
+            tar.add(place / "store" / name, name)
+    return archive
+
+
+@pytest.fixture
+def base(daemon: Daemon, namespace: str, archive: Path) -> str:
+    """The name of an image in the namespace."""
+    daemon.load(archive, namespace)
+    return "base:1"

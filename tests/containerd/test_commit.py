@@ -1,0 +1,208 @@
+"""Containers of a real containerd become the images that containerd itself would make of them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ocidiff
+from containerd.daemon import Daemon
+from ocidiff.containerd.channel import Channel
+from ocidiff.containerd.content import ContainerdContent
+from ocidiff.containerd.open import services_of
+from ocidiff.image import lookup
+from ocidiff.layer.engine import Engine
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import Digest, chain_id
+from ocidiff.services.snapshots import Kind
+from ocidiff.store import Store
+
+pytestmark = [pytest.mark.interop, pytest.mark.root]
+
+CHANGES = {
+    "added": "echo new >/etc/new; mkdir -p /new/deep; echo x >/new/deep/file",
+    "removed": "rm /etc/gone; rm -r /dir/sub",
+    "replaced": "echo other >/etc/changed; rm /dir/one; mkdir /dir/one",
+    "opaque": "rm -r /opaque; mkdir /opaque; echo new >/opaque/new",
+    "directory to file": "rm -r /dir; echo x >/dir",
+    "links": "echo x >/links/third; ln /links/third /links/fourth; ln /links/first /links/fifth",
+    "modes": "chmod 4755 /etc/kept; chmod 1777 /dir; touch /etc/set; chmod 6711 /etc/set",
+    "owners": "chown 12:34 /etc/kept; touch /etc/own; chown 1000:1000 /etc/own",
+    "devices": "mknod /etc/null c 1 3; mkfifo /etc/fifo",
+    "times": "touch -d '2001-02-03 04:05:06' /etc/kept; touch -d '1970-01-01 00:00:00' /etc/old",
+    "symlinks": "ln -s nowhere /etc/dangling; rm /bin/true; ln -s /etc/kept /bin/true",
+    "deep": "d=/deep; for i in 1 2 3 4 5 6; do d=$d/a-component-of-a-path-that-needs-pax; mkdir -p $d; done; echo x >$d/f",
+    "names": "touch \"$(printf '/etc/\\303\\244\\377')\"; touch '/etc/ a b'",
+    "renamed": "mv /dir /moved; mv /etc/kept /etc/renamed",
+    "large": "dd if=/dev/zero of=/large bs=1M count=5",
+}
+
+
+def changed(daemon: Daemon, namespace: str, name: str, *options: str, script: str = "true") -> None:
+    """A container that has run a script and rests."""
+    daemon.run(namespace, "base:1", name, *options, script=f"{script}; >/tmp/done; sleep 1000")
+    end = time.monotonic() + 20
+    while not list(Path(daemon.place).glob(f"state/io.containerd.runtime.v2.task/{namespace}/{name}/rootfs/tmp/done")):
+        assert time.monotonic() < end, f"the script of {name} does not end"
+        time.sleep(0.02)
+
+
+def diff_of_containerd(daemon: Daemon, namespace: str, name: str) -> str:
+    """The diff ID of the layer that ctr writes of a container."""
+    line = [str(daemon.programs / "ctr"), "-a", daemon.address, "-n", namespace, "snapshots", "diff", name]
+    done = subprocess.run(line, capture_output=True, check=True)
+    return Digest.of(gzip.decompress(done.stdout))
+
+
+def left_behind(daemon: Daemon, channel: Channel, engine: Engine) -> dict[str, Any]:
+    """Leases, views, ingests and snapshots on their way that are in a namespace."""
+    services = services_of(channel, engine)
+    rows = list(services.snapshotter("overlayfs").walk())
+    return {
+        "leases": services.leases.held(),
+        "views": [row.key for row in rows if row.kind is Kind.VIEW],
+        "half": [row.key for row in rows if row.kind is Kind.ACTIVE and row.key.startswith("extract-")],
+        "ingests": [status.ref for status in services.content.statuses()],
+    }
+
+
+NOTHING: dict[str, Any] = {"leases": [], "views": [], "half": [], "ingests": []}
+
+
+@pytest.fixture
+def store(daemon: Daemon, namespace: str, base: str) -> Any:
+    with Store.containerd(daemon.address, namespace) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_layer_is_that_of_containerd(store: Store, daemon: Daemon, namespace: str, change: str) -> None:
+    changed(daemon, namespace, "c1", script=CHANGES[change])
+    image = store.commit(store.container("c1"), "app:v1", profile="containerd", compression="none")
+    assert image.layer is not None
+    if daemon.is_first and image.layer.deleted:
+        pytest.skip("containerd 1.7 writes the time of the diff into whiteouts")
+    assert image.layer.diff_id == diff_of_containerd(daemon, namespace, "c1")
+
+
+def test_a_committed_image_runs_when_its_container_is_gone(
+    store: Store, daemon: Daemon, namespace: str, channel: Channel, engine: Engine
+) -> None:
+    changed(daemon, namespace, "c1", script="echo told >/etc/told; rm /etc/gone")
+    image = store.commit(
+        store.container("c1"), "app:v1", message="a step", changes=["ENV NEW=1"], engine=engine_name(engine)
+    )
+    assert left_behind(daemon, channel, engine) == NOTHING
+    assert daemon.status(namespace, "c1") == "RUNNING"
+    daemon.kill_containers(namespace)
+    daemon.ctr("containers", "rm", "c1", namespace=namespace)
+    daemon.collect(namespace)
+    shown = daemon.ctr("run", "--rm", "app:v1", "again", "/bin/cat", "/etc/told", namespace=namespace)
+    assert shown == "told\n"
+    listed = daemon.ctr("run", "--rm", "app:v1", "more", "/bin/ls", "/etc", namespace=namespace)
+    assert "gone" not in listed.split()
+    document: Any = store.inspect("app:v1")
+    assert document["config"]["config"]["Env"] == ["A=b", "NEW=1"]
+    assert document["config"]["history"][-1]["comment"] == "a step"
+    snapshot = services_of(channel, engine).snapshotter("overlayfs").stat(chain_id(image.config.rootfs.diff_ids))
+    assert snapshot.parent == chain_id(image.config.rootfs.diff_ids[:1])
+    # Every blob is whole, and what it says it is.
+    for descriptor in (image.descriptor, image.manifest.config):
+        assert ContainerdContent(channel).read(descriptor)
+
+
+def engine_name(engine: Engine) -> str:
+    return type(engine).__name__.removesuffix("Engine").lower()
+
+
+def test_no_change_is_no_layer(store: Store, daemon: Daemon, namespace: str) -> None:
+    changed(daemon, namespace, "c1")
+    first = store.commit(store.container("c1"), "app:v1")
+    assert first.layer is not None
+    daemon.ctr("containers", "create", "app:v1", "c2", namespace=namespace)
+    image = store.commit(store.container("c2"), "app:v2")
+    assert image.layer is None
+    assert image.manifest.layers == first.manifest.layers
+
+
+@pytest.mark.parametrize("engine", ["rust", "pure"])
+def test_an_id_mapped_container_has_the_ids_that_it_sees(
+    store: Store, daemon: Daemon, namespace: str, engine: str, tmp_path: Path
+) -> None:
+    maps = ("--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536", "--remap-labels")
+    changed(
+        daemon, namespace, "m1", *maps, script="echo x >/etc/new; chmod 4755 /etc/kept; chown 5:6 /etc/changed; rm /etc/gone"
+    )
+    image = store.commit(store.container("m1"), "app:v1", engine=engine)
+    assert image.layer is not None
+    names = {change.split()[-1] for change in tar_lines(store, image, tmp_path)}
+    assert {"etc/new", "etc/kept", "etc/changed", "etc/.wh.gone"} <= names
+    owners = {line.split()[-1]: line.split()[1] for line in tar_lines(store, image, tmp_path)}
+    assert (owners["etc/new"], owners["etc/changed"], owners["etc/kept"]) == ("0/0", "5/6", "0/0")
+    modes = {line.split()[-1]: line.split()[0] for line in tar_lines(store, image, tmp_path)}
+    assert modes["etc/kept"] == "-rwsr-xr-x"
+
+
+def tar_lines(store: Store, image: ocidiff.Image, tmp_path: Path) -> list[str]:
+    """What tar lists of the layer that a commit added."""
+    assert image.layer is not None
+    with store._services().content.open_blob(image.layer.descriptor) as blob:
+        data = blob.read()
+    listed = subprocess.run(["tar", "tvz", "--numeric-owner"], input=data, capture_output=True, check=True)
+    return listed.stdout.decode(errors="replace").splitlines()
+
+
+def test_the_layers_of_the_base_may_be_discarded(
+    store: Store, daemon: Daemon, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    changed(daemon, namespace, "c1", script="echo told >/etc/told")
+    manifest: Any = store.inspect("base:1")["manifest"]
+    layer = Digest(manifest["layers"][0]["digest"])
+    store._services().content.delete(layer)
+    image = store.commit(store.container("c1"), "app:v1")
+    assert image.manifest.layers[0].digest == layer
+    assert str(layer) in caplog.text
+    assert daemon.ctr("run", "--rm", "app:v1", "again", "/bin/cat", "/etc/told", namespace=namespace) == "told\n"
+
+
+def test_a_directory_becomes_an_image_that_runs(store: Store, daemon: Daemon, namespace: str, tmp_path: Path) -> None:
+    store.unpack("base:1", tmp_path / "tree")
+    (tmp_path / "tree/etc/more").write_text("more\n")
+    image = store.commit(tmp_path / "tree", "app:v1", base="base:1")
+    assert image.layer is not None
+    assert (image.layer.added, image.layer.deleted) == (1, 0)
+    assert daemon.ctr("run", "--rm", "app:v1", "again", "/bin/cat", "/etc/more", namespace=namespace) == "more\n"
+
+
+def test_names_are_listed_given_and_taken(store: Store, daemon: Daemon, namespace: str, channel: Channel) -> None:
+    store.tag("base:1", "docker.io/library/other:v1")
+    assert sorted(str(one.name) for one in store.images()) == ["base:1", "docker.io/library/other:v1"]
+    store.untag("base:1")
+    assert [one.name for one in store.images()] == ["docker.io/library/other:v1"]
+    assert len(store.history("docker.io/library/other:v1")) == 1
+    found = lookup.find_image(store._services(), "docker.io/library/other:v1", None)
+    assert isinstance(found.descriptor, Descriptor)
+
+
+def test_the_command_line_names_containerd(store: Store, daemon: Daemon, namespace: str) -> None:
+    changed(daemon, namespace, "c1", script="echo told >/etc/told")
+    place = ["--address", daemon.address, "--namespace", namespace]
+
+    def ocidiff_(*words: str) -> str:
+        done = subprocess.run(["ocidiff", *words], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    digest = ocidiff_("commit", "containerd:c1", "app:v1", *place).strip()
+    assert json.loads(ocidiff_("inspect", "containerd:app:v1", *place))["descriptor"]["digest"] == digest
+    assert digest[7:19] in ocidiff_("images", *place)
+    ocidiff_("tag", "containerd:app:v1", "app:v2", *place)
+    ocidiff_("history", "app:v2", *place)
+    ocidiff_("rmi", "app:v1", "app:v2", *place)
+    assert [one.name for one in store.images()] == ["base:1"]

@@ -14,23 +14,21 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Self
 
-from ocidiff.errors import MalformedLayerError
 from ocidiff.layer.options import ApplyOptions, Destination
 from ocidiff.layer.pure import sentences, tar
 from ocidiff.layer.pure.directories import show, split
-from ocidiff.layer.pure.faults import broken_link, check_owner, unsafe, unsupported
+from ocidiff.layer.pure.faults import unsafe, unsupported
 from ocidiff.layer.pure.files import FileWriter
 from ocidiff.layer.pure.folders import Folder, Place
 from ocidiff.layer.pure.note import SET_IDS, STAND_IN_MODE, Note, parse_note
-from ocidiff.layer.pure.root import OWNER_ALL, Root, clean
+from ocidiff.layer.pure.plan import Do, Link, check, describes, plan
+from ocidiff.layer.pure.root import OWNER_ALL, Root
 from ocidiff.layer.pure.tar_reader import Entry, Hole
 from ocidiff.layer.pure.upper import Upper
 from ocidiff.layer.pure.upper_tar import Said, UpperTar
-from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
+from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Opaque, Removal
 from ocidiff.layer.xattrs import NOTE, class_of
 
-_MAX_MAJOR: Final = (1 << 12) - 1
-_MAX_MINOR: Final = (1 << 20) - 1
 _NODES: Final = {tar.CHARACTER: stat.S_IFCHR, tar.BLOCK: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}
 _XATTR_FAULTS: Final = (
     errno.EINVAL,
@@ -82,13 +80,15 @@ class Applier:
         if self._upper_tar is not None:
             self._apply_of_upper(path, self._upper_tar.read(entry), data)
             return
-        whiteout = read_whiteout(path, entry.offset) if path else None
-        if isinstance(whiteout, Aufs):
-            self._keep_aside(path, entry, data)
-        elif whiteout is None:
-            self._create(path, entry, data)
-        else:
-            self._hide(whiteout, split(path)[0])
+        match plan(entry):
+            case Do.DESCRIBE_ROOT | Do.MAKE:
+                self._create(path, entry, data)
+            case Do.KEEP_ASIDE if self._keeps_aside():
+                self._create(path, entry, data)
+            case Do.KEEP_ASIDE | Do.LEAVE_OUT:
+                self.skipped["aufs"] += 1
+            case Removal() | Opaque() as whiteout:
+                self._hide(whiteout, split(path)[0])
 
     def _apply_of_upper(self, path: bytes, said: Said, data: Iterable[bytes | Hole]) -> None:
         """Do what an entry of an upper directory says."""
@@ -105,9 +105,7 @@ class Applier:
             parent, name = split(path)
             self._write(Place(self._root.make(parent, self._hide_below), name), entry, data)
             return
-        if entry.type != tar.DIRECTORY:
-            raise unsafe(path, sentences.ROOT_IS_NO_DIRECTORY)
-        check_owner(path, entry.uid, entry.gid)
+        check(entry)
         self._set_metadata(self._root.top.place, entry)
         self.has_root = True
 
@@ -133,17 +131,10 @@ class Applier:
             if folder.times is not None:
                 self._root.set_times(folder.place, *folder.times)
 
-    def _keep_aside(self, path: bytes, entry: Entry, data: Iterable[bytes | Hole]) -> None:
-        """Keep a file of AUFS's for the hard links that lead to it, and leave out all else that it noted."""
-        is_kept = entry.type == tar.REGULAR and is_pseudo_link(path)
-        if is_kept and not self._has_aside:
-            # A directory of that name which was there before is none of ours.
-            is_kept = self._has_aside = self._root.lstat(self._aside) is None
-        if not is_kept:
-            self.skipped["aufs"] += 1
-            return
-        folder = self._root.make(PSEUDO_LINKS, self._hide_below)
-        self._write(Place(folder, split(path)[1]), entry, data)
+    def _keeps_aside(self) -> bool:
+        """Return true if files are kept for hard links: a directory of their name that was there before is none of ours."""
+        self._has_aside = self._has_aside or self._root.lstat(self._aside) is None
+        return self._has_aside
 
     def _hide(self, whiteout: Removal | Opaque, parent: bytes) -> None:
         """Remove what lower layers left. Where there is no directory there is nothing to remove, and none is made.
@@ -173,7 +164,7 @@ class Applier:
             self._upper.make_opaque(folder)
 
     def _write(self, place: Place, entry: Entry, data: Iterable[bytes | Hole]) -> None:
-        check_owner(entry.path, entry.uid, entry.gid)
+        check(entry)
         if not self._is_marked and self._notes(entry):
             self._root.mark()
             self._is_marked = True
@@ -203,8 +194,7 @@ class Applier:
             self._make_stand_in(place, entry)
             return
         place.folder.written.add(place.name)
-        # A file that was kept aside says itself what it is.
-        if entry.type != tar.HARD_LINK or not is_pseudo_link(clean(entry.linkname)):
+        if describes(entry):
             self._set_metadata(place, entry)
 
     def _is_collision(self, place: Place) -> bool:
@@ -213,27 +203,18 @@ class Applier:
 
     def _link_target(self, place: Place, entry: Entry) -> Place:
         """What a hard link names; it exists. Spec: layer-semantics 11.4."""
-        named = clean(entry.linkname)
-        parent, name = split(named)
-
-        def wrong(cause: str) -> MalformedLayerError:
-            return broken_link(entry.offset, entry.path, named, cause)
-
-        if not name:
-            raise wrong(sentences.TARGET_IS_DIRECTORY)
+        link = Link(entry)
+        parent, name = split(link.target)
         folder = self._root.find(parent)
         if folder is None:
-            raise wrong(sentences.TARGET_IS_MISSING)
+            raise link.is_missing()
         target = Place(folder, name)
         there = self._root.lstat(target)
         if target in self._left_out:
             return target
-        if there is not None and stat.S_ISDIR(there.st_mode):
-            raise wrong(sentences.TARGET_IS_DIRECTORY)
-        if there is None or (self._upper is not None and self._upper.is_whiteout(target, there)):
-            raise wrong(sentences.TARGET_IS_MISSING)
-        if target == place:
-            raise wrong(sentences.TARGET_IS_SAME_NAME)
+        if there is not None and self._upper is not None and self._upper.is_whiteout(target, there):
+            there = None
+        link.check(is_directory=None if there is None else stat.S_ISDIR(there.st_mode), is_same=target == place)
         return target
 
     def _write_file(self, place: Place, data: Iterable[bytes | Hole]) -> None:
@@ -250,12 +231,7 @@ class Applier:
 
     def _make_node(self, place: Place, entry: Entry) -> bool:
         """Make a device or FIFO; false when it is left out."""
-        major, minor = entry.device
-        if entry.type != tar.FIFO and not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-            raise unsafe(entry.path, sentences.DEVICE_OUT_OF_RANGE.format(major=major, minor=minor))
-        if entry.type == tar.CHARACTER and entry.device == (0, 0):
-            raise unsafe(entry.path, sentences.WHITEOUT_DEVICE)
-        device = 0 if entry.type == tar.FIFO else os.makedev(major, minor)
+        device = 0 if entry.type == tar.FIFO else os.makedev(*entry.device)
         try:
             self._root.make_node(place, _NODES[entry.type], device)
         except PermissionError:

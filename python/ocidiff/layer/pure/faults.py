@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from ocidiff.errors import (
     LimitExceededError,
     MalformedLayerError,
@@ -15,8 +13,6 @@ from ocidiff.errors import (
 )
 from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.directories import show
-
-_MAX_ID: Final = (1 << 32) - 2  # the next one means "leave it" to chown
 
 
 def malformed(offset: int, reason: str) -> MalformedLayerError:
@@ -65,13 +61,3 @@ def limit_exceeded(limit: str, value: int, largest: int, offset: int, path: byte
     return LimitExceededError(
         sentences.LIMIT_EXCEEDED.format(limit=limit, path=where, offset=offset, value=value, max=largest)
     )
-
-
-def check_owner(path: bytes, uid: int, gid: int) -> None:
-    """Check that an entry has an owner that Linux can have.
-
-    Raises:
-        UnsafeLayerError: It has not.
-    """
-    if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
-        raise unsafe(path, sentences.OWNER_OUT_OF_RANGE.format(uid=uid, gid=gid))

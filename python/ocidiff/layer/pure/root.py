@@ -11,18 +11,13 @@ import stat
 from collections.abc import Callable
 from typing import Final, Self
 
-from ocidiff.layer.pure import sentences
-from ocidiff.layer.pure.faults import unsafe
 from ocidiff.layer.pure.folders import Folder, Handles, Place
 from ocidiff.layer.pure.note import Note
 from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.pure.path import Way
+from ocidiff.layer.pure.plan import IMPLIED_MODE
 from ocidiff.layer.xattrs import NOTE
 
-_MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
-# Components that the links of one path may bring in all. The kernel would take 40 times 2048, which short entries could have
-# walked again and again.
-_MAX_LINK_STEPS: Final = 2048
-_IMPLIED_MODE: Final = 0o755  # of a directory that no entry describes
 OWNER_ALL: Final = 0o700
 _TARGET: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -206,7 +201,7 @@ class Root:
         """Make a directory that no entry describes."""
         made = self.make_directory(place)
         if self._notes_owners:
-            self.note(place, Note(0, 0, _IMPLIED_MODE))
+            self.note(place, Note(0, 0, IMPLIED_MODE))
         return made
 
     def make_directory(self, place: Place) -> Folder:
@@ -216,7 +211,7 @@ class Root:
         except OSError as error:
             raise self.error(error, place) from error
         self.set_owner(place, -1, os.getegid())
-        self.set_mode(place, _IMPLIED_MODE)  # whatever the umask is
+        self.set_mode(place, IMPLIED_MODE)  # whatever the umask is
         return place.folder.add(place.name, is_new=True)
 
     def make_file(self, place: Place) -> int:
@@ -330,12 +325,8 @@ class Root:
 
     def _walk(self, path: bytes, make: Callable[[Place, os.stat_result | None], Folder | None]) -> Folder | None:
         """Go down `path`; where no directory is, go on with what `make` gives, or end with None."""
-        here, todo = self.top, path.split(b"/")[::-1]
-        links = steps = 0
-        while todo:
-            name = todo.pop()
-            if name in (b"", b"."):
-                continue
+        here, way = self.top, Way(path)
+        while (name := way.next()) is not None:
             if name == b"..":
                 here = here.above or here
                 continue
@@ -346,14 +337,8 @@ class Root:
             place = Place(here, name)
             facts = self.lstat(place)
             if facts is not None and stat.S_ISLNK(facts.st_mode):
-                target = self._target(place)
-                parts = [part for part in target.split(b"/") if part not in (b"", b".")]
-                links, steps = links + 1, steps + len(parts)
-                if links > _MAX_LINKS or steps > _MAX_LINK_STEPS:
-                    raise unsafe(path, sentences.TOO_MANY_LINKS)
-                if target.startswith(b"/"):
+                if way.follow(self._target(place)):
                     here = self.top
-                todo += parts[::-1]
                 continue
             is_directory = facts is not None and stat.S_ISDIR(facts.st_mode)
             next_folder = self.enter(place, facts) if facts is not None and is_directory else make(place, facts)
@@ -430,14 +415,3 @@ class _Level:
         """Leave a name, with the directories above it. Once the directory is clear, no other name can be in it."""
         self.folder.written.add(name)
         self.is_kept = True
-
-
-def clean(name: bytes) -> bytes:
-    """The name of an entry as a relative path without `.`, `..` and empty components; nothing climbs over the root."""
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            del parts[-1:]
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/".join(parts)

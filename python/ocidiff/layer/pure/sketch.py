@@ -15,24 +15,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from ocidiff.errors import MalformedLayerError
 from ocidiff.layer.idmap import IdMaps, IdRange
-from ocidiff.layer.pure import sentences, tar
+from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.directories import join, split
-from ocidiff.layer.pure.faults import broken_link, check_owner, unsafe
 from ocidiff.layer.pure.index_format import Fingerprint, Record, xattr_digests
-from ocidiff.layer.pure.root import clean
+from ocidiff.layer.pure.path import Way, clean
+from ocidiff.layer.pure.plan import IMPLIED_MODE, Do, Link, check, describes, plan
 from ocidiff.layer.pure.tar_reader import Entry
-from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Aufs, Opaque, Removal, is_pseudo_link, read_whiteout
+from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Opaque, Removal
 from ocidiff.layer.xattrs import ACCESS_ACL, CAPABILITY, class_of, lost_class
 
-_MAX_LINKS: Final = 40  # symbolic links in one path, as the kernel counts
-_MAX_LINK_STEPS: Final = 2048  # components that they may bring in all, as in an apply
-_IMPLIED_MODE: Final = 0o755  # of a directory that no layer describes
 _MAX_NAME_BYTES: Final = 255
 _MAX_TARGET_BYTES: Final = 4095
-_MAX_MAJOR: Final = (1 << 12) - 1
-_MAX_MINOR: Final = (1 << 20) - 1
 _KINDS: Final = {
     tar.REGULAR: stat.S_IFREG,
     tar.DIRECTORY: stat.S_IFDIR,
@@ -84,7 +78,7 @@ class Sketch:
 
     def __init__(self) -> None:
         self.lost: Counter[str] = Counter()
-        self._root = _Inode(stat.S_IFDIR, _IMPLIED_MODE)
+        self._root = _Inode(stat.S_IFDIR, IMPLIED_MODE)
         self._layer = 0
         self._has_aside = False  # the directory of files that this layer keeps aside is there
 
@@ -101,35 +95,30 @@ class Sketch:
     def apply(self, entry: Entry) -> _Inode | None:
         """Do what `entry` says, and return the file if it made one. Errors as in an apply."""
         path = entry.path
-        if not path:
-            if entry.type != tar.DIRECTORY:
-                raise unsafe(path, sentences.ROOT_IS_NO_DIRECTORY)
-            check_owner(path, entry.uid, entry.gid)  # an index says nothing of the root itself
+        action = plan(entry)
+        if action is Do.DESCRIBE_ROOT:
+            check(entry)  # an index says nothing of the root itself
+        if action in (Do.DESCRIBE_ROOT, Do.LEAVE_OUT) or (action is Do.KEEP_ASIDE and not self._keeps_aside()):
             return None
         parent, name = split(path)
-        whiteout = read_whiteout(path, entry.offset)
-        if isinstance(whiteout, Aufs) and not self._is_kept_aside(entry):
-            return None
         try:
-            directory = self._resolve(parent, create=not isinstance(whiteout, Removal | Opaque))
+            directory = self._resolve(parent, create=isinstance(action, Do))
         except FileNotFoundError:
             return None  # a whiteout makes no directory
-        if isinstance(whiteout, Removal):
-            _check_name(path, whiteout.name)
-            self._hide(directory, whiteout.name)
-        elif isinstance(whiteout, Opaque):
+        if isinstance(action, Removal):
+            _check_name(path, action.name)
+            self._hide(directory, action.name)
+        elif isinstance(action, Opaque):
             self._prune(directory)
         else:
             inode = self._create(directory, name, entry)
             return inode if entry.type == tar.REGULAR else None
         return None
 
-    def _is_kept_aside(self, entry: Entry) -> bool:
-        """Return true if an entry of AUFS is kept for hard links. A directory of its name that was there is none of ours."""
-        is_kept = entry.type == tar.REGULAR and is_pseudo_link(entry.path)
-        if is_kept and not self._has_aside:
-            self._has_aside = PSEUDO_LINKS not in self._root.children
-        return is_kept and self._has_aside
+    def _keeps_aside(self) -> bool:
+        """Return true if files are kept for hard links: a directory of their name that was there before is none of ours."""
+        self._has_aside = self._has_aside or PSEUDO_LINKS not in self._root.children
+        return self._has_aside
 
     def records(self) -> Iterator[tuple[bytes, Record]]:
         """All that is there, in walk order."""
@@ -171,7 +160,7 @@ class Sketch:
                     del directory.children[name]
 
     def _create(self, parent: _Inode, name: bytes, entry: Entry) -> _Inode:
-        check_owner(entry.path, entry.uid, entry.gid)
+        check(entry)
         _check_name(entry.name, name)
         there = parent.children.get(name)
         if entry.type == tar.HARD_LINK:
@@ -184,32 +173,22 @@ class Sketch:
                 _check_target(entry)
                 inode.target, inode.size, inode.mode = entry.linkname, len(entry.linkname), 0o777
             elif entry.type in (tar.CHARACTER, tar.BLOCK):
-                inode.rdev = _device(entry)
+                inode.rdev = os.makedev(*entry.device)
         parent.children[name] = _Child(inode, self._layer)
-        # A file that was kept aside says itself what it is.
-        if entry.type != tar.HARD_LINK or not is_pseudo_link(clean(entry.linkname)):
+        if describes(entry):
             _describe(inode, entry, self.lost)
         return inode
 
     def _linked(self, parent: _Inode, name: bytes, entry: Entry) -> _Inode:
         """The inode that a hard link leads to, once nothing has its name any more."""
-        target = clean(entry.linkname)
-        target_parent, target_name = split(target)
-
-        def wrong(cause: str) -> MalformedLayerError:
-            return broken_link(entry.offset, entry.path, target, cause)
-
-        if not target_name:
-            raise wrong(sentences.TARGET_IS_DIRECTORY)
+        link = Link(entry)
+        target_parent, target_name = split(link.target)
         try:
             directory = self._resolve(target_parent, create=False)
             inode = directory.children[target_name].inode
         except (KeyError, FileNotFoundError, NotADirectoryError) as error:
-            raise wrong(sentences.TARGET_IS_MISSING) from error
-        if inode.is_dir:
-            raise wrong(sentences.TARGET_IS_DIRECTORY)
-        if directory is parent and target_name == name:
-            raise wrong(sentences.TARGET_IS_SAME_NAME)
+            raise link.is_missing() from error
+        link.check(is_directory=inode.is_dir, is_same=directory is parent and target_name == name)
         replaced = parent.children.pop(name, None)
         if replaced is not None and _holds(replaced.inode, directory):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(clean(entry.name)))
@@ -217,31 +196,22 @@ class Sketch:
 
     def _resolve(self, path: bytes, *, create: bool) -> _Inode:
         """The directory `path`, with links followed as if the root were `/`; with `create`, what is missing is made."""
-        here, above, links, steps = self._root, list[_Inode](), 0, 0
-        todo = path.split(b"/")[::-1]
-        while todo:
-            name = todo.pop()
-            if name in (b"", b"."):
-                continue
+        here, above, way = self._root, list[_Inode](), Way(path)
+        while (name := way.next()) is not None:
             if name == b"..":
                 here = above.pop() if above else self._root
                 continue
             child = here.children.get(name)
             if child is not None and child.inode.kind == stat.S_IFLNK:
-                parts = [part for part in child.inode.target.split(b"/") if part not in (b"", b".")]
-                links, steps = links + 1, steps + len(parts)
-                if links > _MAX_LINKS or steps > _MAX_LINK_STEPS:
-                    raise unsafe(path, sentences.TOO_MANY_LINKS)
-                if child.inode.target.startswith(b"/"):
+                if way.follow(child.inode.target):
                     here = self._root
                     above.clear()
-                todo += parts[::-1]
                 continue
             if child is None or not child.inode.is_dir:
                 _check_name(path, name)
                 if not create:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(path))
-                child = _Child(_Inode(stat.S_IFDIR, _IMPLIED_MODE, settled=self._layer), self._layer)
+                child = _Child(_Inode(stat.S_IFDIR, IMPLIED_MODE, settled=self._layer), self._layer)
                 here.children[name] = child
             above.append(here)
             here = child.inode
@@ -290,15 +260,6 @@ def _check_target(entry: Entry) -> None:
     if not 0 < len(entry.linkname) <= _MAX_TARGET_BYTES:
         cause = errno.ENAMETOOLONG if entry.linkname else errno.ENOENT
         raise OSError(cause, os.strerror(cause), os.fsdecode(clean(entry.name)))
-
-
-def _device(entry: Entry) -> int:
-    major, minor = entry.device
-    if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-        raise unsafe(entry.path, sentences.DEVICE_OUT_OF_RANGE.format(major=major, minor=minor))
-    if entry.type == tar.CHARACTER and entry.device == (0, 0):
-        raise unsafe(entry.path, sentences.WHITEOUT_DEVICE)
-    return os.makedev(major, minor)
 
 
 def _record(inode: _Inode) -> Record:

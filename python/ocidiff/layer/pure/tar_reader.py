@@ -15,8 +15,8 @@ from ocidiff.layer.pure import foreign, sentences, tar
 from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.faults import limit_exceeded, malformed, unsupported
 from ocidiff.layer.pure.fields import FieldError, Fields, number, read_fields, string
+from ocidiff.layer.pure.path import clean
 from ocidiff.layer.pure.records import Records, read_records
-from ocidiff.layer.pure.root import clean
 from ocidiff.layer.pure.sparse import Form, MapReader, Segment, segments
 from ocidiff.layer.pure.stream import BlobReader
 

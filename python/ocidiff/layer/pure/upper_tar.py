@@ -12,7 +12,7 @@ from ocidiff.errors import OcidiffError
 from ocidiff.layer.pure import sentences, tar
 from ocidiff.layer.pure.directories import show, split
 from ocidiff.layer.pure.faults import malformed, unsupported
-from ocidiff.layer.pure.root import clean
+from ocidiff.layer.pure.path import clean
 from ocidiff.layer.pure.tar_reader import Entry
 from ocidiff.layer.pure.whiteout import PREFIX
 from ocidiff.layer.xattrs import OVERLAY, OVERLAY_USERXATTR, class_of, mark_of

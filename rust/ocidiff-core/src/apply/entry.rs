@@ -9,12 +9,13 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, Stat, linkat, makedev, mknodat, statat, symlinkat};
 use rustix::io::Errno;
 
-use super::attributes::{Node, times_of};
+use super::attributes::{Node, NotedKind, times_of};
 use super::directories::Directories;
 use super::files::{self, FileWriter};
 use super::handle::{Directory, OWNER_ALL};
-use super::path::{LayerPath, link_error};
+use super::path::LayerPath;
 use super::place::Place;
+use super::plan::{Action, Kind, Link, Object, plan};
 use super::removal::Remover;
 use super::root::{Missing, Root};
 use super::upper::Upper;
@@ -25,15 +26,9 @@ use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata;
-use crate::tar::header::EntryType;
 use crate::tar::read::{Entry, Piece, Reader};
-use crate::whiteout::{PSEUDO_LINKS, Whiteout, is_pseudo_link};
+use crate::whiteout::{PSEUDO_LINKS, Whiteout};
 
-/// The largest id; the next one means "leave it" to chown.
-const MAX_ID: i64 = (1 << 32) - 2;
-/// What a device number of Linux can hold; more would be cut silently.
-const MAX_MAJOR: i64 = (1 << 12) - 1;
-const MAX_MINOR: i64 = (1 << 20) - 1;
 /// The mode of a node until all of its attributes are set.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Larger files are written as they are read, and not by another thread.
@@ -106,18 +101,15 @@ impl<'a> Applier<'a> {
         if self.upper_tar.is_some() {
             return self.apply_of_upper(entry, path, tar);
         }
-        if path.is_root() {
-            return self.describe_root(&entry, path);
-        }
-        let name = path.split().1;
-        let is_meta = |name| matches!(Whiteout::parse(name, entry.offset), Ok(Some(Whiteout::Meta)));
-        if path.components().any(is_meta) {
-            return self.keep_aside(entry, path, tar);
-        }
-        let whiteout = Whiteout::parse(name, entry.offset)?;
-        match whiteout {
-            Some(whiteout) => self.apply_whiteout(whiteout, &path),
-            None => self.create_below(entry, path, tar),
+        match plan(&entry, &path)? {
+            Action::DescribeRoot => self.describe_root(&entry, path),
+            Action::Make => self.create_below(entry, path, tar),
+            Action::KeepAside if self.keeps_aside() => self.create_below(entry, path, tar),
+            Action::KeepAside | Action::LeaveOut => {
+                self.shared.tally.aufs();
+                Ok(())
+            }
+            Action::Hide(whiteout) => self.apply_whiteout(whiteout, &path),
         }
     }
 
@@ -152,21 +144,13 @@ impl<'a> Applier<'a> {
         error
     }
 
-    /// Keeps a file of AUFS's for the hard links that lead to it, and leaves out all else that it noted.
-    fn keep_aside(&mut self, entry: Entry, path: LayerPath, tar: &mut Reader<impl BufRead>) -> Result<()> {
-        let mut is_kept = entry.entry_type == EntryType::File && is_pseudo_link(path.as_bytes());
-        if is_kept && !self.has_aside {
-            // A directory of that name which was there before is none of ours.
+    /// Returns true if files are kept for hard links: a directory of their name that was there before is none of ours.
+    fn keeps_aside(&mut self) -> bool {
+        if !self.has_aside {
             let there = statat(&**self.root.top(), PSEUDO_LINKS, AtFlags::SYMLINK_NOFOLLOW);
-            is_kept = there.is_err_and(|errno| errno == Errno::NOENT);
-            self.has_aside = is_kept;
+            self.has_aside = there.is_err_and(|errno| errno == Errno::NOENT);
         }
-        if !is_kept {
-            self.shared.tally.aufs();
-            return Ok(());
-        }
-        let parent = self.directory(PSEUDO_LINKS)?;
-        self.create(entry, Place { root: self.target, parent, path }, tar)
+        self.has_aside
     }
 
     fn remove_aside(&mut self) -> Result<()> {
@@ -225,7 +209,7 @@ impl<'a> Applier<'a> {
     }
 
     fn create(&mut self, entry: Entry, place: Place<'a>, tar: &mut Reader<impl BufRead>) -> Result<()> {
-        let owner = owner_of(&entry, &place)?;
+        let Object { owner, kind } = Object::of(&entry, &place.path)?;
         if !self.is_marked && self.shared.policy.notes(owner) {
             self.root.mark().map_err(Error::sys("set xattr of", self.target))?;
             self.is_marked = true;
@@ -237,30 +221,30 @@ impl<'a> Applier<'a> {
         if self.directories.has_written(key, place.name()) {
             self.writers.wait()?;
         }
-        if entry.entry_type == EntryType::File {
-            return self.create_file(entry, place, owner, tar);
-        }
         let node = Node { place: &place, fd: None, file_type: FileType::Symlink, now: None, is_new: true };
-        match entry.entry_type {
-            EntryType::Directory => self.create_directory(&entry, &place, owner)?,
-            EntryType::Link => {
-                let Some(linked) = self.link(&entry, &place)? else { return Ok(()) };
+        match &kind {
+            Kind::File => return self.create_file(entry, place, owner, tar),
+            Kind::Directory => self.create_directory(&entry, &place, owner)?,
+            Kind::Link(link) => {
+                let Some(linked) = self.link(&entry, link, &place)? else { return Ok(()) };
                 let file_type = FileType::from_raw_mode(linked.st_mode);
-                // A file that was kept aside says itself what it is.
-                if !is_pseudo_link(LayerPath::clean(&entry.link_name).as_bytes()) {
+                if link.describes {
                     self.describe_linked(&entry, owner, &Node { file_type, now: Some(linked), is_new: false, ..node })?;
                 }
             }
-            EntryType::Symlink => {
+            Kind::Symlink => {
                 self.replacing("symlink", &place, || symlinkat(entry.link_name.as_slice(), &*place.parent, place.name()))?;
                 self.finish_node(&entry, owner, &node)?;
             }
-            EntryType::Fifo | EntryType::CharDevice | EntryType::BlockDevice => {
-                if !self.create_special(&entry, &place, owner)? {
+            Kind::Fifo => {
+                self.replacing("mknod", &place, || mknodat(&*place.parent, place.name(), FileType::Fifo, PRIVATE, 0))?;
+                self.finish_node(&entry, owner, &Node { file_type: FileType::Fifo, ..node })?;
+            }
+            Kind::Device(kind, number) => {
+                if !self.create_device(&entry, &place, owner, (*kind, *number))? {
                     return Ok(());
                 }
             }
-            EntryType::File => {}
         }
         self.directories.write(key, place.name());
         Ok(())
@@ -315,11 +299,8 @@ impl<'a> Applier<'a> {
 
     /// Gives the root what its entry says. It is there already, and the only one without a name.
     pub(super) fn describe_root(&mut self, entry: &Entry, path: LayerPath) -> Result<()> {
-        if entry.entry_type != EntryType::Directory {
-            return Err(path.unsafe_entry(Cause::RootIsNoDirectory));
-        }
+        let owner = Object::of(entry, &path)?.owner;
         let place = Place { root: self.target, parent: self.root.top().clone(), path };
-        let owner = owner_of(entry, &place)?;
         // What its ACL says holds for those who come after this entry.
         self.writers.wait()?;
         let root = place.parent.open(b".").map_err(place.failed("open"))?;
@@ -378,55 +359,39 @@ impl<'a> Applier<'a> {
     }
 
     /// Makes the link, and tells what its inode is; `None` when its target was left out.
-    fn link(&mut self, entry: &Entry, place: &Place<'_>) -> Result<Option<Stat>> {
-        let target = LayerPath::clean(&entry.link_name);
-        let malformed = |cause: Cause| Err(link_error(entry, &place.path, &target, cause));
-        let (parent, name) = target.split();
-        if target.is_root() {
-            return malformed(Cause::TargetIsDirectory);
-        }
+    fn link(&mut self, entry: &Entry, link: &Link, place: &Place<'_>) -> Result<Option<Stat>> {
         self.writers.wait()?;
-        let Some(parent) = self.root.find(parent, &mut self.directories)? else { return malformed(Cause::TargetIsMissing) };
+        let check = |is_directory, is_same| link.check(entry, &place.path, is_directory, is_same);
+        let (parent, name) = link.target.split();
+        let Some(parent) = self.root.find(parent, &mut self.directories)? else { return check(None, false).map(|()| None) };
         let there = match statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) if self.directories.is_whiteout(&parent, name, &there) => return malformed(Cause::TargetIsMissing),
-            Ok(there) => there,
-            Err(Errno::NOENT) if self.left_out.contains(target.as_bytes()) => {
+            Ok(there) if self.directories.is_whiteout(&parent, name, &there) => None,
+            Ok(there) => Some(there),
+            Err(Errno::NOENT) if self.left_out.contains(link.target.as_bytes()) => {
                 self.shared.tally.device();
                 self.left_out.insert(place.path.as_bytes().to_vec());
                 return Ok(None);
             }
-            Err(Errno::NOENT) => return malformed(Cause::TargetIsMissing),
+            Err(Errno::NOENT) => None,
             Err(errno) => return Err(place.failed("stat")(errno)),
         };
-        if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
-            return malformed(Cause::TargetIsDirectory);
-        }
-        if parent.key() == place.parent.key() && name == place.name() {
-            return malformed(Cause::TargetIsSameName);
-        }
+        let is_directory = there.map(|there| FileType::from_raw_mode(there.st_mode) == FileType::Directory);
+        check(is_directory, parent.key() == place.parent.key() && name == place.name())?;
         self.replacing("link", place, || linkat(&*parent, name, &*place.parent, place.name(), AtFlags::empty()))?;
-        Ok(Some(there))
+        Ok(there)
     }
 
-    /// Makes a FIFO or device, or an empty file that says what it stands for; false when it was left out.
-    fn create_special(&mut self, entry: &Entry, place: &Place<'_>, owner: (u32, u32)) -> Result<bool> {
-        let (major, minor) = entry.device;
-        let file_type = match entry.entry_type {
-            EntryType::CharDevice => FileType::CharacterDevice,
-            EntryType::BlockDevice => FileType::BlockDevice,
-            _ => FileType::Fifo,
+    /// Makes a device, or an empty file that says what it stands for; false when it was left out.
+    fn create_device(&mut self, entry: &Entry, place: &Place<'_>, owner: (u32, u32), kind: NotedKind) -> Result<bool> {
+        let (device, number) = kind;
+        let file_type = match device {
+            metadata::FileType::CharDevice => FileType::CharacterDevice,
+            _ => FileType::BlockDevice,
         };
-        let is_device = file_type != FileType::Fifo;
-        if is_device && !((0..=MAX_MAJOR).contains(&major) && (0..=MAX_MINOR).contains(&minor)) {
-            return Err(place.unsafe_entry(Cause::DeviceOutOfRange { major, minor }));
-        }
-        if file_type == FileType::CharacterDevice && (major, minor) == (0, 0) {
-            return Err(place.unsafe_entry(Cause::WhiteoutDevice));
-        }
-        let device = if is_device { makedev(major as u32, minor as u32) } else { 0 };
+        let number = makedev(number.0, number.1);
         let mut refused = false;
-        self.replacing("mknod", place, || match mknodat(&*place.parent, place.name(), file_type, PRIVATE, device) {
-            Err(Errno::PERM) if is_device && self.shared.policy.may_lack_devices => {
+        self.replacing("mknod", place, || match mknodat(&*place.parent, place.name(), file_type, PRIVATE, number) {
+            Err(Errno::PERM) if self.shared.policy.may_lack_devices => {
                 refused = true;
                 Ok(())
             }
@@ -440,11 +405,6 @@ impl<'a> Applier<'a> {
         self.shared.tally.device();
         let file = self.replacing("create", place, || files::make_private(place))?;
         let node = Node { fd: Some(file.as_fd()), file_type: FileType::RegularFile, ..node };
-        let device = (major as u32, minor as u32);
-        let kind = match entry.entry_type {
-            EntryType::CharDevice => (metadata::FileType::CharDevice, device),
-            _ => (metadata::FileType::BlockDevice, device),
-        };
         if node.stand_in(entry, owner, kind, &self.shared.policy, Some(&self.shared.tally))? {
             self.root.mark().map_err(Error::sys("set xattr of", self.target))?;
             self.has_stand_ins = true;
@@ -484,12 +444,4 @@ impl<'a> Applier<'a> {
         let mut remover = Remover { control: self.shared.control, spare: None };
         remover.remove(&place.parent, place.name()).map_err(|failure| place.failed_removal(failure))
     }
-}
-
-fn owner_of(entry: &Entry, place: &Place<'_>) -> Result<(u32, u32)> {
-    let ids = 0..=MAX_ID;
-    if !ids.contains(&entry.uid) || !ids.contains(&entry.gid) {
-        return Err(place.unsafe_entry(Cause::OwnerOutOfRange { uid: entry.uid, gid: entry.gid }));
-    }
-    Ok((entry.uid as u32, entry.gid as u32))
 }

@@ -12,6 +12,7 @@ mod limits;
 mod measure;
 pub(crate) mod path;
 mod place;
+pub(crate) mod plan;
 mod removal;
 mod root;
 mod upper;

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::cause::{Cause, escaped};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::tar::read::Entry;
 
 /// A relative path without `.`, `..` and empty components; the only kind of path past the reader.
@@ -64,6 +64,54 @@ impl LayerPath {
         let path = if self.is_root() { Path::new("/") } else { self.as_path() };
         Error::UnsafeEntry { path: path.into(), reason }
     }
+}
+
+/// Links in one path, as the kernel counts them.
+const MAX_LINKS: usize = 40;
+/// Components that the links of one path may bring in all. The kernel would take 40 times 2048, which short entries could
+/// have walked again and again.
+const MAX_LINK_STEPS: usize = 2048;
+
+/// The way down a path: what is left of it, and what symbolic links have brought in.
+#[derive(Debug)]
+pub(crate) struct Way<'a> {
+    path: &'a [u8],
+    /// The last one first.
+    pending: Vec<Vec<u8>>,
+    links: usize,
+    steps: usize,
+}
+
+impl<'a> Way<'a> {
+    /// Begins at the root.
+    pub fn new(path: &'a [u8]) -> Self {
+        Self { path, pending: components(path), links: 0, steps: 0 }
+    }
+
+    /// Takes the next component, which may be `..`.
+    pub fn next(&mut self) -> Option<Vec<u8>> {
+        self.pending.pop()
+    }
+
+    /// Goes on with the target of a symbolic link; true if that begins at the root.
+    ///
+    /// # Errors
+    /// [`Error::UnsafeEntry`] for too many links, or too long ones.
+    pub fn follow(&mut self, target: &[u8]) -> Result<bool> {
+        let mut parts = components(target);
+        self.links += 1;
+        self.steps += parts.len();
+        if self.links > MAX_LINKS || self.steps > MAX_LINK_STEPS {
+            return Err(Error::UnsafeEntry { path: show(self.path).into(), reason: Cause::TooManyLinks });
+        }
+        self.pending.append(&mut parts);
+        Ok(target.starts_with(b"/"))
+    }
+}
+
+/// The components of a path, the last one first.
+fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    path.rsplit(|&byte| byte == b'/').filter(|part| !matches!(part, &b"" | &b".")).map(<[u8]>::to_vec).collect()
 }
 
 /// The error of a hard link that cannot be made.

@@ -6,27 +6,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawMode, ResolveFlags, openat, openat2, readlinkat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat, unlinkat};
 use rustix::io::Errno;
 
 use super::directories::Directories;
 use super::handle::Directory;
-use super::path::show;
+use super::path::Way;
 use super::place::below;
-use crate::cause::Cause;
+use super::plan::IMPLIED_MODE;
 use crate::error::{Error, Result};
 use crate::metadata::InodeKey;
 
-/// Links in one path, as the kernel counts them.
-const MAX_LINKS: usize = 40;
-/// Components that the links of one path may bring in all. The kernel would take 40 times 2048, which short entries could
-/// have walked again and again.
-const MAX_LINK_STEPS: usize = 2048;
 /// How often the kernel may ask to try again because something was renamed meanwhile.
 const MAX_RETRIES: usize = 16;
-/// The mode of a directory that the layer does not describe.
-const IMPLIED_MODE: RawMode = 0o755;
-
 /// The target of an apply.
 #[derive(Debug)]
 pub(super) struct Root {
@@ -163,12 +155,11 @@ impl Root {
     /// # Errors
     /// [`Error::UnsafeEntry`] for too many symbolic links, or too long ones; [`Error::Io`].
     pub fn walk(&self, path: &[u8], missing: Missing, known: &mut Directories) -> Result<Option<Arc<Directory>>> {
-        let mut pending: Vec<Vec<u8>> = components(path);
+        let mut way = Way::new(path);
         let mut here = self.top.clone();
         // The identities of the directories above, to go back by.
         let mut above: Vec<InodeKey> = Vec::new();
-        let (mut links, mut steps) = (0, 0);
-        while let Some(name) = pending.pop() {
+        while let Some(name) = way.next() {
             if name == b".." {
                 if let Some(key) = above.pop() {
                     here = Arc::new(here.enter(&name).map_err(self.failed("open", path))?);
@@ -184,18 +175,10 @@ impl Root {
                 Err(Errno::NOENT) => None,
                 Err(Errno::NOTDIR | Errno::LOOP) => match readlinkat(&*here, name.as_slice(), Vec::new()) {
                     Ok(target) => {
-                        let mut target_parts = components(target.as_bytes());
-                        links += 1;
-                        steps += target_parts.len();
-                        if links > MAX_LINKS || steps > MAX_LINK_STEPS {
-                            let reason = Cause::TooManyLinks;
-                            return Err(Error::UnsafeEntry { path: show(path).into(), reason });
-                        }
-                        if target.as_bytes().starts_with(b"/") {
+                        if way.follow(target.as_bytes())? {
                             here = self.top.clone();
                             above.clear();
                         }
-                        pending.append(&mut target_parts);
                         continue;
                     }
                     Err(Errno::INVAL) if missing == Missing::Made => {
@@ -245,11 +228,6 @@ impl Root {
         }
         Ok(Arc::new(directory))
     }
-}
-
-/// The components of a path, the last one first.
-fn components(path: &[u8]) -> Vec<Vec<u8>> {
-    path.rsplit(|&byte| byte == b'/').filter(|part| !matches!(part, &b"" | &b".")).map(<[u8]>::to_vec).collect()
 }
 
 #[cfg(test)]

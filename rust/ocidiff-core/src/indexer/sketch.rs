@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 
-use crate::apply::path::{LayerPath, link_error, show};
-use crate::cause::Cause;
+use crate::apply::path::{LayerPath, Way};
+use crate::apply::plan::{Action, IMPLIED_MODE, Kind, Link, Object, plan};
 use crate::error::{Error, Result};
 use crate::index::Fingerprint;
 use crate::metadata::FileType;
@@ -16,20 +16,11 @@ use crate::rules::xattr::{CAPABILITY, Class};
 use crate::tar::header::EntryType;
 use crate::tar::read::Entry;
 use crate::tree::{Lost, XattrPolicy};
-use crate::whiteout::{PSEUDO_LINKS, Whiteout, is_pseudo_link};
+use crate::whiteout::{PSEUDO_LINKS, Whiteout};
 
-/// Links in one path, as the kernel counts them.
-const MAX_LINKS: usize = 40;
-/// Components that the links of one path may bring in all, as in an apply.
-const MAX_LINK_STEPS: usize = 2048;
-/// The mode of a directory that no layer describes.
-const IMPLIED_MODE: u32 = 0o755;
-/// What a name, a target and the numbers of Linux can be (linux/limits.h, linux/kdev_t.h).
+/// What a name and a target can be (linux/limits.h).
 const MAX_NAME_BYTES: usize = 255;
 const MAX_TARGET_BYTES: usize = 4095;
-const MAX_ID: i64 = (1 << 32) - 2;
-const MAX_MAJOR: i64 = (1 << 12) - 1;
-const MAX_MINOR: i64 = (1 << 20) - 1;
 
 /// Names an inode.
 pub type Number = usize;
@@ -121,20 +112,15 @@ impl Sketch {
     /// # Errors
     /// Those of an apply that come from the entry.
     pub fn apply(&mut self, entry: &Entry, path: &LayerPath) -> Result<Option<Number>> {
-        if path.is_root() {
-            return match entry.entry_type {
-                // An index says nothing of the root itself.
-                EntryType::Directory => check_owner(entry, path).map(|()| None),
-                _ => Err(path.unsafe_entry(Cause::RootIsNoDirectory)),
-            };
-        }
-        let (parent, name) = path.split();
-        let is_meta = |name| matches!(Whiteout::parse(name, entry.offset), Ok(Some(Whiteout::Meta)));
-        let whiteout = match path.components().any(is_meta) {
-            true if self.is_kept_aside(entry, path) => None,
-            true => return Ok(None),
-            false => Whiteout::parse(name, entry.offset)?,
+        let whiteout = match plan(entry, path)? {
+            // An index says nothing of the root itself.
+            Action::DescribeRoot => return Object::of(entry, path).map(|_| None),
+            Action::LeaveOut => return Ok(None),
+            Action::KeepAside if !self.keeps_aside() => return Ok(None),
+            Action::KeepAside | Action::Make => None,
+            Action::Hide(whiteout) => Some(whiteout),
         };
+        let (parent, name) = path.split();
         // A whiteout makes no directory.
         let Some(parent) = self.resolve(parent, whiteout.is_none())? else { return Ok(None) };
         match whiteout {
@@ -151,13 +137,10 @@ impl Sketch {
         Ok(None)
     }
 
-    /// Returns true if an entry of AUFS is kept for hard links. A directory of its name that was there before is none of ours.
-    fn is_kept_aside(&mut self, entry: &Entry, path: &LayerPath) -> bool {
-        let is_kept = entry.entry_type == EntryType::File && is_pseudo_link(path.as_bytes());
-        if is_kept && !self.has_aside {
-            self.has_aside = !self.inodes[ROOT].children.contains_key(PSEUDO_LINKS);
-        }
-        is_kept && self.has_aside
+    /// Returns true if files are kept for hard links: a directory of their name that was there before is none of ours.
+    fn keeps_aside(&mut self) -> bool {
+        self.has_aside = self.has_aside || !self.inodes[ROOT].children.contains_key(PSEUDO_LINKS);
+        self.has_aside
     }
 
     /// Notes the hashes of a file that is not empty.
@@ -211,46 +194,37 @@ impl Sketch {
     }
 
     fn create(&mut self, entry: &Entry, path: &LayerPath, parent: Number, name: &[u8]) -> Result<Number> {
-        check_owner(entry, path)?;
+        let object = Object::of(entry, path)?;
         check_name(path, name)?;
         let there = self.inodes[parent].children.get(name).copied();
-        let (number, is_new) = match entry.entry_type {
-            EntryType::Directory => match there.filter(|child| self.is_directory(child.number)) {
-                Some(child) => (child.number, true),
-                None => (self.replace(parent, name, FileType::Directory), true),
+        let number = match &object.kind {
+            Kind::Directory => match there.filter(|child| self.is_directory(child.number)) {
+                Some(child) => child.number,
+                None => self.replace(parent, name, FileType::Directory),
             },
-            EntryType::Link => (self.link(entry, path, parent, name)?, false),
-            EntryType::File => (self.replace(parent, name, FileType::File), true),
-            EntryType::Symlink => {
-                let failed = |errno| Err(Error::io("symlink", path.as_path(), errno));
-                match entry.link_name.len() {
-                    0 => return failed(Errno::NOENT),
-                    length if length > MAX_TARGET_BYTES => return failed(Errno::NAMETOOLONG),
-                    _ => (self.replace(parent, name, FileType::Symlink), true),
-                }
+            Kind::Link(link) => self.link(entry, path, link, parent, name)?,
+            Kind::File => self.replace(parent, name, FileType::File),
+            Kind::Symlink => {
+                check_target(entry, path)?;
+                self.replace(parent, name, FileType::Symlink)
             }
-            EntryType::Fifo => (self.replace(parent, name, FileType::Fifo), true),
-            EntryType::CharDevice | EntryType::BlockDevice => {
-                let kind = device_type(entry, path)?;
-                (self.replace(parent, name, kind), true)
-            }
+            Kind::Fifo => self.replace(parent, name, FileType::Fifo),
+            Kind::Device(kind, _) => self.replace(parent, name, *kind),
         };
         self.inodes[parent].children.insert(name.into(), Child { number, layer: self.layer });
         let inode = &mut self.inodes[number];
-        match entry.entry_type {
-            EntryType::File => inode.size = entry.size,
-            EntryType::Symlink => {
+        match &object.kind {
+            Kind::File => inode.size = entry.size,
+            Kind::Symlink => {
                 (inode.size, inode.target) = (entry.link_name.len() as u64, entry.link_name.clone().into());
                 inode.mode = 0o777;
             }
-            EntryType::CharDevice | EntryType::BlockDevice => {
-                inode.device = (entry.device.0 as u32, entry.device.1 as u32);
-            }
-            _ => {}
+            Kind::Device(_, device) => inode.device = *device,
+            Kind::Directory | Kind::Fifo | Kind::Link(_) => {}
         }
-        // A file that was kept aside says itself what it is.
-        if entry.entry_type != EntryType::Link || !is_pseudo_link(LayerPath::clean(&entry.link_name).as_bytes()) {
-            inode.describe(entry, is_new, &mut self.lost);
+        match &object.kind {
+            Kind::Link(link) if !link.describes => {}
+            kind => inode.describe(entry, object.owner, !matches!(kind, Kind::Link(_)), &mut self.lost),
         }
         Ok(number)
     }
@@ -272,23 +246,14 @@ impl Sketch {
     }
 
     /// The inode that a hard link leads to, with one name more.
-    fn link(&mut self, entry: &Entry, path: &LayerPath, parent: Number, name: &[u8]) -> Result<Number> {
-        let target = LayerPath::clean(&entry.link_name);
-        let malformed = |cause: Cause| link_error(entry, path, &target, cause);
-        if target.is_root() {
-            return Err(malformed(Cause::TargetIsDirectory));
-        }
-        let (target_parent, target_name) = target.split();
-        let missing = || malformed(Cause::TargetIsMissing);
-        let target_parent = self.resolve(target_parent, false)?.ok_or_else(missing)?;
-        let find = |sketch: &Self| sketch.inodes.get(target_parent)?.children.get(target_name).map(|child| child.number);
-        let number = find(self).ok_or_else(missing)?;
-        if self.is_directory(number) {
-            return Err(malformed(Cause::TargetIsDirectory));
-        }
-        if (target_parent, target_name) == (parent, name) {
-            return Err(malformed(Cause::TargetIsSameName));
-        }
+    fn link(&mut self, entry: &Entry, path: &LayerPath, link: &Link, parent: Number, name: &[u8]) -> Result<Number> {
+        let (target_parent, target_name) = link.target.split();
+        let target_parent = self.resolve(target_parent, false)?;
+        let find = |sketch: &Self| sketch.inodes.get(target_parent?)?.children.get(target_name).map(|child| child.number);
+        let there = find(self);
+        let is_directory = there.map(|number| self.is_directory(number));
+        link.check(entry, path, is_directory, (target_parent, target_name) == (Some(parent), name))?;
+        let number = there.unwrap_or(ROOT);
         self.remove(parent, name);
         // It may have been below what it replaces.
         if find(self) != Some(number) {
@@ -301,11 +266,10 @@ impl Sketch {
     /// The directory at `path`; with `create`, what is missing is made, and what is no directory replaced. Links are followed
     /// as if the root were `/`.
     fn resolve(&mut self, path: &[u8], create: bool) -> Result<Option<Number>> {
-        let mut pending = components(path);
+        let mut way = Way::new(path);
         let mut above: Vec<Number> = Vec::new();
         let mut here = ROOT;
-        let (mut links, mut steps) = (0, 0);
-        while let Some(name) = pending.pop() {
+        while let Some(name) = way.next() {
             if name == b".." {
                 here = above.pop().unwrap_or(ROOT);
                 continue;
@@ -314,19 +278,10 @@ impl Sketch {
             let next = match there {
                 Some(number) if self.is_directory(number) => number,
                 Some(number) if self.inodes[number].file_type == Some(FileType::Symlink) => {
-                    let target = &self.inodes[number].target;
-                    let mut target_parts = components(target);
-                    links += 1;
-                    steps += target_parts.len();
-                    if links > MAX_LINKS || steps > MAX_LINK_STEPS {
-                        let reason = Cause::TooManyLinks;
-                        return Err(Error::UnsafeEntry { path: show(path).into(), reason });
-                    }
-                    if target.starts_with(b"/") {
+                    if way.follow(&self.inodes[number].target)? {
                         here = ROOT;
                         above.clear();
                     }
-                    pending.append(&mut target_parts);
                     continue;
                 }
                 _ => {
@@ -354,9 +309,8 @@ impl Sketch {
 impl Inode {
     /// Takes owner, attributes, mode and time of an entry. One that made this, or merges with it, says all of it; a link may
     /// leave out attributes.
-    fn describe(&mut self, entry: &Entry, says_all: bool, lost: &mut Lost) {
+    fn describe(&mut self, entry: &Entry, owner: (u32, u32), says_all: bool, lost: &mut Lost) {
         let is_directory = self.file_type == Some(FileType::Directory);
-        let owner = (entry.uid as u32, entry.gid as u32);
         if says_all {
             self.xattrs.clear();
         } else if (self.uid, self.gid) != owner {
@@ -385,14 +339,6 @@ impl Inode {
     }
 }
 
-fn check_owner(entry: &Entry, path: &LayerPath) -> Result<()> {
-    let ids = 0..=MAX_ID;
-    if ids.contains(&entry.uid) && ids.contains(&entry.gid) {
-        return Ok(());
-    }
-    Err(path.unsafe_entry(Cause::OwnerOutOfRange { uid: entry.uid, gid: entry.gid }))
-}
-
 fn check_name(path: &LayerPath, name: &[u8]) -> Result<()> {
     match name.len() {
         0..=MAX_NAME_BYTES => Ok(()),
@@ -400,20 +346,11 @@ fn check_name(path: &LayerPath, name: &[u8]) -> Result<()> {
     }
 }
 
-fn device_type(entry: &Entry, path: &LayerPath) -> Result<FileType> {
-    let (major, minor) = entry.device;
-    let refused = |reason: Cause| Err(Error::UnsafeEntry { path: path.as_path().into(), reason });
-    if !(0..=MAX_MAJOR).contains(&major) || !(0..=MAX_MINOR).contains(&minor) {
-        return refused(Cause::DeviceOutOfRange { major, minor });
-    }
-    match entry.entry_type {
-        EntryType::CharDevice if (major, minor) == (0, 0) => refused(Cause::WhiteoutDevice),
-        EntryType::CharDevice => Ok(FileType::CharDevice),
-        _ => Ok(FileType::BlockDevice),
-    }
-}
-
-/// The components of a path, the last one first.
-fn components(path: &[u8]) -> Vec<Vec<u8>> {
-    path.rsplit(|&byte| byte == b'/').filter(|part| !matches!(part, &b"" | &b".")).map(<[u8]>::to_vec).collect()
+fn check_target(entry: &Entry, path: &LayerPath) -> Result<()> {
+    let errno = match entry.link_name.len() {
+        0 => Errno::NOENT,
+        1..=MAX_TARGET_BYTES => return Ok(()),
+        _ => Errno::NAMETOOLONG,
+    };
+    Err(Error::io("symlink", path.as_path(), errno))
 }

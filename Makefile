@@ -18,7 +18,7 @@ C_COMPILER = $(shell command -v cc 2>/dev/null)
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev check dist bench interop overlay fuzz soak-trees soak-index soak-kill soak-errors soak-power soak-processes soak-live clean
+.PHONY: help demo test dev check dist docs bench interop overlay fuzz soak-trees soak-index soak-kill soak-errors soak-power soak-processes soak-live clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ dist: $(INSTALLED) ## Build dist/: the source distribution, and from it the whee
 	@cargo clean --quiet --release -p ocidiff-py -p ocidiff-core -p ocidiff-deflate
 	MATURIN_NO_MISSING_BUILD_BACKEND_WARNING=1 CARGO_TARGET_DIR=$(abspath target) $(BIN)/maturin build --release --locked --sdist --out dist --quiet
 	@ls dist
+
+docs: $(VENV)/documented ## Build the site of docs/ into site/; a link or an anchor that leads nowhere is a failure
+	$(BIN)/zensical build --strict --clean
 
 bench: $(CORE) ## Measure the verbs on this machine, and the parts that they are made of
 	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only
@@ -96,7 +99,7 @@ soak-live: $(CORE) ## Diff a tree 200 times, in six ways, while a program change
 	OCIDIFF_LIVE_DIFFS=200 $(BIN)/python -m pytest -s tests/faults/test_live_trees.py
 
 clean: ## Remove all that the other targets made
-	rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks $(CORE)
+	rm -rf $(VENV) target dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks $(CORE)
 	find $(wildcard $(PYTHON_CODE)) -name __pycache__ -prune -exec rm -rf {} +
 
 define need_tools
@@ -112,6 +115,10 @@ $(INSTALLED): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/documented: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 
 $(CORE): $(INSTALLED) $(RUST)

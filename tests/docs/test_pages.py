@@ -38,6 +38,12 @@ def test_every_link_leads_to_a_page_and_a_heading(page: Path) -> None:
             assert anchor in _anchors(target), f"{link}: no such heading"
 
 
+def test_the_navigation_of_the_site_names_every_page() -> None:
+    named = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert sorted(named) == sorted(page for page in pages if not re.match(r"decisions/\d", page))
+
+
 def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 

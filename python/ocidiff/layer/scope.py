@@ -104,6 +104,14 @@ class Scope:
 
 
 def _with_presets(patterns: Sequence[str]) -> list[str]:
+    """Return the patterns with those that a preset stands for in its place.
+
+    Raises:
+        UsageError: There is no such preset.
+    """
+    for pattern in patterns:
+        if pattern.startswith("@") and pattern != RUNTIME:
+            raise UsageError(f"preset {pattern[:100]!r}: must be {RUNTIME}; for a file of that name write \\{pattern[:100]}")
     return [known for pattern in patterns for known in (_RUNTIME_PATTERNS if pattern == RUNTIME else (pattern,))]
 
 

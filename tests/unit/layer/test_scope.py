@@ -252,3 +252,15 @@ def test_an_index_knows_of_mounts_where_they_were(
         # What was mounted is not known any more.
         assert verbs.diff(engine, index, upper, scope=Scope.of([], cross_mounts=True)) == of_tree[False]
         assert verbs.changes(engine, index, index, Profile.OCI) == []
+
+
+def test_an_unknown_preset_is_refused_and_an_escaped_at_is_a_name(tmp_path: Path) -> None:
+    (tmp_path / "lower").mkdir()
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper/@eaDir").touch()
+    with pytest.raises(ocidiff.UsageError, match=r"preset '@runtme': must be @runtime"):
+        ocidiff.changes(tmp_path / "lower", tmp_path / "upper", exclude=["@runtme"])
+    assert not list(ocidiff.changes(tmp_path / "lower", tmp_path / "upper", exclude=["\\@eaDir"]))
+    (tmp_path / "upper/.ocidiffignore").write_text("@runtme\n")
+    with pytest.raises(ocidiff.UsageError, match=r"ocidiffignore: preset '@runtme'"):
+        ocidiff.changes(tmp_path / "lower", tmp_path / "upper")

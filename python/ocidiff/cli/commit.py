@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -151,8 +152,8 @@ def command(
     if image.layer is not None and not settings.quiet:
         warn_of_skipped("commit", image.layer.skipped)
         warn_of_changes("commit", image.layer)
-    if settings.verbose:
-        complain(f"commit: {layer_line(image.layer) if image.layer else 'no change, no layer'}")
+    if settings.verbose or (sys.stderr.isatty() and not settings.quiet):
+        complain(f"{image.name}: {layer_line(image.layer) if image.layer else 'no change, no layer'}")
 
 
 def _source(first: str | None, second: str | None, upper: ocidiff.UpperTar | None) -> tuple[str | ocidiff.UpperTar, str]:

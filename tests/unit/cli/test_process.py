@@ -190,3 +190,18 @@ def test_completion_comes_from_click() -> None:
     environment = os.environ | {"_OCIDIFF_COMPLETE": "bash_complete", "COMP_WORDS": "ocidiff c", "COMP_CWORD": "1"}
     done = subprocess.run(OCIDIFF, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["plain,changes", "plain,commit", "plain,create"]
+
+
+def test_a_commit_says_on_a_terminal_what_it_stored(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").touch()
+    ours, theirs = pty.openpty()
+    words = ["--store", str(tmp_path / "store"), "--progress", "none", "commit", str(tmp_path / "tree"), "app:v1"]
+    done = subprocess.run([*OCIDIFF, *words], stdout=subprocess.PIPE, stderr=theirs, check=True)
+    subprocess.run([*OCIDIFF, "-q", *words], stdout=subprocess.PIPE, stderr=theirs, check=True)
+    os.close(theirs)
+    said = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert done.stdout.startswith(b"sha256:")
+    assert said.startswith("ocidiff: app:v1: 1 added, 0 modified, 0 deleted; ")
+    assert said.count("\n") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,11 @@ def test_an_id_mapped_container_has_the_ids_that_it_sees(
     )
     image = store.commit(store.container("m1"), "app:v1", engine=engine)
     assert image.layer is not None
+    listed = store.changes(store.container("m1"), engine=engine)
+    assert {"/etc/new", "/etc/kept", "/etc/changed", "/etc/gone"} <= {change.path for change in listed}
+    assert len(list(store.changes(store.container("m1"), engine=engine))) == image.layer.added + image.layer.modified + (
+        image.layer.deleted
+    )
     names = {change.split()[-1] for change in tar_lines(store, image, tmp_path)}
     assert {"etc/new", "etc/kept", "etc/changed", "etc/.wh.gone"} <= names
     owners = {line.split()[-1]: line.split()[1] for line in tar_lines(store, image, tmp_path)}
@@ -195,11 +201,13 @@ def test_the_command_line_names_containerd(store: Store, daemon: Daemon, namespa
     place = ["--address", daemon.address, "--namespace", namespace]
 
     def ocidiff_(*words: str) -> str:
-        done = subprocess.run(["ocidiff", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-m", "ocidiff", *words], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done.stdout
 
+    assert "A /etc/told" in ocidiff_("changes", "containerd:c1", *place).splitlines()
     digest = ocidiff_("commit", "containerd:c1", "app:v1", *place).strip()
+    assert "A /etc/told" in ocidiff_("changes", "containerd:base:1", "containerd:app:v1", *place).splitlines()
     assert json.loads(ocidiff_("inspect", "containerd:app:v1", *place))["descriptor"]["digest"] == digest
     assert digest[7:19] in ocidiff_("images", *place)
     ocidiff_("tag", "containerd:app:v1", "app:v2", *place)

@@ -215,7 +215,7 @@ def test_what_dead_clients_hold_is_released_by_the_next_commit(
 
 def refused(*words: str, lines: int | None = 1) -> tuple[int, str]:
     """Exit status of a command that fails, and the line that it writes."""
-    done = subprocess.run(["ocidiff", *words], capture_output=True, text=True, check=False, cwd="/")
+    done = subprocess.run([sys.executable, "-m", "ocidiff", *words], capture_output=True, text=True, check=False, cwd="/")
     assert done.stdout == ""
     assert lines in {None, done.stderr.count("\n")}, done.stderr
     return done.returncode, done.stderr

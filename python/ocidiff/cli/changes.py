@@ -12,6 +12,7 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import (
+    CONTAINERD,
     FAILED_STATUS,
     Settings,
     common,
@@ -42,7 +43,7 @@ _WORDS: Final = ("added", "modified", "deleted")
 @click.option("--exit-code", is_flag=True, help="Exit as diff(1): 0 same, 1 different, 2 trouble.")
 @size_gate("Exit with 3 if the files in the change have more bytes than this, for example 500MB.")
 @comparison_options
-@common("store", "json")
+@common("store", "address", "namespace", "json")
 @pass_settings
 @click.pass_context
 def command(
@@ -69,7 +70,7 @@ def command(
     threads: int,
     engine: str | None,
 ) -> None:
-    """List what turns LOWER into UPPER, or what changed in the working container LOWER.
+    """List what turns LOWER into UPPER, or what changed in the working container LOWER, or in containerd:ID.
 
     Both are directories, images of the store, or index:FILE for a tree of which there is an index; a name that is a
     directory is taken for it. LOWER may be the word scratch, to which all of UPPER is an addition (./scratch is a
@@ -130,14 +131,16 @@ def _changes_of(
         return
     if len(sides) == 1 and _is_tree(sides[0]):
         raise click.UsageError("takes LOWER and UPPER, or the name of a working container")
-    place = settings.store_path()
     try:
-        opened = ocidiff.Store.open(place, create=False)
+        opened = settings.open_store(*sides)
     except FileNotFoundError:
+        if settings.is_containerd(*sides):
+            raise
         if len(sides) == 1:
             raise ocidiff.NotFoundError(f"no working container {sides[0]!r}") from None
         missing = next(side for side in sides if not _is_tree(side))
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), missing) from None
+    sides = [side.removeprefix(CONTAINERD) for side in sides]
     with opened as store:
         found = store.changes(*[_operand(side) if len(sides) == 2 else side for side in sides], **options)
         try:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ocidiff.embedded.layout import Layout
-from ocidiff.errors import InUseError, UnsupportedError, UsageError
+from ocidiff.errors import UnsupportedError, UsageError
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.options import ApplyOptions, Limits, OnChange, OverlayMode, Profile
 from ocidiff.oci.encoding import NO_TEXTS
@@ -355,13 +355,7 @@ class Store:
         """
         from ocidiff.image import lookup
 
-        image = lookup.find_image(self._services(), name, _platform(platform))
-        return {
-            "name": image.name,
-            "descriptor": image.descriptor.document(),
-            "manifest": image.manifest.document(),
-            "config": image.config.document(),
-        }
+        return lookup.find_image(self._services(), name, _platform(platform)).documents()
 
     def history(self, name: str, *, platform: str | None = None) -> list[tuple[History, Descriptor | None]]:
         """The steps of an image, the first one first, each with the layer that it added, if it added one.
@@ -369,12 +363,8 @@ class Store:
         Layers that no step accounts for come last, with a blank step each. Arguments as in `inspect`.
         """
         from ocidiff.image import lookup
-        from ocidiff.oci.config import History
 
-        image = lookup.find_image(self._services(), name, _platform(platform))
-        layers = iter(image.manifest.layers)
-        steps = [(step, None if step.empty_layer else next(layers, None)) for step in image.config.history]
-        return [*steps, *((History(), layer) for layer in layers)]
+        return lookup.find_image(self._services(), name, _platform(platform)).steps()
 
     def tag(self, name: str, new_name: str) -> Descriptor:
         """Give an image one name more; an image that has it loses it.
@@ -390,15 +380,10 @@ class Store:
             NotFoundError: There is no such image, or a part of it is missing.
             UsageError: The new name cannot be one.
         """
-        from ocidiff.image import lookup
-        from ocidiff.image.reference import name_to_give
+        from ocidiff.image.names import tag
 
-        stored_name = name_to_give(new_name)
         with self._working() as services:
-            descriptor = lookup.resolve(services, name)
-            services.keep_blob(descriptor.digest)
-            services.images.put(stored_name, descriptor)
-        return descriptor
+            return tag(services, name, new_name)
 
     def untag(self, name: str) -> str:
         """Take a name away, also of what is no image. What only it needed goes with the next `collect`.
@@ -413,17 +398,9 @@ class Store:
             NotFoundError: There is no such image.
             InUseError: The text is no name but a digest or its beginning, and several names lead there.
         """
-        from ocidiff.image import lookup
+        from ocidiff.image.names import untag
 
-        images = self._services().images
-        found = lookup.find_entry(images, name)
-        same = [entry for entry in images.list() if entry.digest == found.digest]
-        asked = name.partition("@")[0]
-        if len(same) > 1 and found.name not in {asked, f"{asked}:latest"}:
-            names = ", ".join(sorted(entry.name or "-" for entry in same))
-            raise InUseError(f"image {name}: has {len(same)} names: {names}")
-        images.drop(found)
-        return found.digest or "-"
+        return untag(self._services().images, name)
 
     def changes(
         self,

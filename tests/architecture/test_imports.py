@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import ocidiff
 
 PACKAGE = Path(ocidiff.__file__).parent
-# A module may import from its own rank and from lower ones. Every room of the package has a rank.
+# A module may import from its own room and from rooms of lower rank: two rooms of one rank do not know one another.
 RANKS = {
     "access": 0,
     "errors": 1,
@@ -36,6 +37,13 @@ FRONT = {"__init__", "__main__"}
 ONLY_IN = {"ocidiff._core": "layer/rust.py", "grpc": "containerd/", "sqlite3": "embedded/", "click": "cli/", "rich": "cli/"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+ROOT = Path(__file__).parents[2]
+MAX_LINES = 500
+# Most of them is one list of options, said again for each call.
+LONG = {"python/ocidiff/store.py", "python/ocidiff/layer/differ.py"}
+SOURCES = sorted(
+    str(path.relative_to(ROOT)) for path in (*FILES, *ROOT.glob("rust/ocidiff-*/src/**/*.rs")) if path.is_relative_to(ROOT)
+)
 
 
 def _imports(path: Path) -> Iterator[str]:
@@ -94,3 +102,17 @@ def test_the_nouns_do_no_input_or_output() -> None:
 def test_there_is_no_room_for_odds_and_ends() -> None:
     homeless = {"utils", "util", "common", "helpers", "base", "types", "misc"}
     assert homeless.isdisjoint(part for path in FILES for part in path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path not in LONG])
+def test_no_file_is_too_long_to_be_read_at_once(path: str) -> None:
+    assert len((ROOT / path).read_text().splitlines()) <= MAX_LINES
+
+
+def test_the_page_on_the_architecture_has_the_chain_of_imports() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    chain = next(line for line in page.splitlines() if line.startswith("Python   "))
+    steps = [step.split(", ") for step in chain.removeprefix("Python   ").split(" → ")]
+    ranks = [{RANKS[room] for room in step} for step in steps]
+    assert all(min(above) > max(below) for above, below in pairwise(ranks)), chain
+    assert {room for step in steps for room in step} == RANKS.keys()

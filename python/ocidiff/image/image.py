@@ -10,7 +10,7 @@ from typing import Final
 from ocidiff.errors import DocumentError, NotFoundError, UnsupportedError
 from ocidiff.layer.layer import Layer
 from ocidiff.oci import media_type
-from ocidiff.oci.config import ImageConfig
+from ocidiff.oci.config import History, ImageConfig
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.oci.index import Index
@@ -54,6 +54,24 @@ class Image:
     def size(self) -> int:
         """Bytes of manifest, configuration and layers as stored."""
         return sum(part.size for part in (self.descriptor, self.manifest.config, *self.manifest.layers))
+
+    def documents(self) -> dict[str, object]:
+        """Return its documents: `name`, `descriptor` (of the manifest), `manifest` and `config`."""
+        return {
+            "name": self.name,
+            "descriptor": self.descriptor.document(),
+            "manifest": self.manifest.document(),
+            "config": self.config.document(),
+        }
+
+    def steps(self) -> list[tuple[History, Descriptor | None]]:
+        """Return its history, the first step first, each with the layer that it added, if it added one.
+
+        Layers that no step accounts for come last, with a blank step each.
+        """
+        layers = iter(self.manifest.layers)
+        steps = [(step, None if step.empty_layer else next(layers, None)) for step in self.config.history]
+        return [*steps, *((History(), layer) for layer in layers)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,15 @@ def test_every_link_leads_to_a_page_and_a_heading(page: Path) -> None:
             assert anchor in _anchors(target), f"{link}: no such heading"
 
 
+def test_the_recipes_name_files_that_exist() -> None:
+    named = re.findall(r"`([\w./-]+/[\w.-]+\.(?:rs|pyi?|md))`", (ROOT / "CONTRIBUTING.md").read_text())
+    places = (ROOT, ROOT / "python/ocidiff", ROOT / "python")
+    # NAME stands for the new one.
+    missing = [name for name in named if "NAME" not in name and not any((place / name).exists() for place in places)]
+    assert named
+    assert not missing
+
+
 def test_the_navigation_of_the_site_names_every_page() -> None:
     named = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}

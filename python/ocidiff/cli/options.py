@@ -33,11 +33,11 @@ class Settings:
 
     Attributes:
         store: Directory of the local store, as given.
-        json: Whether the result is written as JSON.
-        quiet: Whether stderr is for errors only.
+        json: True if the result is written as JSON.
+        quiet: True if stderr is for errors only.
         progress: How progress is shown: one of `PROGRESS`.
-        verbose: Whether a summary goes to stderr.
-        containerd: Whether the images are in containerd.
+        verbose: True if a summary goes to stderr.
+        containerd: True if the images are in containerd.
         address: Path of its socket, as given.
         namespace: Its namespace, as given.
         snapshotter: Its snapshotter, as given.

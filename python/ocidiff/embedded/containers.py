@@ -60,9 +60,9 @@ class Container:
         snapshot: Key of its snapshot.
         snapshot_id: Number of the snapshot's directory.
         created_ns: When it was made, nanoseconds since 1970.
-        in_place: Whether its tree is a plain directory, which needs no mount and is there always.
+        in_place: True if its tree is a plain directory, which needs no mount and is there always.
         mount_point: Its root directory; None while it is not mounted.
-        maybe_mounted: Whether somebody may be writing to it, in this or in another mount namespace.
+        maybe_mounted: True if somebody may be writing to it, in this or in another mount namespace.
         partly_removed: What could not be removed when it was to be, and why; None for a whole container.
     """
 
@@ -327,7 +327,7 @@ def _refuse_partial(container: Container) -> None:
 
 
 def _is_offered(connection: sqlite3.Connection, row: rows.Row) -> bool:
-    """Whether what a snapshot offers may still be needed: nobody has taken it, and an image refers to it."""
+    """Return True if what a snapshot offers may still be needed: nobody has taken it, and an image refers to it."""
     offered = rows.labels(connection, row.id).get(LABEL_OFFERS)
     if offered is None or rows.find(connection, row.driver, offered) is not None:
         return False

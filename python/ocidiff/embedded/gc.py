@@ -260,7 +260,7 @@ def _labelled(name: str, value: str, named: Iterable[Row]) -> Iterator[AnyDigest
 
 
 def _is_under(name: str, prefix: str) -> bool:
-    """Whether a label is `prefix`, or that and a part of its own. Spec: containerd, docs/garbage-collection.md."""
+    """Return True if a label is `prefix`, or that and a part of its own. Spec: containerd, docs/garbage-collection.md."""
     return name.startswith(prefix) and name[len(prefix) :][:1] in {"", ".", "/"}
 
 

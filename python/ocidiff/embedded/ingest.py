@@ -109,7 +109,7 @@ class FileIngest:
             self._written += len(block)
 
     def _stored(self, size: int, digest: Digest) -> bool:
-        """Whether the blob is there. One of another length was torn by a power failure, and is replaced."""
+        """Return True if the blob is there. One of another length was torn by a power failure, and is replaced."""
         try:
             info = os.stat(digest.hex, dir_fd=self._blobs, follow_symlinks=False)
         except FileNotFoundError:
@@ -180,7 +180,7 @@ def resumable_ingest(waiting: int, blobs: int, record: Record, ref: str) -> File
 
 
 def is_resumable(name: str) -> bool:
-    """Whether what has this name in `ingest/` belongs to a ref, so that it outlives its writer."""
+    """Return True if what has this name in `ingest/` belongs to a ref, so that it outlives its writer."""
     return re.fullmatch(_DIRECTORY_OF_REF, name) is not None
 
 

@@ -28,7 +28,7 @@ def services_of(
         layout: The store.
         engine: What reads and writes trees.
         monitor: Sees progress of a tree that is reused, and stops the call.
-        overlay: Whether the upper directory of an overlay is read in place of what it shows.
+        overlay: Says if the upper directory of an overlay is read in place of what it shows.
         lease: The lease that blobs and snapshots belong to.
     """
     from ocidiff.embedded.containers import Containers

@@ -109,7 +109,7 @@ def accept(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *, engin
 
 
 def _is_kept(snapshots: LocalSnapshotter, name: ChainID) -> bool:
-    """Whether the snapshot is there, and then it stays."""
+    """Return True if the snapshot is there, and then it stays."""
     try:
         snapshots.keep(name)
     except NotFoundError:

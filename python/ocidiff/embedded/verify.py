@@ -46,7 +46,7 @@ class Fault:
         kind: What it is about: `database`, `index`, `blob`, `image`, `snapshot`, `container` or `leftover`.
         where: Which one.
         problem: What is wrong with it, and what that means where it could not be mended.
-        repaired: Whether it was mended.
+        repaired: True if it was mended.
     """
 
     kind: str

@@ -97,7 +97,7 @@ class Request:
         family: Media types of the manifest and of all that it names.
         options: What the layer shall be.
         ignore_file: Read the patterns in `.ocidiffignore` of the tree.
-        overlay: Whether the upper directory of an overlay is read in place of what it shows.
+        overlay: Says if the upper directory of an overlay is read in place of what it shows.
         limits: What the layers of a base that is unpacked may not pass together.
         additions: Files of the host to add in a layer of their own, each `SRC:DEST`.
         upper: What a container changed beyond its tree, which a sandbox keeps where the host does not see it; a layer more.

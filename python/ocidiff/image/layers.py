@@ -28,7 +28,7 @@ class LocalDiffer:
 
     Attributes:
         engine: What does the work.
-        overlay: Whether the upper directory of a mounted overlay is read in place of what it shows.
+        overlay: Says if the upper directory of a mounted overlay is read in place of what it shows.
     """
 
     engine: Engine

@@ -38,8 +38,8 @@ class Source:
         base: Image that it grows on; None for none.
         lower: What tells the tree of the base; None for no parent tree.
         upper: Path of the changed tree; or an overlay, whose lowerdirs are then the parent tree, and `lower` is None.
-        lower_from_layers: Whether the lower tree has the times that layers keep.
-        lower_lacks_owners: Whether it was unpacked without the right to set owners.
+        lower_from_layers: True if the lower tree has the times that layers keep.
+        lower_lacks_owners: True if it was unpacked without the right to set owners.
         ids: What the ids of files are in a container whose trees lack owners.
         container: The container that it is, locked; None for a directory.
     """
@@ -163,7 +163,7 @@ def _trees(
 
 
 def _is_index_of(lower: Lower | None, base: Image) -> bool:
-    """Whether the lower tree is told by an index of the layers of the base.
+    """Return True if the lower tree is told by an index of the layers of the base.
 
     Raises:
         UsageError: It is one of other layers.

@@ -124,7 +124,7 @@ def index_layers(
         image: What to index.
         sink: File descriptor that takes the index.
         engine: What reads the layers.
-        sha256: Whether contents get a sha256.
+        sha256: True if contents get a sha256.
         limits: What all layers together may not pass.
         monitor: Sees progress over all layers, and stops the call.
     """

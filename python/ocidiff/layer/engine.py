@@ -76,9 +76,9 @@ class Engine(Protocol):
             sink: File descriptor that takes the index, from its current offset.
             chain_id: What the layers are known by together which the tree was unpacked from; None for any other tree.
             ids: What the ids of files are in the container.
-            sha256: Whether contents get a sha256 beside the XXH3-128.
-            stamps: Whether what has not changed for some seconds is given the inode and change time that it has.
-            cross_mounts: Whether what is mounted in the tree counts; otherwise there is only told where it is.
+            sha256: True if contents get a sha256 beside the XXH3-128.
+            stamps: True if what has not changed for some seconds is given the inode and change time that it has.
+            cross_mounts: True if what is mounted in the tree counts; otherwise there is only told where it is.
             threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
             monitor: Sees progress, and stops the call.
         """
@@ -93,7 +93,7 @@ class Engine(Protocol):
             layers: File descriptors to read the blobs from, base first; their compression is detected.
             chain_id: See `write_index`; None for no layers.
             sink: See `write_index`, here and below.
-            sha256: Whether contents get a sha256.
+            sha256: True if contents get a sha256.
             limits: What all of them together may not pass.
             monitor: Sees progress, and stops the call.
         """

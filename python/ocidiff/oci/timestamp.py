@@ -14,7 +14,7 @@ _RFC3339: Final = (
 
 
 def is_timestamp(text: str) -> bool:
-    """Whether the text is a time that every reader takes. Spec: RFC 3339, section 5.6."""
+    """Return True if the text is a time that every reader takes. Spec: RFC 3339, section 5.6."""
     return re.fullmatch(_RFC3339, text) is not None
 
 

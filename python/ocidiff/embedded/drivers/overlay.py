@@ -68,7 +68,7 @@ class OverlayDriver:
 
 
 def can_mount_overlay(directory: str) -> bool:
-    """Whether overlayfs works for this process, with its upper directory in `directory`.
+    """Return True if overlayfs works for this process, with its upper directory in `directory`.
 
     Args:
         directory: Path of an empty directory, which is left with rubbish.

@@ -73,6 +73,6 @@ def forget(connection: sqlite3.Connection, digest: Digest) -> None:
 
 
 def is_referred_to(connection: sqlite3.Connection, label: str, value: str) -> bool:
-    """Whether a blob has this label."""
+    """Return True if a blob has this label."""
     query = "SELECT 1 FROM content_label WHERE name = ? AND value = ?"
     return connection.execute(query, (label, value)).fetchone() is not None

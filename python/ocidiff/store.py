@@ -88,9 +88,7 @@ class Store:
         """The directory, for what only a store in one does."""
         if isinstance(self._home, Layout):
             return self._home
-        raise UnsupportedError(
-            "containerd: makes, runs and collects by itself; ocidiff does this in a store of its own only"
-        )
+        raise UnsupportedError("containerd: not supported here: create, mount, rm, gc and verify work on a local store only")
 
     def container(self, name: str) -> services.Container:
         """Return a container to commit: a working container, or one of containerd by its id or its name of nerdctl.

@@ -226,7 +226,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(store: Store, daemon: Daemon
         return refused("commit", f"containerd:{name}", "app:v1", "--address", address, "--namespace", where)
 
     status, line = commit(address=str(tmp_path / "none"))
-    assert (status, "no such socket; is containerd running" in line) == (1, True), line
+    assert (status, "no such socket: is containerd running" in line) == (1, True), line
     (tmp_path / "file").touch()
     status, line = commit(address=str(tmp_path / "file"))
     assert (status, "nobody listens" in line) == (1, True), line

@@ -129,12 +129,14 @@ def _changes_of(
     if upperdir is not None or lowerdir is not None or not sides or (len(sides) == 2 and all(map(_is_tree, sides))):
         yield ocidiff.changes(*trees_of(lower, upper, upperdir, lowerdir), **options)
         return
-    if len(sides) == 1 and _is_tree(sides[0]):
+    # A single name is that of a container, even where there is a directory of that name.
+    if len(sides) == 1 and (sides[0] == SCRATCH or sides[0].startswith((INDEX, ".")) or "/" in sides[0]):
         raise click.UsageError("takes LOWER and UPPER, or the name of a working container")
+    images = [side for side in sides if len(sides) == 1 or not _is_tree(side)]
     try:
-        opened = settings.open_store(*sides)
+        opened = settings.open_store(*images)
     except FileNotFoundError:
-        if settings.is_containerd(*sides):
+        if settings.is_containerd(*images):
             raise
         if len(sides) == 1:
             raise ocidiff.NotFoundError(f"no working container {sides[0]!r}") from None

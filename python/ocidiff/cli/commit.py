@@ -112,6 +112,7 @@ def command(
     upper = None if upper_tar is None else upper_tar_of(upper_tar, limits)
     tree, image_name = _source(source, name, upper)
     in_containerd = settings.is_containerd(tree if isinstance(tree, str) else "")
+    settings.check_new_name(image_name, in_containerd=in_containerd)
     place = "containerd" if in_containerd else settings.store_path()
     container = tree if isinstance(tree, str) and not _is_path(tree) else None
     # The files first, so that no image is made whose digest cannot be told.
@@ -124,7 +125,7 @@ def command(
         with shown(settings, "commit") as progress:
             image = store.commit(
                 tree if container is None else _container(store, container, in_containerd=in_containerd),
-                image_name,
+                image_name.removeprefix(CONTAINERD),
                 upper=None if container is None else upper,
                 base=base,
                 lower=lower,

@@ -65,9 +65,25 @@ class Settings:
         self.snapshotter: str | None = None
 
     def is_containerd(self, *names: str) -> bool:
-        """True if an option or one of these names says that the images are in containerd."""
-        named = any(name.startswith(CONTAINERD) for name in names)
-        return named or self.containerd or bool(self.address or self.namespace or self.snapshotter)
+        """True if an option or these names say that the images are in containerd.
+
+        Raises:
+            UsageError: Some of the names say so, others do not.
+        """
+        named = [name.startswith(CONTAINERD) for name in names]
+        is_chosen = self.containerd or bool(self.address or self.namespace or self.snapshotter)
+        if any(named) and not all(named) and not is_chosen:
+            raise click.UsageError("names in the local store and in containerd cannot be mixed in one command")
+        return is_chosen or any(named)
+
+    def check_new_name(self, name: str, *, in_containerd: bool) -> None:
+        """Refuse a new name in containerd for what is in the local store.
+
+        Raises:
+            UsageError: It is one.
+        """
+        if name.startswith(CONTAINERD) and not in_containerd:
+            raise click.UsageError(f"{name}: what is in the local store gets no name in containerd")
 
     def open_store(self, *names: str, create: bool = False) -> ocidiff.Store:
         """Open the store in which these images or containers are."""

@@ -18,6 +18,7 @@ def command(settings: Settings, image: str, name: str) -> None:
 
     Prints the digest of the image's manifest or index.
     """
+    settings.check_new_name(name, in_containerd=settings.is_containerd(image))
     with settings.open_store(image) as store:
         descriptor = store.tag(image.removeprefix(CONTAINERD), name.removeprefix(CONTAINERD))
     emit(descriptor.digest)

@@ -197,7 +197,7 @@ def _probe(path: str) -> None:
             one.connect(path)
         except OSError as error:
             hint = {
-                errno.ENOENT: "no such socket; is containerd running, and is this its --address?",
+                errno.ENOENT: "no such socket: is containerd running? --address names another one",
                 errno.ECONNREFUSED: "nobody listens at this socket; is containerd running?",
                 errno.EACCES: "no permission to use containerd; run as root",
                 errno.EPERM: "no permission to use containerd; run as root",

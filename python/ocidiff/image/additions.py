@@ -77,7 +77,7 @@ def added(
     """Yield an overlay over the changed tree whose upper directory holds the additions.
 
     Args:
-        additions: What to add; a later one replaces an earlier one of its name.
+        additions: What to add; a later file replaces an earlier one of its name, directories are merged.
         tree: The changed tree.
         directory: Path of an empty private directory.
         options: How the tree is read: ids and profile.
@@ -85,6 +85,7 @@ def added(
         monitor: Sees progress, and stops the call.
 
     Raises:
+        UsageError: One addition makes a directory what another makes a file.
         UnrepresentableError: A directory above a destination is something else in the tree, or a source is no file,
             directory or symbolic link.
     """
@@ -118,9 +119,12 @@ class _Writer:
             self._add_parents(addition.destination, info)
             if stat.S_ISDIR(info.st_mode):
                 self._add_directory(addition, info)
-                continue
-            with open(addition.source, "rb") as file:
-                self._add(addition.destination, os.fstat(file.fileno()), file.fileno())
+            elif stat.S_ISREG(info.st_mode):
+                with open(addition.source, "rb") as file:
+                    self._add(addition.destination, os.fstat(file.fileno()), file.fileno())
+            else:
+                # Opening a FIFO would wait for its other end.
+                self._add(addition.destination, info)
 
     def _add_directory(self, addition: Addition, info: os.stat_result) -> None:
         self._add(addition.destination, info)
@@ -165,7 +169,9 @@ class _Writer:
                 records = {f"SCHILY.xattr.{os.fsdecode(key)}": os.fsdecode(value) for key, value in xattrs}
                 header.pax_headers = {**header.pax_headers, **records}
             else:
-                raise UnrepresentableError(f"add /{os.fsdecode(path)}: /{os.fsdecode(parent)} is no directory in the tree")
+                raise UnrepresentableError(
+                    f"add /{os.fsdecode(path)}: /{os.fsdecode(parent)} is not a directory in the tree"
+                )
             self._archive.addfile(header)
             self._directories.add(parent)
 
@@ -178,6 +184,8 @@ class _Writer:
             kind = tarfile.SYMTYPE
         elif not stat.S_ISREG(info.st_mode):
             raise UnrepresentableError(f"add /{os.fsdecode(path)}: must be a file, a directory or a symbolic link")
+        if kind != tarfile.DIRTYPE and path in self._directories:
+            raise UsageError(f"add /{os.fsdecode(path)}: another addition makes it a directory")
         header = _header(path, kind, mode, self._root, info.st_mtime_ns)
         header.linkname = target
         if file is None:

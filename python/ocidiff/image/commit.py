@@ -12,7 +12,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
-from ocidiff.errors import NotFoundError, UsageError
+from ocidiff.errors import NotFoundError, UnsupportedError, UsageError
 from ocidiff.image import mutate
 from ocidiff.image.changes import ConfigChanges, apply_changes, check_text
 from ocidiff.image.image import Image
@@ -162,6 +162,8 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             lower_lacks_owners=source.lower_lacks_owners,
             ids=request.options.ids or source.ids,
         )
+        if (additions or request.upper is not None) and options.lower_has_ids and options.ids:
+            raise UnsupportedError("an id-mapped container takes no more layers: commit it first, then add to the image")
         if isinstance(request.source, UpperTar) and isinstance(source.upper, OverlayLayers):
             from ocidiff.layer.upper_tar import options_for
 
@@ -250,9 +252,9 @@ def _stored(
     if request.step.omit_history:
         config = mutate.without_history(config)
     config_descriptor = content.write(config.encode(), media_type.CONFIG)
-    for layer in layers:
-        parent = mutate.extend_manifest(parent, config_descriptor, layer, request.family, request.annotations)
-    manifest = mutate.extend_manifest(parent, config_descriptor, None, request.family, request.annotations)
+    manifest = mutate.extend_manifest(parent, config_descriptor, layers[0], request.family, request.annotations)
+    for layer in layers[1:]:
+        manifest = mutate.extend_manifest(manifest, config_descriptor, layer, request.family, request.annotations)
     descriptor = content.write(manifest.encode(), manifest.media_type, _references(manifest))
     return Image(request.name, descriptor, manifest, config)
 

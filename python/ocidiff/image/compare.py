@@ -17,6 +17,7 @@ from ocidiff.layer.fractions import with_lower_times
 from ocidiff.layer.layer import Change, IndexPath
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import LayerOptions, Limits, OverlayMode
+from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.oci.platform import Platform
 from ocidiff.services.bundle import Services
 from ocidiff.services.containers import Container
@@ -108,6 +109,7 @@ def changes_of_images(
     Raises:
         NotFoundError: There is no such image, or a part of it is missing.
         UsageError: The upper side is `scratch`.
+        UnsupportedError: gVisor keeps the changes of the upper tree elsewhere.
     """
     with ExitStack() as stack:
 
@@ -125,6 +127,8 @@ def changes_of_images(
         below, above = side(lower), side(upper)
         if above is None:
             raise UsageError("upper: must be an image or a tree")
+        if isinstance(above, bytes):
+            refuse_unseen(above)
         options = replace(comparison.layer, lower_from_layers=not is_tree(lower))
         if comparison.ignore_file:
             options = with_ignore_file(options, above)

@@ -188,7 +188,7 @@ pub enum Cause {
     WrongIndexChecksum,
     #[error("its root lies outside the file")]
     RootOutsideIndex,
-    #[error("it has less names than it says")]
+    #[error("it has fewer names than it says")]
     FewerNames,
     #[error("it has more names than it says")]
     MoreNames,

@@ -496,3 +496,22 @@ def test_a_command_of_other_tools_is_answered_with_the_one_to_use(name: str, cap
     assert main([name]) == 2
     err = capsys.readouterr().err
     assert "use `ocidiff " in err or "use `skopeo " in err
+
+
+def test_names_of_the_local_store_and_of_containerd_are_not_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCIDIFF_STORE", str(tmp_path / "store"))
+    (tmp_path / "tree").mkdir()
+    assert main(["commit", f"{tmp_path}/tree", "x:1"]) == 0
+    for words in (
+        ["rmi", "x:1", "containerd:y:1"],
+        ["tag", "x:1", "containerd:y:1"],
+        ["commit", f"{tmp_path}/tree", "containerd:y:1"],
+        ["changes", "x:1", "containerd:y:1"],
+    ):
+        capsys.readouterr()
+        assert main(words) == 2, words
+        assert "containerd" in capsys.readouterr().err
+    assert main(["images", "--json"]) == 0
+    assert "y" not in capsys.readouterr().out.partition("x:1")[0]

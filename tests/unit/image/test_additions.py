@@ -108,11 +108,16 @@ def test_what_says_no_addition_is_refused(store: Store, tree: Path, text: str, w
 
 
 def test_a_destination_behind_a_link_is_refused(store: Store, tree: Path, host: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnrepresentableError, match="add /lib/tool: /lib is no directory in the tree"):
+    with pytest.raises(UnrepresentableError, match="add /lib/tool: /lib is not a directory in the tree"):
         store.commit(tree, "app:1", additions=[f"{host}/tool:/lib/"])
     os.mkfifo(host / "conf/fifo")
     with pytest.raises(UnrepresentableError, match="must be a file, a directory or a symbolic link"):
         store.commit(tree, "app:1", additions=[f"{host}/conf:/conf"])
+    with pytest.raises(UnrepresentableError, match="must be a file, a directory or a symbolic link"):
+        store.commit(tree, "app:1", additions=[f"{host}/conf/fifo:/x"])
+    os.unlink(host / "conf/fifo")
+    with pytest.raises(UsageError, match="add /x: another addition makes it a directory"):
+        store.commit(tree, "app:1", additions=[f"{host}/conf:/x", f"{host}/tool:/x"])
     with pytest.raises(FileNotFoundError):
         store.commit(tree, "app:1", additions=[f"{host}/none:/conf"])
     assert store.images() == []

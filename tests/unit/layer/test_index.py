@@ -108,7 +108,7 @@ def test_directories_that_share_a_block_make_no_endless_tree(engine: Engine, tmp
         place = (len(data), len(block))
         data += block
     index = tmp_path / "index"
-    for entries, told in ((200, "it has more names than it says"), (1 << 60, "it has less names than it says")):
+    for entries, told in ((200, "it has more names than it says"), (1 << 60, "it has fewer names than it says")):
         index.write_bytes(sealed(data + struct.pack("<QIQQ", *place, entries, 0)))
         with pytest.raises(IndexFileError, match=told):
             verbs.changes(engine, None, IndexPath(os.fsencode(index)), Profile.OCI)

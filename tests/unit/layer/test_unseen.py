@@ -35,6 +35,10 @@ def test_a_changed_tree_is_refused(upper: Path, tmp_path: Path) -> None:
         with pytest.raises(UnsupportedError, match=WORDS):
             ocidiff.changes(lower, tree)
     assert sorted(os.listdir(tmp_path)) == ["lower", "upper"]
+    with Store.open(tmp_path / "store") as store:
+        store.commit(tmp_path / "lower", "base:1")
+        with pytest.raises(UnsupportedError, match=WORDS):
+            list(store.changes("base:1", upper))
 
 
 @pytest.mark.root

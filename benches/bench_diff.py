@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import ocidiff
+from ocidiff.layer.options import EngineName
 from workloads import Workload
 
 
@@ -20,7 +21,7 @@ def diff_id(workload: Workload, tmp_path_factory: pytest.TempPathFactory) -> oci
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 def bench_diff(
-    figures: Any, workload: Workload, engine: str, compression: str, diff_id: ocidiff.DiffID, tmp_path: Path
+    figures: Any, workload: Workload, engine: EngineName, compression: str, diff_id: ocidiff.DiffID, tmp_path: Path
 ) -> None:
     output = tmp_path / "layer"
     layer = figures(ocidiff.diff, workload.lower, workload.upper, output, compression=compression, engine=engine)
@@ -28,7 +29,7 @@ def bench_diff(
     assert layer.descriptor.size == output.stat().st_size
 
 
-def bench_changes(figures: Any, workload: Workload, engine: str) -> None:
+def bench_changes(figures: Any, workload: Workload, engine: EngineName) -> None:
     found = figures(lambda: list(ocidiff.changes(workload.lower, workload.upper, engine=engine)))
     lower, upper = ({f"/{path.relative_to(tree)}" for path in tree.rglob("*")} for tree in (workload.lower, workload.upper))
     assert {change.path for change in found if change.kind is ocidiff.ChangeKind.ADD} == upper - lower

@@ -21,6 +21,8 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import ocidiff
+from ocidiff.layer.arguments import CompressionName
+from ocidiff.layer.options import EngineName
 
 ROUNDS = 3
 MB = 1_000_000
@@ -38,7 +40,7 @@ class Series:
     seconds: list[float] = field(default_factory=list)
 
 
-def own(tree: Path, compression: str, levels: Sequence[int], engine: str, colour: str) -> Series:
+def own(tree: Path, compression: CompressionName, levels: Sequence[int], engine: EngineName, colour: str) -> Series:
     """A compressor of ours; each run gives the size, and proves that the tar is the same."""
     expected = ocidiff.diff(None, tree, os.devnull, compression="none").diff_id
 

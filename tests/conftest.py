@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import probes
-from ocidiff.layer.engine import ENGINES, Engine, select_engine
+from ocidiff.layer.engine import Engine, select_engine
+from ocidiff.layer.options import ENGINES
 from ocidiff.mounts.kernel import detach
 from ocidiff.mounts.mountinfo import mount_points
 

@@ -43,12 +43,13 @@ if TYPE_CHECKING:
     from ocidiff.image.changes import ConfigChanges
     from ocidiff.image.image import Image, ImageRecord
     from ocidiff.layer.applier import apply
+    from ocidiff.layer.arguments import DiffArguments
     from ocidiff.layer.differ import Changes, changes, diff, overlay_layers
     from ocidiff.layer.indexer import index
     from ocidiff.layer.input import UpperTar
     from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, Layer, Reason, TreeIndex
     from ocidiff.layer.monitor import Cancellation, Progress
-    from ocidiff.layer.options import Compression, Destination, Limits, OnChange, Profile
+    from ocidiff.layer.options import Compression, Destination, DiffOptions, Limits, OnChange, OverlayMode, Profile
     from ocidiff.mounts.layers import OverlayLayers
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
@@ -77,7 +78,9 @@ __all__ = [
     "Container",
     "Descriptor",
     "Destination",
+    "DiffArguments",
     "DiffID",
+    "DiffOptions",
     "Digest",
     "DigestMismatchError",
     "DocumentError",
@@ -96,6 +99,7 @@ __all__ = [
     "OnChange",
     "OverlayError",
     "OverlayLayers",
+    "OverlayMode",
     "Profile",
     "Progress",
     "Reason",
@@ -130,12 +134,13 @@ _HOMES: Final = {
     "store": "Store",
     "embedded.verify": "Fault Verified",
     "layer.applier": "apply",
+    "layer.arguments": "DiffArguments",
     "layer.differ": "Changes changes diff overlay_layers",
     "layer.indexer": "index",
     "layer.input": "UpperTar",
     "layer.layer": "ApplySummary Change ChangeKind Layer Reason TreeIndex",
     "layer.monitor": "Cancellation Progress",
-    "layer.options": "Compression Destination Limits OnChange Profile",
+    "layer.options": "Compression Destination DiffOptions Limits OnChange OverlayMode Profile",
     "mounts.layers": "OverlayLayers",
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",

@@ -8,17 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from ocidiff.embedded.layout import Layout
 from ocidiff.errors import UnsupportedError, UsageError
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
-from ocidiff.layer.options import ApplyOptions, Limits, OnChange, OverlayMode, Profile
+from ocidiff.layer.options import ApplyOptions, Limits, OverlayMode
 from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from ocidiff.containerd.open import Containerd
     from ocidiff.embedded.containers import Container, Containers
     from ocidiff.embedded.gc import Collected
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from ocidiff.image.changes import ConfigChanges
     from ocidiff.image.compare import Changed, Comparison
     from ocidiff.image.image import Image, ImageRecord
+    from ocidiff.layer.arguments import DiffArguments
     from ocidiff.layer.differ import Changes, Tree
     from ocidiff.layer.engine import Engine
     from ocidiff.layer.input import UpperTar
     from ocidiff.layer.layer import TreeIndex
+    from ocidiff.layer.options import DiffOptions, EngineName
     from ocidiff.oci.config import History
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.output import Output
@@ -122,27 +126,13 @@ class Store:
         created: str | None = None,
         created_by: str | None = None,
         omit_history: bool = False,
-        compression: str | None = None,
-        level: int | None = None,
-        threads: int = 0,
-        memory_bytes: int | None = None,
-        profile: str = Profile.OCI,
-        overlay: str = OverlayMode.AUTO,
-        source_date_epoch: int | None = None,
-        uid_map: Sequence[str] = (),
-        gid_map: Sequence[str] = (),
-        userns: int | None = None,
-        exclude: Sequence[str] = (),
-        ignore_file: bool = True,
-        cross_mounts: bool = False,
-        fail_above: int | None = None,
-        on_change: str = OnChange.RETRY,
         platform: str | None = None,
         limits: Limits | None = None,
         pause: bool = True,
-        engine: str | None = None,
+        options: DiffOptions | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
+        **arguments: Unpack[DiffArguments],
     ) -> Image:
         """Store a directory or a working container as an image, and name it. A failure leaves every name as it was.
 
@@ -163,29 +153,15 @@ class Store:
             created: RFC 3339 time; None for the source date epoch, or now.
             created_by: Command in the history; None for what a container of the base runs.
             omit_history: Leave out the history of the base, and this step.
-            compression: See `ocidiff.diff`, here and below.
-            level: Of the compressor.
-            threads: Worker threads.
-            memory_bytes: Memory of the process.
-            profile: Which rules decide.
-            overlay: Whether the upperdir of a mounted overlay is read in place of what it shows.
-            uid_map: Of a directory; a base that is unpacked keeps its ids.
-            gid_map: The same of groups.
-            userns: Process with both.
-            exclude: Patterns of paths that do not count.
-            ignore_file: Read the patterns in `.ocidiffignore` of the tree.
-            cross_mounts: Let what is mounted in the tree count.
-            fail_above: Largest uncompressed size of the layer in bytes.
-            on_change: What becomes of a file that changes while it is read.
-            source_date_epoch: Bound of modification times, and time of the commit.
             platform: `OS/ARCH[/VARIANT]`: which image of a base for several platforms, or what an image without base runs
                 on; None for this machine.
             limits: What the layers of the base may not pass if it is unpacked; None for the defaults.
             pause: Stop the processes of a running container while its tree is read. They run on afterwards, also if this
                 process is killed.
-            engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+            options: What the layer shall be; None for the defaults.
             progress: Called with the counters a few times a second, first of unpacking the base, then of the diff.
             cancel: Stops the call.
+            **arguments: The fields of `DiffOptions` by name, in place of `options`.
 
         Returns:
             The image. Its `layer` is None when nothing changed; it then has a history entry more, and no layer.
@@ -201,23 +177,11 @@ class Store:
         from ocidiff.image.commit import Request, Step, commit, image_format
         from ocidiff.image.reference import name_to_give
         from ocidiff.image.source import check_source
-        from ocidiff.layer.differ import layer_options, overlay_mode
+        from ocidiff.layer.differ import engine_options
         from ocidiff.layer.engine import select_engine
-        from ocidiff.layer.idmap import IdMaps
-        from ocidiff.layer.scope import Scope
+        from ocidiff.layer.options import DiffOptions
 
-        options = layer_options(
-            compression,
-            level,
-            threads,
-            memory_bytes,
-            profile,
-            source_date_epoch,
-            IdMaps.of(uid_map, gid_map, userns),
-            Scope.of(exclude, cross_mounts=cross_mounts),
-            fail_above,
-            on_change,
-        )
+        told = engine_options(DiffOptions.of(options, arguments))
         config_changes = ConfigChanges.of(changes)
         config_changes.check()
         request = Request(
@@ -229,19 +193,17 @@ class Store:
             step=Step.of(author, message, created, created_by, omit_history=omit_history),
             changes=config_changes,
             annotations=annotations,
-            family=image_format(format, options.compression, annotations),
-            options=options,
-            ignore_file=ignore_file,
-            overlay=overlay_mode(overlay),
+            family=image_format(format, told.compression, annotations),
+            options=told,
             limits=limits or Limits(),
             additions=additions,
             upper=upper,
             pause=pause,
         )
-        check_source(source, base, lower, options.ids, upper)
-        selected, monitor = select_engine(engine), Monitor(progress, cancel)
+        check_source(source, base, lower, told.ids, upper)
+        selected, monitor = select_engine(told.engine), Monitor(progress, cancel)
         self._sweep()
-        return commit(self._services(selected, monitor, request.overlay), request, engine=selected, monitor=monitor)
+        return commit(self._services(selected, monitor, told.overlay), request, engine=selected, monitor=monitor)
 
     def unpack(
         self,
@@ -252,7 +214,7 @@ class Store:
         same_owner: bool | None = None,
         index: Output | None = None,
         limits: Limits | None = None,
-        engine: str | None = None,
+        engine: EngineName | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
     ) -> Image:
@@ -302,7 +264,7 @@ class Store:
         platform: str | None = None,
         sha256: bool = False,
         limits: Limits | None = None,
-        engine: str | None = None,
+        engine: EngineName | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
     ) -> TreeIndex:
@@ -405,13 +367,11 @@ class Store:
         lower: Tree | services.Container,
         upper: Tree | None = None,
         *,
-        overlay: str = OverlayMode.AUTO,
-        ignore_file: bool = True,
         explain: bool = True,
         platform: str | None = None,
         limits: Limits | None = None,
-        engine: str | None = None,
-        **options: Any,  # noqa: ANN401 - those of `ocidiff.changes`
+        options: DiffOptions | None = None,
+        **arguments: Unpack[DiffArguments],
     ) -> Changes:
         """List what changed in a container, or between two images, lazily; options and errors as in `ocidiff.changes`.
 
@@ -419,23 +379,23 @@ class Store:
             lower: A container, or its name, if there is no `upper`. Otherwise the name of an image; or a tree: a path
                 object, `scratch`, `index:FILE`, or a text that begins with a dot or a slash.
             upper: The same of the changed side.
-            overlay: See `ocidiff.changes`, here and below.
-            ignore_file: Read the patterns in `.ocidiffignore` of a changed tree.
             explain: Give the reason and the sizes of each change.
             platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
             limits: What the layers of an image may not pass; None for the defaults.
-            engine: `rust` or `pure`.
-            options: The other options of `ocidiff.changes`.
+            options: How the trees are compared; None for the defaults. What concerns the blob has no effect.
+            **arguments: The fields of `DiffOptions` by name, in place of `options`.
 
         Raises:
             NotFoundError: There is no such container or image.
         """
         from ocidiff.image.compare import Comparison
-        from ocidiff.layer.differ import Changes, comparison_options, overlay_mode
+        from ocidiff.layer.differ import Changes
         from ocidiff.layer.engine import select_engine
+        from ocidiff.layer.options import DiffOptions
 
-        comparison = Comparison(comparison_options(**options), ignore_file, overlay_mode(overlay), explain)
-        found = self._changes(lower, upper, comparison, _platform(platform), limits or Limits(), select_engine(engine))
+        asked = DiffOptions.of(options, arguments)
+        comparison = Comparison(asked.compared(), asked.ignore_file, asked.overlay, explain)
+        found = self._changes(lower, upper, comparison, _platform(platform), limits or Limits(), select_engine(asked.engine))
         return Changes(found)
 
     def _changes(
@@ -478,7 +438,7 @@ class Store:
         driver: str | None = None,
         platform: str | None = None,
         limits: Limits | None = None,
-        engine: str | None = None,
+        engine: EngineName | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
     ) -> Container:
@@ -523,7 +483,7 @@ class Store:
         *,
         repair: bool = False,
         limits: Limits | None = None,
-        engine: str | None = None,
+        engine: EngineName | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
     ) -> Verified:

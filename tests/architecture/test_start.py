@@ -24,8 +24,8 @@ SELDOM_NEEDED = {
     *("asyncio", "ctypes", "difflib", "logging", "pathlib", "random", "subprocess", "tempfile", "urllib"),
     *("rich", "xxhash", "ocidiff.layer.pure"),
 }
-# Values in the classes of which something can be set, or put in order.
-OF_THE_STANDARD_LIBRARY = {"embedded/gc.py", "layer/totals.py"}
+# Values in the classes of which something can be set, or put in order; one extends another value.
+OF_THE_STANDARD_LIBRARY = {"embedded/gc.py", "layer/totals.py", "layer/options.py"}
 
 
 def imported_by(*words: str) -> set[str]:
@@ -85,7 +85,7 @@ def test_help_imports_the_command_and_not_what_it_does() -> None:
 
 def test_ps_imports_little(store: str) -> None:
     modules = imported_by("--store", store, "ps")
-    assert compiled_bytes(modules) <= 665_000, sorted(ours(modules))
+    assert compiled_bytes(modules) <= 680_000, sorted(ours(modules))
     assert foreign(modules) == {"click"}
     assert not modules & (SELDOM_NEEDED | {"hashlib", "ocidiff._core"})
 

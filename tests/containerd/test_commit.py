@@ -19,6 +19,7 @@ from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.open import services_of
 from ocidiff.image import lookup
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.options import EngineName
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest, chain_id
 from ocidiff.services.snapshots import Kind
@@ -118,8 +119,8 @@ def test_a_committed_image_runs_when_its_container_is_gone(
         assert ContainerdContent(channel).read(descriptor)
 
 
-def engine_name(engine: Engine) -> str:
-    return type(engine).__name__.removesuffix("Engine").lower()
+def engine_name(engine: Engine) -> EngineName:
+    return "rust" if type(engine).__name__ == "RustEngine" else "pure"
 
 
 def test_no_change_is_no_layer(store: Store, daemon: Daemon, namespace: str) -> None:
@@ -134,7 +135,7 @@ def test_no_change_is_no_layer(store: Store, daemon: Daemon, namespace: str) -> 
 
 @pytest.mark.parametrize("engine", ["rust", "pure"])
 def test_an_id_mapped_container_has_the_ids_that_it_sees(
-    store: Store, daemon: Daemon, namespace: str, engine: str, tmp_path: Path
+    store: Store, daemon: Daemon, namespace: str, engine: EngineName, tmp_path: Path
 ) -> None:
     maps = ("--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536", "--remap-labels")
     changed(

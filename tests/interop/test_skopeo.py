@@ -13,6 +13,7 @@ import pytest
 import trees
 from interop.tools import Tool
 from ocidiff.image.image import Image
+from ocidiff.layer.arguments import CompressionName
 from ocidiff.layer.options import Compression
 from ocidiff.store import Store
 
@@ -24,7 +25,7 @@ def skopeo(tool: Callable[[str], Tool]) -> Tool:
     return tool("skopeo")
 
 
-def commit_both(store: Store, sample: Path, compression: str = Compression.GZIP) -> Image:
+def commit_both(store: Store, sample: Path, compression: CompressionName = Compression.GZIP) -> Image:
     """An image of two layers, and its base."""
     store.commit(sample / "lower", "app:v1", compression=compression, author="me")
     return store.commit(sample / "upper", "app:v2", base="app:v1", compression=compression)

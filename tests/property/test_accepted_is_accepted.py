@@ -23,7 +23,7 @@ import verbs
 from ocidiff.errors import OcidiffError, UnrepresentableError, UnsupportedError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import RECORD, LayerSummary
-from ocidiff.layer.options import Destination, Profile
+from ocidiff.layer.options import Destination, EngineName, Profile
 from ocidiff.store import Store
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
@@ -179,7 +179,7 @@ def _opaque_root(blob: bytes, destination: Destination) -> Iterator[None]:
 @settings(max_examples=max(10, EXAMPLES // 5))
 @given(tree=odd_trees())
 def test_what_commit_accepts(engine: Engine, tree: tuple[bool, list[Odd]]) -> None:
-    name = "rust" if type(engine).__name__ == "RustEngine" else "pure"
+    name: EngineName = "rust" if type(engine).__name__ == "RustEngine" else "pure"
     with built(*tree) as place:
         for driver in ("overlay", "directory"):
             with Store.open(place / driver) as store:
@@ -192,7 +192,7 @@ def test_what_commit_accepts(engine: Engine, tree: tuple[bool, list[Odd]]) -> No
                 store.create("a:1", "box", driver=driver, engine=name)
 
 
-def _refusal(store: Store, tree: Path, engine: str) -> str | None:
+def _refusal(store: Store, tree: Path, engine: EngineName) -> str | None:
     """Commit a tree; what is said where that may not be."""
     try:
         store.commit(tree, "a:1", engine=engine)

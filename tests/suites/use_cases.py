@@ -16,7 +16,7 @@ from ocidiff.image.unpack import unpack
 from ocidiff.layer.differ import Tree
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits, OverlayMode
+from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.oci.media_type import Format
 from ocidiff.services.bundle import Services
@@ -46,8 +46,6 @@ class UseCasesSuite:
             annotations={},
             family=Format.OCI,
             options=LayerOptions(),
-            ignore_file=True,
-            overlay=OverlayMode.AUTO,
             limits=Limits(),
         )
         return commit(services, request, engine=engine, monitor=Monitor())

@@ -9,7 +9,7 @@ import pytest
 
 import probes
 from layouts import Handmade
-from ocidiff.layer.engine import ENGINES
+from ocidiff.layer.options import ENGINES
 from ocidiff.store import Store
 
 

@@ -17,14 +17,15 @@ import ocidiff
 import probes
 import trees
 from ocidiff import output
-from ocidiff.layer.engine import ENGINES
+from ocidiff.layer.options import ENGINES, EngineName
 
 
 @pytest.fixture(params=ENGINES)
-def engine_name(request: pytest.FixtureRequest) -> str:
+def engine_name(request: pytest.FixtureRequest) -> EngineName:
     if request.param == "rust" and not probes.has_rust():
         probes.missing("ocidiff._core is not built")
-    return str(request.param)
+    chosen: EngineName = request.param
+    return chosen
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def _left_behind(directory: Path) -> list[str]:
     return sorted(name for name in os.listdir(directory) if name not in {"lower", "upper"})
 
 
-def test_a_layer_is_written_described_and_applied(lower: Path, upper: Path, tmp_path: Path, engine_name: str) -> None:
+def test_a_layer_is_written_described_and_applied(lower: Path, upper: Path, tmp_path: Path, engine_name: EngineName) -> None:
     path = tmp_path / "layer.tar.gz"
     layer = ocidiff.diff(lower, upper, path, engine=engine_name)
     blob = path.read_bytes()
@@ -64,18 +65,18 @@ def test_a_layer_is_written_described_and_applied(lower: Path, upper: Path, tmp_
     trees.assert_same_tree(lower, upper)
 
 
-def test_changes_come_in_layer_order(lower: Path, upper: Path, engine_name: str) -> None:
+def test_changes_come_in_layer_order(lower: Path, upper: Path, engine_name: EngineName) -> None:
     found = [(change.kind, change.path) for change in ocidiff.changes(lower, upper, engine=engine_name)]
     assert found == [(ocidiff.ChangeKind.DELETE, "/d/gone"), (ocidiff.ChangeKind.ADD, "/d/new")]
 
 
-def test_equal_trees_give_an_empty_layer(lower: Path, tmp_path: Path, engine_name: str) -> None:
+def test_equal_trees_give_an_empty_layer(lower: Path, tmp_path: Path, engine_name: EngineName) -> None:
     assert ocidiff.diff(lower, lower, tmp_path / "layer", engine=engine_name).empty
 
 
 @pytest.mark.parametrize("word", [None, "scratch"])
 def test_no_lower_tree_means_that_everything_is_added(
-    upper: Path, word: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_name: str
+    upper: Path, word: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_name: EngineName
 ) -> None:
     (tmp_path / "scratch").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -269,7 +270,7 @@ def test_a_bad_place_for_the_output_is_told_with_its_name(upper: Path, tmp_path:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, ZeroDivisionError])
 def test_what_progress_raises_ends_the_diff_and_leaves_nothing(
-    upper: Path, tmp_path: Path, kind: type[BaseException], engine_name: str
+    upper: Path, tmp_path: Path, kind: type[BaseException], engine_name: EngineName
 ) -> None:
     for number in range(3000):
         (upper / str(number)).write_bytes(os.urandom(4096))
@@ -282,7 +283,7 @@ def test_what_progress_raises_ends_the_diff_and_leaves_nothing(
     assert _left_behind(tmp_path) == []
 
 
-def test_a_cancelled_diff_leaves_nothing(upper: Path, tmp_path: Path, engine_name: str) -> None:
+def test_a_cancelled_diff_leaves_nothing(upper: Path, tmp_path: Path, engine_name: EngineName) -> None:
     cancel = ocidiff.Cancellation()
     cancel.cancel()
     with pytest.raises(ocidiff.Cancelled):
@@ -293,7 +294,7 @@ def test_a_cancelled_diff_leaves_nothing(upper: Path, tmp_path: Path, engine_nam
 # Apply.
 
 
-def test_a_cancelled_apply_writes_nothing(lower: Path, upper: Path, tmp_path: Path, engine_name: str) -> None:
+def test_a_cancelled_apply_writes_nothing(lower: Path, upper: Path, tmp_path: Path, engine_name: EngineName) -> None:
     ocidiff.diff(lower, upper, tmp_path / "layer", engine=engine_name)
     cancel = ocidiff.Cancellation()
     cancel.cancel()
@@ -304,7 +305,7 @@ def test_a_cancelled_apply_writes_nothing(lower: Path, upper: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("what", ["diff_id", "digest"])
 def test_another_layer_than_the_one_named_is_told(
-    lower: Path, upper: Path, tmp_path: Path, what: str, engine_name: str
+    lower: Path, upper: Path, tmp_path: Path, what: str, engine_name: EngineName
 ) -> None:
     ocidiff.diff(lower, upper, tmp_path / "layer", engine=engine_name)
     expected = "sha256:" + "0" * 64

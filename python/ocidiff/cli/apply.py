@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,9 @@ from ocidiff.cli.render import applied_document, as_json, size
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.layer.layer import RECORD
 from ocidiff.output import naming
+
+if TYPE_CHECKING:
+    from ocidiff.layer.options import EngineName
 
 
 @click.command("apply", epilog="Example: ocidiff apply layer.tar.gz rootfs")
@@ -50,7 +54,7 @@ def command(
     diff_id: str | None,
     same_owner: bool | None,
     destination: str,
-    engine: str | None,
+    engine: EngineName | None,
     limits: ocidiff.Limits,
 ) -> None:
     """Write LAYER onto the directory TARGET.

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -28,6 +28,11 @@ from ocidiff.errors import OUTCOMES, ChangeTooLargeError
 from ocidiff.layer.differ import INDEX, SCRATCH
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.totals import Totals
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ocidiff.layer.arguments import DiffArguments
 
 # As `docker diff` has it.
 _LETTERS: Final = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "C", ChangeKind.DELETE: "D"}
@@ -57,18 +62,7 @@ def command(
     lowerdir: str | None,
     explain: bool,
     exit_code: bool,
-    fail_above: int | None,
-    profile: str,
-    overlay: str,
-    uid_map: tuple[str, ...],
-    gid_map: tuple[str, ...],
-    userns: int | None,
-    exclude: tuple[str, ...],
-    ignore_file: bool,
-    cross_mounts: bool,
-    on_change: str,
-    threads: int,
-    engine: str | None,
+    **options: Unpack[DiffArguments],
 ) -> None:
     """List what turns LOWER into UPPER, or what changed in the working container LOWER, or in containerd:ID.
 
@@ -81,22 +75,7 @@ def command(
     if exit_code:
         context.meta[FAILED_STATUS] = _TROUBLE
     totals = Totals()
-    comparison = _changes_of(
-        settings,
-        (lower, upper, upperdir, lowerdir),
-        overlay=overlay,
-        profile=profile,
-        threads=threads,
-        uid_map=uid_map,
-        gid_map=gid_map,
-        userns=userns,
-        exclude=exclude,
-        ignore_file=ignore_file,
-        cross_mounts=cross_mounts,
-        explain=explain,
-        on_change=on_change,
-        engine=engine,
-    )
+    comparison = _changes_of(settings, (lower, upper, upperdir, lowerdir), explain=explain, **options)
     with comparison as found:
         for change in found:
             totals.add(change)
@@ -110,6 +89,7 @@ def command(
         emit(as_json({"summary": {**totals_document(totals), **skipped}}))
     elif explain:
         _emit_totals(totals)
+    fail_above = options.get("fail_above")
     if fail_above is not None and totals.layer_bytes > fail_above:
         complain(f"changes: the files in the change take {totals.layer_bytes} bytes, more than {fail_above}")
         context.exit(_TOO_LARGE)
@@ -121,13 +101,15 @@ def command(
 def _changes_of(
     settings: Settings,
     named: tuple[str | None, str | None, str | None, str | None],
-    **options: Any,  # noqa: ANN401 - those of `ocidiff.changes`
+    *,
+    explain: bool,
+    **options: Unpack[DiffArguments],
 ) -> Iterator[ocidiff.Changes]:
     """Yield the changes that a command line asks for: of a container, of images and trees, or of trees alone."""
     lower, upper, upperdir, lowerdir = named
     sides = [side for side in (lower, upper) if side is not None]
     if upperdir is not None or lowerdir is not None or not sides or (len(sides) == 2 and all(map(_is_tree, sides))):
-        yield ocidiff.changes(*trees_of(lower, upper, upperdir, lowerdir), **options)
+        yield ocidiff.changes(*trees_of(lower, upper, upperdir, lowerdir), explain=explain, **options)
         return
     # A single name is that of a container, even where there is a directory of that name.
     if len(sides) == 1 and (sides[0] == SCRATCH or sides[0].startswith((INDEX, ".")) or "/" in sides[0]):
@@ -144,7 +126,7 @@ def _changes_of(
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), missing) from None
     sides = [side.removeprefix(CONTAINERD) for side in sides]
     with opened as store:
-        found = store.changes(*[_operand(side) if len(sides) == 2 else side for side in sides], **options)
+        found = store.changes(*[_operand(side) if len(sides) == 2 else side for side in sides], explain=explain, **options)
         try:
             yield found
         finally:

@@ -30,8 +30,8 @@ from ocidiff.output import naming, open_output, write_all
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ocidiff.cli.options import LayerArguments
     from ocidiff.image.changes import ConfigChanges
+    from ocidiff.layer.arguments import DiffArguments
     from ocidiff.services.containers import Container
 
 
@@ -98,7 +98,7 @@ def command(
     metadata_file: str | None,
     limits: ocidiff.Limits,
     pause: bool,
-    **options: Unpack[LayerArguments],
+    **options: Unpack[DiffArguments],
 ) -> None:
     """Commit SOURCE as an image.
 

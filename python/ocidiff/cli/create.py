@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 import ocidiff
@@ -10,6 +12,9 @@ from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, container_document
 from ocidiff.cli.streams import emit
 from ocidiff.output import naming
+
+if TYPE_CHECKING:
+    from ocidiff.layer.options import EngineName
 
 
 @click.command("create", epilog="Example: ocidiff create app:v1 work && cd $(ocidiff mount work)")
@@ -34,7 +39,7 @@ def command(
     driver: str | None,
     platform: str | None,
     limits: ocidiff.Limits,
-    engine: str | None,
+    engine: EngineName | None,
 ) -> None:
     """Make a working container over IMAGE.
 

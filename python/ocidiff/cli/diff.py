@@ -26,7 +26,7 @@ from ocidiff.output import naming
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ocidiff.cli.options import LayerArguments
+    from ocidiff.layer.arguments import DiffArguments
     from ocidiff.mounts.layers import OverlayLayers
 
 
@@ -49,7 +49,7 @@ def command(
     upper_tar: str | None,
     output: str,
     limits: ocidiff.Limits,
-    **options: Unpack[LayerArguments],
+    **options: Unpack[DiffArguments],
 ) -> None:
     """Write the layer that turns LOWER into UPPER.
 

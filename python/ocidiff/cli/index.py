@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +23,11 @@ from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit, sink_of, warn_of_skipped
 from ocidiff.output import naming
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ocidiff.layer.arguments import TreeArguments
 
 
 @click.command(
@@ -50,13 +56,8 @@ def command(
     sha256: bool,
     stamps: bool,
     platform: str | None,
-    uid_map: tuple[str, ...],
-    gid_map: tuple[str, ...],
-    userns: int | None,
-    cross_mounts: bool,
-    threads: int,
     limits: ocidiff.Limits,
-    engine: str | None,
+    **options: Unpack[TreeArguments],
 ) -> None:
     """Save what a tree is, so that index:FILE can stand for it as LOWER.
 
@@ -66,9 +67,9 @@ def command(
     is_tree = os.path.isdir(source) or (platform is None and source.startswith((".", "/")))
     if is_tree and platform is not None:
         raise click.UsageError("--platform is for an image")
-    if not is_tree and (uid_map or gid_map or userns):
+    if not is_tree and any(options.get(name) for name in ("uid_map", "gid_map", "userns")):
         raise click.UsageError("an image has the ids of its layers")
-    if not is_tree and (cross_mounts or stamps):
+    if not is_tree and (options.get("cross_mounts") or stamps):
         raise click.UsageError("--cross-mounts and --stamps are for a tree")
     sink, to_stdout = sink_of(output, "an index", json=settings.json), output == "-"
     with naming("stdout" if to_stdout else output), shown(settings, "index") as progress:
@@ -78,18 +79,19 @@ def command(
                 sink,
                 sha256=sha256,
                 stamps=stamps,
-                cross_mounts=cross_mounts,
-                threads=threads,
-                uid_map=uid_map,
-                gid_map=gid_map,
-                userns=userns,
-                engine=engine,
                 progress=progress,
+                **options,
             )
         else:
             with ocidiff.Store.open(settings.store_path(), create=False) as store:
                 done = store.index(
-                    source, sink, sha256=sha256, platform=platform, limits=limits, engine=engine, progress=progress
+                    source,
+                    sink,
+                    sha256=sha256,
+                    platform=platform,
+                    limits=limits,
+                    engine=options.get("engine"),
+                    progress=progress,
                 )
     if not settings.quiet:
         warn_of_skipped("index", done.skipped)

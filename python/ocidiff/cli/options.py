@@ -150,30 +150,6 @@ _COMMON: Final[dict[str, Callable[..., _Decorator[Any]]]] = {
 }
 
 
-if TYPE_CHECKING:
-    from typing import TypedDict
-
-    class LayerArguments(TypedDict):
-        """What `layer_options` gives to a command, and the verbs take."""
-
-        compression: str | None
-        level: int | None
-        threads: int
-        memory_bytes: int | None
-        profile: str
-        overlay: str
-        source_date_epoch: int | None
-        uid_map: tuple[str, ...]
-        gid_map: tuple[str, ...]
-        userns: int | None
-        exclude: tuple[str, ...]
-        ignore_file: bool
-        cross_mounts: bool
-        fail_above: int | None
-        on_change: str
-        engine: str | None
-
-
 def common(*shown: str, without: Sequence[str] = ()) -> Callable[[_Command], _Command]:
     """Add the options that every command takes.
 
@@ -408,7 +384,7 @@ def trees_of(
 
 
 def layer_options(command: _Command) -> _Command:
-    """All that decides what a layer holds, and how its bytes are made: see `LayerArguments`."""
+    """All that decides what a layer holds, and how its bytes are made: see `ocidiff.DiffOptions`."""
     gate = size_gate("Fail, and leave nothing, when the layer takes more than this uncompressed, as 500MB.")
     return _with(command, *_BLOB, gate, *_COMPARISON, engine_option)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 import ocidiff
@@ -18,6 +20,9 @@ from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming
+
+if TYPE_CHECKING:
+    from ocidiff.layer.options import EngineName
 
 
 @click.command("unpack", epilog="Example: ocidiff unpack app:v2 ./rootfs")
@@ -41,7 +46,7 @@ def command(
     same_owner: bool | None,
     index: str | None,
     platform: str | None,
-    engine: str | None,
+    engine: EngineName | None,
     limits: ocidiff.Limits,
 ) -> None:
     """Write the root file system of IMAGE to DIR.

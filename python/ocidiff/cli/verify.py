@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from ocidiff.output import naming
 
 _FAULTY = 1
 
+if TYPE_CHECKING:
+    from ocidiff.layer.options import EngineName
+
 
 @click.command("verify", epilog="Example: ocidiff verify --repair")
 @click.option("--repair", is_flag=True, help="Mend what can be mended, and say what cannot.")
@@ -25,7 +29,7 @@ _FAULTY = 1
 @pass_settings
 @click.pass_context
 def command(
-    context: click.Context, settings: Settings, /, *, repair: bool, limits: ocidiff.Limits, engine: str | None
+    context: click.Context, settings: Settings, /, *, repair: bool, limits: ocidiff.Limits, engine: EngineName | None
 ) -> None:
     """Read every blob, image, snapshot and working container in the store, and compare them.
 

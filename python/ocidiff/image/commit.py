@@ -96,8 +96,6 @@ class Request:
         annotations: Annotations of the manifest, added to those of the base.
         family: Media types of the manifest and of all that it names.
         options: What the layer shall be.
-        ignore_file: Read the patterns in `.ocidiffignore` of the tree.
-        overlay: Says if the upper directory of an overlay is read in place of what it shows.
         limits: What the layers of a base that is unpacked may not pass together.
         additions: Files of the host to add in a layer of their own, each `SRC:DEST`.
         upper: What a container changed beyond its tree, which a sandbox keeps where the host does not see it; a layer more.
@@ -114,8 +112,6 @@ class Request:
     annotations: Mapping[str, str]
     family: Format
     options: LayerOptions
-    ignore_file: bool
-    overlay: OverlayMode
     limits: Limits
     additions: Sequence[str] = ()
     upper: UpperTar | None = None
@@ -149,7 +145,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             base=request.base,
             lower=request.lower,
             platform=request.platform,
-            walk=request.overlay is OverlayMode.NEVER,
+            walk=request.options.overlay is OverlayMode.NEVER,
             limits=request.limits,
             engine=engine,
             monitor=monitor,
@@ -168,7 +164,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             from ocidiff.layer.upper_tar import options_for
 
             options = options_for(source.upper, options)
-        if request.ignore_file:
+        if request.options.ignore_file:
             options = with_ignore_file(options, source.upper)
         if not options.lower_from_layers:
             from ocidiff.layer.fractions import with_lower_times

@@ -13,7 +13,7 @@ from ocidiff.layer.engine import select_engine
 from ocidiff.layer.input import Input, bytes_left, empty_file, open_input
 from ocidiff.layer.layer import ApplySummary, LayerMeasure
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
-from ocidiff.layer.options import ApplyOptions, Destination, Limits
+from ocidiff.layer.options import ApplyOptions, Destination, EngineName, Limits
 from ocidiff.oci.digest import DiffID, Digest
 
 _Kind = TypeVar("_Kind", bound=Digest)
@@ -28,7 +28,7 @@ def apply(
     same_owner: bool | None = None,
     destination: str = Destination.DIRECTORY,
     limits: Limits | None = None,
-    engine: str | None = None,
+    engine: EngineName | None = None,
     progress: ProgressCallback | None = None,
     cancel: Cancellation | None = None,
 ) -> ApplySummary:

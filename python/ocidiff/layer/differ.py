@@ -9,22 +9,26 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
-from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.incomplete import refuse_incomplete
 from ocidiff.layer.layer import NOTHING_SKIPPED, Change, IndexPath, Layer
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check_size
-from ocidiff.layer.options import Compression, LayerOptions, OnChange, OverlayMode, Profile
-from ocidiff.layer.scope import Scope
+from ocidiff.layer.options import Compression, DiffOptions, LayerOptions, OverlayMode
 from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.output import Output, directory_of_output, open_output
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ocidiff.layer.arguments import DiffArguments
+    from ocidiff.layer.input import UpperTar
 
 Tree = str | os.PathLike[str]
 
@@ -37,10 +41,6 @@ _MEDIA_TYPES: Final = {
     Compression.NONE: media_type.LAYER,
 }
 
-if TYPE_CHECKING:
-    from ocidiff.layer.input import UpperTar
-
-_Choice = TypeVar("_Choice", Compression, OnChange, OverlayMode, Profile)
 _log = Logger(__name__)
 
 
@@ -76,24 +76,10 @@ def diff(
     upper: Tree | OverlayLayers | UpperTar,
     output: Output,
     *,
-    overlay: str = OverlayMode.AUTO,
-    compression: str | None = None,
-    level: int | None = None,
-    threads: int = 0,
-    memory_bytes: int | None = None,
-    profile: str = Profile.OCI,
-    source_date_epoch: int | None = None,
-    uid_map: Sequence[str] = (),
-    gid_map: Sequence[str] = (),
-    userns: int | None = None,
-    exclude: Sequence[str] = (),
-    ignore_file: bool = True,
-    cross_mounts: bool = False,
-    fail_above: int | None = None,
-    on_change: str = OnChange.RETRY,
-    engine: str | None = None,
+    options: DiffOptions | None = None,
     progress: ProgressCallback | None = None,
     cancel: Cancellation | None = None,
+    **arguments: Unpack[DiffArguments],
 ) -> Layer:
     """Write the layer that turns `lower` into `upper`.
 
@@ -104,34 +90,10 @@ def diff(
             Then the lowerdirs are the parent tree, and `lower` is None. Or the tar of an overlay's upper directory over
             `lower`, which is unpacked beside `output` for the time of the call.
         output: Path of the layer, which appears whole or not at all; or an open file, written from its position on.
-        overlay: What to do where `upper` is a mounted overlay and `lower` what is below it: `auto` reads the upperdir in
-            place of both trees, which gives the same bytes, and compares the trees where it cannot; `never` compares them;
-            `require` fails where the upperdir cannot be read.
-        compression: `gzip`, `zstd` or `none`; None for what the name of `output` says (`.tar`, `.tar.gz`, `.tar.zst`),
-            else gzip.
-        level: Level of the compressor (gzip 1-9, zstd 1-19); None for its default.
-        threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
-        memory_bytes: Memory of the process, kept by fewer threads: a call that cannot keep it fails at once. None for
-            128 MiB, or what one thread takes. The pure engine has one thread, and no bound.
-        profile: `oci` or `containerd`.
-        source_date_epoch: Later modification times are set to this (seconds since 1970); None for what the environment
-            variable `SOURCE_DATE_EPOCH` says.
-        uid_map: What user ids of both trees are in the container: each `CONTAINER:HOST:COUNT`, or the name of a user,
-            whose ranges in /etc/subuid are ids of the container from 0 on. Without any, ids stay.
-        gid_map: The same of groups, and of /etc/subgid.
-        userns: Process with a user namespace whose maps are to be taken.
-        exclude: Patterns of paths that do not count, as in a gitignore file, or `@runtime` for what a container engine puts
-            into a running container. They come after those of a file `.ocidiffignore` in the root of `upper`. At most 1000
-            patterns with 64 KiB together, as in the file.
-        ignore_file: Read the patterns in `.ocidiffignore` of `upper`, if there is one. Without, the file is an ordinary one.
-        cross_mounts: Let what is mounted in the trees count. Otherwise mount points do not.
-        fail_above: Largest uncompressed size of the layer in bytes; the call fails as soon as that is passed. None for no
-            limit.
-        on_change: What becomes of a file that changes while it is read: `retry` reads it again until it rests, and takes
-            what is gone as absent, so that each file of the layer is one that existed; `fail` ends the call.
-        engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
+        options: What the layer shall be; None for the defaults.
         progress: Called with the counters a few times a second.
         cancel: Stops the call.
+        **arguments: The fields of `DiffOptions` by name, in place of `options`.
 
     Raises:
         UsageError: An option is out of range.
@@ -144,38 +106,24 @@ def diff(
         IndexFileError: The index is none, or a broken one.
         Cancelled: `cancel` was used.
     """
-    ids = IdMaps.of(uid_map, gid_map, userns)
-    scope = Scope.of(exclude, cross_mounts=cross_mounts)
-    options = layer_options(
-        compression or _compression_of(output),
-        level,
-        threads,
-        memory_bytes,
-        profile,
-        source_date_epoch,
-        ids,
-        scope,
-        fail_above,
-        on_change,
-    )
-    selected, mode = select_engine(engine), overlay_mode(overlay)
-    options = replace(options, spool=directory_of_output(output))
-    monitor = Monitor(progress, cancel)
+    asked = DiffOptions.of(options, arguments)
+    told = replace(engine_options(asked, _compression_of(output)), spool=directory_of_output(output))
+    selected, monitor = select_engine(asked.engine), Monitor(progress, cancel)
     with ExitStack() as stack:
         if not isinstance(upper, str | os.PathLike | OverlayLayers):
             from ocidiff.layer.upper_tar import options_for, private_directory, unpacked
 
             below = lower_path(lower)
             monitor.check()
-            place = stack.enter_context(private_directory(options.spool or _temporary_files()))
+            place = stack.enter_context(private_directory(told.spool or _temporary_files()))
             upper = stack.enter_context(unpacked(upper, below, place, engine=selected, monitor=monitor))
-            lower, monitor, options = None, monitor.of("diff"), options_for(upper, options)
+            lower, monitor, told = None, monitor.of("diff"), options_for(upper, told)
         lower_tree, upper_tree = _trees(lower, upper)
-        if ignore_file:
-            options = with_ignore_file(options, upper_tree)
-        options = _with_lower_times(options, lower_tree, upper_tree)
+        if asked.ignore_file:
+            told = with_ignore_file(told, upper_tree)
+        told = _with_lower_times(told, lower_tree, upper_tree)
         sink = stack.enter_context(open_output(output))
-        return write_layer(selected, lower_tree, upper_tree, sink, options=options, monitor=monitor, overlay=mode)
+        return write_layer(selected, lower_tree, upper_tree, sink, options=told, monitor=monitor, overlay=asked.overlay)
 
 
 def _temporary_files() -> str:
@@ -188,79 +136,28 @@ def changes(
     lower: Tree | None,
     upper: Tree | OverlayLayers,
     *,
-    overlay: str = OverlayMode.AUTO,
-    profile: str = Profile.OCI,
-    threads: int = 0,
-    uid_map: Sequence[str] = (),
-    gid_map: Sequence[str] = (),
-    userns: int | None = None,
-    exclude: Sequence[str] = (),
-    ignore_file: bool = True,
-    cross_mounts: bool = False,
     explain: bool = True,
-    on_change: str = OnChange.RETRY,
-    engine: str | None = None,
+    options: DiffOptions | None = None,
+    **arguments: Unpack[DiffArguments],
 ) -> Changes:
-    """The changes from `lower` to `upper`, lazily, in layer order; arguments and errors as in `diff`.
+    """Return the changes from `lower` to `upper`, lazily, in layer order; errors as in `diff`.
 
     Args:
-        lower: See `diff`, here and below.
-        upper: Of the changed tree, which may be told by an index too.
-        overlay: What to do with a mounted overlay.
-        profile: Which rules decide.
-        threads: Worker threads.
-        uid_map: What user ids are in the container.
-        gid_map: The same of groups.
-        userns: Process with both.
-        exclude: Patterns of paths that do not count.
-        ignore_file: Read the patterns in `.ocidiffignore` of `upper`.
-        cross_mounts: Let what is mounted in the trees count.
-        on_change: What becomes of a name that changes while it is looked at.
+        lower: See `diff`.
+        upper: See `diff`; it may be an index too.
         explain: Give the reason and the sizes of each change. That compares contents which need not be compared else, those
             of files whose metadata changed.
-        engine: `rust` or `pure`.
+        options: How the trees are compared; None for the defaults. What concerns the blob has no effect.
+        **arguments: The fields of `DiffOptions` by name, in place of `options`.
     """
-    options = comparison_options(
-        profile=profile,
-        threads=threads,
-        uid_map=uid_map,
-        gid_map=gid_map,
-        userns=userns,
-        exclude=exclude,
-        cross_mounts=cross_mounts,
-        on_change=on_change,
-    )
-    selected, mode = select_engine(engine), overlay_mode(overlay)
+    asked = DiffOptions.of(options, arguments)
+    told = asked.compared()
+    selected = select_engine(asked.engine)
     lower_tree, upper_tree = _trees(lower, upper, may_be_index=True)
-    if ignore_file:
-        options = with_ignore_file(options, upper_tree)
-    options = _with_lower_times(options, lower_tree, upper_tree)
-    return Changes(list_changes(selected, lower_tree, upper_tree, options, mode, explain=explain))
-
-
-def comparison_options(
-    *,
-    profile: str = Profile.OCI,
-    threads: int = 0,
-    uid_map: Sequence[str] = (),
-    gid_map: Sequence[str] = (),
-    userns: int | None = None,
-    exclude: Sequence[str] = (),
-    cross_mounts: bool = False,
-    on_change: str = OnChange.RETRY,
-) -> LayerOptions:
-    """Return the options of a comparison that writes no layer; arguments as in `changes`.
-
-    Raises:
-        UsageError: One is out of range.
-    """
-    return LayerOptions(
-        profile=_choice(Profile, "profile", profile),
-        threads=threads,
-        ids=IdMaps.of(uid_map, gid_map, userns),
-        scope=Scope.of(exclude, cross_mounts=cross_mounts),
-        on_change=_choice(OnChange, "on_change", on_change),
-    )
+    if asked.ignore_file:
+        told = with_ignore_file(told, upper_tree)
+    told = _with_lower_times(told, lower_tree, upper_tree)
+    return Changes(list_changes(selected, lower_tree, upper_tree, told, asked.overlay, explain=explain))
 
 
 def _with_lower_times(options: LayerOptions, lower: Lower | None, upper: Upper) -> LayerOptions:
@@ -404,35 +301,15 @@ def _walk_instead(upper: Upper, mode: OverlayMode, error: OverlayError) -> None:
     _log.warning("%s; both trees are read", error)
 
 
-def layer_options(
-    compression: str | None,
-    level: int | None,
-    threads: int,
-    memory_bytes: int | None,
-    profile: str,
-    source_date_epoch: int | None,
-    ids: IdMaps,
-    scope: Scope,
-    fail_above: int | None,
-    on_change: str,
-) -> LayerOptions:
-    """The options that loose arguments and the environment give.
+def engine_options(asked: DiffOptions, output_compression: Compression = Compression.GZIP) -> LayerOptions:
+    """Return what an engine is told of a call that writes a layer; the environment may bound the times.
 
     Raises:
-        UsageError: One is out of range.
+        UsageError: An option is not understood, or `SOURCE_DATE_EPOCH` is not.
     """
-    return LayerOptions(
-        compression=_choice(Compression, "compression", compression or Compression.GZIP),
-        level=level,
-        threads=threads,
-        memory_bytes=memory_bytes,
-        profile=_choice(Profile, "profile", profile),
-        source_date_epoch=_environment_epoch() if source_date_epoch is None else source_date_epoch,
-        ids=ids,
-        scope=scope,
-        fail_above=fail_above,
-        on_change=_choice(OnChange, "on_change", on_change),
-    )
+    if asked.source_date_epoch is None:
+        asked = replace(asked, source_date_epoch=_environment_epoch())
+    return asked.compared(output_compression)
 
 
 def with_ignore_file(options: LayerOptions, upper: Upper) -> LayerOptions:
@@ -445,15 +322,6 @@ def with_ignore_file(options: LayerOptions, upper: Upper) -> LayerOptions:
         return options
     layers = (upper.upperdir, *upper.lowerdirs) if isinstance(upper, OverlayLayers) else upper
     return replace(options, scope=options.scope.within(layers))
-
-
-def overlay_mode(overlay: str) -> OverlayMode:
-    """What to do with a mounted overlay.
-
-    Raises:
-        UsageError: There is no such thing to do.
-    """
-    return _choice(OverlayMode, "overlay", overlay)
 
 
 def lower_path(lower: Tree | None) -> Lower | None:
@@ -505,13 +373,6 @@ def changed_tree_path(tree: Tree) -> bytes:
     path = tree_path(tree)
     refuse_unseen(path)
     return path
-
-
-def _choice(kind: type[_Choice], what: str, value: str) -> _Choice:
-    try:
-        return kind(value)
-    except ValueError:
-        raise UsageError(f"{what} {value!r}: takes {', '.join(kind)}") from None
 
 
 def _compression_of(output: Output) -> Compression:

@@ -11,11 +11,9 @@ from ocidiff.errors import UsageError
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits
+from ocidiff.layer.options import ENGINES, ApplyOptions, EngineName, LayerOptions, Limits
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci.digest import ChainID
-
-ENGINES = ("rust", "pure")
 
 Lower = bytes | IndexPath
 Upper = bytes | OverlayLayers | IndexPath
@@ -124,7 +122,7 @@ class Engine(Protocol):
         ...
 
 
-def select_engine(name: str | None = None) -> Engine:
+def select_engine(name: EngineName | None = None) -> Engine:
     """The engine `name`, else the one of `OCIDIFF_ENGINE`, else Rust where it is built and pure Python elsewhere.
 
     Raises:

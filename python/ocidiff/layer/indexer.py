@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, cast
 
 from ocidiff.errors import IndexFileError
 from ocidiff.layer.differ import Tree, tree_path
 from ocidiff.layer.engine import select_engine
-from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import IndexPath, TreeIndex
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
-from ocidiff.layer.options import LayerOptions
+from ocidiff.layer.options import DiffOptions
 from ocidiff.layer.pure.index_format import HEADER, BrokenIndex, decode_header
 from ocidiff.oci.digest import ChainID
 from ocidiff.output import Output, open_output
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ocidiff.layer.arguments import DiffArguments, TreeArguments
+
+TREE_OPTIONS: Final = frozenset({"threads", "uid_map", "gid_map", "userns", "cross_mounts", "engine"})
+"""The fields of `DiffOptions` that concern a tree alone: the keys of `TreeArguments`."""
 
 
 def index(
@@ -24,14 +31,9 @@ def index(
     *,
     sha256: bool = False,
     stamps: bool = False,
-    cross_mounts: bool = False,
-    threads: int = 0,
-    uid_map: Sequence[str] = (),
-    gid_map: Sequence[str] = (),
-    userns: int | None = None,
-    engine: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: Cancellation | None = None,
+    **arguments: Unpack[TreeArguments],
 ) -> TreeIndex:
     """Save what a tree is, so that `diff`, `changes` and `Store.commit` take `index:FILE` in its place as the lower tree.
 
@@ -41,14 +43,11 @@ def index(
         sha256: Give contents a sha256 beside the XXH3-128. It decides then: who can make files may make two of one XXH3.
         stamps: Keep the inodes and change times of files too. A comparison with this very tree then takes what still has
             them as the same, and reads only what changed since. The bytes of the index depend on time and place then.
-        cross_mounts: Let what is mounted in the tree count. Otherwise mount points do not, in any comparison with the index.
-        threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
-        uid_map: See `diff`, here and below. An index has ids of the container.
-        gid_map: The same of groups.
-        userns: Process with both.
-        engine: `rust` or `pure`; None for what `OCIDIFF_ENGINE` says, or the best there is.
         progress: Called with the counters a few times a second.
         cancel: Stops the call.
+        **arguments: The fields of `DiffOptions` that concern a tree: `threads`, `uid_map`, `gid_map`, `userns`,
+            `cross_mounts` and `engine`. An index has ids of the container. Without `cross_mounts`, what is mounted in the
+            tree does not count in any comparison with the index.
 
     Raises:
         UsageError: An option is out of range.
@@ -58,8 +57,10 @@ def index(
         Cancelled: `cancel` was used.
     """
     started = time.monotonic()
-    options = LayerOptions(threads=threads, ids=IdMaps.of(uid_map, gid_map, userns))
-    selected, directory, monitor = select_engine(engine), tree_path(tree), Monitor(progress, cancel)
+    if unknown := sorted(arguments.keys() - TREE_OPTIONS):
+        raise TypeError(f"index() got an unexpected keyword argument {unknown[0]!r}")
+    options = DiffOptions.of(None, cast("DiffArguments", arguments)).compared()
+    selected, directory, monitor = select_engine(options.engine), tree_path(tree), Monitor(progress, cancel)
     monitor.check()
     with open_output(output) as sink:
         summary = selected.write_index(
@@ -69,7 +70,7 @@ def index(
             ids=options.ids,
             sha256=sha256,
             stamps=stamps,
-            cross_mounts=cross_mounts,
+            cross_mounts=options.cross_mounts,
             threads=options.threads,
             monitor=monitor,
         )

@@ -16,7 +16,7 @@ import archives
 import ocidiff
 from ocidiff.cli.main import main
 from ocidiff.errors import OcidiffError, UsageError
-from ocidiff.layer.engine import ENGINES
+from ocidiff.layer.options import ENGINES
 
 Output = pytest.CaptureFixture[str]
 

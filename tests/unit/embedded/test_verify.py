@@ -20,7 +20,7 @@ from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.names import Names
 from ocidiff.embedded.verify import Fault, _Verification
 from ocidiff.errors import DocumentError, LimitExceededError
-from ocidiff.layer.options import Limits
+from ocidiff.layer.options import EngineName, Limits
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store
@@ -50,7 +50,7 @@ def _layer(store: Store) -> str:
     return str(store.inspect("app:1")["manifest"]["layers"][0]["digest"])  # type: ignore[index]
 
 
-def test_a_sound_store_has_no_fault(store: Store, engine_name: str) -> None:
+def test_a_sound_store_has_no_fault(store: Store, engine_name: EngineName) -> None:
     store._layout.write(b"needed by nothing", "x/y")
     verified = store.verify(engine=engine_name)
     assert verified.faults == ()
@@ -81,7 +81,7 @@ def test_a_missing_blob_is_a_fault_of_its_image_and_container(store: Store, tmp_
     ]
 
 
-def test_a_layer_of_another_tar_is_a_fault(tmp_path: Path, engine_name: str) -> None:
+def test_a_layer_of_another_tar_is_a_fault(tmp_path: Path, engine_name: EngineName) -> None:
     handmade = Handmade(tmp_path / "store")
     layer, _ = handmade.layer({"f": "1"})
     handmade.name("app:1", handmade.manifest(handmade.config([Digest.of(b"other")]), [layer]))
@@ -91,7 +91,7 @@ def test_a_layer_of_another_tar_is_a_fault(tmp_path: Path, engine_name: str) -> 
     assert f"expected {Digest.of(b'other')}" in fault.problem
 
 
-def test_a_layer_that_does_not_decompress_is_a_fault(tmp_path: Path, engine_name: str) -> None:
+def test_a_layer_that_does_not_decompress_is_a_fault(tmp_path: Path, engine_name: EngineName) -> None:
     handmade = Handmade(tmp_path / "store")
     layer = handmade.blob(b"\x1f\x8b\x08 this is no gzip", "application/vnd.oci.image.layer.v1.tar+gzip")
     handmade.name("app:1", handmade.manifest(handmade.config([Digest.of(b"x")]), [layer]))
@@ -139,7 +139,7 @@ def test_a_snapshot_without_its_directory_is_a_fault_and_is_made_again(store: St
 
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
 def test_a_snapshot_under_a_container_is_made_again_from_its_layer(
-    store: Store, rootfs: Path, tmp_path: Path, driver: str, engine_name: str
+    store: Store, rootfs: Path, tmp_path: Path, driver: str, engine_name: EngineName
 ) -> None:
     if driver == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
@@ -313,7 +313,7 @@ _PASSED = {
 
 
 @pytest.mark.parametrize("limit", _PASSED)
-def test_all_who_read_layers_keep_the_limits_of_unpack(tmp_path: Path, engine_name: str, limit: str) -> None:
+def test_all_who_read_layers_keep_the_limits_of_unpack(tmp_path: Path, engine_name: EngineName, limit: str) -> None:
     handmade = _bomb(tmp_path / "store")
     deep, diff_id = handmade.layer({"a/b": ""})
     handmade.name("deep:1", handmade.manifest(handmade.config([diff_id]), [deep]))

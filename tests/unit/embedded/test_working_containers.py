@@ -18,6 +18,7 @@ from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.leases import Leases
 from ocidiff.errors import AlreadyExistsError, Cancelled, DigestMismatchError, InUseError, NotFoundError, UsageError
 from ocidiff.layer.monitor import Cancellation
+from ocidiff.layer.options import EngineName
 from ocidiff.mounts import mountinfo
 from ocidiff.store import Store
 
@@ -26,7 +27,8 @@ from ocidiff.store import Store
 def driver(request: pytest.FixtureRequest) -> str:
     if request.param == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
-    return str(request.param)
+    chosen: EngineName = request.param
+    return chosen
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def _trees(tmp_path: Path) -> list[str]:
 
 
 def test_a_container_is_the_image_and_what_was_changed_is_committed(
-    store: Store, driver: str, tmp_path: Path, engine_name: str
+    store: Store, driver: str, tmp_path: Path, engine_name: EngineName
 ) -> None:
     container = store.create("base:1", "work", driver=driver, engine=engine_name)
     assert (container.name, container.image, container.driver) == ("work", "base:1", driver)

@@ -13,6 +13,7 @@ import probes
 from ocidiff.errors import UnrepresentableError, UsageError
 from ocidiff.image.image import Image
 from ocidiff.layer.input import UpperTar
+from ocidiff.layer.options import EngineName
 from ocidiff.store import Store
 
 
@@ -48,7 +49,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("source", ["directory", "container", "upper tar"])
 def test_what_is_added_is_a_layer_over_the_changed_tree(
-    store: Store, tree: Path, host: Path, tmp_path: Path, engine_name: str, source: str
+    store: Store, tree: Path, host: Path, tmp_path: Path, engine_name: EngineName, source: str
 ) -> None:
     before = store.commit(tree, "app:1", compression="none")
     changed: object = tree
@@ -85,7 +86,7 @@ def test_what_is_added_is_a_layer_over_the_changed_tree(
 
 
 def test_a_change_and_an_addition_are_two_layers(
-    store: Store, tree: Path, host: Path, tmp_path: Path, engine_name: str
+    store: Store, tree: Path, host: Path, tmp_path: Path, engine_name: EngineName
 ) -> None:
     image = store.commit(tree, "app:1", additions=[f"{host}/tool:/opt/tool"], compression="none", engine=engine_name)
     assert image.layer is not None

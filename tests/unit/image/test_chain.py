@@ -19,6 +19,7 @@ from ocidiff.embedded.drivers import directory, overlay
 from ocidiff.embedded.drivers.select import snapshotter
 from ocidiff.image import chain as chains
 from ocidiff.image.chain import TooManyLayersError
+from ocidiff.layer.options import EngineName
 from ocidiff.mounts import kernel
 from ocidiff.oci.digest import DiffID, chain_ids
 from ocidiff.store import Store
@@ -30,7 +31,8 @@ STORE = "handmade"
 def driver(request: pytest.FixtureRequest) -> str:
     if request.param == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
-    return str(request.param)
+    chosen: EngineName = request.param
+    return chosen
 
 
 @pytest.fixture
@@ -59,7 +61,9 @@ def _keys(store: Store, driver: str) -> list[str]:
     return [found.key for found in snapshotter(store._layout, driver).walk() if found.kind == "committed"]
 
 
-def test_six_hundred_layers_are_a_container(handmade: Handmade, tmp_path: Path, driver: str, engine_name: str) -> None:
+def test_six_hundred_layers_are_a_container(
+    handmade: Handmade, tmp_path: Path, driver: str, engine_name: EngineName
+) -> None:
     _image(handmade, "many", _contents(600 if engine_name == "rust" else 510))
     with Store.open(handmade.path) as store:
         store.unpack("many", tmp_path / "out", engine=engine_name)

@@ -12,6 +12,7 @@ import pytest
 from ocidiff.errors import NotFoundError, UnrepresentableError, UsageError
 from ocidiff.image.changes import ConfigChanges, apply_changes
 from ocidiff.image.instructions import apply, parse
+from ocidiff.layer.arguments import CompressionName
 from ocidiff.oci import media_type
 from ocidiff.oci.config import ExecConfig, ImageConfig
 from ocidiff.oci.platform import Platform
@@ -152,7 +153,7 @@ def test_a_working_container_takes_changes(store: Store, rootfs: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
-def test_dockers_format_is_of_one_family(store: Store, rootfs: Path, tmp_path: Path, compression: str) -> None:
+def test_dockers_format_is_of_one_family(store: Store, rootfs: Path, tmp_path: Path, compression: CompressionName) -> None:
     store.commit(rootfs, "app:v1", compression=compression)
     (rootfs / "new").touch()
     image = store.commit(rootfs, "app:v2", base="app:v1", format="docker", compression=compression)

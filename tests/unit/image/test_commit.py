@@ -28,8 +28,10 @@ from ocidiff.errors import (
     UnsupportedError,
     UsageError,
 )
+from ocidiff.layer.arguments import CompressionName
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.monitor import Cancellation, Progress
+from ocidiff.layer.options import EngineName
 from ocidiff.oci import media_type
 from ocidiff.oci.platform import Platform
 from ocidiff.store import Store
@@ -45,7 +47,9 @@ def _blobs(tmp_path: Path, name: str = "store") -> set[str]:
     return set(os.listdir(tmp_path / name / "blobs" / "sha256"))
 
 
-def test_a_tree_from_scratch_is_an_image_of_one_layer(store: Store, rootfs: Path, tmp_path: Path, engine_name: str) -> None:
+def test_a_tree_from_scratch_is_an_image_of_one_layer(
+    store: Store, rootfs: Path, tmp_path: Path, engine_name: EngineName
+) -> None:
     image = store.commit(
         rootfs, "app:v1", author="me", message="<first>", source_date_epoch=1_700_000_000, engine=engine_name
     )
@@ -63,12 +67,14 @@ def test_a_tree_from_scratch_is_an_image_of_one_layer(store: Store, rootfs: Path
     assert os.listdir(tmp_path / "store" / "ingest") == []
 
 
-def test_the_same_tree_at_the_same_epoch_is_the_same_image(store: Store, rootfs: Path, engine_name: str) -> None:
+def test_the_same_tree_at_the_same_epoch_is_the_same_image(store: Store, rootfs: Path, engine_name: EngineName) -> None:
     first, second = (store.commit(rootfs, name, source_date_epoch=1, engine=engine_name) for name in ("a", "b"))
     assert first.descriptor == second.descriptor
 
 
-def test_a_change_on_a_base_is_one_small_layer_more(store: Store, rootfs: Path, tmp_path: Path, engine_name: str) -> None:
+def test_a_change_on_a_base_is_one_small_layer_more(
+    store: Store, rootfs: Path, tmp_path: Path, engine_name: EngineName
+) -> None:
     base = store.commit(rootfs, "app:v1", author="me", engine=engine_name)
     (rootfs / "new").write_text("n")
     (rootfs / "empty").unlink()
@@ -85,7 +91,7 @@ def test_a_change_on_a_base_is_one_small_layer_more(store: Store, rootfs: Path, 
 
 
 def test_a_file_changed_within_the_second_of_its_layer_is_not_missed(
-    store: Store, rootfs: Path, tmp_path: Path, engine_name: str
+    store: Store, rootfs: Path, tmp_path: Path, engine_name: EngineName
 ) -> None:
     file = rootfs / "etc" / "passwd"
     os.utime(file, ns=(0, 1_700_000_000_000_000_001))
@@ -99,7 +105,9 @@ def test_a_file_changed_within_the_second_of_its_layer_is_not_missed(
     assert (tmp_path / "out" / "etc" / "passwd").read_text() == "toor"
 
 
-def test_without_a_change_there_is_a_step_but_no_layer(store: Store, rootfs: Path, tmp_path: Path, engine_name: str) -> None:
+def test_without_a_change_there_is_a_step_but_no_layer(
+    store: Store, rootfs: Path, tmp_path: Path, engine_name: EngineName
+) -> None:
     base = store.commit(rootfs, "app:v1", engine=engine_name)
     before = _blobs(tmp_path)
     image = store.commit(rootfs, "app:v1", base="app:v1", engine=engine_name)
@@ -118,7 +126,7 @@ def test_an_empty_tree_from_scratch_has_no_layer(store: Store, tmp_path: Path) -
 
 @pytest.mark.parametrize("has_lower", [False, True])
 def test_the_tar_of_an_upper_directory_is_a_layer_on_the_base(
-    store: Store, rootfs: Path, tmp_path: Path, engine_name: str, *, has_lower: bool
+    store: Store, rootfs: Path, tmp_path: Path, engine_name: EngineName, *, has_lower: bool
 ) -> None:
     store.commit(rootfs, "app:v1")
     upper = [archives.directory(b"./"), archives.file(b"./new", b"new"), archives.directory(b"./opt", mode=0o700)]
@@ -217,7 +225,7 @@ def test_the_history_says_what_it_is_told(store: Store, rootfs: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
-def test_the_descriptor_says_how_the_layer_is_compressed(store: Store, rootfs: Path, compression: str) -> None:
+def test_the_descriptor_says_how_the_layer_is_compressed(store: Store, rootfs: Path, compression: CompressionName) -> None:
     expected = {"gzip": media_type.LAYER_GZIP, "zstd": media_type.LAYER_ZSTD, "none": media_type.LAYER}
     try:
         image = store.commit(rootfs, "app", compression=compression)
@@ -300,7 +308,7 @@ def test_a_base_that_is_no_image_is_refused(handmade: Handmade, rootfs: Path) ->
 @pytest.mark.parametrize("phase", ["unpacking the base", "writing the layer"])
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
 def test_an_interrupted_commit_leaves_the_store_as_it_was(
-    store: Store, rootfs: Path, tmp_path: Path, *, phase: str, kind: type[BaseException], engine_name: str
+    store: Store, rootfs: Path, tmp_path: Path, *, phase: str, kind: type[BaseException], engine_name: EngineName
 ) -> None:
     store.commit(rootfs, "app:v1", engine=engine_name)
     for number in range(3000):
@@ -319,7 +327,9 @@ def test_an_interrupted_commit_leaves_the_store_as_it_was(
     assert (tmp_path / "store" / "index.json").read_bytes() == index
 
 
-def test_a_cancelled_commit_leaves_the_store_as_it_was(store: Store, rootfs: Path, tmp_path: Path, engine_name: str) -> None:
+def test_a_cancelled_commit_leaves_the_store_as_it_was(
+    store: Store, rootfs: Path, tmp_path: Path, engine_name: EngineName
+) -> None:
     store.commit(rootfs, "app:v1", engine=engine_name)
     before = _files(tmp_path)
     cancel = Cancellation()

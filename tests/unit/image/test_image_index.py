@@ -10,6 +10,7 @@ import pytest
 import ocidiff
 from layouts import Handmade
 from ocidiff.errors import DigestMismatchError, NotFoundError, UsageError
+from ocidiff.layer.options import EngineName
 from ocidiff.store import Store
 
 HEADER_BYTES, CHECKSUM_BYTES = 48, 16
@@ -20,7 +21,7 @@ def body(path: Path) -> bytes:
     return path.read_bytes()[HEADER_BYTES:-CHECKSUM_BYTES]
 
 
-def test_the_index_of_an_image_is_that_of_its_tree(handmade: Handmade, tmp_path: Path, engine_name: str) -> None:
+def test_the_index_of_an_image_is_that_of_its_tree(handmade: Handmade, tmp_path: Path, engine_name: EngineName) -> None:
     first, second = (
         handmade.layer({"a": "1", "d/b": "1", "d/c": "1"}),
         handmade.layer({"d/b": "2", "d/.wh.c": "", ".wh.a": ""}),
@@ -37,7 +38,7 @@ def test_the_index_of_an_image_is_that_of_its_tree(handmade: Handmade, tmp_path:
 
 @pytest.mark.root
 def test_an_unpacking_leaves_the_index_of_the_layers_where_it_keeps_all_they_say(
-    handmade: Handmade, tmp_path: Path, engine_name: str
+    handmade: Handmade, tmp_path: Path, engine_name: EngineName
 ) -> None:
     layer, diff_id = handmade.layer({"a": "1", "d/b": "1"})
     handmade.name("app", handmade.manifest(handmade.config([diff_id]), [layer]))
@@ -52,7 +53,7 @@ def test_an_unpacking_leaves_the_index_of_the_layers_where_it_keeps_all_they_say
 
 
 def test_an_unpacking_without_a_place_for_its_index_leaves_nothing(
-    handmade: Handmade, tmp_path: Path, engine_name: str
+    handmade: Handmade, tmp_path: Path, engine_name: EngineName
 ) -> None:
     handmade.name("app", handmade.image({"a": "1"}))
     with Store.open(handmade.path) as store:
@@ -63,7 +64,7 @@ def test_an_unpacking_without_a_place_for_its_index_leaves_nothing(
 
 
 def test_a_layer_that_is_not_the_one_that_is_named_gives_no_index(
-    handmade: Handmade, tmp_path: Path, engine_name: str
+    handmade: Handmade, tmp_path: Path, engine_name: EngineName
 ) -> None:
     layer, _ = handmade.layer({"a": "1"})
     handmade.name("app", handmade.manifest(handmade.config(["sha256:" + "0" * 64]), [layer]))
@@ -74,14 +75,14 @@ def test_a_layer_that_is_not_the_one_that_is_named_gives_no_index(
     assert not (tmp_path / "image.idx").exists()
 
 
-def test_an_image_without_layers_has_an_empty_index(handmade: Handmade, tmp_path: Path, engine_name: str) -> None:
+def test_an_image_without_layers_has_an_empty_index(handmade: Handmade, tmp_path: Path, engine_name: EngineName) -> None:
     handmade.name("app", handmade.manifest(handmade.config([]), []))
     with Store.open(handmade.path) as store:
         assert store.index("app", tmp_path / "image.idx", engine=engine_name).entries == 0
 
 
 def test_a_commit_with_the_index_of_its_base_is_the_commit_without(
-    store: Store, rootfs: Path, tmp_path: Path, engine_name: str
+    store: Store, rootfs: Path, tmp_path: Path, engine_name: EngineName
 ) -> None:
     store.commit(rootfs, "base", engine=engine_name)
     store.index("base", tmp_path / "base.idx", engine=engine_name)
@@ -98,7 +99,7 @@ def test_a_commit_with_the_index_of_its_base_is_the_commit_without(
     assert (made[1].layer.modified, made[1].layer.deleted) == (1, 1)
 
 
-def test_an_index_of_other_layers_is_refused(store: Store, rootfs: Path, tmp_path: Path, engine_name: str) -> None:
+def test_an_index_of_other_layers_is_refused(store: Store, rootfs: Path, tmp_path: Path, engine_name: EngineName) -> None:
     store.commit(rootfs, "base", engine=engine_name)
     (rootfs / "more").touch()
     store.commit(rootfs, "other", engine=engine_name)

@@ -16,8 +16,8 @@ import probes
 import verbs
 from archives import Member, directory, file, tar
 from layouts import Handmade
-from ocidiff.layer.engine import ENGINES, select_engine
-from ocidiff.layer.options import Destination
+from ocidiff.layer.engine import select_engine
+from ocidiff.layer.options import ENGINES, Destination, EngineName
 from ocidiff.oci import media_type
 from ocidiff.store import Store
 
@@ -63,7 +63,9 @@ def assert_root(root: Path | str, layers: tuple[list[Member], ...]) -> None:
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_unpack(store: Store, layers: tuple[list[Member], ...], tmp_path: Path, engine_name: str, *, there: bool) -> None:
+def test_unpack(
+    store: Store, layers: tuple[list[Member], ...], tmp_path: Path, engine_name: EngineName, *, there: bool
+) -> None:
     target = tmp_path / "target"
     if there:
         target.mkdir(0o711)
@@ -75,7 +77,7 @@ def test_unpack(store: Store, layers: tuple[list[Member], ...], tmp_path: Path, 
 
 @pytest.mark.root
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
-def test_create(store: Store, layers: tuple[list[Member], ...], engine_name: str, driver: str) -> None:
+def test_create(store: Store, layers: tuple[list[Member], ...], engine_name: EngineName, driver: str) -> None:
     if driver == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
     with store:
@@ -88,7 +90,7 @@ def test_create(store: Store, layers: tuple[list[Member], ...], engine_name: str
 
 @pytest.mark.parametrize("destination", Destination)
 @pytest.mark.parametrize("engine_name", ENGINES)
-def test_every_destination(tmp_path: Path, engine_name: str, destination: Destination) -> None:
+def test_every_destination(tmp_path: Path, engine_name: EngineName, destination: Destination) -> None:
     if destination is Destination.OVERLAY and not probes.is_root():
         probes.missing("needs root")
     engine = select_engine(engine_name)
@@ -107,7 +109,7 @@ def test_an_owner_is_given_or_refused(tmp_path: Path, rust: object, pure: object
             verbs.index_of_layers(engine, [headers.header(b"./", b"5", uid=(1 << 32) - 1, gid=0)])
 
 
-def test_a_diff_says_nothing_of_the_root(tmp_path: Path, engine_name: str) -> None:
+def test_a_diff_says_nothing_of_the_root(tmp_path: Path, engine_name: EngineName) -> None:
     engine = select_engine(engine_name)
     for name, mode in (("lower", 0o755), ("upper", 0o700)):
         (tmp_path / name).mkdir()
@@ -140,7 +142,7 @@ print(oct(root.stat().st_mode & 0o7777), note, summary.skipped["owners"])
 
 @pytest.mark.root
 @pytest.mark.parametrize("engine_name", ENGINES)
-def test_a_user_notes_the_owner_and_writes_into_a_closed_root(engine_name: str) -> None:
+def test_a_user_notes_the_owner_and_writes_into_a_closed_root(engine_name: EngineName) -> None:
     # Nobody else reaches the directories of pytest.
     with tempfile.TemporaryDirectory() as home:
         os.chmod(home, 0o777)

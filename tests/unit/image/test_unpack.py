@@ -29,7 +29,7 @@ from ocidiff.errors import (
 from ocidiff.layer import differ
 from ocidiff.layer.incomplete import INCOMPLETE
 from ocidiff.layer.monitor import Progress
-from ocidiff.layer.options import Limits
+from ocidiff.layer.options import EngineName, Limits
 from ocidiff.store import Store
 
 # `make soak-kill` asks for more.
@@ -38,7 +38,7 @@ KILLS = int(os.environ.get("OCIDIFF_KILLS", "8"))
 
 @pytest.mark.parametrize("exists", [True, False])
 def test_the_tree_that_was_committed_comes_back(
-    store: Store, rootfs: Path, tmp_path: Path, exists: bool, engine_name: str
+    store: Store, rootfs: Path, tmp_path: Path, exists: bool, engine_name: EngineName
 ) -> None:
     image = store.commit(rootfs, "app", engine=engine_name)
     if exists:
@@ -48,7 +48,7 @@ def test_the_tree_that_was_committed_comes_back(
     assert unpacked.descriptor == image.descriptor
 
 
-def test_later_layers_lie_over_earlier_ones(handmade: Handmade, tmp_path: Path, engine_name: str) -> None:
+def test_later_layers_lie_over_earlier_ones(handmade: Handmade, tmp_path: Path, engine_name: EngineName) -> None:
     first, second = handmade.layer({"a": "1", "b": "1", "c": "1"}), handmade.layer({"b": "2", ".wh.c": ""})
     config = handmade.config([first[1], second[1]])
     handmade.name("app", handmade.manifest(config, [first[0], second[0]]))
@@ -113,7 +113,7 @@ def _broken(handmade: Handmade, fault: str) -> type[Exception]:
 @pytest.mark.parametrize("exists", [True, False])
 @pytest.mark.parametrize("fault", ["diff_id", "digest", "size", "media type", "missing", "malformed"])
 def test_a_fault_in_any_layer_leaves_nothing(
-    handmade: Handmade, tmp_path: Path, fault: str, exists: bool, engine_name: str
+    handmade: Handmade, tmp_path: Path, fault: str, exists: bool, engine_name: EngineName
 ) -> None:
     kind = _broken(handmade, fault)
     out = tmp_path / "out"
@@ -127,7 +127,7 @@ def test_a_fault_in_any_layer_leaves_nothing(
         assert stat.S_IMODE(out.stat().st_mode) == 0o750
 
 
-def test_an_interrupt_leaves_nothing(store: Store, rootfs: Path, tmp_path: Path, engine_name: str) -> None:
+def test_an_interrupt_leaves_nothing(store: Store, rootfs: Path, tmp_path: Path, engine_name: EngineName) -> None:
     for number in range(3000):
         (rootfs / f"file{number}").write_bytes(os.urandom(4096))
     store.commit(rootfs, "app", engine=engine_name)
@@ -142,7 +142,9 @@ def test_an_interrupt_leaves_nothing(store: Store, rootfs: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("limits", [Limits(max_entries=3), Limits(max_bytes=10_000)])
-def test_limits_are_for_all_layers_together(handmade: Handmade, tmp_path: Path, limits: Limits, engine_name: str) -> None:
+def test_limits_are_for_all_layers_together(
+    handmade: Handmade, tmp_path: Path, limits: Limits, engine_name: EngineName
+) -> None:
     first, second = handmade.layer({"a": "1", "b": "1"}), handmade.layer({"c": "2", "d": "2"})
     config = handmade.config([first[1], second[1]])
     handmade.name("app", handmade.manifest(config, [first[0], second[0]]))

@@ -10,6 +10,7 @@ import pytest
 
 import ocidiff
 from ocidiff import access
+from ocidiff.layer.options import EngineName
 from ocidiff.store import Store
 
 SECOND = 10**9
@@ -35,12 +36,12 @@ def unpacked(store: Store, original: Path, tmp_path: Path) -> Path:
     return tmp_path / "unpacked"
 
 
-def paths(lower: Path | str, upper: Path, engine_name: str, **options: str) -> list[str]:
+def paths(lower: Path | str, upper: Path, engine_name: EngineName, **options: str) -> list[str]:
     return [change.path for change in ocidiff.changes(lower, upper, engine=engine_name, **options)]  # type: ignore[arg-type]
 
 
 def test_a_tree_and_its_unpacked_image_have_no_difference(
-    engine_name: str, original: Path, unpacked: Path, store: Store, tmp_path: Path
+    engine_name: EngineName, original: Path, unpacked: Path, store: Store, tmp_path: Path
 ) -> None:
     ocidiff.index(unpacked, tmp_path / "tree.idx")
     for lower in (unpacked, f"index:{tmp_path}/tree.idx", f"index:{tmp_path}/layers.idx"):
@@ -50,14 +51,14 @@ def test_a_tree_and_its_unpacked_image_have_no_difference(
     assert image.layer is None
 
 
-def test_contents_decide_where_the_fraction_is_lost(engine_name: str, original: Path, unpacked: Path) -> None:
+def test_contents_decide_where_the_fraction_is_lost(engine_name: EngineName, original: Path, unpacked: Path) -> None:
     (original / "etc/a").write_text("ETC/A")
     os.utime(original / "etc/a", ns=(TIME_NS, TIME_NS + 1))
     assert paths(unpacked, original, engine_name) == ["/etc/a"]
 
 
 def test_one_fraction_in_the_lower_tree_makes_all_of_them_count(
-    engine_name: str, original: Path, unpacked: Path, tmp_path: Path
+    engine_name: EngineName, original: Path, unpacked: Path, tmp_path: Path
 ) -> None:
     (unpacked / "etc/below/new").touch()
     os.utime(unpacked / "etc/below/new", ns=(TIME_NS, TIME_NS + 5))
@@ -68,7 +69,7 @@ def test_one_fraction_in_the_lower_tree_makes_all_of_them_count(
 
 
 def test_the_lower_layers_of_an_overlay_are_looked_at(
-    engine_name: str, original: Path, unpacked: Path, tmp_path: Path
+    engine_name: EngineName, original: Path, unpacked: Path, tmp_path: Path
 ) -> None:
     (unpacked / "etc/below/extra").touch()
     os.utime(unpacked / "etc/below/extra", ns=(TIME_NS, TIME_NS))
@@ -77,7 +78,7 @@ def test_the_lower_layers_of_an_overlay_are_looked_at(
 
 
 def test_profile_containerd_counts_fractions_and_says_so_once(
-    engine_name: str, original: Path, unpacked: Path, caplog: pytest.LogCaptureFixture
+    engine_name: EngineName, original: Path, unpacked: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "ocidiff"):
         found = paths(unpacked, original, engine_name, profile="containerd")

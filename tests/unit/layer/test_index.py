@@ -18,7 +18,7 @@ from ocidiff.errors import IndexFileError, UsageError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import LayerOptions, Profile
+from ocidiff.layer.options import EngineName, LayerOptions, Profile
 
 HEADER = struct.Struct("<8sHHI32s")
 
@@ -188,7 +188,7 @@ def test_a_stamp_tells_what_has_not_changed_since(rust: Engine, pure: Engine, tr
 
 
 @pytest.mark.parametrize("engine_name", ["rust", "pure"])
-def test_an_index_appears_whole_or_not_at_all(engine_name: str, tree: Path, tmp_path: Path) -> None:
+def test_an_index_appears_whole_or_not_at_all(engine_name: EngineName, tree: Path, tmp_path: Path) -> None:
     place = tmp_path / "index"
     place.write_text("what was there")
 

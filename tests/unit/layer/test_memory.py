@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ocidiff
+from ocidiff.layer.arguments import CompressionName
 
 _MIB = 1 << 20
 
@@ -36,8 +37,16 @@ print(next(line.split()[1] for line in pathlib.Path("/proc/self/status").read_te
 @pytest.mark.parametrize(
     ("compression", "bound_mib"), [("none", 48), ("gzip", 48), ("gzip", 64), ("zstd", 64), ("zstd", 128)]
 )
-def test_a_process_stays_within_its_bound(tree: Path, tmp_path: Path, compression: str, bound_mib: int) -> None:
-    command: list[str | Path] = [sys.executable, "-c", _MEASURED, tree, tmp_path / "bounded", compression, str(bound_mib)]
+def test_a_process_stays_within_its_bound(tree: Path, tmp_path: Path, compression: CompressionName, bound_mib: int) -> None:
+    command: list[str | Path] = [
+        sys.executable,
+        "-c",
+        _MEASURED,
+        tree,
+        tmp_path / "bounded",
+        str(compression),
+        str(bound_mib),
+    ]
     peak_kib = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert peak_kib < bound_mib * 1024
     ocidiff.diff(None, tree, tmp_path / "free", compression=compression, threads=2, memory_bytes=1 << 30, engine="rust")

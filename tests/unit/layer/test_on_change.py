@@ -259,4 +259,4 @@ def test_a_file_that_never_rests_is_an_error(engine: Engine, tmp_path: Path) -> 
 
 def test_there_are_two_ways(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"on_change 'wait': takes fail, retry"):
-        diff(None, tmp_path, tmp_path / "layer", on_change="wait")
+        diff(None, tmp_path, tmp_path / "layer", on_change="wait")  # type: ignore[arg-type]

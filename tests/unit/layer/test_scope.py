@@ -17,7 +17,7 @@ import verbs
 from ocidiff.errors import UsageError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import LayerOptions, Profile
+from ocidiff.layer.options import EngineName, LayerOptions, Profile
 from ocidiff.layer.patterns import MAX_BYTES, MAX_PATTERNS, compile_rules
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.scope import Narrowing
@@ -175,7 +175,7 @@ def test_an_ignore_file_that_is_left_unread_is_an_ordinary_file(
     engine: Engine, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (pair[1] / IGNORE_FILE).write_text("*\n")
-    name = "pure" if "pure" in type(engine).__module__ else "rust"
+    name: EngineName = "pure" if "pure" in type(engine).__module__ else "rust"
     assert list(ocidiff.changes(*pair, engine=name)) == []
     listed = [change.path for change in ocidiff.changes(*pair, ignore_file=False, exclude=["/app"], engine=name)]
     assert listed[0] == f"/{IGNORE_FILE}"

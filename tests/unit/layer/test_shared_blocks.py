@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ocidiff
-from ocidiff.layer.engine import ENGINES
+from ocidiff.layer.options import ENGINES, EngineName
 
 _FICLONE = 0x40049409
 _SIZE_BYTES = 8 << 20
@@ -62,7 +62,7 @@ def test_clones_are_the_same_without_being_read(pair: tuple[Path, Path]) -> None
 @pytest.mark.root
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("settled", [True, False], ids=["on-disk", "in-memory"])
-def test_one_changed_byte_of_a_clone_is_found(pair: tuple[Path, Path], engine: str, settled: bool) -> None:
+def test_one_changed_byte_of_a_clone_is_found(pair: tuple[Path, Path], engine: EngineName, settled: bool) -> None:
     lower, upper = pair
     with (upper / "written").open("r+b") as file:
         file.seek(_SIZE_BYTES // 2)

@@ -14,17 +14,18 @@ import ocidiff
 import probes
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import LayerOptions
+from ocidiff.layer.options import EngineName, LayerOptions
 from ocidiff.store import Store
 
 LARGE = 6 << 20
 
 
 @pytest.fixture(params=["rust", "pure"])
-def engine_name(request: pytest.FixtureRequest) -> str:
+def engine_name(request: pytest.FixtureRequest) -> EngineName:
     if request.param == "rust" and not probes.has_rust():
         probes.missing("ocidiff._core is not built")
-    return str(request.param)
+    chosen: EngineName = request.param
+    return chosen
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("missing")
-def test_a_layer_is_written_without_a_temporary_directory(upper: Path, tmp_path: Path, engine_name: str) -> None:
+def test_a_layer_is_written_without_a_temporary_directory(upper: Path, tmp_path: Path, engine_name: EngineName) -> None:
     out = tmp_path / "out"
     out.mkdir()
     layer = ocidiff.diff(None, upper, out / "layer.tar", engine=engine_name)
@@ -60,7 +61,7 @@ def test_a_layer_is_written_without_a_temporary_directory(upper: Path, tmp_path:
 
 
 @pytest.mark.usefixtures("missing")
-def test_an_image_is_committed_without_a_temporary_directory(upper: Path, tmp_path: Path, engine_name: str) -> None:
+def test_an_image_is_committed_without_a_temporary_directory(upper: Path, tmp_path: Path, engine_name: EngineName) -> None:
     with Store.open(tmp_path / "store") as store:
         store.commit(upper, "base", engine=engine_name)
         (upper / "large").write_bytes(os.urandom(LARGE))
@@ -86,7 +87,7 @@ def test_a_missing_directory_is_told_by_its_name(engine: Engine, upper: Path, mi
 
 
 @pytest.mark.root
-def test_a_full_temporary_directory_breaks_no_command(upper: Path, tmp_path: Path, engine_name: str) -> None:
+def test_a_full_temporary_directory_breaks_no_command(upper: Path, tmp_path: Path, engine_name: EngineName) -> None:
     full = tmp_path / "full"
     full.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", full], check=False, capture_output=True).returncode:

@@ -13,6 +13,7 @@ import overlays
 import probes
 from archives import directory, file, member, tar
 from ocidiff.errors import UnsupportedError, UsageError
+from ocidiff.layer.options import EngineName
 from ocidiff.store import Store
 
 WORDS = "gVisor keeps the changes in .gvisor.filestore.1, .* give the file to --upper-tar"
@@ -84,7 +85,7 @@ def test_only_a_container_has_a_sandbox(tmp_path: Path) -> None:
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
 @pytest.mark.parametrize("has_change", [False, True])
 def test_the_tar_of_a_sandbox_is_a_layer_over_that_of_its_container(
-    tmp_path: Path, engine_name: str, driver: str, *, has_change: bool
+    tmp_path: Path, engine_name: EngineName, driver: str, *, has_change: bool
 ) -> None:
     if driver == "overlay" and not overlays.can_mount():
         probes.missing("needs overlay mounts")

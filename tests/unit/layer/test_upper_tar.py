@@ -28,6 +28,7 @@ from ocidiff.errors import (
     UnsupportedError,
     UsageError,
 )
+from ocidiff.layer.options import EngineName
 
 Names = Callable[..., list[str]]
 
@@ -62,7 +63,7 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def names(home: Path, engine_name: str) -> Iterator[Names]:
+def names(home: Path, engine_name: EngineName) -> Iterator[Names]:
     """Return the names in the layer of an upper tar, which comes through a pipe and leaves nothing beside the layer."""
     with ExitStack() as stack:
 
@@ -113,7 +114,7 @@ def test_marks_of_users_mean_nothing_beside_those_of_root(lower: Path, names: Na
     assert names(lower, data) == ["e", "e/.wh.c", "e/n"]
 
 
-def test_no_parent_and_compression(tmp_path: Path, names: Names, engine_name: str) -> None:
+def test_no_parent_and_compression(tmp_path: Path, names: Names, engine_name: EngineName) -> None:
     data = gzip.compress(tar(directory(b"./"), directory(b"./d"), file(b"./d/a"), device(b"./gone")))
     assert names(None, data) == ["d", "d/a"]
     assert names("scratch", data) == ["d", "d/a"]
@@ -191,7 +192,7 @@ def test_an_index_has_no_directory_to_lay_a_tar_over(lower: Path, tmp_path: Path
 
 
 @pytest.mark.root
-def test_a_user_gets_the_layer_that_root_gets(lower: Path, home: Path, tmp_path: Path, engine_name: str) -> None:
+def test_a_user_gets_the_layer_that_root_gets(lower: Path, home: Path, tmp_path: Path, engine_name: EngineName) -> None:
     if subprocess.run([*USER, "true"], capture_output=True, check=False).returncode:
         probes.missing("needs user namespaces")
     root: dict[str, Any] = {"uid": 0, "gid": 0}

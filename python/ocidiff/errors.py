@@ -109,7 +109,7 @@ class Cancelled(OcidiffError):
 
 
 class Outcome(NamedTuple):
-    """What becomes of an exception elsewhere.
+    """The names and the exit status that stand for an exception elsewhere.
 
     Attributes:
         core: Variants of the core's `Error` that become this exception.

@@ -26,7 +26,7 @@ from ocidiff.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How two sides are compared.
+    """The way in which two sides are compared.
 
     Attributes:
         layer: The rules.

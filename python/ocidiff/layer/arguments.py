@@ -26,7 +26,7 @@ class TreeArguments(TypedDict, total=False):
 
 
 class DiffArguments(TreeArguments, total=False):
-    """What `diff`, `changes` and `Store.commit` take by name. See `DiffOptions`."""
+    """The options that `diff`, `changes` and `Store.commit` take by name. See `DiffOptions`."""
 
     compression: CompressionName | None
     level: int | None

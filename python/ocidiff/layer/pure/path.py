@@ -25,7 +25,7 @@ def clean(name: bytes) -> bytes:
 
 
 class Way:
-    """What is left of a path that is walked from the root, and what symbolic links have brought in."""
+    """The rest of a path that is walked from the root, and the components that symbolic links have brought in."""
 
     def __init__(self, path: bytes) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""What an entry of a layer asks for, and what is refused: each rule that needs no tree to be applied is here.
+"""Plans what an entry of a layer asks for, or refuses it: each rule that needs no tree to be applied is here.
 
 Two performers do what it says: `apply` to a directory, and `sketch` to a model of one.
 """
@@ -23,7 +23,7 @@ _MAX_MINOR: Final = (1 << 20) - 1
 
 
 class Do(Enum):
-    """What an entry asks for, besides the removal of what lower layers left.
+    """The action that an entry asks for, besides the removal of what lower layers left.
 
     Attributes:
         DESCRIBE_ROOT: Say what the root itself is.

@@ -72,7 +72,7 @@ class Upper:
         return any(self._is_opaque(here) for here in folder)
 
     def escape(self, key: bytes) -> bytes:
-        """How overlayfs keeps an attribute that users of its mounts shall see as `key`."""
+        """Return the name under which overlayfs keeps an attribute that users of its mounts shall see as `key`."""
         return escape(key, self._prefix)
 
     def _is_opaque(self, folder: Folder) -> bool:

@@ -20,7 +20,7 @@ from ocidiff.layer.xattrs import OVERLAY, OVERLAY_USERXATTR, class_of, mark_of
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What an entry of an upper directory says.
+    """The meaning of an entry of an upper directory.
 
     Attributes:
         entry: The object, without the attributes of overlayfs; None for a whiteout.
@@ -32,7 +32,7 @@ class Said:
 
 
 class UpperTar:
-    """What the entries so far have said."""
+    """Remembers the directories and whiteouts of the entries so far."""
 
     def __init__(self) -> None:
         self._directories = {b""}

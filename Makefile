@@ -67,10 +67,10 @@ interop: $(CORE) ## Run the tests against foreign tools; a missing tool is a fai
 	OCIDIFF_REQUIRE=all OCIDIFF_CONTAINERD=1.7 $(BIN)/python -m pytest tests/containerd
 
 overlay: $(CORE) ## Compare 500 random overlays with the walk of their mounts, 200 of fuse-overlayfs, and some in user namespaces; needs root
-	PYTHONPATH=tests $(BIN)/python tests/overlays.py 0 500
-	PYTHONPATH=tests unshare --user --map-root-user --mount $(BIN)/python tests/overlays.py 500 100 userxattr
-	PYTHONPATH=tests $(BIN)/python tests/fuse_overlays.py 0 200
-	PYTHONPATH=tests unshare --user --map-root-user --mount $(BIN)/python tests/fuse_overlays.py 200 100
+	PYTHONPATH=tests $(BIN)/python -m support.overlays 0 500
+	PYTHONPATH=tests unshare --user --map-root-user --mount $(BIN)/python -m support.overlays 500 100 userxattr
+	PYTHONPATH=tests $(BIN)/python -m support.fuse_overlays 0 200
+	PYTHONPATH=tests unshare --user --map-root-user --mount $(BIN)/python -m support.fuse_overlays 200 100
 
 soak-trees: $(CORE) ## Bring 10000 (EXAMPLES) made-up pairs of trees through diff and apply, in each compression
 	OCIDIFF_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/python -m pytest tests/property/test_apply_inverts_diff.py -k rust

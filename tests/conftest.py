@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from ocidiff.layer.engine import Engine, select_engine
 from ocidiff.layer.options import ENGINES
 from ocidiff.mounts.kernel import detach
 from ocidiff.mounts.mountinfo import mount_points
+from support import probes
 
 # xfs takes no less.
 _SIZE_BYTES = 320 << 20

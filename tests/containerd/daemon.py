@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import probes
+from support import probes
 
 GET = Path(__file__).with_name("get")
 _CONFIG = """

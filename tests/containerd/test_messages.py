@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import probes
 from ocidiff.containerd import messages
+from support import probes
 
 pytestmark = pytest.mark.interop
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import probes
 from ocidiff.embedded.leases import Leases
 from ocidiff.errors import NotFoundError
 from ocidiff.mounts import mountinfo
 from ocidiff.store import Store
+from support import probes
 
 # System calls that change something, or that the next ones depend on.
 CHANGING: Final = (

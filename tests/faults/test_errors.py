@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from faults.scenario import CALLS, Scenario, evenly, make_template
+from support import probes
 
 # For each call and kind of error; `make soak-errors` asks for more.
 STEPS = int(os.environ.get("OCIDIFF_ERRORS", "1"))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import probes
-from layouts import Handmade
+from support import probes
+from support.layouts import Handmade
 
 pytestmark = pytest.mark.root
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from faults.scenario import CALLS, Scenario, evenly, make_template
+from support import probes
 
 # For each call; `make soak-kill` asks for more.
 MOMENTS = int(os.environ.get("OCIDIFF_KILLS", "3"))

@@ -15,14 +15,11 @@ from pathlib import Path
 
 import pytest
 
-import overlays
-import probes
-import trees
-import verbs
 from faults import writer
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import OnChange
 from ocidiff.mounts.layers import OverlayLayers
+from support import overlays, probes, trees, verbs
 
 # Of each kind; `make soak-live` asks for more.
 DIFFS = int(os.environ.get("OCIDIFF_LIVE_DIFFS", "6"))

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from faults.scenario import CALLS, Scenario, make_template
+from support import probes
 
 # For each call; `make soak-power` asks for more.
 MOMENTS = int(os.environ.get("OCIDIFF_POWER_FAILURES", "2"))

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import headers
-from archives import Member, directory, file, hard_link, member, symlink, tar, whiteout
 from ocidiff.errors import LimitExceededError, MalformedLayerError, UnsafeLayerError, UnsupportedError
 from ocidiff.layer.pure import tar as format_
+from support import headers
+from support.archives import Member, directory, file, hard_link, member, symlink, tar, whiteout
 
 END = headers.END
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import cases
 
-import verbs
 from ocidiff.errors import OcidiffError
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.pure.index_format import CHECKSUM_BYTES
+from support import verbs
 
 # `make fuzz` gives longer inputs to no target.
 MAX_BYTES = 16384

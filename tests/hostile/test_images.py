@@ -12,12 +12,12 @@ import cases
 import pytest
 from cases import Case
 
-import probes
-from archives import directory, file, symlink, tar
-from layouts import Handmade
 from ocidiff.layer.options import Limits
 from ocidiff.oci import media_type
 from ocidiff.store import Store
+from support import probes
+from support.archives import directory, file, symlink, tar
+from support.layouts import Handmade
 
 # What `cases.Case` finds in its target.
 _LOWER = tar(

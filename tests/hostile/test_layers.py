@@ -11,10 +11,8 @@ import cases
 import pytest
 from cases import Case
 
-import probes
-import verbs
-import verdicts
 from ocidiff.layer.engine import Engine
+from support import probes, verbs, verdicts
 
 MAX_BYTES = 10_000_000
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import probes
-import trees
 from interop import samples
 from interop.tools import Tool
 from ocidiff.store import Store
+from support import probes, trees
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import probes
-import trees
+from support import probes, trees
 
 Entry = dict[str, Any]
 

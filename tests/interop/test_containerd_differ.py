@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-import probes
-import trees
-import verbs
 from interop.tools import Tool
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Profile
 from property import strategies
+from support import probes, trees, verbs
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import trees
 from interop.tools import Tool
-from layouts import Handmade
 from ocidiff.oci import media_type
 from ocidiff.store import Store
+from support import trees
+from support.layouts import Handmade
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

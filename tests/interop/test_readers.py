@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from interop.tools import Tool
 from ocidiff.store import Store
+from support import probes
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

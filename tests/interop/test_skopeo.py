@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import trees
 from interop.tools import Tool
 from ocidiff.image.image import Image
 from ocidiff.layer.arguments import CompressionName
 from ocidiff.layer.options import Compression
 from ocidiff.store import Store
+from support import trees
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

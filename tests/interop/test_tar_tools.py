@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 
-import probes
-import trees
-import verbs
 from interop import samples
 from interop.tools import Tool
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Compression
+from support import probes, trees, verbs
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 import ocidiff
-import trees
 from interop import samples
 from interop.tools import Tool
-from layouts import Handmade
 from ocidiff.oci import media_type
 from ocidiff.store import Store
+from support import trees
+from support.layouts import Handmade
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import probes
+from support import probes
 
 
 class Tool:

@@ -19,8 +19,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-import probes
-import trees
+from support import probes, trees
 
 RAN: Counter[str] = Counter()
 """How many examples each law saw."""

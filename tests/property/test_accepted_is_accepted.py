@@ -17,14 +17,12 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import probes
-import trees
-import verbs
 from ocidiff.errors import OcidiffError, UnrepresentableError, UnsupportedError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import RECORD, LayerSummary
 from ocidiff.layer.options import Destination, EngineName, Profile
 from ocidiff.store import Store
+from support import probes, trees, verbs
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 

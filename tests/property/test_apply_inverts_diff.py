@@ -7,11 +7,9 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-import probes
-import trees
-import verbs
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Compression, Profile
+from support import probes, trees, verbs
 
 
 # As long as `make soak-trees` takes.

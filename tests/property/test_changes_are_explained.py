@@ -8,12 +8,11 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-import trees
-import verbs
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Change, ChangeKind
 from ocidiff.layer.options import Profile
 from ocidiff.layer.totals import Totals
+from support import trees, verbs
 
 FACTS = {
     "device": ("rdev",),

@@ -5,11 +5,9 @@ from __future__ import annotations
 import strategies
 from hypothesis import given
 
-import probes
-import trees
-import verbs
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Compression
+from support import probes, trees, verbs
 
 
 @given(pair=strategies.pairs())

@@ -6,10 +6,9 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-import trees
-import verbs
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Profile
+from support import trees, verbs
 
 
 @given(

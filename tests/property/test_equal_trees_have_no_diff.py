@@ -8,9 +8,9 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-import verbs
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Profile
+from support import verbs
 
 EMPTY_TAR = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 

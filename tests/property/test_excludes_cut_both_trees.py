@@ -15,12 +15,10 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-import probes
-import trees
-import verbs
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Profile
 from ocidiff.layer.scope import Scope
+from support import probes, trees, verbs
 
 # What patterns are made of: names of the trees, wildcards, and what has to be escaped.
 PARTS = (

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import strategies
 
-import fuse_overlays
-import probes
 from ocidiff.layer.engine import Engine
+from support import fuse_overlays, probes
 
 TESTS = Path(__file__).parents[1]
 

@@ -7,9 +7,9 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-import verbs
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Profile
+from support import verbs
 
 # As long as `make soak-index` takes.
 pytestmark = pytest.mark.timeout(3600)

@@ -13,9 +13,9 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-import verbs
 from ocidiff.errors import OcidiffError
 from ocidiff.layer.engine import Engine
+from support import verbs
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 

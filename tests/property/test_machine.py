@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-import probes
+from support import probes
 
 
 @pytest.mark.skipif(os.environ.get("OCIDIFF_REQUIRE") != "all", reason="not everything is required")

@@ -15,12 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_index_of_layers import entries, tar_of
 
-import probes
-import trees
-import verbs
 from ocidiff.errors import OcidiffError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Profile
+from support import probes, trees, verbs
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 

@@ -12,12 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from test_excludes_cut_both_trees import ignored
 
-import verbs
 from ocidiff.errors import UsageError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Profile
 from ocidiff.layer.patterns import parse_pattern
 from ocidiff.layer.scope import Scope
+from support import verbs
 
 PIECES = (
     *("a", "b", "x", "*", "*", "**", "**", "***", "?", "/", "/", "/", "[ab]", "[!a]", "[^b]", "[a-c]", "[-a]", "[a-]"),

@@ -8,10 +8,9 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-import headers
-import verdicts
-from headers import END
 from ocidiff.layer.engine import Engine
+from support import headers, verdicts
+from support.headers import END
 
 NUMBERS = (0, 1, 7, 8, 0o7777, 65_535, 0o7777777, 0o10000000, (1 << 31) - 1, 1 << 31, (1 << 32) - 2, (1 << 32) - 1, 1 << 32)
 LARGE = (0o77777777777, 0o100000000000, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)

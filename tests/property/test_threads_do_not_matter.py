@@ -6,9 +6,9 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-import verbs
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Compression
+from support import verbs
 
 
 @given(pair=strategies.pairs(sockets=True), compression=st.sampled_from(Compression))

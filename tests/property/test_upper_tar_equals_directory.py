@@ -15,16 +15,13 @@ from pathlib import Path
 import pytest
 import strategies
 
-import overlays
-import probes
-import upper_tars
-import verbs
 from ocidiff.errors import UnsupportedError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import LayerOptions, Profile
 from ocidiff.layer.upper_tar import options_for, private_directory, unpacked
+from support import overlays, probes, upper_tars, verbs
 
 pytestmark = pytest.mark.root
 

@@ -18,16 +18,13 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-import overlays
-import probes
-import trees
-import verbs
-from archives import MTIME, Member, directory, file, hard_link, member, symlink, tar, whiteout
 from ocidiff.errors import OcidiffError, UnsupportedError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Destination
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.mounts.mount import overlay, unsynced
+from support import overlays, probes, trees, verbs
+from support.archives import MTIME, Member, directory, file, hard_link, member, symlink, tar, whiteout
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 

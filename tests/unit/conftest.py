@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import probes
-from layouts import Handmade
 from ocidiff.layer.options import ENGINES
 from ocidiff.store import Store
+from support import probes
+from support.layouts import Handmade
 
 
 @pytest.fixture(params=ENGINES)

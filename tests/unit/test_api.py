@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 import ocidiff
-import probes
-import trees
 from ocidiff import output
 from ocidiff.layer.options import ENGINES, EngineName
+from support import probes, trees
 
 
 @pytest.fixture(params=ENGINES)

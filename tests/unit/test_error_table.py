@@ -13,8 +13,6 @@ import click
 import pytest
 
 import ocidiff
-import verbs
-from archives import directory, file, tar
 from ocidiff import errors
 from ocidiff.cli import group, main
 from ocidiff.errors import OUTCOMES, OcidiffError, Outcome, class_of, outcome_of
@@ -23,6 +21,8 @@ from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Cancellation, Monitor, Progress
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, Profile
 from ocidiff.mounts.layers import OverlayLayers
+from support import verbs
+from support.archives import directory, file, tar
 
 ROOT = Path(__file__).parents[2]
 # https://grpc.io/docs/guides/status-codes/

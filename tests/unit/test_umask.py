@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from ocidiff.walk import Cursor, walk
+from support import probes
 
 UMASKS = (0o000, 0o022, 0o077)
 # Made under the umask, as every tool does.

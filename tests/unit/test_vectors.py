@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 
-import probes
-import trees
-import verbs
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.options import Compression, Profile
+from support import probes, trees, verbs
 
 pytestmark = pytest.mark.root
 

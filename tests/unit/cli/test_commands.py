@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-import archives
 import ocidiff
 from ocidiff.cli.main import main
 from ocidiff.errors import OcidiffError, UsageError
 from ocidiff.layer.options import ENGINES
+from support import archives
 
 Output = pytest.CaptureFixture[str]
 

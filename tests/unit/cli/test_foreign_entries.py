@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from layouts import Handmade
 from ocidiff.cli.main import main
 from ocidiff.embedded.gc import collect
 from ocidiff.embedded.layout import Layout
 from ocidiff.oci import media_type
 from ocidiff.store import Store
+from support.layouts import Handmade
 
 Document = dict[str, Any]
 REF_NAME = "org.opencontainers.image.ref.name"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from layouts import Handmade
 from ocidiff.embedded.drivers.select import snapshotter
 from ocidiff.embedded.gc import collect, estimate
 from ocidiff.embedded.layout import Layout
@@ -20,6 +19,7 @@ from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store
 from suites.snapshotter import committed
+from support.layouts import Handmade
 
 KIND = "application/octet-stream"
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from ocidiff import workspace
 from ocidiff.embedded.database import Database
 from ocidiff.embedded.leases import Lease, Leases, protect, require_lease
 from ocidiff.errors import NotFoundError
 from ocidiff.services.leases import CONTENT
+from support import probes
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from layouts import Handmade
 from ocidiff.embedded import names
 from ocidiff.embedded.gc import collect
 from ocidiff.embedded.leases import Leases
@@ -23,6 +22,7 @@ from ocidiff.errors import NotFoundError
 from ocidiff.oci import media_type
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store
+from support.layouts import Handmade
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import probes
+from support import probes
 
 pytestmark = pytest.mark.root
 

@@ -12,12 +12,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-import probes
-import trees
 from ocidiff.embedded.drivers.clone import can_share_blocks
 from ocidiff.errors import Cancelled
 from ocidiff.layer.monitor import Cancellation
 from ocidiff.store import Store
+from support import probes, trees
 
 pytestmark = pytest.mark.root
 

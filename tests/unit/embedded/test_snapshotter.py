@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from ocidiff.embedded import snapshotter as local
 from ocidiff.embedded.drivers.select import snapshotter as select
 from ocidiff.embedded.layout import Layout
@@ -23,6 +22,7 @@ from ocidiff.mounts.mount import lower_directories, overlay
 from ocidiff.mounts.mountinfo import mount_points
 from ocidiff.services.snapshots import Kind, Snapshotter
 from suites.snapshotter import SnapshotterSuite, committed, listed
+from support import probes
 
 
 @pytest.fixture

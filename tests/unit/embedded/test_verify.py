@@ -12,9 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import probes
-import trees
-from layouts import Handmade
 from ocidiff.embedded.database import Database
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.names import Names
@@ -24,6 +21,8 @@ from ocidiff.layer.options import EngineName, Limits
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store
+from support import probes, trees
+from support.layouts import Handmade
 
 
 @pytest.fixture

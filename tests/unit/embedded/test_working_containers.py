@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from ocidiff.embedded.containers import Container
 from ocidiff.embedded.drivers.select import snapshotter
 from ocidiff.embedded.layout import Layout
@@ -21,6 +20,7 @@ from ocidiff.layer.monitor import Cancellation
 from ocidiff.layer.options import EngineName
 from ocidiff.mounts import mountinfo
 from ocidiff.store import Store
+from support import probes
 
 
 @pytest.fixture(params=["overlay", "directory"])

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import archives
-import probes
 from ocidiff.errors import UnrepresentableError, UsageError
 from ocidiff.image.image import Image
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.options import EngineName
 from ocidiff.store import Store
+from support import archives, probes
 
 
 def members(store: Path, image: Image, number: int) -> list[tarfile.TarInfo]:

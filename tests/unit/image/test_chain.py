@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 
-import probes
-import trees
-from layouts import Handmade
 from ocidiff.cli.main import main
 from ocidiff.embedded import snapshotter as local
 from ocidiff.embedded.database import Database
@@ -23,6 +20,8 @@ from ocidiff.layer.options import EngineName
 from ocidiff.mounts import kernel
 from ocidiff.oci.digest import DiffID, chain_ids
 from ocidiff.store import Store
+from support import probes, trees
+from support.layouts import Handmade
 
 STORE = "handmade"
 

@@ -12,10 +12,6 @@ from typing import Any
 
 import pytest
 
-import archives
-import probes
-import trees
-from layouts import Handmade
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.names import Names
 from ocidiff.errors import (
@@ -35,6 +31,8 @@ from ocidiff.layer.options import EngineName
 from ocidiff.oci import media_type
 from ocidiff.oci.platform import Platform
 from ocidiff.store import Store
+from support import archives, probes, trees
+from support.layouts import Handmade
 
 
 def _files(path: Path) -> list[str]:

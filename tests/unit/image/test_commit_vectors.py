@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from layouts import Handmade
 from ocidiff.errors import UsageError
 from ocidiff.image.image import Image
 from ocidiff.image.instructions import apply, parse
@@ -26,6 +25,7 @@ from ocidiff.oci.config import ExecConfig
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
 from ocidiff.store import Store
+from support.layouts import Handmade
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "commit"
 PEERS = {peer: json.loads((VECTORS / f"{peer}.json").read_text()) for peer in ("docker", "nerdctl")}

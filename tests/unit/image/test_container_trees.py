@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-import probes
 from ocidiff.cli.main import main
 from ocidiff.embedded.drivers.clone import can_share_blocks
 from ocidiff.embedded.snapshotter import disk_usage, tree_of
 from ocidiff.errors import InUseError
 from ocidiff.store import Store
 from ocidiff.walk import Cursor, walk
+from support import probes
 
 
 @pytest.fixture(params=["overlay", "directory"])

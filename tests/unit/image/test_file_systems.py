@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import probes
-import trees
 from ocidiff.embedded.drivers.clone import can_share_blocks
 from ocidiff.store import Store
+from support import probes, trees
 
 
 @pytest.mark.root

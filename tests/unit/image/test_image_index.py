@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import ocidiff
-from layouts import Handmade
 from ocidiff.errors import DigestMismatchError, NotFoundError, UsageError
 from ocidiff.layer.options import EngineName
 from ocidiff.store import Store
+from support.layouts import Handmade
 
 HEADER_BYTES, CHECKSUM_BYTES = 48, 16
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from ocidiff.store import Store
+from support import probes
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 OTHER = 5555

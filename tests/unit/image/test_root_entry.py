@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 
-import headers
-import probes
-import verbs
-from archives import Member, directory, file, tar
-from layouts import Handmade
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.options import ENGINES, Destination, EngineName
 from ocidiff.oci import media_type
 from ocidiff.store import Store
+from support import headers, probes, verbs
+from support.archives import Member, directory, file, tar
+from support.layouts import Handmade
 
 XATTR = {"SCHILY.xattr.user.root": "one"}
 ROOT = directory(b"./", mode=0o2751, mtime=5, pax_headers=XATTR)
@@ -123,8 +121,8 @@ _AS_A_USER = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import verbs
-from archives import directory, file, tar
+from support import verbs
+from support.archives import directory, file, tar
 from ocidiff.layer.engine import select_engine
 root, engine = Path(sys.argv[2]), select_engine(sys.argv[3])
 # What a user may not read is imported by now.

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from layouts import Handmade
 from ocidiff.errors import DocumentError, NotFoundError, UsageError
 from ocidiff.oci import media_type
 from ocidiff.store import Store
+from support.layouts import Handmade
 
 
 def test_images_are_found_by_every_form_of_reference(handmade: Handmade) -> None:

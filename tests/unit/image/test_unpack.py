@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-import trees
-from layouts import Handmade
 from ocidiff import workspace
 from ocidiff.errors import (
     AlreadyExistsError,
@@ -31,6 +29,8 @@ from ocidiff.layer.incomplete import INCOMPLETE
 from ocidiff.layer.monitor import Progress
 from ocidiff.layer.options import EngineName, Limits
 from ocidiff.store import Store
+from support import trees
+from support.layouts import Handmade
 
 # `make soak-kill` asks for more.
 KILLS = int(os.environ.get("OCIDIFF_KILLS", "8"))

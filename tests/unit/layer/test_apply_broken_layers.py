@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import probes
-import verbs
-from archives import Member, directory, file, hard_link, member, symlink, tar, whiteout
 from ocidiff.errors import LayerError, LimitExceededError, MalformedLayerError, UnsafeLayerError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Compression
 from ocidiff.layer.pure import tar as format_
+from support import probes, verbs
+from support.archives import Member, directory, file, hard_link, member, symlink, tar, whiteout
 
 SAMPLE = tar(
     directory(b"d"),

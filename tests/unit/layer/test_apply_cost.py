@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import probes
-from archives import Member, directory, file, symlink, tar, whiteout
+from support import probes
+from support.archives import Member, directory, file, symlink, tar, whiteout
 
 ENGINES = ["rust", "pure"]
 DESTINATIONS = ["directory", pytest.param("overlay", marks=pytest.mark.root)]

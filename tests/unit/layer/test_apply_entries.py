@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import probes
-import verbs
-from archives import MTIME, Member, directory, file, hard_link, member, symlink, tar, whiteout
 from ocidiff.errors import Cancelled, MalformedLayerError, UnsafeLayerError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Cancellation, Monitor, Progress
 from ocidiff.layer.options import ApplyOptions, Destination
+from support import probes, verbs
+from support.archives import MTIME, Member, directory, file, hard_link, member, symlink, tar, whiteout
 
 
 def names_below(root: Path) -> set[str]:

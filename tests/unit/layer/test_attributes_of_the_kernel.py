@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import probes
-import verbs
-from archives import directory, file, symlink, tar
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Destination
+from support import probes, verbs
+from support.archives import directory, file, symlink, tar
 
 EMPTY = {"SCHILY.xattr.security.capability": ""}
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import probes
-import verbs
-from archives import MTIME, Member, directory, file, hard_link, symlink, tar, whiteout
 from ocidiff.errors import Cancelled, LimitExceededError, MalformedLayerError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Cancellation, Monitor, Progress
 from ocidiff.layer.options import ApplyOptions, Destination
+from support import probes, verbs
+from support.archives import MTIME, Member, directory, file, hard_link, symlink, tar, whiteout
 
 PLNK = b".wh..wh.plnk"
 

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import probes
-import trees
-import verbs
 from ocidiff.errors import UnrepresentableError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor, Progress
 from ocidiff.layer.options import LayerOptions, OnChange, Profile
 from ocidiff.mounts.layers import OverlayLayers
+from support import probes, trees, verbs
 
 pytestmark = pytest.mark.root
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import probes
 from ocidiff import workspace
+from support import probes
 
 DESCRIPTORS = 256
 # Names before and after the one that leads down, in each directory: what waits there waits with an open directory.

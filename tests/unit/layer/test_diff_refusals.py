@@ -13,13 +13,11 @@ from typing import Any
 
 import pytest
 
-import probes
-import trees
-import verbs
 from ocidiff.errors import Cancelled, SourceChangedError, UnrepresentableError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Cancellation, Monitor, Progress
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, Profile
+from support import probes, trees, verbs
 
 
 @pytest.fixture

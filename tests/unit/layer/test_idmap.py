@@ -17,15 +17,13 @@ from pathlib import Path
 import pytest
 
 import ocidiff
-import overlays
-import probes
-import verbs
 from ocidiff.errors import UnrepresentableError, UsageError
 from ocidiff.layer import idmap
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps, IdRange
 from ocidiff.layer.options import Profile
 from ocidiff.mounts.layers import OverlayLayers
+from support import overlays, probes, verbs
 
 SHIFT = 100_000
 USERS = ("0:100000:1000", "1000:101000:64536")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import ocidiff
-import probes
 from ocidiff.cli.main import main
 from ocidiff.errors import UnrepresentableError
 from ocidiff.layer.incomplete import INCOMPLETE
+from support import probes
 
 Output = pytest.CaptureFixture[str]
 TAKE_A_TREE = (

@@ -13,12 +13,12 @@ import pytest
 import xxhash
 
 import ocidiff
-import verbs
 from ocidiff.errors import IndexFileError, UsageError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import EngineName, LayerOptions, Profile
+from support import verbs
 
 HEADER = struct.Struct("<8sHHI32s")
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import probes
-import verbs
-from archives import file, member, tar
 from ocidiff.layer.differ import Changes
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import LayerOptions, Profile
+from support import probes, verbs
+from support.archives import file, member, tar
 
 pytestmark = pytest.mark.root
 

@@ -18,9 +18,6 @@ from typing import Any
 
 import pytest
 
-import probes
-import trees
-import verbs
 from ocidiff.errors import SourceChangedError, UsageError
 from ocidiff.layer.differ import diff
 from ocidiff.layer.engine import Engine, select_engine
@@ -31,6 +28,7 @@ from ocidiff.layer.pure.change import Event
 from ocidiff.layer.pure.record import Recorder
 from ocidiff.layer.pure.tree import Tree
 from ocidiff.mounts.layers import OverlayLayers
+from support import probes, trees, verbs
 
 Disturb = Callable[[Path], object]
 Held = Callable[..., tuple[LayerSummary, dict[str, Any]]]

@@ -9,10 +9,6 @@ from pathlib import Path
 import pytest
 
 import ocidiff
-import overlays
-import probes
-import trees
-import verbs
 from ocidiff.errors import OverlayError, UnsupportedError, UsageError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Profile
@@ -20,6 +16,7 @@ from ocidiff.mounts.behind import parse_layers
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import split_lowerdir
 from ocidiff.mounts.mountinfo import parse_mountinfo
+from support import overlays, probes, trees, verbs
 
 
 def test_a_line_of_mountinfo_is_read_with_its_escapes() -> None:

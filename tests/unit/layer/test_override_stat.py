@@ -15,13 +15,11 @@ from typing import Any
 
 import pytest
 
-import probes
-import trees
-import verbs
-from archives import directory, file, hard_link, member, symlink, tar
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import RECORD
 from ocidiff.layer.options import Profile
+from support import probes, trees, verbs
+from support.archives import directory, file, hard_link, member, symlink, tar
 
 pytestmark = pytest.mark.root
 

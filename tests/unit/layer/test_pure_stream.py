@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-import verbs
 from ocidiff.errors import UnsupportedError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Compression
 from ocidiff.layer.pure import stream
+from support import verbs
 
 
 def test_zstd_without_a_module_says_what_is_missing(pure: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,6 @@ from typing import Any
 import pytest
 
 import ocidiff
-import probes
-import trees
-import verbs
 from ocidiff.errors import UsageError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
@@ -24,6 +21,7 @@ from ocidiff.layer.pure.scope import Narrowing
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.layer.scope import IGNORE_FILE, Scope
 from ocidiff.mounts.layers import OverlayLayers
+from support import probes, trees, verbs
 
 
 @pytest.fixture

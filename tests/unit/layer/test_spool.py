@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import ocidiff
-import probes
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import EngineName, LayerOptions
 from ocidiff.store import Store
+from support import probes
 
 LARGE = 6 << 20
 

@@ -12,14 +12,11 @@ from pathlib import Path
 
 import pytest
 
-import archives
-import headers
-import probes
-import verbs
-from headers import END, GNU, OLD, STAR
 from ocidiff.errors import LimitExceededError, MalformedLayerError, UnsupportedError
 from ocidiff.layer.engine import Engine
-from verdicts import refusal
+from support import archives, headers, probes, verbs
+from support.headers import END, GNU, OLD, STAR
+from support.verdicts import refusal
 
 MIB = 1 << 20
 FOLDER = b"app/node_modules/" + b"x" * 70 + b"/lib"

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 import ocidiff
-import overlays
-import probes
-from archives import directory, file, member, tar
 from ocidiff.errors import UnsupportedError, UsageError
 from ocidiff.layer.options import EngineName
 from ocidiff.store import Store
+from support import overlays, probes
+from support.archives import directory, file, member, tar
 
 WORDS = "gVisor keeps the changes in .gvisor.filestore.1, .* give the file to --upper-tar"
 

@@ -16,10 +16,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-import archives
 import ocidiff
-import probes
-from archives import directory, file, hard_link, member, symlink, tar
 from ocidiff.errors import (
     LimitExceededError,
     MalformedLayerError,
@@ -29,6 +26,8 @@ from ocidiff.errors import (
     UsageError,
 )
 from ocidiff.layer.options import EngineName
+from support import archives, probes
+from support.archives import directory, file, hard_link, member, symlink, tar
 
 Names = Callable[..., list[str]]
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import probes
-import verbs
-from archives import directory, file, tar
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Profile
 from ocidiff.layer.xattrs import CLASSES, XattrClass, class_of, escape, mark_of
+from support import probes, verbs
+from support.archives import directory, file, tar
 
 PAGE = Path(__file__).parents[3] / "docs" / "layer-format.md"
 IDS = {"": "", "root": "root", "acl": "users and groups"}

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import ocidiff
-import probes
 from ocidiff.errors import UnsupportedError
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import Mount, bind, overlay
 from ocidiff.mounts.mountinfo import mount_points
 from ocidiff.mounts.trees import trees_to_compare
+from support import probes
 
 OPTIONS = ("index=off",)
 

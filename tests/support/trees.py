@@ -31,7 +31,7 @@ TYPES = {
 }
 NODE_BITS = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK, "char": stat.S_IFCHR, "block": stat.S_IFBLK}
 SECOND = 10**9
-VECTORS = Path(__file__).parent / "vectors"
+VECTORS = Path(__file__).parents[1] / "vectors"
 
 
 class Unsupported(Exception):  # noqa: N818 - says what the machine lacks

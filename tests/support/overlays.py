@@ -18,14 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import probes
-import trees
-import verbs
 from ocidiff.layer.engine import Engine, select_engine
 from ocidiff.layer.options import Profile
 from ocidiff.layer.scope import Scope
 from ocidiff.mounts.behind import layers_behind
 from ocidiff.mounts.layers import OverlayLayers
+from support import probes, trees, verbs
 
 NAMES = ("a", "b", "c", "d", "e", "a-", "a.d", "\udcff", "x" * 101)
 SECONDS = (1_600_000_000, 1_600_000_000, 1_700_000_000)

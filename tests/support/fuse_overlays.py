@@ -18,12 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import overlays
-import verbs
 from ocidiff.errors import OverlayError
 from ocidiff.layer.engine import Engine, select_engine
 from ocidiff.layer.options import Profile
 from ocidiff.mounts.layers import OverlayLayers
+from support import overlays, verbs
 
 
 @contextmanager

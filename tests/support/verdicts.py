@@ -6,11 +6,10 @@ import os
 import tempfile
 from pathlib import Path
 
-import trees
-import verbs
-from archives import directory, file, symlink, tar
 from ocidiff.errors import OcidiffError
 from ocidiff.layer.engine import Engine
+from support import trees, verbs
+from support.archives import directory, file, symlink, tar
 
 Refusal = tuple[type[Exception], str]
 

@@ -47,6 +47,20 @@ def test_the_recipes_name_files_that_exist() -> None:
     assert not missing
 
 
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+PARTS = ["Context", "Choice", "Set aside", "What would change our mind"]
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=_name)
+def test_a_decision_has_the_parts_of_the_template(page: Path) -> None:
+    text = page.read_text()
+    number = page.name[:4]
+    title = re.match(rf"# {number}: (.+)\n", text)
+    assert title, f"the first line must be '# {number}: TITLE'"
+    assert [part for part in re.findall(r"^## (.+)$", text, re.MULTILINE) if part in PARTS] == PARTS
+    assert f"| [{number}]({page.name}) | {title[1]} |" in (page.parent / "index.md").read_text()
+
+
 def test_the_navigation_of_the_site_names_every_page() -> None:
     named = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}

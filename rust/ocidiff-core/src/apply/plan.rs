@@ -1,5 +1,6 @@
-//! What an entry of a layer asks for, and what is refused: each rule that needs no tree to be applied is here. Two performers do
-//! what it says: [`super::entry`] to a directory, and [`crate::indexer`] to a model of one.
+//! Decides what an entry of a layer asks for, and refuses what no layer may ask for. Every rule that needs no tree is here.
+//!
+//! Two performers follow it: [`super::disk`] changes a directory, and [`super::model`] a model of one.
 
 use super::path::{LayerPath, link_error};
 use crate::cause::Cause;

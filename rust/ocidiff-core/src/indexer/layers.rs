@@ -4,14 +4,14 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::sketch::{Inode, ROOT, Sketch};
+use crate::apply::model::{self, ROOT};
 use crate::apply::path::LayerPath;
 use crate::apply::{LayerMeasure, Limits};
 use crate::compress::decompress::Decompressed;
 use crate::control::Control;
 use crate::error::Result;
 use crate::idmap::IdMaps;
-use crate::index::{Block, Extent, FingerprintHasher, Header, IndexSummary, IndexWriter, Kept, XattrDigests};
+use crate::index::{Block, Extent, Fingerprint, FingerprintHasher, Header, IndexSummary, IndexWriter, Kept, XattrDigests};
 use crate::metadata::{FileType, Metadata};
 use crate::rules::xattr::ACCESS_ACL;
 use crate::stream::Stream;
@@ -27,6 +27,10 @@ const ACL_HEADER_BYTES: usize = 4;
 const ACL_ENTRY_BYTES: usize = 8;
 /// An ACL without names says no more than the mode, and is not kept.
 const ACL_PLAIN_ENTRIES: usize = 3;
+
+/// A model whose files know the hashes of their content. They are boxed, since most inodes have none.
+type Model = model::Model<Box<Fingerprint>>;
+type Inode = model::Inode<Box<Fingerprint>>;
 
 /// What is known once layers are indexed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,28 +52,22 @@ pub fn write_index_of_layers(
     limits: Limits,
     control: &Arc<Control>,
 ) -> Result<LayersIndexed> {
-    let mut sketch = Sketch::new();
+    let mut model = Model::new();
     let mut done = Vec::new();
     let mut left = limits;
     for layer in layers {
-        sketch.next_layer();
-        let found = read(&mut sketch, layer, header, left, control)?;
+        model.next_layer();
+        let found = read(&mut model, layer, header, left, control)?;
         let size = found.digests.uncompressed_size.saturating_add(found.holes);
         left.max_bytes = left.max_bytes.map(|max| max.saturating_sub(size));
         left.max_entries = left.max_entries.map(|max| max.saturating_sub(found.entries));
         done.push(found);
     }
-    Ok(LayersIndexed { index: write(&sketch, IndexWriter::start(sink, header, control)?, control)?, layers: done })
+    Ok(LayersIndexed { index: write(&model, IndexWriter::start(sink, header, control)?, control)?, layers: done })
 }
 
-/// Takes a layer into the sketch, and tells what it is.
-fn read(
-    sketch: &mut Sketch,
-    layer: OwnedFd,
-    header: &Header,
-    limits: Limits,
-    control: &Arc<Control>,
-) -> Result<LayerMeasure> {
+/// Applies a layer to the model, and tells what it is.
+fn read(model: &mut Model, layer: OwnedFd, header: &Header, limits: Limits, control: &Arc<Control>) -> Result<LayerMeasure> {
     let source = Stream::new(layer, control.clone())?;
     std::thread::scope(|scope| {
         let read = || {
@@ -83,15 +81,15 @@ fn read(
                 let path = LayerPath::clean(&entry.name);
                 limits.check(&entry, &path, count)?;
                 // As in an apply, what the entry says is judged before its data.
-                if let Some(file) = sketch.apply(&entry, &path)?
+                if let Some(file) = model.apply(&entry, &path)?
                     && entry.size > 0
                 {
                     let mut hasher = FingerprintHasher::new(header.wanted());
                     reader.read_data(|piece| hash(&mut hasher, piece, control))?;
-                    sketch.set_content(file, hasher.finish());
+                    model.set_content(file, Box::new(hasher.finish()));
                 }
             }
-            sketch.end_layer();
+            model.end_layer();
             reader.drain()?;
             let (entries, holes) = (count, reader.holes());
             Ok(LayerMeasure { digests: reader.into_inner().finish()?, holes, entries })
@@ -129,16 +127,16 @@ struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    fn open(sketch: &'a Sketch, this: Option<(&'a [u8], &'a Inode)>, inode: &'a Inode) -> Self {
-        let children = inode.children.iter().map(|(name, child)| (&**name, sketch.inode(child.number)));
+    fn open(model: &'a Model, this: Option<(&'a [u8], &'a Inode)>, inode: &'a Inode) -> Self {
+        let children = inode.children.iter().map(|(name, child)| (&**name, model.inode(child.number)));
         Self { block: Block::default(), children: Box::new(children), this }
     }
 }
 
 /// Writes a whole tree, directories after what is in them.
-fn write(sketch: &Sketch, mut writer: IndexWriter, control: &Control) -> Result<IndexSummary> {
-    writer.leave_out(&sketch.lost());
-    let mut frames = vec![Frame::open(sketch, None, sketch.inode(ROOT))];
+fn write(model: &Model, mut writer: IndexWriter, control: &Control) -> Result<IndexSummary> {
+    writer.leave_out(&model.lost());
+    let mut frames = vec![Frame::open(model, None, model.inode(ROOT))];
     let mut root = Extent::default();
     while let Some(frame) = frames.last_mut() {
         control.check()?;
@@ -146,7 +144,7 @@ fn write(sketch: &Sketch, mut writer: IndexWriter, control: &Control) -> Result<
             let file_type = inode.file_type.unwrap_or(FileType::File);
             writer.count(if file_type == FileType::File { inode.size } else { 0 });
             if file_type == FileType::Directory {
-                frames.push(Frame::open(sketch, Some((name, inode)), inode));
+                frames.push(Frame::open(model, Some((name, inode)), inode));
             } else {
                 put(&mut frame.block, name, inode, None);
             }

@@ -3,7 +3,6 @@
 //! Law: the index of layers is the index of the tree that they unpack to.
 
 mod layers;
-mod sketch;
 mod tree;
 
 pub use layers::{LayersIndexed, write_index_of_layers};

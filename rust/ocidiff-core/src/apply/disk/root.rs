@@ -11,9 +11,9 @@ use rustix::io::Errno;
 
 use super::directories::Directories;
 use super::handle::Directory;
-use super::path::Way;
 use super::place::below;
-use super::plan::IMPLIED_MODE;
+use crate::apply::path::Way;
+use crate::apply::plan::IMPLIED_MODE;
 use crate::error::{Error, Result};
 use crate::metadata::InodeKey;
 

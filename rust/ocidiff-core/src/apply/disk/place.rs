@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::handle::Directory;
-use super::path::{LayerPath, show};
 use super::removal::Failure;
+use crate::apply::path::{LayerPath, show};
 use crate::cause::Cause;
 use crate::error::Error;
 

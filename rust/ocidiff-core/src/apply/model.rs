@@ -1,16 +1,15 @@
-//! The tree that layers make, in the mind: what [`crate::apply`] does to a directory, done to a model of it.
+//! Applies the entries of layers to a model of a directory, in memory.
 //!
-//! Law: what is here after a layer is what a directory has after an apply with owners, on a file system that keeps all that
-//! the layer says. Memory is taken for every name, never for contents.
+//! Law: after a layer, the model is what a directory is after an apply with owners, on a file system that keeps all that the
+//! layer says. Memory is taken for every name, never for contents.
 
 use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 
-use crate::apply::path::{LayerPath, Way};
-use crate::apply::plan::{Action, IMPLIED_MODE, Kind, Link, Object, plan};
+use super::path::{LayerPath, Way};
+use super::plan::{Action, IMPLIED_MODE, Kind, Link, Object, plan};
 use crate::error::{Error, Result};
-use crate::index::Fingerprint;
 use crate::metadata::FileType;
 use crate::rules::xattr::{CAPABILITY, Class};
 use crate::tar::header::EntryType;
@@ -27,9 +26,9 @@ pub type Number = usize;
 /// The root, which is never removed.
 pub const ROOT: Number = 0;
 
-/// What all names of a file share.
-#[derive(Debug, Default)]
-pub struct Inode {
+/// What all names of a file share. Of the content of a file it keeps a `C`, which the caller makes.
+#[derive(Debug)]
+pub struct Inode<C> {
     /// What it is; `None` for one that is free.
     pub file_type: Option<FileType>,
     /// The low 12 bits of the mode.
@@ -45,7 +44,7 @@ pub struct Inode {
     /// Number of a device.
     pub device: (u32, u32),
     /// Of a file with content.
-    pub content: Option<Box<Fingerprint>>,
+    pub content: Option<C>,
     /// Of a symbolic link.
     pub target: Box<[u8]>,
     /// The attributes that can count, none of them empty.
@@ -69,8 +68,8 @@ pub struct Child {
 
 /// The tree so far.
 #[derive(Debug)]
-pub struct Sketch {
-    inodes: Vec<Inode>,
+pub struct Model<C> {
+    inodes: Vec<Inode<C>>,
     free: Vec<Number>,
     layer: usize,
     /// The directory of files that this layer keeps aside is there.
@@ -78,7 +77,7 @@ pub struct Sketch {
     lost: Lost,
 }
 
-impl Sketch {
+impl<C> Model<C> {
     /// An empty tree.
     pub fn new() -> Self {
         let root = Inode { file_type: Some(FileType::Directory), mode: IMPLIED_MODE, links: 1, ..Inode::default() };
@@ -91,7 +90,7 @@ impl Sketch {
     }
 
     /// An inode.
-    pub fn inode(&self, number: Number) -> &Inode {
+    pub fn inode(&self, number: Number) -> &Inode<C> {
         &self.inodes[number]
     }
 
@@ -107,7 +106,7 @@ impl Sketch {
         }
     }
 
-    /// Does what `entry` says. Returns the file, if it made one, for [`Sketch::set_content`].
+    /// Does what `entry` says. Returns the file, if it made one, for [`Model::set_content`].
     ///
     /// # Errors
     /// Those of an apply that come from the entry.
@@ -143,9 +142,9 @@ impl Sketch {
         self.has_aside
     }
 
-    /// Notes the hashes of a file that is not empty.
-    pub fn set_content(&mut self, number: Number, content: Fingerprint) {
-        self.inodes[number].content = Some(Box::new(content));
+    /// Notes the content of a file that is not empty.
+    pub fn set_content(&mut self, number: Number, content: C) {
+        self.inodes[number].content = Some(content);
     }
 
     /// Removes what lower layers have under a name.
@@ -249,7 +248,7 @@ impl Sketch {
     fn link(&mut self, entry: &Entry, path: &LayerPath, link: &Link, parent: Number, name: &[u8]) -> Result<Number> {
         let (target_parent, target_name) = link.target.split();
         let target_parent = self.resolve(target_parent, false)?;
-        let find = |sketch: &Self| sketch.inodes.get(target_parent?)?.children.get(target_name).map(|child| child.number);
+        let find = |model: &Self| model.inodes.get(target_parent?)?.children.get(target_name).map(|child| child.number);
         let there = find(self);
         let is_directory = there.map(|number| self.is_directory(number));
         link.check(entry, path, is_directory, (target_parent, target_name) == (Some(parent), name))?;
@@ -306,7 +305,27 @@ impl Sketch {
     }
 }
 
-impl Inode {
+impl<C> Default for Inode<C> {
+    fn default() -> Self {
+        Self {
+            file_type: None,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: (0, 0),
+            device: (0, 0),
+            content: None,
+            target: Box::default(),
+            xattrs: BTreeMap::new(),
+            children: BTreeMap::new(),
+            links: 0,
+            settled: 0,
+        }
+    }
+}
+
+impl<C> Inode<C> {
     /// Takes owner, attributes, mode and time of an entry. One that made this, or merges with it, says all of it; a link may
     /// leave out attributes.
     fn describe(&mut self, entry: &Entry, owner: (u32, u32), says_all: bool, lost: &mut Lost) {

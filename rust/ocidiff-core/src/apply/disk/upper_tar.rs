@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::BufRead;
 
 use super::entry::Applier;
-use super::path::LayerPath;
+use crate::apply::path::LayerPath;
 use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 use crate::rules::xattr::{Class, OVERLAY, OVERLAY_USERXATTR, Owner, mark_of};

@@ -16,7 +16,7 @@ use rustix::process::{getegid, geteuid};
 
 use super::handle::{OWNER_ALL, proc_path};
 use super::place::Place;
-use super::{ApplyOptions, Destination, Skipped};
+use crate::apply::{ApplyOptions, Destination, Skipped};
 use crate::cause::{Cause, escaped};
 use crate::error::{Result, words_of};
 use crate::metadata;

@@ -48,12 +48,14 @@ if TYPE_CHECKING:
     from ocidiff.layer.indexer import index
     from ocidiff.layer.input import UpperTar
     from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, Layer, Reason, TreeIndex
-    from ocidiff.layer.monitor import Cancellation, Progress
+    from ocidiff.layer.monitor import BlobProgress, BlobState, Cancellation, Progress
     from ocidiff.layer.options import Compression, Destination, DiffOptions, Limits, OnChange, OverlayMode, Profile
     from ocidiff.mounts.layers import OverlayLayers
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
-    from ocidiff.store import Store
+    from ocidiff.store import Store, copy
+    from ocidiff.transport.copy import Copied
+    from ocidiff.transport.place import Registry
 
 if TYPE_CHECKING:
     from typing import Final
@@ -64,6 +66,8 @@ __version__: Final = "0.1.0"
 __all__ = [
     "AlreadyExistsError",
     "ApplySummary",
+    "BlobProgress",
+    "BlobState",
     "BusyError",
     "Cancellation",
     "Cancelled",
@@ -76,6 +80,7 @@ __all__ = [
     "Compression",
     "ConfigChanges",
     "Container",
+    "Copied",
     "Descriptor",
     "Destination",
     "DiffArguments",
@@ -103,6 +108,7 @@ __all__ = [
     "Profile",
     "Progress",
     "Reason",
+    "Registry",
     "SourceChangedError",
     "Store",
     "TreeIndex",
@@ -116,6 +122,7 @@ __all__ = [
     "apply",
     "chain_id",
     "changes",
+    "copy",
     "diff",
     "index",
     "overlay_layers",
@@ -131,7 +138,7 @@ _HOMES: Final = {
     "image.changes": "ConfigChanges",
     "embedded.containers": "Container",
     "image.image": "Image ImageRecord",
-    "store": "Store",
+    "store": "Store copy",
     "embedded.verify": "Fault Verified",
     "layer.applier": "apply",
     "layer.arguments": "DiffArguments",
@@ -139,11 +146,13 @@ _HOMES: Final = {
     "layer.indexer": "index",
     "layer.input": "UpperTar",
     "layer.layer": "ApplySummary Change ChangeKind Layer Reason TreeIndex",
-    "layer.monitor": "Cancellation Progress",
+    "layer.monitor": "BlobProgress BlobState Cancellation Progress",
     "layer.options": "Compression Destination DiffOptions Limits OnChange OverlayMode Profile",
     "mounts.layers": "OverlayLayers",
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",
+    "transport.copy": "Copied",
+    "transport.place": "Registry",
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from ocidiff.output import Output
     from ocidiff.services import containers as services
     from ocidiff.services.bundle import Services
+    from ocidiff.transport.copy import Copied
+    from ocidiff.transport.place import Registry
 
 
 class Store:
@@ -514,6 +516,31 @@ class Store:
             verified = verify(layout, repair=repair, limits=limits or Limits(), engine=selected, monitor=monitor)
         return replace(verified, faults=(*faults, *verified.faults))
 
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        containerd: Store | None = None,
+        platform: str | None = None,
+        everything: bool = False,
+        registry: Registry | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Copied:
+        """Copy an image from one place to another; plain names are in this store. See `ocidiff.copy`."""
+        return copy(
+            source,
+            target,
+            store=self,
+            containerd=containerd,
+            platform=platform,
+            everything=everything,
+            registry=registry,
+            progress=progress,
+            cancel=cancel,
+        )
+
     def resolve(self, name: str) -> Descriptor:
         """The descriptor that a name stands for: of a manifest, or of an index for several platforms.
 
@@ -551,6 +578,13 @@ class Store:
         self._layout.require_writable()
         sweep_leftovers(self._layout)
 
+    def leased(self, monitor: Monitor, *, writing: bool) -> AbstractContextManager[Services]:
+        """Yield the services of the store, under a lease if it has any, for work that goes on between several calls."""
+        from ocidiff.layer.engine import select_engine
+
+        engine = select_engine(None)
+        return self._working(engine, monitor) if writing else self._reading(engine, monitor)
+
     @contextmanager
     def _working(self, engine: Engine | None = None, monitor: Monitor | None = None) -> Iterator[Services]:
         """Yield the services under a lease."""
@@ -568,6 +602,64 @@ class Store:
             if not isinstance(home, Layout) or (home.has_database() and home.refusal is None):
                 services = stack.enter_context(self._working(engine, monitor))
             yield services
+
+
+def copy(
+    source: str,
+    target: str,
+    *,
+    store: Store | None = None,
+    containerd: Store | None = None,
+    platform: str | None = None,
+    everything: bool = False,
+    registry: Registry | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: Cancellation | None = None,
+) -> Copied:
+    """Copy an image from one place to another. A failure leaves the name in the target as it was.
+
+    Blobs that the target has are not copied. What an interrupted call brought is kept, and the next one goes on from there.
+
+    Args:
+        source: `NAME[:TAG]` in `store`, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`,
+            `docker://HOST/REPO[:TAG][@DIGEST]` or `containerd:NAME`.
+        target: The same.
+        store: Where plain names are.
+        containerd: Where names that begin with `containerd:` are; None for `Store.containerd()`.
+        platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+        everything: Copy the images of all platforms, and what refers to them, such as signatures.
+        registry: How registries are reached; None for the defaults.
+        progress: Called with the counters, blob by blob, a few times a second.
+        cancel: Stops the call.
+
+    Raises:
+        UsageError: A text is no name of a place, or `platform` and `everything` are both given.
+        NotFoundError: There is no such image, or a part of it is neither in the source nor in the target.
+        DigestMismatchError: A part of the image is not the one that is named.
+    """
+    from ocidiff.transport import copy as transport
+    from ocidiff.transport.place import Access, Registry, open_source, open_target
+
+    if everything and platform is not None:
+        raise UsageError("platform: everything is copied, so that none can be chosen")
+    monitor = Monitor(progress, cancel)
+    access = Access(
+        services=lambda scheme, writing: _leased(containerd if scheme else store, scheme, monitor, writing=writing),
+        under_lease=lambda layout: Store(layout).leased(monitor, writing=True),
+        registry=registry or Registry(),
+    )
+    with open_source(source, access) as found, open_target(target, access) as place:
+        return transport.copy(found, place, platform=_platform(platform), everything=everything, monitor=monitor)
+
+
+@contextmanager
+def _leased(store: Store | None, scheme: str, monitor: Monitor, *, writing: bool) -> Iterator[Services]:
+    """Yield the services of the store that names of a scheme are in."""
+    with ExitStack() as stack:
+        if store is None and not scheme:
+            raise UsageError("a name without a scheme is in a store, and none is given")
+        store = store or stack.enter_context(Store.containerd())
+        yield stack.enter_context(store.leased(monitor, writing=writing))
 
 
 def _platform(text: str | None) -> Platform | None:

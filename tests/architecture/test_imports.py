@@ -28,8 +28,9 @@ RANKS = {
     "image": 6,
     "containerd": 7,
     "embedded": 7,
-    "store": 8,
-    "cli": 9,
+    "transport": 8,
+    "store": 9,
+    "cli": 10,
 }
 # The two that stand above all rooms, and may be imported by the command line only.
 FRONT = {"__init__", "__main__"}

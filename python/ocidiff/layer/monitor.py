@@ -4,10 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from enum import StrEnum
 from typing import Final
 
 from ocidiff.errors import Cancelled, ChangeTooLargeError
 from ocidiff.values import dataclass
+
+
+class BlobState(StrEnum):
+    """What becomes of a blob."""
+
+    WAITING = "waiting"
+    COPYING = "copying"
+    COPIED = "copied"
+    SKIPPED = "skipped"
+    MOUNTED = "mounted"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobProgress:
+    """How far one blob is.
+
+    Attributes:
+        digest: Its digest.
+        size: Its length in bytes.
+        done: Bytes of it that are there.
+        kept: Bytes that an interrupted copy had brought already.
+        state: What becomes of it.
+    """
+
+    digest: str
+    size: int
+    done: int = 0
+    kept: int = 0
+    state: BlobState = BlobState.WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +48,10 @@ class Progress:
         entries: Directory entries looked at (diff), or layer entries handled (apply).
         bytes_plain: Bytes of the uncompressed tar.
         bytes_blob: Bytes of the stored blobs.
-        phase: What is being done: `diff`, `unpack`, `index` or `verify`; empty if the call does one thing only.
+        phase: What is being done: `diff`, `unpack`, `index`, `verify` or `copy`; empty if the call does one thing only.
         total_bytes: What `bytes_blob` will be at the end of the phase; None if only the end will tell.
         item: What is being worked on, such as the digest of a layer; empty if there is one thing only.
+        blobs: How far each blob is while an image is copied.
     """
 
     entries: int
@@ -29,6 +60,7 @@ class Progress:
     phase: str = ""
     total_bytes: int | None = None
     item: str = ""
+    blobs: tuple[BlobProgress, ...] = ()
 
 
 class Cancellation:

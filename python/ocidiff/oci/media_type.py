@@ -9,6 +9,7 @@ from typing import Final
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX: Final = "application/vnd.oci.image.index.v1+json"
+ARTIFACT: Final = "application/vnd.oci.artifact.manifest.v1+json"
 CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 LAYER_GZIP: Final = LAYER + "+gzip"
@@ -23,6 +24,8 @@ _NONDISTRIBUTABLE_LAYER: Final = "application/vnd.oci.image.layer.nondistributab
 
 MANIFESTS: Final = frozenset({MANIFEST, DOCKER_MANIFEST})
 INDEXES: Final = frozenset({INDEX, DOCKER_INDEX})
+# What a registry takes for a manifest. Tools wrote artifacts of their own type before distribution-spec 1.1.
+DOCUMENTS: Final = MANIFESTS | INDEXES | {ARTIFACT}
 CONFIGS: Final = frozenset({CONFIG, DOCKER_CONFIG})
 LAYERS: Final = frozenset(
     {stem + suffix for stem in (LAYER, _NONDISTRIBUTABLE_LAYER) for suffix in ("", "+gzip", "+zstd")}

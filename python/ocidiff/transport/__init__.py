@@ -1,0 +1,1 @@
+"""Images between places: the local store, layouts, archives, registries and containerd."""

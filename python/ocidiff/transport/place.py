@@ -1,0 +1,229 @@
+"""Places: where an image can be, and what a place promises to the one copy loop in `copy`.
+
+A place is a module with two functions, listed in `_MODULES` by the scheme of its names:
+
+    open_source(scheme, value, access) -> context manager of a Source
+    open_target(scheme, value, access) -> context manager of a Target
+
+`value` is what follows the scheme. How `copy` uses a target, for those who write one:
+
+1. `check`, with what will get the name.
+2. `contains`, then `borrow`, then `ingest` or `write` for each blob, from at most `streams` threads at once. With
+   `streams` = 1 all calls come from one thread, in an order that depends on the image alone: configuration, then layers.
+3. `write` for each document (manifest, index), children before parents, after `contains`. `data` is stored byte for byte.
+4. `attach` for each manifest that refers to another one by `subject`, after its `write`.
+5. `put` once, at the end. A target that writes one file gives it its name then, and leaves nothing without it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from ocidiff.errors import UsageError
+from ocidiff.values import dataclass
+
+if TYPE_CHECKING:
+    from ocidiff.embedded.layout import Layout
+    from ocidiff.oci.descriptor import Descriptor
+    from ocidiff.oci.digest import Digest
+    from ocidiff.services.bundle import Services
+    from ocidiff.services.content import Ingest, Provider
+
+STORE: Final = ""
+"""The scheme of plain names, which are in the store that the call works on."""
+
+ORIGIN: Final = "containerd.io/distribution.source."
+"""Begins the labels that say which repositories of a registry have a blob. Spec: containerd, its pulls and pushes."""
+
+_MODULES: Final = {
+    STORE: "ocidiff.transport.store",
+    "containerd:": "ocidiff.transport.store",
+    "oci:": "ocidiff.transport.layout",
+    "oci-archive:": "ocidiff.transport.archive",
+    "docker-archive:": "ocidiff.transport.archive",
+    "docker://": "ocidiff.transport.registry.place",
+}
+# What looks like the scheme of another tool is no name of an image.
+_FOREIGN_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(docker-daemon|containers-storage):")
+
+
+class Source(Protocol):
+    """Where an image is read from."""
+
+    @property
+    def place(self) -> str:
+        """Its name, as users write it."""
+        ...
+
+    @property
+    def content(self) -> Provider:
+        """Its blobs and documents. A blob that is `seekable` can be read from any offset on."""
+        ...
+
+    def resolve(self) -> Descriptor:
+        """Return what its name stands for: the descriptor of a manifest or an index, without the name in its annotations.
+
+        Raises:
+            NotFoundError: There is no such image.
+        """
+        ...
+
+    def referrers(self, digest: Digest) -> Sequence[Descriptor]:
+        """Return the manifests whose `subject` has this digest; none if the place keeps no such list."""
+        ...
+
+    def stop(self) -> None:
+        """Let what other threads wait for in this place fail soon."""
+        ...
+
+
+class Target(Protocol):
+    """Where an image is written to."""
+
+    @property
+    def place(self) -> str:
+        """Its name, as users write it."""
+        ...
+
+    @property
+    def streams(self) -> int:
+        """Most blobs that it takes at once."""
+        ...
+
+    @property
+    def accepts_parts(self) -> bool:
+        """True if it takes an index some of whose images are missing."""
+        ...
+
+    def check(self, root: Descriptor) -> None:
+        """Refuse an image that cannot get the name of this place, before anything is written.
+
+        Raises:
+            UsageError: The name has another digest.
+        """
+        ...
+
+    def contains(self, descriptor: Descriptor) -> bool:
+        """True if the blob or document is there, so that it need not come."""
+        ...
+
+    def borrow(self, descriptor: Descriptor, labels: Mapping[str, str]) -> bool:
+        """Take a blob from where the place has it already, such as another repository; False if that cannot be done.
+
+        Args:
+            descriptor: The blob.
+            labels: Its labels in the source: `containerd.io/distribution.source.HOST` says which repositories have it.
+        """
+        ...
+
+    def ingest(self, descriptor: Descriptor) -> Ingest:
+        """Begin a blob, or go on with it where an earlier call was interrupted. `commit` verifies size and digest.
+
+        Raises:
+            BusyError: Somebody else is writing it.
+        """
+        ...
+
+    def abort(self, descriptor: Descriptor) -> None:
+        """Drop what was kept of a blob, since it turned out to be damaged."""
+        ...
+
+    def write(self, descriptor: Descriptor, data: bytes, labels: Mapping[str, str]) -> None:
+        """Store a document, or a small blob. The bytes are verified already."""
+        ...
+
+    def attach(self, referrer: Descriptor, subject: Digest) -> None:
+        """Let a manifest be found by the image that it refers to."""
+        ...
+
+    def put(self, descriptor: Descriptor) -> None:
+        """Let the name of this place stand for the image. On disk when this returns.
+
+        Raises:
+            NotFoundError: A blob of the image is missing; no name has changed.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Let what other threads wait for in this place fail soon."""
+        ...
+
+
+class BrokenTransferError(ConnectionError):
+    """A connection ended while a blob was written; a new `ingest` goes on from its offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """How registries are reached.
+
+    Attributes:
+        insecure: Accept plain HTTP and any certificate. Without it plain HTTP is for this machine's own addresses only.
+        cert_dir: Directory with certificates (`*.crt`) and keys (`*.cert`, `*.key`); None for those of Docker and Podman.
+        chunk_bytes: Send blobs in requests of this size; 0 for one request a blob.
+        tags: Tags to give beside that of the name.
+    """
+
+    insecure: bool = False
+    cert_dir: str | None = None
+    chunk_bytes: int = 0
+    tags: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What places need to be opened.
+
+    Attributes:
+        services: Yields the services of the store of a scheme, under a lease; to write if the flag says so.
+        under_lease: Yields the services of an open layout that is a store, under a lease.
+        registry: How registries are reached.
+    """
+
+    services: Callable[[str, bool], AbstractContextManager[Services]]
+    under_lease: Callable[[Layout], AbstractContextManager[Services]]
+    registry: Registry = Registry()
+
+
+def split(text: str) -> tuple[str, str]:
+    """Return the scheme of the name of a place, and what follows it.
+
+    Raises:
+        UsageError: There is no such scheme.
+    """
+    for scheme in filter(None, _MODULES):
+        if text.startswith(scheme):
+            return scheme, text.removeprefix(scheme)
+    if match := _FOREIGN_SCHEME.match(text):
+        known = ", ".join(filter(None, _MODULES))
+        raise UsageError(f"{text[:100]}: no place begins with {match[0]!r}; there are {known} and names in the store")
+    return STORE, text
+
+
+def is_plain(text: str) -> bool:
+    """True if a name has no scheme, so that it is in the store that the call works on."""
+    return split(text)[0] == STORE
+
+
+def open_source(text: str, access: Access) -> AbstractContextManager[Source]:
+    """Return the place of that name, to read from.
+
+    Raises:
+        UsageError: The text is no name of a place.
+    """
+    scheme, value = split(text)
+    return cast("AbstractContextManager[Source]", import_module(_MODULES[scheme]).open_source(scheme, value, access))
+
+
+def open_target(text: str, access: Access) -> AbstractContextManager[Target]:
+    """Return the place of that name, to write to.
+
+    Raises:
+        UsageError: The text is no name of a place.
+    """
+    scheme, value = split(text)
+    return cast("AbstractContextManager[Target]", import_module(_MODULES[scheme]).open_target(scheme, value, access))

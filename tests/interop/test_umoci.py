@@ -145,9 +145,9 @@ def test_members_that_nobody_knows_survive_and_umoci_reads_the_image(tmp_path: P
     config = handmade.config([diff_id], **unknown)
     handmade.name("base", handmade.manifest(config, [layer], annotations={"k": "v"}))
     with Store.open(handmade.path) as store:
-        document = store.commit(sample / "lower", "app", base="base").config.document()
+        document = store.commit(sample / "lower", "app:v1", base="base").config.document()
     assert {name: document[name] for name in unknown} == unknown
-    umoci.run("unpack", "--image", f"{handmade.path}:app:latest", tmp_path / "bundle")
+    umoci.run("unpack", "--image", f"{handmade.path}:app:v1", tmp_path / "bundle")
     trees.assert_same_tree(tmp_path / "bundle" / "rootfs", sample / "lower")
 
 

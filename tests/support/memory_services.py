@@ -28,6 +28,7 @@ from ocidiff.errors import (
     UsageError,
 )
 from ocidiff.image.layers import LocalDiffer
+from ocidiff.image.reference import spelling
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.mounts.mount import Mount, bind
@@ -352,6 +353,9 @@ class MemoryImages:
         if not found:
             raise NotFoundError(f"no image {name!r}")
         return found[0]
+
+    def spelling(self, name: str) -> str:
+        return spelling(name, {entry.name for entry in self.list() if entry.name})
 
     def put(self, name: str, target: Descriptor) -> None:
         self.content.info(target.digest)

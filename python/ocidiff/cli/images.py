@@ -7,10 +7,12 @@ from typing import Final
 
 import click
 
+import ocidiff
 from ocidiff.cli.listing import Row, ago, listing_options, short_id, write_listing
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import size
 from ocidiff.image.image import ImageRecord
+from ocidiff.image.reference import Reference, is_same
 from ocidiff.oci.timestamp import time_ns_of
 
 _HEADS: Final = ("NAME", "ID", "CREATED", "SIZE", "PLATFORM")
@@ -57,7 +59,13 @@ def _images(settings: Settings) -> list[ImageRecord]:
 
 
 def _has_name(image: ImageRecord, name: str) -> bool:
-    return image.name is not None and (image.name == name or image.name.rpartition(":")[0] == name)
+    if image.name is None or image.name == name:
+        return image.name is not None
+    try:
+        return Reference.parse(name).covers(image.name)
+    except ocidiff.UsageError:
+        # Other tools may have other rules.
+        return image.name.rpartition(":")[0] == name
 
 
 def _passes(image: ImageRecord, key: str, value: str, images: list[ImageRecord]) -> bool:
@@ -68,7 +76,7 @@ def _passes(image: ImageRecord, key: str, value: str, images: list[ImageRecord])
         if value not in {"true", "false"}:
             raise click.UsageError(f"--filter dangling={value}: must be true or false")
         return (image.name is None) == (value == "true")
-    other = next((found for found in images if found.name in {value, f"{value}:latest"}), None)
+    other = next((found for found in images if is_same(value, found.name)), None)
     if other is None:
         raise click.UsageError(f"--filter {key}={value}: no such image")
     mine, its = (time_ns_of(found.created or "") or 0 for found in (image, other))

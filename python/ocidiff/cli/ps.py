@@ -11,6 +11,7 @@ import ocidiff
 from ocidiff.cli.listing import Row, ago, listing_options, write_listing
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import container_document
+from ocidiff.image.reference import is_same
 from ocidiff.oci.timestamp import timestamp
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _passes(container: Container, key: str, value: str) -> bool:
         if value not in {"true", "false"}:
             raise click.UsageError(f"--filter mounted={value}: must be true or false")
         return (container.mount_point is not None) == (value == "true")
-    return container.image in {value, f"{value}:latest"} or container.manifest.digest == value
+    return is_same(value, container.image) or container.manifest.digest == value
 
 
 def _row(container: Container) -> Row:

@@ -10,6 +10,7 @@ from typing import Any
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.convert import descriptor_fields, descriptor_of
 from ocidiff.errors import AlreadyExistsError, DocumentError, NotFoundError
+from ocidiff.image.reference import Reference
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.index import REF_NAME, Entry
 
@@ -35,6 +36,10 @@ class ContainerdImages:
             return _entry(self._channel.call("images.v1.Images/Get", name=name).image)
         except NotFoundError:
             raise NotFoundError(f"no image {name!r} in {self.place}") from None
+
+    def spelling(self, name: str) -> str:
+        """See `ImageStore.spelling`. Others look for a name of containerd as it stands, so it is kept as given."""
+        return Reference.parse(name).stored_name
 
     def put(self, name: str, target: Descriptor) -> None:
         """See `ImageStore.put`. The labels of a name stay."""

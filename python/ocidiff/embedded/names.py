@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ocidiff.embedded.files import INDEX, Files
 from ocidiff.embedded.leases import require_lease
 from ocidiff.errors import DocumentError, NotFoundError
+from ocidiff.image.reference import spelling
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import AnyDigest
@@ -63,6 +64,10 @@ class Names:
         if len(found) > 1:
             raise DocumentError(f"{self._files.path}: {len(found)} images are named {name!r}")
         return found[0]
+
+    def spelling(self, name: str) -> str:
+        """See `ImageStore.spelling`."""
+        return spelling(name, {entry.name for entry in self.list() if entry.name})
 
     def put(self, name: str, target: Descriptor) -> None:
         """See `ImageStore.put`."""

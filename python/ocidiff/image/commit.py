@@ -87,7 +87,7 @@ class Request:
 
     Attributes:
         source: The directory, the tar of an overlay's upper directory, or the container.
-        name: Name of the image, with a tag.
+        name: Name of the image.
         base: Name of the image that a directory grows on; None or `scratch` for none.
         lower: Path of the tree of the base, or an index of it; None to unpack the base.
         platform: Which image of a base for several platforms, and what an image without base runs on; None for this machine.
@@ -136,6 +136,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
     """
     started = time.monotonic()
     additions = _additions(request.additions)
+    request = replace(request, name=services.images.spelling(request.name))
     with (
         ExitStack() as stack,
         services.leased() as leased,

@@ -54,7 +54,7 @@ def find_entry(images: ImageStore, name: str) -> Entry:
     for stored_name in (reference.stored_name, name):
         with suppress(NotFoundError):
             return images.entry(stored_name)
-    return _by_prefix(images, name) or _missing(images, reference)
+    return _by_spelling(images, reference) or _by_prefix(images, name) or _missing(images, reference)
 
 
 def find_image(services: Services, name: str, platform: Platform | None) -> Image:
@@ -90,6 +90,19 @@ def _facts(content: Provider, descriptor: Descriptor) -> ImageRecord:
     return ImageRecord(None, descriptor.digest, image.config.created or None, image.size, image.config.platform)
 
 
+def _by_spelling(images: ImageStore, reference: Reference) -> Entry | None:
+    """Return the image of a name that means the same, as `docker.io/library/foo:1` for `foo:1`; None if there is none.
+
+    Raises:
+        DocumentError: Several images have such a name.
+    """
+    names = reference.spellings
+    entries = [entry for entry in images.list() if entry.name in names]
+    if len({entry.digest for entry in entries}) > 1:
+        raise DocumentError(f"{images.place}: {len(entries)} images are named {reference.stored_name!r}")
+    return next(iter(entries), None)
+
+
 def _by_prefix(images: ImageStore, text: str) -> Entry | None:
     """Return the image whose manifest or config digest begins with these digits; None if there is none.
 
@@ -108,7 +121,7 @@ def _by_prefix(images: ImageStore, text: str) -> Entry | None:
 def _missing(images: ImageStore, reference: Reference) -> NoReturn:
     """Say that there is no such image, and which tags of that name there are."""
     names = [entry.name or "" for entry in images.list()]
-    others = sorted(name for name in names if name.rpartition(":")[0] == reference.name)[:_MOST_SHOWN]
+    others = sorted(filter(replace(reference, tag="").covers, names))[:_MOST_SHOWN]
     hint = f"; there is {', '.join(others)}" if others else ""
     raise NotFoundError(f"no image {reference.stored_name!r} in {images.place}{hint}")
 

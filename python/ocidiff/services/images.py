@@ -31,6 +31,10 @@ class ImageStore(Protocol):
         """
         ...
 
+    def spelling(self, name: str) -> str:
+        """Return how this store writes the name that an image is to have."""
+        ...
+
     def put(self, name: str, target: Descriptor) -> None:
         """Let `name` stand for `target` and nothing else. On disk when this returns.
 

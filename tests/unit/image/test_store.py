@@ -24,11 +24,70 @@ def test_images_are_found_by_every_form_of_reference(handmade: Handmade) -> None
             assert store.resolve(text).digest == second["digest"]
 
 
-@pytest.mark.parametrize("text", ["other", "app:v3", "APP", "app@sha256:" + "0" * 64, "sha256:" + "0" * 64])
+@pytest.mark.parametrize("text", ["other", "app:v3", "app@sha256:" + "0" * 64, "sha256:" + "0" * 64])
 def test_what_is_not_there_is_not_found(handmade: Handmade, text: str) -> None:
     handmade.name("app:latest", handmade.image({"f": "1"}))
     with Store.open(handmade.path) as store, pytest.raises(NotFoundError):
         store.resolve(text)
+
+
+def test_other_spellings_of_a_name_find_an_image(handmade: Handmade) -> None:
+    first, second = handmade.image({"f": "1"}), handmade.image({"f": "2"})
+    handmade.name("docker.io/library/app:v1", first)
+    handmade.name("team/app:v2", second)
+    with Store.open(handmade.path) as store:
+        for text in ("app:v1", "library/app:v1", "docker.io/app:v1", f"app@{first['digest']}"):
+            assert store.resolve(text).digest == first["digest"]
+        assert store.resolve("docker.io/team/app:v2").digest == second["digest"]
+        with pytest.raises(NotFoundError, match=r"there is docker\.io/library/app:v1"):
+            store.resolve("app:v3")
+        store.untag("app:v1")
+        assert [image.name for image in store.images()] == ["team/app:v2"]
+
+
+def test_the_exact_name_is_taken_before_other_spellings(handmade: Handmade) -> None:
+    short, long = handmade.image({"f": "1"}), handmade.image({"f": "2"})
+    handmade.name("docker.io/library/app:v1", long)
+    handmade.name("app:v1", short)
+    with Store.open(handmade.path) as store:
+        assert store.resolve("app:v1").digest == short["digest"]
+        assert store.resolve("docker.io/library/app:v1").digest == long["digest"]
+        with pytest.raises(DocumentError, match="2 images are named 'library/app:v1'"):
+            store.resolve("library/app:v1")
+
+
+def test_a_new_name_replaces_the_same_name_in_its_spelling(handmade: Handmade) -> None:
+    first, second = handmade.image({"f": "1"}), handmade.image({"f": "2"})
+    handmade.name("docker.io/library/app:v1", first)
+    handmade.name("other:v1", second)
+    with Store.open(handmade.path) as store:
+        store.tag("other:v1", "app:v1")
+        assert sorted(str(image.name) for image in store.images()) == ["docker.io/library/app:v1", "other:v1"]
+        assert store.resolve("app:v1").digest == second["digest"]
+
+
+def test_a_layout_of_bare_tags_stays_one(handmade: Handmade, tmp_path: Path) -> None:
+    handmade.name("v9", handmade.image({"f": "1"}))
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("x")
+    with Store.open(handmade.path) as store:
+        image = store.commit(tree, "v10", base="v9")
+        assert image.name == "v10"
+        store.tag("v10", "v11")
+        assert [found.name for found in store.images()] == ["v9", "v10", "v11"]
+
+
+def test_a_name_that_no_registry_takes_is_read_but_not_given(handmade: Handmade) -> None:
+    image = handmade.image({"f": "1"})
+    handmade.name("App:V1", image)
+    with Store.open(handmade.path) as store:
+        assert store.resolve("App:V1").digest == image["digest"]
+        with pytest.raises(UsageError, match="write 'new:V1'"):
+            store.tag("App:V1", "New:V1")
+        store.tag("App:V1", "app:V1")
+        store.untag("App:V1")
+        assert [found.name for found in store.images()] == ["app:V1"]
 
 
 def test_a_digest_under_another_name_is_not_found(handmade: Handmade) -> None:

@@ -1,14 +1,24 @@
 """The Rust engine's contract. Private: only `ocidiff.layer.rust` imports it.
 
+Options and trees are read from the values of `ocidiff.layer` by the names of their fields.
+
 `poll` is called about twenty times a second from the calling thread with (entries, bytes_plain, bytes_blob); a false answer
 cancels, an exception cancels and is raised again. No thread outlives a call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, final
 
+from ocidiff.layer.engine import Lower, Upper
+from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limits
+
 __all__ = [
+    "ApplySummary",
+    "Change",
     "ChangeStream",
+    "IndexSummary",
+    "LayerMeasure",
+    "LayerSummary",
     "__version__",
     "apply_layer",
     "measure_layer",
@@ -18,105 +28,124 @@ __all__ = [
 ]
 
 _Poll: TypeAlias = Callable[[int, int, int], bool]
-# Lower directories and data directories, top first; whether userxattr is set, if known; whether redirects are followed.
-_Overlay: TypeAlias = tuple[list[bytes], list[bytes], bool | None, bool]
-# Ranges of user ids and of group ids: first in the container, first on the host, how many.
-_Ids: TypeAlias = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
-# An `Automaton`, each row of bits as bytes, lowest first: `moves`, `other_moves`, and the others in order from `start` on.
-_Patterns: TypeAlias = tuple[list[tuple[int, bytes]], bytes, list[bytes]]
-# Compiled patterns, if there are any; whether sockets are left out; whether mounts are crossed.
-_Scope: TypeAlias = tuple[_Patterns | None, bool, bool]
-# Reasons, bytes in upper, bytes in lower.
-_Explained: TypeAlias = tuple[list[str], int | None, int | None]
-# Whether lower, and upper, is the path of an index.
-_Indexes: TypeAlias = tuple[bool, bool]
-# Bytes, entries, ratio, depth and header bytes.
-_Limits: TypeAlias = tuple[int | None, int | None, int | None, int, int]
 
 __version__: Final[str]
 
-def write_layer(
-    lower: bytes | None,
-    upper: bytes,
-    sink: int,
-    *,
-    overlay: _Overlay | None,
-    ids: _Ids,
-    scope: _Scope,
-    indexes: _Indexes,
-    compression: str,
-    level: int | None,
-    threads: int,
-    memory_bytes: int | None,
-    profile: str,
-    lower_from_layers: bool,
-    lower_lacks_fractions: bool,
-    device_in_links: bool,
-    lower_has_ids: bool,
-    source_date_epoch: int | None,
-    retry_on_change: bool,
-    spool: bytes | None,
-    poll: _Poll | None,
-) -> tuple[str, int, str, int, int, int, int, int, dict[str, int], int, int]:
-    """(digest, size, diff_id, uncompressed_size, added, modified, deleted, entries, skipped, retried, vanished)."""
-
-def apply_layer(
-    source: int,
-    target: bytes,
-    *,
-    same_owner: bool,
-    destination: str,
-    is_upper: bool,
-    limits: _Limits,
-    poll: _Poll | None,
-) -> tuple[str, int, str, int, int, bool, int, int, dict[str, int], int]:
-    """(digest, size, diff_id, uncompressed_size, holes, has_root, entries, whiteouts, skipped, recorded)."""
-
-def write_index(
-    tree: bytes,
-    sink: int,
-    *,
-    chain_id: str | None,
-    ids: _Ids,
-    sha256: bool,
-    stamps: bool,
-    cross_mounts: bool,
-    threads: int,
-    poll: _Poll | None,
-) -> tuple[str, int, int, int, dict[str, int]]:
-    """(digest, size, entries, file_bytes, skipped)."""
-
+def write_layer(lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, poll: _Poll) -> LayerSummary: ...
+def apply_layer(source: int, target: bytes, options: ApplyOptions, poll: _Poll) -> ApplySummary: ...
+def write_index(tree: bytes, sink: int, options: IndexOptions, poll: _Poll) -> IndexSummary: ...
 def write_index_of_layers(
-    sources: list[int], chain_id: str | None, sink: int, *, sha256: bool, limits: _Limits, poll: _Poll | None
-) -> tuple[tuple[str, int, int, int, dict[str, int]], list[tuple[str, int, str, int, int, int]]]:
-    """What `write_index` tells, and for each layer what `measure_layer` does."""
-
-def measure_layer(source: int, *, limits: _Limits, poll: _Poll | None) -> tuple[str, int, str, int, int, int]:
-    """(digest, size, diff_id, uncompressed_size, holes, entries)."""
+    sources: Sequence[int], sink: int, options: IndexOptions, limits: Limits, poll: _Poll
+) -> tuple[IndexSummary, list[LayerMeasure]]: ...
+def measure_layer(source: int, limits: Limits, poll: _Poll) -> LayerMeasure: ...
 
 @final
 class ChangeStream:
-    """Batches of (kind, path, bytes in the layer, explanation) in layer order; dropping it stops the walk."""
+    """Yields batches of changes in layer order. Dropping it stops the comparison."""
 
-    def __new__(
-        cls,
-        lower: bytes | None,
-        upper: bytes,
-        *,
-        overlay: _Overlay | None,
-        ids: _Ids,
-        scope: _Scope,
-        indexes: _Indexes,
-        threads: int,
-        profile: str,
-        lower_from_layers: bool,
-        lower_lacks_fractions: bool,
-        lower_has_ids: bool,
-        source_date_epoch: int | None,
-        explain: bool,
-        retry_on_change: bool,
-    ) -> ChangeStream: ...
+    def __new__(cls, lower: Lower | None, upper: Upper, options: LayerOptions, explain: bool) -> ChangeStream: ...
     def __iter__(self) -> ChangeStream: ...
-    def __next__(self) -> list[tuple[str, bytes, int, _Explained | None]]: ...
+    def __next__(self) -> list[Change]: ...
     def skipped(self) -> dict[str, int]: ...
     def close(self) -> None: ...
+
+@final
+class Change:
+    """A change; see `ocidiff.Change`. It has no reasons and no sizes unless an explanation was asked for."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def path(self) -> bytes: ...
+    @property
+    def reasons(self) -> list[str]: ...
+    @property
+    def upper_bytes(self) -> int | None: ...
+    @property
+    def lower_bytes(self) -> int | None: ...
+    @property
+    def layer_bytes(self) -> int: ...
+
+@final
+class LayerSummary:
+    """A layer that was written; see `ocidiff.layer.layer.LayerSummary`."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def diff_id(self) -> str: ...
+    @property
+    def uncompressed_size(self) -> int: ...
+    @property
+    def added(self) -> int: ...
+    @property
+    def modified(self) -> int: ...
+    @property
+    def deleted(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def skipped(self) -> dict[str, int]: ...
+    @property
+    def retried(self) -> int: ...
+    @property
+    def vanished(self) -> int: ...
+
+@final
+class ApplySummary:
+    """A layer that was applied; see `ocidiff.ApplySummary`."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def diff_id(self) -> str: ...
+    @property
+    def uncompressed_size(self) -> int: ...
+    @property
+    def holes(self) -> int: ...
+    @property
+    def has_root(self) -> bool: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def whiteouts(self) -> int: ...
+    @property
+    def skipped(self) -> dict[str, int]: ...
+    @property
+    def recorded(self) -> int: ...
+
+@final
+class LayerMeasure:
+    """A layer that was read; see `ocidiff.layer.layer.LayerMeasure`."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def diff_id(self) -> str: ...
+    @property
+    def uncompressed_size(self) -> int: ...
+    @property
+    def holes(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
+
+@final
+class IndexSummary:
+    """An index that was written; see `ocidiff.layer.layer.IndexSummary`."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def file_bytes(self) -> int: ...
+    @property
+    def skipped(self) -> dict[str, int]: ...

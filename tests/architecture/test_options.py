@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
-from typing import get_args, get_type_hints
+import os
+import tempfile
+from collections import defaultdict
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import click
 import pytest
@@ -12,11 +16,37 @@ import pytest
 import ocidiff
 from ocidiff.cli import changes, commit, diff, index
 from ocidiff.layer import arguments, indexer
-from ocidiff.layer.options import ENGINES, LEVELS, Compression, DiffOptions, OnChange, OverlayMode, Profile
+from ocidiff.layer.idmap import IdMaps, IdRange
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import (
+    ENGINES,
+    LEVELS,
+    ApplyOptions,
+    Compression,
+    DiffOptions,
+    IndexOptions,
+    LayerOptions,
+    Limits,
+    OnChange,
+    OverlayMode,
+    Profile,
+)
+from ocidiff.layer.patterns import Automaton
+from ocidiff.layer.scope import Scope
+from support import probes
 
 OPTIONS = {one.name for one in fields(DiffOptions)}
 # What `changes` has no blob for. It lists everything before `--fail-above` fails it.
 OF_THE_BLOB = {"compression", "level", "memory_bytes", "source_date_epoch"}
+# What Python alone acts on: it chooses the engine and the trees, and stops a call whose layer grows too large.
+OF_PYTHON = {"engine", "overlay", "fail_above"}
+# What the binding reads in place of a field: words are read in Python, once for both engines.
+READ_AS = {
+    **dict.fromkeys(("uid_map", "gid_map", "userns"), "ids"),
+    **dict.fromkeys(("exclude", "ignore_file", "cross_mounts"), "scope"),
+    "lower_lacks_owners": "lower_has_ids",
+    "links_by_device": "device_in_links",
+}
 TREES = {"lower", "upper", "upperdir", "lowerdir", "upper_tar"}
 
 
@@ -70,3 +100,52 @@ def test_every_field_is_described() -> None:
     described = inspect.getdoc(DiffOptions) or ""
     assert all(f"\n    {name}: " in described for name in OPTIONS)
     assert get_type_hints(arguments.DiffArguments).keys() == OPTIONS
+
+
+class _Recorder:
+    """A value that notes, by its type, which of its fields are read, and of the values in it."""
+
+    def __init__(self, value: object, read: dict[type, set[str]]) -> None:
+        self._value, self._read = value, read
+
+    def __getattr__(self, name: str) -> object:
+        self._read[type(self._value)].add(name)
+        return self._recorded(getattr(self._value, name))
+
+    def _recorded(self, found: object) -> object:
+        if isinstance(found, tuple):
+            return tuple(map(self._recorded, found))
+        return _Recorder(found, self._read) if is_dataclass(found) else found
+
+
+def _fields(kind: Any) -> set[str]:
+    return {one.name for one in fields(kind)}
+
+
+def test_the_binding_reads_each_field_that_python_does_not_act_on_alone(tmp_path: Path) -> None:
+    if not probes.has_rust():
+        probes.missing("ocidiff._core is not built")
+    from ocidiff.layer.rust import RustEngine
+
+    engine: Any = RustEngine()
+    read = defaultdict[type, set[str]](set)
+    ids, scope = IdMaps((IdRange(0, 0, 1),)), Scope.of(["*.log"])
+    tree, target = tmp_path / "tree", tmp_path / "target"
+    tree.mkdir()
+    target.mkdir()
+    with tempfile.TemporaryFile() as layer, tempfile.TemporaryFile() as sink:
+        options = _Recorder(LayerOptions(ids=ids, scope=scope), read)
+        engine.write_layer(None, os.fsencode(tree), layer.fileno(), options, Monitor())
+        engine.write_index(os.fsencode(tree), sink.fileno(), _Recorder(IndexOptions(ids=ids), read), Monitor())
+        layer.seek(0)
+        engine.apply_layer(layer.fileno(), os.fsencode(target), _Recorder(ApplyOptions(), read), Monitor())
+    assert read == {
+        LayerOptions: {READ_AS.get(name, name) for name in _fields(LayerOptions) - OF_PYTHON},
+        Scope: _fields(Scope) - {"rules"} | {"automaton"},
+        Automaton: _fields(Automaton),
+        IdMaps: _fields(IdMaps),
+        IdRange: _fields(IdRange),
+        IndexOptions: _fields(IndexOptions),
+        ApplyOptions: _fields(ApplyOptions) - {"same_owner"} | {"sets_owners"},
+        Limits: _fields(Limits),
+    }

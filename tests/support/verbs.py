@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, Limits, Profile
+from ocidiff.layer.options import ApplyOptions, Compression, IndexOptions, LayerOptions, Limits, Profile
 from ocidiff.mounts.layers import OverlayLayers
 
 Place = bytes | str | Path
@@ -62,29 +61,28 @@ def apply(engine: Engine, blob: bytes, target: Place, **options: Any) -> ApplySu
         return engine.apply_layer(source.fileno(), os.fsencode(target), ApplyOptions(**options, limits=limits), Monitor())
 
 
-def index(engine: Engine, tree: Place, *, sha256: bool = False, threads: int = 0, **options: bool) -> bytes:
+def index(
+    engine: Engine,
+    tree: Place,
+    *,
+    sha256: bool = False,
+    stamps: bool = False,
+    cross_mounts: bool = False,
+    threads: int = 0,
+) -> bytes:
     """The index of a tree."""
-    return _index(engine, tree, sha256=sha256, threads=threads, **options)[1]
+    options = IndexOptions(sha256=sha256, stamps=stamps, cross_mounts=cross_mounts, threads=threads)
+    return _index(engine, tree, options)[1]
 
 
 def index_summary(engine: Engine, tree: Place) -> IndexSummary:
     """What is known once a tree is indexed."""
-    return _index(engine, tree, sha256=False, threads=0)[0]
+    return _index(engine, tree, IndexOptions())[0]
 
 
-def _index(engine: Engine, tree: Place, *, sha256: bool, threads: int, **options: bool) -> tuple[IndexSummary, bytes]:
+def _index(engine: Engine, tree: Place, options: IndexOptions) -> tuple[IndexSummary, bytes]:
     with tempfile.TemporaryFile() as sink:
-        summary = engine.write_index(
-            os.fsencode(tree),
-            sink.fileno(),
-            chain_id=None,
-            ids=IdMaps(),
-            sha256=sha256,
-            stamps=options.get("stamps", False),
-            cross_mounts=options.get("cross_mounts", False),
-            threads=threads,
-            monitor=Monitor(),
-        )
+        summary = engine.write_index(os.fsencode(tree), sink.fileno(), options, Monitor())
         sink.seek(0)
         return summary, _checked(summary, sink.read())
 
@@ -109,9 +107,8 @@ def _index_of_layers(
             source.write(blob)
             source.seek(0)
         numbers = [source.fileno() for source in sources]
-        summary, measures = engine.write_index_of_layers(
-            numbers, None, sink.fileno(), sha256=sha256, limits=Limits(), monitor=Monitor()
-        )
+        how = IndexOptions(sha256=sha256)
+        summary, measures = engine.write_index_of_layers(numbers, sink.fileno(), how, Limits(), Monitor())
         sink.seek(0)
         return summary, sink.read(), measures
 

@@ -16,11 +16,10 @@ from ocidiff.errors import AlreadyExistsError, UnsupportedError
 from ocidiff.image.image import Image
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.incomplete import INCOMPLETE
 from ocidiff.layer.layer import ApplySummary, IndexSummary
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, Limits
+from ocidiff.layer.options import ApplyOptions, IndexOptions, Limits
 from ocidiff.layer.xattrs import class_of
 from ocidiff.oci import media_type
 from ocidiff.oci.digest import ChainID, Digest, chain_id
@@ -64,17 +63,8 @@ def unpack(
         target.has_root = done.has_root
         if index is not None and sink is not None:
             with naming(index):
-                engine.write_index(
-                    os.fsencode(target.tree),
-                    sink,
-                    chain_id=_chain_id(image) if done.is_whole and options.sets_owners else None,
-                    ids=IdMaps(),
-                    sha256=False,
-                    stamps=False,
-                    cross_mounts=False,
-                    threads=0,
-                    monitor=replace(monitor, progress=None),
-                )
+                how = IndexOptions(_chain_id(image) if done.is_whole and options.sets_owners else None)
+                engine.write_index(os.fsencode(target.tree), sink, how, replace(monitor, progress=None))
 
 
 def check_layers(content: Provider, image: Image, start: int = 0) -> None:
@@ -134,8 +124,8 @@ def index_layers(
     monitor.check()
     with ExitStack() as stack:
         blobs = [stack.enter_context(content.open_blob(layer)).fileno() for layer in image.manifest.layers]
-        chain = _chain_id(image)
-        summary, measures = engine.write_index_of_layers(blobs, chain, sink, sha256=sha256, limits=limits, monitor=monitor)
+        how = IndexOptions(_chain_id(image), sha256=sha256)
+        summary, measures = engine.write_index_of_layers(blobs, sink, how, limits, monitor)
     for measure, descriptor, diff_id in zip(measures, image.manifest.layers, diff_ids, strict=True):
         verify(measure, descriptor.digest, diff_id)
     return summary

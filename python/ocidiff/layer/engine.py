@@ -8,12 +8,10 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol
 
 from ocidiff.errors import UsageError
-from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ENGINES, ApplyOptions, EngineName, LayerOptions, Limits
+from ocidiff.layer.options import ENGINES, ApplyOptions, EngineName, IndexOptions, LayerOptions, Limits
 from ocidiff.mounts.layers import OverlayLayers
-from ocidiff.oci.digest import ChainID
 
 Lower = bytes | IndexPath
 Upper = bytes | OverlayLayers | IndexPath
@@ -54,44 +52,26 @@ class Engine(Protocol):
         """
         ...
 
-    def write_index(
-        self,
-        tree: bytes,
-        sink: int,
-        *,
-        chain_id: ChainID | None,
-        ids: IdMaps,
-        sha256: bool,
-        stamps: bool,
-        cross_mounts: bool,
-        threads: int,
-        monitor: Monitor,
-    ) -> IndexSummary:
+    def write_index(self, tree: bytes, sink: int, options: IndexOptions, monitor: Monitor) -> IndexSummary:
         """Write the index of a tree.
 
         Args:
             tree: Path of the tree.
             sink: File descriptor that takes the index, from its current offset.
-            chain_id: What the layers are known by together which the tree was unpacked from; None for any other tree.
-            ids: What the ids of files are in the container.
-            sha256: True if contents get a sha256 beside the XXH3-128.
-            stamps: True if what has not changed for some seconds is given the inode and change time that it has.
-            cross_mounts: True if what is mounted in the tree counts; otherwise there is only told where it is.
-            threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
+            options: How the index is made.
             monitor: Sees progress, and stops the call.
         """
         ...
 
     def write_index_of_layers(
-        self, layers: Sequence[int], chain_id: ChainID | None, sink: int, *, sha256: bool, limits: Limits, monitor: Monitor
+        self, layers: Sequence[int], sink: int, options: IndexOptions, limits: Limits, monitor: Monitor
     ) -> tuple[IndexSummary, list[LayerMeasure]]:
         """Write the index of the tree that layers unpack to, with owners; and tell what the layers were.
 
         Args:
             layers: File descriptors to read the blobs from, base first; their compression is detected.
-            chain_id: See `write_index`; None for no layers.
-            sink: See `write_index`, here and below.
-            sha256: True if contents get a sha256.
+            sink: File descriptor that takes the index, from its current offset.
+            options: How the index is made; of these `chain_id` and `sha256` count.
             limits: What all of them together may not pass.
             monitor: Sees progress, and stops the call.
         """

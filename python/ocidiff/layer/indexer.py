@@ -11,7 +11,7 @@ from ocidiff.layer.differ import Tree, tree_path
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.layer import IndexPath, TreeIndex
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
-from ocidiff.layer.options import DiffOptions
+from ocidiff.layer.options import DiffOptions, IndexOptions
 from ocidiff.layer.pure.index_format import HEADER, BrokenIndex, decode_header
 from ocidiff.oci.digest import ChainID
 from ocidiff.output import Output, open_output
@@ -63,17 +63,8 @@ def index(
     selected, directory, monitor = select_engine(options.engine), tree_path(tree), Monitor(progress, cancel)
     monitor.check()
     with open_output(output) as sink:
-        summary = selected.write_index(
-            directory,
-            sink,
-            chain_id=None,
-            ids=options.ids,
-            sha256=sha256,
-            stamps=stamps,
-            cross_mounts=options.cross_mounts,
-            threads=options.threads,
-            monitor=monitor,
-        )
+        how = IndexOptions(None, options.ids, sha256, stamps, options.cross_mounts, options.threads)
+        summary = selected.write_index(directory, sink, how, monitor)
     seconds = time.monotonic() - started
     return TreeIndex(summary.digest, summary.size, summary.entries, summary.file_bytes, seconds, summary.skipped)
 

@@ -17,6 +17,7 @@ from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.layer.arguments import DiffArguments
+    from ocidiff.oci.digest import ChainID
 
 EngineName: TypeAlias = Literal["rust", "pure"]
 ENGINES: Final[tuple[EngineName, ...]] = ("rust", "pure")
@@ -355,6 +356,27 @@ class Limits:
             max_bytes=None if self.max_bytes is None else max(0, self.max_bytes - bytes_plain),
             max_entries=None if self.max_entries is None else max(0, self.max_entries - entries),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """How an index is made.
+
+    Attributes:
+        chain_id: The chain ID of the layers that the tree was unpacked from; None for any other tree, and for no layers.
+        ids: What the ids of files are in the container.
+        sha256: Give contents a sha256 beside the XXH3-128.
+        stamps: Give what has not changed for some seconds the inode and change time that it has.
+        cross_mounts: Let what is mounted in the tree count. Otherwise the index says only where it is.
+        threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
+    """
+
+    chain_id: ChainID | None = None
+    ids: IdMaps = field(default_factory=IdMaps)
+    sha256: bool = False
+    stamps: bool = False
+    cross_mounts: bool = False
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

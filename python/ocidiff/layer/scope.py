@@ -18,7 +18,7 @@ from ocidiff.errors import UsageError
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
-    from ocidiff.layer.patterns import Rule
+    from ocidiff.layer.patterns import Automaton, Rule
 
 IGNORE_FILE: Final = ".ocidiffignore"
 RUNTIME: Final = "@runtime"
@@ -58,6 +58,15 @@ class Scope:
         known = _with_presets(patterns)
         check_bounds(known)
         return cls(tuple(map(parse_pattern, known)), RUNTIME in patterns, cross_mounts)
+
+    @property
+    def automaton(self) -> Automaton | None:
+        """The compiled rules; None for no rules."""
+        if not self.rules:
+            return None
+        from ocidiff.layer.patterns import compile_rules
+
+        return compile_rules(self.rules)
 
     def without(self, pattern: str) -> Self:
         """Return this scope without the paths that a pattern names."""

@@ -5,31 +5,37 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use ocidiff_core::change::{Carried, ChangeKind, Changes, Explanation, Reason, Rules};
+use ocidiff_core::change::{Carried, ChangeKind, Changes, Reason, Rules};
 use ocidiff_core::control::Control;
 use ocidiff_core::tree::Lost;
 use ocidiff_core::{Error, Result};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
-use crate::diff::{
-    IdArguments, IndexArguments, LeftOut, OverlayArguments, ScopeArguments, Source, left_out, rules, scope_of,
-};
 use crate::error::to_python;
-use crate::run::thread_count;
+use crate::options::LayerOptions;
+use crate::summaries::{LeftOut, left_out};
+use crate::trees::{Source, Tree, Upper};
 
 /// Few crossings into Python for long listings, and a first answer soon.
 const BATCH_CHANGES: usize = 512;
 const TICK: Duration = Duration::from_millis(40);
 
-/// Reasons, bytes in upper, bytes in lower.
-type Explained = (Vec<&'static str>, Option<u64>, Option<u64>);
-type Batch = Vec<(&'static str, Vec<u8>, u64, Option<Explained>)>;
-type PyBatch<'py> = Vec<(&'static str, Bound<'py, PyBytes>, u64, Option<Explained>)>;
+type Batch = Vec<Change>;
 
-/// Batches of (kind, path, bytes in a layer, explanation) in the order of a layer; dropping it stops the walk and joins its threads.
-#[pyclass]
+/// A change.
+#[pyclass(frozen, get_all, module = "ocidiff._core")]
+pub struct Change {
+    kind: &'static str,
+    path: Vec<u8>,
+    reasons: Vec<&'static str>,
+    upper_bytes: Option<u64>,
+    lower_bytes: Option<u64>,
+    layer_bytes: u64,
+}
+
+/// Yields batches of changes in the order of a layer. Dropping it stops the comparison and joins its threads.
+#[pyclass(module = "ocidiff._core")]
 pub struct ChangeStream {
     batches: Option<Receiver<Result<Batch>>>,
     walker: Option<JoinHandle<()>>,
@@ -40,35 +46,10 @@ pub struct ChangeStream {
 #[pymethods]
 impl ChangeStream {
     #[new]
-    #[pyo3(signature = (lower, upper, *, overlay, ids, scope, indexes, threads, profile, lower_from_layers, lower_lacks_fractions, lower_has_ids, source_date_epoch, explain, retry_on_change))]
-    #[expect(clippy::too_many_arguments, reason = "the boundary takes plain values")]
-    fn new(
-        lower: Option<&[u8]>,
-        upper: &[u8],
-        overlay: Option<OverlayArguments>,
-        ids: IdArguments,
-        scope: ScopeArguments,
-        indexes: IndexArguments,
-        threads: usize,
-        profile: &str,
-        lower_from_layers: bool,
-        lower_lacks_fractions: bool,
-        lower_has_ids: bool,
-        source_date_epoch: Option<i64>,
-        explain: bool,
-        retry_on_change: bool,
-    ) -> PyResult<Self> {
-        let rules = Rules {
-            lower_from_layers,
-            lower_lacks_fractions,
-            source_date_epoch,
-            explain,
-            retry_on_change,
-            ..rules(profile).map_err(to_python)?
-        };
-        let scope = scope_of(scope).map_err(to_python)?;
-        let source = Source::new(lower, upper, overlay, ids, indexes, lower_has_ids);
-        let threads = thread_count(threads);
+    fn new(lower: Option<Tree>, upper: Upper, options: LayerOptions, explain: bool) -> PyResult<Self> {
+        let source = Source::new(lower, upper, &options);
+        let rules = Rules { explain, ..options.rules().map_err(to_python)? };
+        let (scope, threads) = (options.scope().map_err(to_python)?, options.threads());
         let control = Arc::new(Control::default());
         let (sender, batches) = bounded(4);
         let walker_control = control.clone();
@@ -77,7 +58,7 @@ impl ChangeStream {
         let walker = std::thread::Builder::new().name("changes".into()).spawn(move || {
             let told = source
                 .open(&walker_control)
-                .and_then(|trees| Changes::start(trees, rules, scope, threads, walker_control))
+                .and_then(|trees| Changes::start(trees, rules, Some(scope), threads, walker_control))
                 .and_then(|changes| send_all(changes, Carried::new(rules), &walker_lost, &sender));
             if let Err(error) = told {
                 // Nobody listens once the stream is closed, and then nobody wants the error.
@@ -91,16 +72,11 @@ impl ChangeStream {
         this
     }
 
-    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<PyBatch<'py>>> {
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<Batch>> {
         let Some(batches) = self.batches.clone() else { return Ok(None) };
         loop {
             match py.detach(|| batches.recv_timeout(TICK)) {
-                Ok(Ok(batch)) => {
-                    let to_python = |(kind, path, bytes, explained): (_, Vec<u8>, _, _)| {
-                        (kind, PyBytes::new(py, &path), bytes, explained)
-                    };
-                    return Ok(Some(batch.into_iter().map(to_python).collect()));
-                }
+                Ok(Ok(batch)) => return Ok(Some(batch)),
                 Ok(Err(error)) => {
                     self.close(py);
                     return Err(to_python(error));
@@ -159,7 +135,7 @@ fn send_all(
     let mut batch = Batch::with_capacity(BATCH_CHANGES);
     for change in changes {
         let change = change?;
-        let (bytes, is_counted) = carried.next(&change);
+        let (layer_bytes, is_counted) = carried.next(&change);
         let kind = match change.kind {
             ChangeKind::Add => "add",
             ChangeKind::Modify => "modify",
@@ -169,8 +145,15 @@ fn send_all(
         if is_counted {
             lost.lock().unwrap_or_else(PoisonError::into_inner).add(&change.lost());
         }
-        let explained = change.explanation.map(|explanation| explained(*explanation));
-        batch.push((kind, [b"/", &change.path[..]].concat(), bytes, explained));
+        let explanation = change.explanation.map(|explanation| *explanation).unwrap_or_default();
+        batch.push(Change {
+            kind,
+            path: [b"/", &change.path[..]].concat(),
+            reasons: explanation.reasons.into_iter().map(name_of).collect(),
+            upper_bytes: explanation.upper_bytes,
+            lower_bytes: explanation.lower_bytes,
+            layer_bytes,
+        });
         if batch.len() == BATCH_CHANGES && sender.send(Ok(std::mem::take(&mut batch))).is_err() {
             return Err(Error::Cancelled);
         }
@@ -179,8 +162,8 @@ fn send_all(
     Ok(())
 }
 
-fn explained(Explanation { reasons, upper_bytes, lower_bytes }: Explanation) -> Explained {
-    let name = |reason| match reason {
+fn name_of(reason: Reason) -> &'static str {
+    match reason {
         Reason::New => "new",
         Reason::Deleted => "deleted",
         Reason::Type => "type",
@@ -192,6 +175,5 @@ fn explained(Explanation { reasons, upper_bytes, lower_bytes }: Explanation) -> 
         Reason::Size => "size",
         Reason::Content => "content",
         Reason::Link => "link",
-    };
-    (reasons.into_iter().map(name).collect(), upper_bytes, lower_bytes)
+    }
 }

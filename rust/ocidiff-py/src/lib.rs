@@ -5,23 +5,25 @@ mod changes;
 mod diff;
 mod error;
 mod index;
-mod measure;
+mod options;
 mod run;
+mod summaries;
+mod trees;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::apply::apply_layer;
+    use super::apply::{apply_layer, measure_layer};
     #[pymodule_export]
-    use super::changes::ChangeStream;
+    use super::changes::{Change, ChangeStream};
     #[pymodule_export]
     use super::diff::write_layer;
     #[pymodule_export]
     use super::index::{write_index, write_index_of_layers};
     #[pymodule_export]
-    use super::measure::measure_layer;
+    use super::summaries::{ApplySummary, IndexSummary, LayerMeasure, LayerSummary};
 
     use super::*;
 

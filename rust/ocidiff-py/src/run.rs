@@ -21,13 +21,10 @@ const TICKS_PER_POLL: u32 = 5;
 /// Runs `work` to its end, or until a signal handler raises, or until `poll` answers false or raises.
 ///
 /// In each case the worker has been joined when this returns.
-pub fn run<T: Send>(
-    py: Python<'_>,
-    poll: Option<&Bound<'_, PyAny>>,
-    work: impl FnOnce(&Arc<Control>) -> Result<T> + Send,
-) -> PyResult<T> {
+pub fn run<T: Send>(poll: &Bound<'_, PyAny>, work: impl FnOnce(&Arc<Control>) -> Result<T> + Send) -> PyResult<T> {
     let control = Arc::new(Control::default());
-    let poll = poll.map(|poll| poll.clone().unbind());
+    let py = poll.py();
+    let poll = poll.clone().unbind();
     py.detach(|| {
         std::thread::scope(|scope| {
             let (done, news) = sync_channel(1);
@@ -39,11 +36,11 @@ pub fn run<T: Send>(
             let mut ticks = 0_u32;
             loop {
                 ticks = ticks.wrapping_add(1);
-                let due = poll.as_ref().filter(|_| ticks.is_multiple_of(TICKS_PER_POLL));
+                let due = ticks.is_multiple_of(TICKS_PER_POLL).then_some(&poll);
                 match news.recv_timeout(TICK) {
                     Ok(result) => {
                         // The final counters, so that a progress display ends at the end.
-                        let told = if result.is_ok() { tick(poll.as_ref(), &control).map(drop) } else { Ok(()) };
+                        let told = if result.is_ok() { tick(Some(&poll), &control).map(drop) } else { Ok(()) };
                         return told.and_then(|()| result.map_err(to_python));
                     }
                     Err(RecvTimeoutError::Disconnected) => {

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 
 from ocidiff.errors import SourceChangedError, UsageError
 from ocidiff.layer.engine import Lower, Upper
-from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.layer import (
     ApplySummary,
     Change,
@@ -21,7 +20,7 @@ from ocidiff.layer.layer import (
     Reason,
 )
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits, OnChange
+from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limits
 from ocidiff.layer.pure import indexer, sentences
 from ocidiff.layer.pure.apply import Applier
 from ocidiff.layer.pure.change import AnyTree, Event, events
@@ -36,9 +35,7 @@ from ocidiff.layer.pure.scope import Narrowing
 from ocidiff.layer.pure.stream import BlobReader, BlobWriter
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.pure.tree import Node, Tree
-from ocidiff.layer.scope import Scope
 from ocidiff.mounts.layers import OverlayLayers
-from ocidiff.oci.digest import ChainID
 
 
 class PureEngine:
@@ -97,28 +94,15 @@ class PureEngine:
         left_out = {"excluded": narrowing.excluded, "mounts": narrowing.mounts, **lost}
         return {reason: count for reason, count in left_out.items() if count}
 
-    def write_index(
-        self,
-        tree: bytes,
-        sink: int,
-        *,
-        chain_id: ChainID | None,
-        ids: IdMaps,
-        sha256: bool,
-        stamps: bool,
-        cross_mounts: bool,
-        threads: int,  # noqa: ARG002 - there is one
-        monitor: Monitor,
-    ) -> IndexSummary:
+    def write_index(self, tree: bytes, sink: int, options: IndexOptions, monitor: Monitor) -> IndexSummary:
         """See `Engine.write_index`."""
-        options = LayerOptions(ids=ids, scope=Scope(cross_mounts=cross_mounts), on_change=OnChange.FAIL)
-        return indexer.write_index(tree, chain_id, sink, options, sha256=sha256, stamps=stamps, pace=Pace(monitor))
+        return indexer.write_index(tree, sink, options, Pace(monitor))
 
     def write_index_of_layers(
-        self, layers: Sequence[int], chain_id: ChainID | None, sink: int, *, sha256: bool, limits: Limits, monitor: Monitor
+        self, layers: Sequence[int], sink: int, options: IndexOptions, limits: Limits, monitor: Monitor
     ) -> tuple[IndexSummary, list[LayerMeasure]]:
         """See `Engine.write_index_of_layers`."""
-        return indexer.write_index_of_layers(layers, chain_id, sink, sha256=sha256, limits=limits, pace=Pace(monitor))
+        return indexer.write_index_of_layers(layers, sink, options, limits, Pace(monitor))
 
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from ocidiff.layer.layer import IndexSummary, LayerMeasure
-from ocidiff.layer.options import LayerOptions, Limits
+from ocidiff.layer.options import IndexOptions, LayerOptions, Limits, OnChange
 from ocidiff.layer.pure.index_format import Header, Record, fingerprint, mount_point, stamp_of, xattr_digests
 from ocidiff.layer.pure.index_writer import IndexWriter
 from ocidiff.layer.pure.pace import Pace
@@ -21,24 +21,23 @@ from ocidiff.layer.pure.sketch import Sketch
 from ocidiff.layer.pure.stream import BlobReader
 from ocidiff.layer.pure.tar_reader import TarReader, filled
 from ocidiff.layer.pure.tree import Node, Tree
-from ocidiff.oci.digest import ChainID
+from ocidiff.layer.scope import Scope
 
 # What changed later before the index was begun gets no stamp: a change time is that of the last tick of the clock, up to 2
 # seconds ago on some file systems, so that a change to come could have the same one.
 _SETTLED_SECONDS: Final = 3
 
 
-def write_index(
-    tree: bytes, chain_id: ChainID | None, sink: int, options: LayerOptions, *, sha256: bool, stamps: bool, pace: Pace
-) -> IndexSummary:
+def write_index(tree: bytes, sink: int, options: IndexOptions, pace: Pace) -> IndexSummary:
     """Write the index of a tree; see `Engine.write_index`."""
-    writer = IndexWriter(sink, _header(chain_id, sha256=sha256), pace)
-    settled_before_ns = (int(time.time()) - _SETTLED_SECONDS) * 10**9 if stamps else 0
+    writer = IndexWriter(sink, _header(options), pace)
+    settled_before_ns = (int(time.time()) - _SETTLED_SECONDS) * 10**9 if options.stamps else 0
     skipped = Counter[str]()
-    with Tree(tree, options, pace) as source:
+    reading = LayerOptions(ids=options.ids, scope=Scope(cross_mounts=options.cross_mounts), on_change=OnChange.FAIL)
+    with Tree(tree, reading, pace) as source:
         for node, is_mount in _walk(source, pace):
             skipped.update({"mounts": 1} if is_mount else source.lost(node))
-            record = mount_point(node.stat.st_mode) if is_mount else _record(source, node, sha256=sha256)
+            record = mount_point(node.stat.st_mode) if is_mount else _record(source, node, sha256=options.sha256)
             # One that its owner may not read has no change time that says anything.
             may_have_stamp = not (node.is_dir or is_mount) and node.stat.st_mode & 0o400
             if node.stat.st_ctime_ns < settled_before_ns and may_have_stamp:
@@ -50,7 +49,7 @@ def write_index(
 
 
 def write_index_of_layers(
-    layers: Sequence[int], chain_id: ChainID | None, sink: int, *, sha256: bool, limits: Limits, pace: Pace
+    layers: Sequence[int], sink: int, options: IndexOptions, limits: Limits, pace: Pace
 ) -> tuple[IndexSummary, list[LayerMeasure]]:
     """Write the index of the tree that layers unpack to; see `Engine.write_index_of_layers`."""
     sketch, measures = Sketch(), list[LayerMeasure]()
@@ -63,12 +62,12 @@ def write_index_of_layers(
             # As in an apply, what the entry says is judged before its data.
             file = sketch.apply(entry)
             if file is not None and entry.size:
-                file.content = fingerprint(filled(archive.data()), sha256=sha256)
+                file.content = fingerprint(filled(archive.data()), sha256=options.sha256)
         sketch.end_layer()
         blob.drain()
         measures.append(LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size, archive.holes, archive.count))
         limits = limits.after(blob.plain_size + archive.holes, archive.count)
-    writer = IndexWriter(sink, _header(chain_id, sha256=sha256), pace)
+    writer = IndexWriter(sink, _header(options), pace)
     for path, record in sketch.records():
         writer.add(path, record)
         pace.check()
@@ -77,8 +76,10 @@ def write_index_of_layers(
     return summary, measures
 
 
-def _header(chain_id: ChainID | None, *, sha256: bool) -> Header:
-    return Header(sha256) if chain_id is None else Header(sha256, bytes.fromhex(chain_id.removeprefix("sha256:")))
+def _header(options: IndexOptions) -> Header:
+    if options.chain_id is None:
+        return Header(options.sha256)
+    return Header(options.sha256, bytes.fromhex(options.chain_id.removeprefix("sha256:")))
 
 
 def _walk(tree: Tree, pace: Pace) -> Iterator[tuple[Node, bool]]:

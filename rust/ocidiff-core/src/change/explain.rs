@@ -38,7 +38,7 @@ pub enum Reason {
 }
 
 /// What there is to tell of a change beside its kind and path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Explanation {
     /// All of them, in the order of [`Reason`]; at least one, unless the trees changed meanwhile.
     pub reasons: Vec<Reason>,

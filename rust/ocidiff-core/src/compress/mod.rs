@@ -10,6 +10,11 @@ mod gzip;
 pub mod memory;
 mod zstd;
 
+/// The level of gzip if a caller names none.
+pub const GZIP_LEVEL: i32 = 6;
+/// The level of zstd if a caller names none.
+pub const ZSTD_LEVEL: i32 = 3;
+
 /// How a blob is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {

@@ -1,0 +1,133 @@
+//! What the verbs return to Python: frozen values with the names of `ocidiff.layer.layer`.
+
+use std::collections::BTreeMap;
+
+use ocidiff_core::apply::{self, Skipped};
+use ocidiff_core::diff::DiffSummary;
+use ocidiff_core::index;
+use ocidiff_core::tree::Lost;
+use pyo3::prelude::*;
+
+/// Counts of what was left out, by reason.
+pub type LeftOut = BTreeMap<&'static str, u64>;
+
+/// Returns the counts that are not zero.
+pub fn left_out<const N: usize>(reasons: [(&'static str, u64); N], lost: &Lost) -> LeftOut {
+    reasons.into_iter().chain(lost.told()).filter(|&(_, count)| count > 0).collect()
+}
+
+/// A layer that was written.
+#[pyclass(frozen, get_all, module = "ocidiff._core")]
+pub struct LayerSummary {
+    digest: String,
+    size: u64,
+    diff_id: String,
+    uncompressed_size: u64,
+    added: u64,
+    modified: u64,
+    deleted: u64,
+    entries: u64,
+    skipped: LeftOut,
+    retried: u64,
+    vanished: u64,
+}
+
+impl From<DiffSummary> for LayerSummary {
+    fn from(done: DiffSummary) -> Self {
+        let reasons = [("excluded", done.excluded), ("mounts", done.mounts), ("sockets", done.sockets)];
+        Self {
+            digest: done.blob.digest.to_string(),
+            size: done.blob.size,
+            diff_id: done.blob.diff_id.to_string(),
+            uncompressed_size: done.blob.uncompressed_size,
+            added: done.added,
+            modified: done.modified,
+            deleted: done.deleted,
+            entries: done.entries,
+            skipped: left_out(reasons, &done.lost),
+            retried: done.retried,
+            vanished: done.vanished,
+        }
+    }
+}
+
+/// A layer that was applied.
+#[pyclass(frozen, get_all, module = "ocidiff._core")]
+pub struct ApplySummary {
+    digest: String,
+    size: u64,
+    diff_id: String,
+    uncompressed_size: u64,
+    holes: u64,
+    has_root: bool,
+    entries: u64,
+    whiteouts: u64,
+    skipped: LeftOut,
+    recorded: u64,
+}
+
+impl From<apply::ApplySummary> for ApplySummary {
+    fn from(done: apply::ApplySummary) -> Self {
+        let Skipped { owners, recorded, devices, xattrs, aufs } = done.skipped;
+        let reasons = [("owners", owners), ("devices", devices), ("xattrs", xattrs), ("aufs", aufs)];
+        Self {
+            digest: done.digest.to_string(),
+            size: done.size,
+            diff_id: done.diff_id.to_string(),
+            uncompressed_size: done.uncompressed_size,
+            holes: done.holes,
+            has_root: done.has_root,
+            entries: done.entries,
+            whiteouts: done.whiteouts,
+            skipped: left_out(reasons, &Lost::default()),
+            recorded,
+        }
+    }
+}
+
+/// A layer that was read.
+#[pyclass(frozen, get_all, module = "ocidiff._core")]
+pub struct LayerMeasure {
+    digest: String,
+    size: u64,
+    diff_id: String,
+    uncompressed_size: u64,
+    holes: u64,
+    entries: u64,
+}
+
+impl From<apply::LayerMeasure> for LayerMeasure {
+    fn from(apply::LayerMeasure { digests, holes, entries }: apply::LayerMeasure) -> Self {
+        Self {
+            digest: digests.digest.to_string(),
+            size: digests.size,
+            diff_id: digests.diff_id.to_string(),
+            uncompressed_size: digests.uncompressed_size,
+            holes,
+            entries,
+        }
+    }
+}
+
+/// An index that was written.
+#[pyclass(frozen, get_all, module = "ocidiff._core")]
+pub struct IndexSummary {
+    digest: String,
+    size: u64,
+    entries: u64,
+    file_bytes: u64,
+    skipped: LeftOut,
+}
+
+impl IndexSummary {
+    /// Takes what the core tells, and the mount points that it left out.
+    pub fn new(done: &index::IndexSummary, mounts: u64) -> Self {
+        Self {
+            digest: done.digest.to_string(),
+            size: done.size,
+            entries: done.entries,
+            file_bytes: done.file_bytes,
+            skipped: left_out([("mounts", mounts)], &done.lost),
+        }
+    }
+}

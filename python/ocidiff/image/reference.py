@@ -71,6 +71,14 @@ class Reference:
         tags = [f":{self.tag or _DEFAULT_TAG}", *([""] if self.tag in {"", _DEFAULT_TAG} else [])]
         return tuple(stem + tag for tag in tags for stem in self._stems)
 
+    @property
+    def full_name(self) -> str:
+        """The longest spelling, as Docker and containerd write names: `docker.io/library/foo:1` for `foo:1`."""
+        host, path = _host_and_path(self.name)
+        if host and host not in _DOCKER_HOSTS:
+            return self.stored_name
+        return f"{_DOCKER_HOSTS[0]}/{path if '/' in path else _LIBRARY + path}:{self.tag or _DEFAULT_TAG}"
+
     def covers(self, stored_name: str) -> bool:
         """Return true if the image stored under this name may be meant; without a tag that of any tag may."""
         if self.tag:
@@ -99,6 +107,12 @@ def name_to_give(text: str) -> str:
     if Reference.parse(text).digest is not None:
         raise UsageError(f"image {text!r}: a digest cannot be given as a name")
     return text
+
+
+def shortest(text: str) -> str:
+    """Return the shortest spelling of a name; the text itself if it can be none of ours."""
+    found = _parts(text)
+    return Reference(found["name"], found["tag"] or "", None).spellings[0] if found else text
 
 
 def spelling(text: str, taken: Collection[str]) -> str:

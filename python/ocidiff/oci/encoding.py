@@ -44,17 +44,17 @@ def parse_object(data: bytes, where: str) -> dict[str, object]:
     Raises:
         DocumentError: It is too large, not UTF-8, not JSON, ambiguous, nested too deeply, or not an object.
     """
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise DocumentError(f"{where}: {len(data)} bytes of JSON, limit {MAX_DOCUMENT_BYTES}")
-    try:
-        value: object = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise DocumentError(f"{where}: nested too deeply") from None
-    except ValueError as error:
-        raise DocumentError(f"{where}: not JSON: {error}") from None
-    _check_values(value, where)
+    value = _parse(data, where)
     if not isinstance(value, dict):
         raise DocumentError(f"{where}: not a JSON object")
+    return value
+
+
+def parse_list(data: bytes, where: str) -> list[object]:
+    """The JSON list that `data` holds; arguments and errors as in `parse_object`."""
+    value = _parse(data, where)
+    if not isinstance(value, list):
+        raise DocumentError(f"{where}: not a JSON list")
     return value
 
 
@@ -198,6 +198,19 @@ def members_of_kind(document: Mapping[str, object], expected: str, where: str, *
     if members.size("schemaVersion") != SCHEMA_VERSION:
         members.fail("schemaVersion", f"is not {SCHEMA_VERSION}")
     return members
+
+
+def _parse(data: bytes, where: str) -> object:
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise DocumentError(f"{where}: {len(data)} bytes of JSON, limit {MAX_DOCUMENT_BYTES}")
+    try:
+        value: object = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise DocumentError(f"{where}: nested too deeply") from None
+    except ValueError as error:
+        raise DocumentError(f"{where}: not JSON: {error}") from None
+    _check_values(value, where)
+    return value
 
 
 def _write(document: Mapping[str, object], separators: tuple[str, str], indent: int | None) -> bytes:

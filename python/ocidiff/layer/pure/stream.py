@@ -148,6 +148,15 @@ class BlobReader:
         part, self._ready = self._ready[:size], self._ready[size:]
         return bytes(part)
 
+    def skip(self, size: int) -> bool:
+        """Pass over bytes of the tar; False if it ends before."""
+        while size:
+            part = self.read(size)
+            if not part:
+                return False
+            size -= len(part)
+        return True
+
     def _check_limits(self) -> None:
         max_bytes, max_ratio = self._limits.max_bytes, self._limits.max_ratio
         if max_bytes is not None and self.plain_size > max_bytes:

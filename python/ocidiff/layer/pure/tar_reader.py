@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from ocidiff.errors import LayerError, UnsupportedError
 from ocidiff.layer.options import Limits
@@ -18,7 +18,6 @@ from ocidiff.layer.pure.fields import FieldError, Fields, number, read_fields, s
 from ocidiff.layer.pure.path import clean
 from ocidiff.layer.pure.records import Records, read_records
 from ocidiff.layer.pure.sparse import Form, MapReader, Segment, segments
-from ocidiff.layer.pure.stream import BlobReader
 
 _DATA_BYTES: Final = 1 << 18
 _NANOSECONDS: Final = 10**9
@@ -30,6 +29,23 @@ _GNU_LONG_NAME: Final = b"L"
 _GNU_LONG_LINK: Final = b"K"
 _SPECIAL: Final = (tar.PAX_HEADER, _GLOBAL_HEADER, _GNU_LONG_NAME, _GNU_LONG_LINK)
 _KNOWN: Final = (tar.REGULAR, tar.HARD_LINK, tar.SYMLINK, tar.CHARACTER, tar.BLOCK, tar.DIRECTORY, tar.FIFO)
+
+
+class TarBytes(Protocol):
+    """Where the bytes of a tar come from."""
+
+    @property
+    def offset(self) -> int:
+        """How many bytes were handed out or skipped."""
+        ...
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at least one and at most `size`; none at the end."""
+        ...
+
+    def skip(self, size: int) -> bool:
+        """Pass over bytes; False if the end comes before."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +111,7 @@ class TarReader:
         holes: Bytes of holes that the tar has left out so far.
     """
 
-    def __init__(self, blob: BlobReader, limits: Limits) -> None:
+    def __init__(self, blob: TarBytes, limits: Limits) -> None:
         self._blob = blob
         self._limits = limits
         self._segments: list[Segment] = []  # what is left of the current file, the next one last
@@ -116,9 +132,8 @@ class TarReader:
             self.count += 1
             self._check_limits(entry, stored)
             yield entry
-            for _ in self.data():
-                pass
-            if not self._skip(-stored % tar.BLOCK_BYTES):
+            self._skip_data()
+            if not self._blob.skip(-stored % tar.BLOCK_BYTES):
                 return
 
     def check_end(self) -> None:
@@ -156,6 +171,12 @@ class TarReader:
                 self._segments.append((0, left))
                 yield block
                 self._segments.pop()
+
+    def _skip_data(self) -> None:
+        while self._segments:
+            _, left = self._segments.pop()
+            if not self._blob.skip(left):
+                raise self._malformed(sentences.END_IN_DATA)
 
     def _next(self) -> tuple[Entry, int] | None:
         """The next entry, and how much data the tar holds of it; None at the end."""
@@ -300,18 +321,9 @@ class TarReader:
         if size > largest:
             raise limit_exceeded("max_header_bytes", size, largest, self._blob.offset - tar.BLOCK_BYTES)
         content = self._read(size)
-        if len(content) < size or not self._skip(-size % tar.BLOCK_BYTES):
+        if len(content) < size or not self._blob.skip(-size % tar.BLOCK_BYTES):
             raise self._malformed(sentences.END_IN_HEADER)
         return content
-
-    def _skip(self, size: int) -> bool:
-        """Skip bytes; false when the stream ends before."""
-        while size:
-            part = self._blob.read(size)
-            if not part:
-                return False
-            size -= len(part)
-        return True
 
     def _read(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end of the stream."""

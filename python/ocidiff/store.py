@@ -541,6 +541,75 @@ class Store:
             cancel=cancel,
         )
 
+    def save(
+        self,
+        names: Sequence[str],
+        output: Output,
+        *,
+        platform: str | None = None,
+        everything: bool = False,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> list[Copied]:
+        """Write images into one archive that `docker load`, Podman and OCI tools read. The same images give the same bytes.
+
+        Args:
+            names: See `resolve`.
+            output: Path of the archive, which appears whole or not at all; or an open file or pipe, written in one pass.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            everything: Write the images of all platforms, and what refers to them, such as signatures.
+            progress: Called with the counters, blob by blob, a few times a second.
+            cancel: Stops the call.
+
+        Raises:
+            UsageError: There are no names.
+            NotFoundError: There is no such image, or a part of it is missing.
+        """
+        from ocidiff.output import naming, open_output
+        from ocidiff.transport.archive.several import save
+
+        if not names:
+            raise UsageError("an archive holds one image at least")
+        monitor = Monitor(progress, cancel)
+        place = os.fsdecode(output) if isinstance(output, str | bytes | os.PathLike) else "archive"
+        with naming(output), self.leased(monitor, writing=False) as services, open_output(output) as sink:
+            return save(services, names, sink, place, platform=_platform(platform), everything=everything, monitor=monitor)
+
+    def load(
+        self,
+        archive: str | os.PathLike[str],
+        *,
+        platform: str | None = None,
+        everything: bool = False,
+        limits: Limits | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+    ) -> list[Copied]:
+        """Store the images of an archive under the names that they have in it. Nothing is unpacked.
+
+        Args:
+            archive: Path of an archive of OCI tools, `docker save` or Podman, also compressed; `-` for stdin.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            everything: Store the images of all platforms, and what refers to them, such as signatures.
+            limits: What a compressed archive may not pass, bytes and ratio; None for the defaults.
+            progress: Called with the counters, blob by blob, a few times a second.
+            cancel: Stops the call.
+
+        Raises:
+            DocumentError: It is no archive of images, is malformed, or no image in it has a name.
+            NotFoundError: A part of an image is missing.
+            DigestMismatchError: A part of an image is not the one that is named.
+        """
+        from ocidiff.transport.archive.members import opened
+        from ocidiff.transport.archive.several import load
+
+        monitor = Monitor(progress, cancel)
+        with (
+            opened(os.fspath(archive), limits or Limits(), monitor) as members,
+            self.leased(monitor, writing=True) as services,
+        ):
+            return load(services, members, platform=_platform(platform), everything=everything, monitor=monitor)
+
     def resolve(self, name: str) -> Descriptor:
         """The descriptor that a name stands for: of a manifest, or of an index for several platforms.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _COMMANDS: Final = (
     *("diff", "changes", "apply", "index"),
     *("commit", "create", "mount", "umount", "ps", "rm"),
+    *("save", "load"),
     *("unpack", "images", "inspect", "history", "tag", "rmi"),
     *("gc", "verify"),
 )
@@ -32,13 +33,11 @@ _USE_INSTEAD: Final = {
     "help": "use `ocidiff --help` or `ocidiff COMMAND --help`",
     "import": "use `ocidiff commit ./DIR NAME`",
     "copy": "use `skopeo copy`, which reads the store as oci:STORE:NAME",
-    "load": "use `skopeo copy docker-archive:FILE oci:STORE:NAME`",
     "ls": "use `ocidiff images` or `ocidiff ps`",
     "prune": "use `ocidiff gc`",
     "pull": "use `skopeo copy docker://HOST/NAME oci:STORE:NAME`",
     "push": "use `skopeo copy oci:STORE:NAME docker://HOST/NAME`",
     "run": "ocidiff runs no containers; use `ocidiff create` and `ocidiff mount`, and run the program there",
-    "save": "use `skopeo copy oci:STORE:NAME docker-archive:FILE`",
     "version": "use `ocidiff --version`",
 }
 

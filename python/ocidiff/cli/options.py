@@ -341,6 +341,13 @@ platform_option: Final = click.option(
     help="Which image of several platforms.  [default: this machine's]",
 )
 
+everything_option: Final = click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Take the images of all platforms, and what refers to them, such as signatures.",
+)
+
 
 def id_options(command: _Command) -> _Command:
     """What the ids of files are in the container."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ocidiff.image.image import Image
     from ocidiff.layer.layer import ApplySummary, Change, Layer
     from ocidiff.layer.totals import Totals
+    from ocidiff.transport.copy import Copied
 
 _SURROGATES = range(0xDC80, 0xDD00)
 
@@ -73,6 +74,19 @@ def explained(change: Change) -> str:
     else:
         text = f"{size(upper)}, was {size(lower)}"
     return "\t" + ",".join(change.reason) + "\t" + text
+
+
+def copied_document(copied: Copied) -> Mapping[str, object]:
+    """The JSON object that stands for an image that was copied."""
+    return {
+        "source": copied.source,
+        "target": copied.target,
+        "descriptor": copied.descriptor.document(),
+        "copied": {"blobs": copied.copied, "bytes": copied.copied_bytes, "kept": copied.kept_bytes},
+        "skipped": {"blobs": copied.skipped, "bytes": copied.skipped_bytes},
+        "mounted": {"blobs": copied.mounted, "bytes": copied.mounted_bytes},
+        "seconds": round(copied.seconds, 3),
+    }
 
 
 def totals_document(totals: Totals) -> Mapping[str, object]:

@@ -43,8 +43,8 @@ _MODULES: Final = {
     STORE: "ocidiff.transport.store",
     "containerd:": "ocidiff.transport.store",
     "oci:": "ocidiff.transport.layout",
-    "oci-archive:": "ocidiff.transport.archive",
-    "docker-archive:": "ocidiff.transport.archive",
+    "oci-archive:": "ocidiff.transport.archive.place",
+    "docker-archive:": "ocidiff.transport.archive.place",
     "docker://": "ocidiff.transport.registry.place",
 }
 # What looks like the scheme of another tool is no name of an image.

@@ -6,6 +6,8 @@ import gzip
 import json
 import lzma
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ Output = pytest.CaptureFixture[str]
 
 COMMANDS = (
     *("diff", "changes", "apply", "index", "commit", "create", "mount", "umount", "ps", "rm"),
-    *("unpack", "images", "inspect", "history", "tag", "rmi", "gc", "verify"),
+    *("save", "load", "unpack", "images", "inspect", "history", "tag", "rmi", "gc", "verify"),
 )
 
 
@@ -491,7 +493,7 @@ def test_wrong_uses_of_an_index_are_told(capsys: Output, words: list[str], statu
     assert not Path("x").exists()
 
 
-@pytest.mark.parametrize("name", ["push", "pull", "save", "load", "copy", "run", "prune", "ls", "version", "help"])
+@pytest.mark.parametrize("name", ["push", "pull", "copy", "run", "prune", "ls", "version", "help"])
 def test_a_command_of_other_tools_is_answered_with_the_one_to_use(name: str, capsys: Output) -> None:
     assert main([name]) == 2
     err = capsys.readouterr().err
@@ -515,3 +517,29 @@ def test_names_of_the_local_store_and_of_containerd_are_not_mixed(
         assert "containerd" in capsys.readouterr().err
     assert main(["images", "--json"]) == 0
     assert "y" not in capsys.readouterr().out.partition("x:1")[0]
+
+
+def test_save_writes_to_stdout_and_load_reads_from_stdin(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["commit", "./lower", "app:1", "-q"]) == 0
+    assert main(["save", "app:1", "-o", "app.tar", "--json"]) == 0
+    saved = json.loads(capfdbinary.readouterr().out.splitlines()[-1])
+    assert (saved["source"], saved["copied"]["blobs"]) == ("app:1", 2)
+    assert main(["save", "app:1"]) == 0
+    archive = capfdbinary.readouterr().out
+    assert archive == Path("app.tar").read_bytes()
+    line = [sys.executable, "-m", "ocidiff", "--store", "other", "load"]
+    assert subprocess.run(line, input=archive, capture_output=True, check=True).stdout == b"app:1\n"
+
+
+def test_save_and_load_refuse_what_they_cannot_do(capsys: Output) -> None:
+    assert main(["commit", "./lower", "app:1", "-q"]) == 0
+    assert main(["save", "app:1", "--json"]) == 2
+    assert main(["save", "no:1", "-o", "app.tar"]) == 1
+    assert main(["load", "-i", "app.tar"]) == 1
+    assert main(["load", "-i", "."]) == 1
+    err = capsys.readouterr().err
+    assert "both want stdout" in err
+    assert "no image 'no:1'" in err
+    assert "app.tar: No such file or directory" in err
+    assert ".: Is a directory" in err
+    assert not Path("app.tar").exists()

@@ -1,0 +1,1 @@
+"""Archives: an image, or several, in one tar that Docker and OCI tools read."""

@@ -40,10 +40,11 @@ if TYPE_CHECKING:
         UnsupportedError,
         UsageError,
     )
+    from ocidiff.image.arguments import CommitArguments
     from ocidiff.image.changes import ConfigChanges
     from ocidiff.image.image import Image, ImageRecord
     from ocidiff.layer.applier import apply
-    from ocidiff.layer.arguments import DiffArguments
+    from ocidiff.layer.arguments import CallArguments, DiffArguments
     from ocidiff.layer.differ import Changes, changes, diff, overlay_layers
     from ocidiff.layer.indexer import index
     from ocidiff.layer.input import UpperTar
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
     from ocidiff.mounts.layers import OverlayLayers
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
-    from ocidiff.store import Store, copy
+    from ocidiff.store import Store
+    from ocidiff.store.copy import CopyArguments, TransportArguments, copy
+    from ocidiff.store.embedded import EmbeddedStore
     from ocidiff.transport.copy import Copied
     from ocidiff.transport.place import Registry
 
@@ -69,6 +72,7 @@ __all__ = [
     "BlobProgress",
     "BlobState",
     "BusyError",
+    "CallArguments",
     "Cancellation",
     "Cancelled",
     "ChainID",
@@ -77,10 +81,12 @@ __all__ = [
     "ChangeTooLargeError",
     "Changes",
     "Collected",
+    "CommitArguments",
     "Compression",
     "ConfigChanges",
     "Container",
     "Copied",
+    "CopyArguments",
     "Descriptor",
     "Destination",
     "DiffArguments",
@@ -89,6 +95,7 @@ __all__ = [
     "Digest",
     "DigestMismatchError",
     "DocumentError",
+    "EmbeddedStore",
     "Fault",
     "Image",
     "ImageRecord",
@@ -111,6 +118,7 @@ __all__ = [
     "Registry",
     "SourceChangedError",
     "Store",
+    "TransportArguments",
     "TreeIndex",
     "UnrepresentableError",
     "UnsafeLayerError",
@@ -135,13 +143,16 @@ _HOMES: Final = {
         "SourceChangedError UnrepresentableError UnsafeLayerError UnsupportedError UsageError"
     ),
     "embedded.gc": "Collected",
+    "image.arguments": "CommitArguments",
     "image.changes": "ConfigChanges",
     "embedded.containers": "Container",
     "image.image": "Image ImageRecord",
-    "store": "Store copy",
+    "store": "Store",
+    "store.copy": "CopyArguments TransportArguments copy",
+    "store.embedded": "EmbeddedStore",
     "embedded.verify": "Fault Verified",
     "layer.applier": "apply",
-    "layer.arguments": "DiffArguments",
+    "layer.arguments": "CallArguments DiffArguments",
     "layer.differ": "Changes changes diff overlay_layers",
     "layer.indexer": "index",
     "layer.input": "UpperTar",

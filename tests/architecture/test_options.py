@@ -15,6 +15,7 @@ import pytest
 
 import ocidiff
 from ocidiff.cli import changes, commit, diff, index
+from ocidiff.image.request import Request
 from ocidiff.layer import arguments, indexer
 from ocidiff.layer.idmap import IdMaps, IdRange
 from ocidiff.layer.monitor import Monitor
@@ -68,14 +69,23 @@ def test_the_command_line_has_each_field_and_no_other() -> None:
     assert _names(index.command) & OPTIONS == indexer.TREE_OPTIONS
 
 
-@pytest.mark.parametrize("verb", [ocidiff.diff, ocidiff.changes, ocidiff.Store.commit])
+@pytest.mark.parametrize("verb", [ocidiff.diff, ocidiff.changes, ocidiff.Store.commit, ocidiff.Store.changes])
 def test_verbs_take_the_value_or_its_fields_and_repeat_none(verb: object) -> None:
     assert callable(verb)
     parameters = inspect.signature(verb).parameters
-    assert parameters["arguments"].annotation == "Unpack[DiffArguments]"
+    kind = "CommitArguments" if verb is ocidiff.Store.commit else "DiffArguments"
+    assert parameters["arguments"].annotation == f"Unpack[{kind}]"
     assert parameters["options"].annotation == "DiffOptions | None"
     assert not parameters.keys() & OPTIONS
     assert "`DiffOptions`" in (inspect.getdoc(verb) or "")
+
+
+def test_the_arguments_of_commit_are_those_of_its_request() -> None:
+    own = ocidiff.CommitArguments.__annotations__.keys() - OPTIONS
+    parameters = inspect.signature(Request.of).parameters.values()
+    assert own == {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+    described = inspect.getdoc(ocidiff.CommitArguments) or ""
+    assert all(f"\n    {name}: " in described for name in own)
 
 
 def test_words_are_the_members_of_the_enumerations_and_the_choices_of_the_command_line() -> None:

@@ -17,6 +17,7 @@ from ocidiff.embedded.leases import Leases
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError
 from ocidiff.mounts import mountinfo
 from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 
 SECONDS = float(os.environ.get("OCIDIFF_PROCESSES_SECONDS", "8"))
 PROCESSES = int(os.environ.get("OCIDIFF_PROCESSES", "4"))
@@ -25,7 +26,7 @@ PROCESSES = int(os.environ.get("OCIDIFF_PROCESSES", "4"))
 CONFLICTS = (AlreadyExistsError, InUseError, NotFoundError)
 
 
-def _act(store: Store, place: Path, worker: int, turn: random.Random) -> str:
+def _act(store: EmbeddedStore, place: Path, worker: int, turn: random.Random) -> str:
     """Do one thing, and say what."""
     what = turn.choice(("commit", "commit", "create", "change", "rm", "gc", "verify", "tag", "rmi", "unpack"))
     number = turn.randrange(4)

@@ -16,6 +16,7 @@ import pytest
 from interop.tools import Tool
 from ocidiff.image.image import Image
 from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from support import trees
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
@@ -25,13 +26,13 @@ OF_DOCKER = sorted((Path(__file__).parent / "archives").glob("docker-*.tar.gz"))
 
 
 @pytest.fixture
-def image(store: Store, sample: Path) -> Image:
+def image(store: EmbeddedStore, sample: Path) -> Image:
     store.commit(sample / "lower", "app:v1")
     return store.commit(sample / "upper", "app:v2", base="app:v1", lower=sample / "lower")
 
 
 @contextmanager
-def other(tmp_path: Path) -> Iterator[Store]:
+def other(tmp_path: Path) -> Iterator[EmbeddedStore]:
     with Store.open(tmp_path / "other") as store:
         yield store
 
@@ -130,7 +131,7 @@ def test_an_archive_of_docker_is_loaded(archive: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
 def test_skopeo_reads_ours_as_either_form(
-    form: str, image: Image, store: Store, sample: Path, tool: Callable[[str], Tool], tmp_path: Path
+    form: str, image: Image, store: EmbeddedStore, sample: Path, tool: Callable[[str], Tool], tmp_path: Path
 ) -> None:
     store.save(["app:v1", "app:v2"], tmp_path / "ours.tar")
     source = f"{form}:{tmp_path}/ours.tar:app:v2"
@@ -147,7 +148,7 @@ def test_skopeo_reads_ours_as_either_form(
 
 @pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
 def test_buildah_reads_ours_as_either_form(
-    form: str, image: Image, store: Store, tool: Callable[[str], Tool], tmp_path: Path
+    form: str, image: Image, store: EmbeddedStore, tool: Callable[[str], Tool], tmp_path: Path
 ) -> None:
     store.save(["app:v2"], tmp_path / "ours.tar")
     line = ("--root", tmp_path / "root", "--runroot", tmp_path / "run", "--storage-driver", "vfs")
@@ -158,7 +159,7 @@ def test_buildah_reads_ours_as_either_form(
 
 
 def test_umoci_reads_ours_unpacked_by_tar(
-    image: Image, store: Store, sample: Path, tool: Callable[[str], Tool], tmp_path: Path
+    image: Image, store: EmbeddedStore, sample: Path, tool: Callable[[str], Tool], tmp_path: Path
 ) -> None:
     store.save(["app:v2"], tmp_path / "ours.tar")
     (tmp_path / "layout").mkdir()

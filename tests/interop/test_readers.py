@@ -11,6 +11,7 @@ import pytest
 
 from interop.tools import Tool
 from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from support import probes
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
@@ -20,7 +21,7 @@ READS = 6
 
 
 def test_other_tools_read_while_images_are_committed(
-    store: Store, sample: Path, tool: Callable[[str], Tool], tmp_path: Path
+    store: EmbeddedStore, sample: Path, tool: Callable[[str], Tool], tmp_path: Path
 ) -> None:
     skopeo, umoci, buildah = map(tool, ("skopeo", "umoci", "buildah"))
     policy = tmp_path / "policy.json"

@@ -9,9 +9,10 @@ import pytest
 from ocidiff.errors import AlreadyExistsError, NotFoundError, UsageError
 from ocidiff.image import lookup
 from ocidiff.image.changes import ConfigChanges
-from ocidiff.image.commit import Request, Step, commit
+from ocidiff.image.commit import commit
 from ocidiff.image.create import create
 from ocidiff.image.image import Image
+from ocidiff.image.request import Request, Step
 from ocidiff.image.unpack import unpack
 from ocidiff.layer.differ import Tree
 from ocidiff.layer.engine import Engine

@@ -14,6 +14,7 @@ from ocidiff.containerd.leases import ContainerdLeases
 from ocidiff.containerd.snapshots import ContainerdSnapshotter
 from ocidiff.image.layers import LocalDiffer
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import OverlayMode
 from ocidiff.services.bundle import Services
 
@@ -37,13 +38,17 @@ class Containerd:
         """Close the connection."""
         self._channel.close()
 
-    def services(self, engine: Engine, overlay: OverlayMode) -> Services:
-        """Return the services for one call."""
+    def services(self, engine: Engine, _: Monitor, overlay: OverlayMode = OverlayMode.AUTO) -> Services:
+        """See `Home.services`."""
         return services_of(self._channel, engine, overlay, self._snapshotter)
 
     def sweep(self) -> None:
-        """Release what dead processes hold."""
+        """See `Home.sweep`."""
         ContainerdLeases(self._channel).sweep()
+
+    def has_leases(self) -> bool:
+        """Return True: containerd may collect garbage at any time."""
+        return True
 
 
 def services_of(

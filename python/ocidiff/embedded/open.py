@@ -1,22 +1,58 @@
-"""The services of a store in a directory."""
+"""Open a store in a directory, and get its services."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Self
 
 from ocidiff.embedded.layout import Layout
-from ocidiff.image.layers import LocalDiffer
-from ocidiff.layer.engine import Engine
-from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import OverlayMode
-from ocidiff.services.bundle import Services
-from ocidiff.services.leases import Lease
 
 if TYPE_CHECKING:
     from ocidiff.embedded.containers import Container
     from ocidiff.embedded.snapshotter import LocalSnapshotter
+    from ocidiff.layer.engine import Engine
+    from ocidiff.layer.monitor import Monitor
     from ocidiff.oci.digest import ChainID, DiffID
+    from ocidiff.services.bundle import Services
     from ocidiff.services.containers import Committed
+    from ocidiff.services.leases import Lease
+
+
+class Embedded:
+    """A directory that a `Store` works on.
+
+    Attributes:
+        layout: Its files.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, create: bool) -> Self:
+        """See `Store.open`."""
+        return cls(Layout.open(path, create=create))
+
+    def close(self) -> None:
+        """See `Home.close`."""
+        self.layout.close()
+
+    def services(self, engine: Engine, monitor: Monitor, overlay: OverlayMode = OverlayMode.AUTO) -> Services:
+        """See `Home.services`."""
+        return services_of(self.layout, engine, monitor, overlay)
+
+    def sweep(self) -> None:
+        """See `Home.sweep`."""
+        from ocidiff.embedded.snapshotter import sweep_leftovers
+
+        self.layout.require_writable()
+        sweep_leftovers(self.layout)
+
+    def has_leases(self) -> bool:
+        """See `Home.has_leases`."""
+        # Nothing was ever collected without a database.
+        return self.layout.has_database() and self.layout.refusal is None
 
 
 def services_of(
@@ -34,6 +70,8 @@ def services_of(
     from ocidiff.embedded.containers import Containers
     from ocidiff.embedded.drivers.select import snapshotter
     from ocidiff.embedded.leases import Leases
+    from ocidiff.image.layers import LocalDiffer
+    from ocidiff.services.bundle import Services
 
     own = layout if lease is None else layout.under(lease.id)
 

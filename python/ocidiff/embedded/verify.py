@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Final
 
 from ocidiff.embedded import snapshotter as local
@@ -17,7 +18,7 @@ from ocidiff.embedded.containers import Containers
 from ocidiff.embedded.drivers.select import snapshotter
 from ocidiff.embedded.gc import leftovers
 from ocidiff.embedded.layout import Layout
-from ocidiff.embedded.open import services_of
+from ocidiff.embedded.open import Embedded, services_of
 from ocidiff.embedded.tables import snapshots as rows
 from ocidiff.embedded.tables.snapshots import Row
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, OcidiffError, UnsupportedError
@@ -31,6 +32,7 @@ from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_ids
 from ocidiff.services import labels
+from ocidiff.services.home import reading
 from ocidiff.services.snapshots import Kind
 from ocidiff.values import dataclass
 
@@ -76,20 +78,29 @@ class Verified:
     unread: tuple[str, ...] = ()
 
 
-def verify(layout: Layout, *, repair: bool, limits: Limits, engine: Engine, monitor: Monitor) -> Verified:
+def verify(home: Embedded, *, repair: bool, limits: Limits, engine: Engine, monitor: Monitor) -> Verified:
     """Read everything and compare it; what nothing refers to is no fault.
 
     Args:
-        layout: The store, under a lease; or one that may only be read.
+        home: The store.
         repair: Mend what can be mended.
         limits: What the layers of an image may not pass, as in `unpack`.
         engine: What decompresses layers.
         monitor: Sees progress, and stops the call.
     """
-    return _Verification(layout, repair=repair, limits=limits, engine=engine, monitor=monitor).run()
+    if repair:
+        home.layout.require_writable()
+    faults = _check_database(home.layout, repair=repair)
+    if not all(fault.repaired for fault in faults):
+        # Without a database there is no lease, and nothing else can be judged.
+        return Verified(0, 0, 0, 0, 0, tuple(faults))
+    with reading(home, engine, monitor) as services:
+        layout = home.layout if services.lease is None else home.layout.under(services.lease.id)
+        verified = _Verification(layout, repair=repair, limits=limits, engine=engine, monitor=monitor).run()
+    return replace(verified, faults=(*faults, *verified.faults))
 
 
-def check_database(layout: Layout, *, repair: bool) -> list[Fault]:
+def _check_database(layout: Layout, *, repair: bool) -> list[Fault]:
     """Return what is wrong with the database itself, which all else needs; on request it is set aside and made again.
 
     Args:

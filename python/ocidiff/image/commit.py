@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
-from ocidiff.errors import NotFoundError, UnsupportedError, UsageError
+from ocidiff.errors import NotFoundError, UnsupportedError
 from ocidiff.image import mutate
-from ocidiff.image.changes import ConfigChanges, apply_changes, check_text
+from ocidiff.image.changes import apply_changes
 from ocidiff.image.image import Image
+from ocidiff.image.request import Request, Step
 from ocidiff.image.source import Source, open_source
-from ocidiff.layer.differ import Tree, with_ignore_file
+from ocidiff.layer.differ import with_ignore_file
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Compression, LayerOptions, Limits, OverlayMode
+from ocidiff.layer.options import LayerOptions, Limits, OverlayMode
 from ocidiff.layer.scope import Scope
 from ocidiff.layer.unseen import PATTERN
 from ocidiff.log import Logger
@@ -31,14 +32,12 @@ from ocidiff.oci import media_type
 from ocidiff.oci.config import History, ImageConfig
 from ocidiff.oci.digest import chain_id
 from ocidiff.oci.manifest import Manifest
-from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
-from ocidiff.oci.timestamp import is_timestamp, timestamp
+from ocidiff.oci.timestamp import timestamp
 from ocidiff.services import labels
 from ocidiff.services.bundle import Services
-from ocidiff.services.containers import Committed, Container
+from ocidiff.services.containers import Committed
 from ocidiff.services.content import ContentStore
-from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.image.additions import Addition
@@ -46,76 +45,6 @@ if TYPE_CHECKING:
 _CREATED_BY: Final = "ocidiff commit"
 _NS_PER_SECOND: Final = 10**9
 _log = Logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What the history says of a commit.
-
-    Attributes:
-        author: Who did it; empty for the author of the base.
-        comment: Free text.
-        created: RFC 3339 time; empty for now, or for the source date epoch.
-        created_by: The command; empty for what a container of the base runs, else `ocidiff commit`.
-        omit_history: Leave out the history of the base, and this step.
-    """
-
-    author: str = ""
-    comment: str = ""
-    created: str = ""
-    created_by: str = ""
-    omit_history: bool = False
-
-    @classmethod
-    def of(
-        cls, author: str | None, message: str | None, created: str | None, created_by: str | None, *, omit_history: bool
-    ) -> Self:
-        """Return what loose arguments say.
-
-        Raises:
-            UsageError: The time is none of RFC 3339, or a text is not UTF-8.
-        """
-        if created is not None and not is_timestamp(created):
-            raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
-        check_text("author or message", author or "", message or "", created_by or "")
-        return cls(author or "", message or "", created or "", created_by or "", omit_history)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a commit is asked for.
-
-    Attributes:
-        source: The directory, the tar of an overlay's upper directory, or the container.
-        name: Name of the image.
-        base: Name of the image that a directory grows on; None or `scratch` for none.
-        lower: Path of the tree of the base, or an index of it; None to unpack the base.
-        platform: Which image of a base for several platforms, and what an image without base runs on; None for this machine.
-        step: What the history says.
-        changes: How the image is to be run, beside what the base says.
-        annotations: Annotations of the manifest, added to those of the base.
-        family: Media types of the manifest and of all that it names.
-        options: What the layer shall be.
-        limits: What the layers of a base that is unpacked may not pass together.
-        additions: Files of the host to add in a layer of their own, each `SRC:DEST`.
-        upper: What a container changed beyond its tree, which a sandbox keeps where the host does not see it; a layer more.
-        pause: Stop the processes of a container while its tree is read.
-    """
-
-    source: Tree | UpperTar | Container
-    name: str
-    base: str | None
-    lower: Tree | None
-    platform: Platform | None
-    step: Step
-    changes: ConfigChanges
-    annotations: Mapping[str, str]
-    family: Format
-    options: LayerOptions
-    limits: Limits
-    additions: Sequence[str] = ()
-    upper: UpperTar | None = None
-    pause: bool = True
 
 
 def commit(services: Services, request: Request, *, engine: Engine, monitor: Monitor) -> Image:
@@ -285,23 +214,6 @@ def _added_layer(
     ):
         options = options_for(layers, options)
         return services.differ.compare(None, layers, services.content, options, monitor.of("diff"))
-
-
-def image_format(name: str, compression: Compression, annotations: Mapping[str, str]) -> Format:
-    """Return the format of that name.
-
-    Raises:
-        UsageError: There is no such format, or it cannot have such layers or annotations; a text is not UTF-8.
-    """
-    if name not in set(Format):
-        raise UsageError(f"format {name[:100]!r}: must be {' or '.join(Format)}")
-    family = Format(name)
-    if family is Format.DOCKER and compression is Compression.ZSTD:
-        raise UsageError("format docker: has no zstd layers; take gzip or none, or the format oci")
-    check_text("annotation", *annotations, *annotations.values())
-    if family is Format.DOCKER and annotations:
-        raise UsageError("format docker: has no annotations; take labels, or the format oci")
-    return family
 
 
 def _references(manifest: Manifest) -> dict[str, str]:

@@ -6,21 +6,23 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Self
 
 from ocidiff.errors import UsageError
 from ocidiff.image import lookup
 from ocidiff.image.source import check_source, open_source
 from ocidiff.image.unpack import index_layers
 from ocidiff.layer.differ import SCRATCH, Tree, list_changes, lower_path, with_ignore_file
-from ocidiff.layer.engine import Engine, Lower
+from ocidiff.layer.engine import Engine, Lower, select_engine
 from ocidiff.layer.fractions import with_lower_times
 from ocidiff.layer.layer import Change, IndexPath
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import LayerOptions, Limits, OverlayMode
+from ocidiff.layer.options import DiffOptions, LayerOptions, Limits, OverlayMode
 from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.oci.platform import Platform
 from ocidiff.services.bundle import Services
 from ocidiff.services.containers import Container
+from ocidiff.services.home import Home, reading
 from ocidiff.values import dataclass
 
 
@@ -33,20 +35,47 @@ class Comparison:
         ignore_file: Read the patterns in `.ocidiffignore` of the changed tree.
         overlay: Tells if the upper directory of an overlay is read in place of what it shows.
         explain: Give the reason and the sizes of each change.
+        engine: What reads layers and compares.
     """
 
     layer: LayerOptions
     ignore_file: bool
     overlay: OverlayMode
     explain: bool
+    engine: Engine
+
+    @classmethod
+    def of(cls, options: DiffOptions, *, explain: bool) -> Self:
+        """Return the way in which the options compare; errors as in `DiffOptions.compared`."""
+        engine = select_engine(options.engine)
+        return cls(options.compared(), options.ignore_file, options.overlay, explain, engine)
 
 
 Changed = Generator[Change, None, Mapping[str, int]]
 
 
-def changes_of_container(
-    services: Services, container: Container, comparison: Comparison, *, engine: Engine, monitor: Monitor
+def changes_in(
+    home: Home,
+    lower: Tree | Container,
+    upper: Tree | None,
+    comparison: Comparison,
+    *,
+    platform: Platform | None,
+    limits: Limits,
 ) -> Changed:
+    """Yield the changes of a container, if there is no `upper`, or between images and trees; see `Store.changes`."""
+    monitor = Monitor()
+    with reading(home, comparison.engine, monitor) as services:
+        if upper is None:
+            container = services.containers.get(os.fspath(lower)) if isinstance(lower, str | os.PathLike) else lower
+            return (yield from changes_of_container(services, container, comparison, monitor=monitor))
+        if not isinstance(lower, str | os.PathLike):
+            raise UsageError(f"container {lower.name}: is compared with its own image only")
+        found = changes_of_images(services, lower, upper, comparison, platform=platform, limits=limits, monitor=monitor)
+        return (yield from found)
+
+
+def changes_of_container(services: Services, container: Container, comparison: Comparison, *, monitor: Monitor) -> Changed:
     """Yield what changed in a container since it was made, which a commit of it would store.
 
     The container is kept still until the last change is taken.
@@ -65,7 +94,7 @@ def changes_of_container(
         platform=None,
         walk=walk,
         limits=Limits(),
-        engine=engine,
+        engine=comparison.engine,
         monitor=monitor,
     ) as source:
         options = replace(
@@ -78,7 +107,7 @@ def changes_of_container(
             options = with_ignore_file(options, source.upper)
         return (
             yield from list_changes(
-                engine, source.lower, source.upper, options, comparison.overlay, explain=comparison.explain
+                comparison.engine, source.lower, source.upper, options, comparison.overlay, explain=comparison.explain
             )
         )
 
@@ -91,7 +120,6 @@ def changes_of_images(
     *,
     platform: Platform | None,
     limits: Limits,
-    engine: Engine,
     monitor: Monitor,
 ) -> Changed:
     """Yield what turns one image, or tree, into another. Layers of images are read once each, into an index.
@@ -103,7 +131,6 @@ def changes_of_images(
         comparison: How they are compared.
         platform: Which image of several platforms; None for this machine.
         limits: What the layers of each image may not pass.
-        engine: What reads layers and compares.
         monitor: Sees progress, and stops the call.
 
     Raises:
@@ -111,6 +138,7 @@ def changes_of_images(
         UsageError: The upper side is `scratch`.
         UnsupportedError: gVisor keeps the changes of the upper tree elsewhere.
     """
+    engine = comparison.engine
     with ExitStack() as stack:
 
         def side(operand: Tree) -> Lower | None:
@@ -121,7 +149,15 @@ def changes_of_images(
             image = lookup.find_image(services, os.fspath(operand), platform)
             # Without a name, so that nothing is left behind whatever happens.
             file = stack.enter_context(tempfile.TemporaryFile())
-            index_layers(services.content, image, file.fileno(), engine=engine, sha256=False, limits=limits, monitor=monitor)
+            index_layers(
+                services.content,
+                image,
+                file.fileno(),
+                engine=comparison.engine,
+                sha256=False,
+                limits=limits,
+                monitor=monitor,
+            )
             return IndexPath(b"/proc/self/fd/%d" % file.fileno())
 
         below, above = side(lower), side(upper)

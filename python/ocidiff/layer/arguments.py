@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, TypedDict
 
-from ocidiff.layer.options import Compression, EngineName, OnChange, OverlayMode, Profile
+from ocidiff.layer.monitor import Cancellation, ProgressCallback
+from ocidiff.layer.options import Compression, EngineName, Limits, OnChange, OverlayMode, Profile
 
 CompressionName: TypeAlias = Compression | Literal["gzip", "zstd", "none"]
 ProfileName: TypeAlias = Profile | Literal["oci", "containerd"]
@@ -12,6 +13,22 @@ OverlayName: TypeAlias = OverlayMode | Literal["auto", "never", "require"]
 OnChangeName: TypeAlias = OnChange | Literal["fail", "retry"]
 # No `Sequence[str]`, which a text is too.
 Texts: TypeAlias = list[str] | tuple[str, ...]
+
+
+class CallArguments(TypedDict, total=False):
+    """The arguments of every long call that reads layers.
+
+    Attributes:
+        limits: Limits of the layers: bytes and entries of all of them together; None for the defaults.
+        engine: `rust` or `pure`; None for `OCIDIFF_ENGINE`, or the best one that works here.
+        progress: Called with the counters over all layers a few times a second.
+        cancel: Stops the call.
+    """
+
+    limits: Limits | None
+    engine: EngineName | None
+    progress: ProgressCallback | None
+    cancel: Cancellation | None
 
 
 class TreeArguments(TypedDict, total=False):

@@ -65,8 +65,7 @@ def index(
     with open_output(output) as sink:
         how = IndexOptions(None, options.ids, sha256, stamps, options.cross_mounts, options.threads)
         summary = selected.write_index(directory, sink, how, monitor)
-    seconds = time.monotonic() - started
-    return TreeIndex(summary.digest, summary.size, summary.entries, summary.file_bytes, seconds, summary.skipped)
+    return summary.timed(time.monotonic() - started)
 
 
 def layers_of(index: IndexPath) -> ChainID | None:

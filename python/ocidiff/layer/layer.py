@@ -151,6 +151,10 @@ class IndexSummary:
     file_bytes: int
     skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)
 
+    def timed(self, seconds: float) -> TreeIndex:
+        """Return the finished index, which took this long."""
+        return TreeIndex(self.digest, self.size, self.entries, self.file_bytes, seconds, self.skipped)
+
 
 @dataclass(frozen=True, slots=True)
 class TreeIndex:

@@ -22,6 +22,7 @@ from ocidiff.errors import NotFoundError
 from ocidiff.oci import media_type
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from support.layouts import Handmade
 
 
@@ -33,18 +34,18 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path, tree: Path) -> Iterator[Store]:
+def store(tmp_path: Path, tree: Path) -> Iterator[EmbeddedStore]:
     with Store.open(tmp_path / "store") as opened:
         opened.commit(tree, "base:1")
         yield opened
 
 
-def _blobs(store: Store) -> set[Digest]:
+def _blobs(store: EmbeddedStore) -> set[Digest]:
     return set(store._layout.walk())
 
 
-def _delete(kind: str) -> Callable[[Store, set[Digest]], None]:
-    def delete(store: Store, new: set[Digest]) -> None:
+def _delete(kind: str) -> Callable[[EmbeddedStore, set[Digest]], None]:
+    def delete(store: EmbeddedStore, new: set[Digest]) -> None:
         documents = {digest: (store._layout.document(digest) or b"") for digest in new}
         kinds = {
             "layer": [digest for digest, data in documents.items() if not data],
@@ -57,13 +58,13 @@ def _delete(kind: str) -> Callable[[Store, set[Digest]], None]:
     return delete
 
 
-def _collect_without_leases(store: Store, _: set[Digest]) -> None:
+def _collect_without_leases(store: EmbeddedStore, _: set[Digest]) -> None:
     for lease in Leases(store._layout.database).leases():
         os.unlink(lease.path)
     assert collect(store._layout).blobs > 0
 
 
-def _end_the_lease_only(store: Store, _: set[Digest]) -> None:
+def _end_the_lease_only(store: EmbeddedStore, _: set[Digest]) -> None:
     with store._layout.database().transaction() as connection:
         connection.execute("DELETE FROM lease")
 
@@ -80,7 +81,7 @@ _FAULTS = {
 @pytest.mark.parametrize("fault", _FAULTS)
 @pytest.mark.parametrize("when", ["before the check", "before the index is replaced"])
 def test_a_commit_that_lost_something_before_the_name_fails(
-    store: Store, tree: Path, fault: str, when: str, monkeypatch: pytest.MonkeyPatch
+    store: EmbeddedStore, tree: Path, fault: str, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tree / "file").write_text("2")
     index = Path(store._layout.path, "index.json")
@@ -116,7 +117,7 @@ def test_a_commit_that_lost_something_before_the_name_fails(
 
 
 @pytest.mark.parametrize("kind", ["config", "layer"])
-def test_a_tag_of_an_image_that_is_not_whole_fails(store: Store, kind: str) -> None:
+def test_a_tag_of_an_image_that_is_not_whole_fails(store: EmbeddedStore, kind: str) -> None:
     _delete(kind)(store, _blobs(store))
     with pytest.raises(NotFoundError, match=r"image 'other:1': blob sha256:.* is missing"):
         store.tag("base:1", "other:1")
@@ -146,7 +147,7 @@ def test_a_layer_that_is_fetched_from_elsewhere_may_be_missing(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-def test_a_commit_that_waits_for_its_name_keeps_its_blobs(store: Store, tree: Path, stopped: bool) -> None:
+def test_a_commit_that_waits_for_its_name_keeps_its_blobs(store: EmbeddedStore, tree: Path, stopped: bool) -> None:
     (tree / "file").write_text("2")
     before = _blobs(store)
     lock = os.open(Path(store._layout.path, "index.lock"), os.O_RDWR | os.O_CREAT)

@@ -16,13 +16,14 @@ from ocidiff.embedded.drivers.clone import can_share_blocks
 from ocidiff.errors import Cancelled
 from ocidiff.layer.monitor import Cancellation
 from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from support import probes, trees
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def store(tmp_path: Path, rootfs: Path) -> Iterator[Store]:
+def store(tmp_path: Path, rootfs: Path) -> Iterator[EmbeddedStore]:
     """A store with the image `base:1` of one layer."""
     if not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
@@ -35,7 +36,7 @@ def store(tmp_path: Path, rootfs: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def changed(store: Store) -> dict[str, int]:
+def changed(store: EmbeddedStore) -> dict[str, int]:
     """Times of files of the unmounted container `work`, after many kinds of changes."""
     store.create("base:1", "work", driver="overlay")
     root = Path(store.containers.mount("work"))
@@ -53,14 +54,14 @@ def changed(store: Store) -> dict[str, int]:
     return times
 
 
-def _scan(store: Store, name: str, place: str | None = None) -> dict[bytes, trees.Facts]:
+def _scan(store: EmbeddedStore, name: str, place: str | None = None) -> dict[bytes, trees.Facts]:
     container = store.create(name, place, driver="overlay")
     facts = trees.scan_tree(store.containers.mount(container.name))
     store.containers.umount(container.name)
     return facts
 
 
-def _commit(store: Store, name: str = "base:2") -> None:
+def _commit(store: EmbeddedStore, name: str = "base:2") -> None:
     assert store.commit(store.containers.get("work"), name).layer is not None
 
 
@@ -68,7 +69,7 @@ def _snapshots(tmp_path: Path) -> list[str]:
     return sorted(os.listdir(tmp_path / "store" / "snapshots"), key=int)
 
 
-def _applied(store: Store, tmp_path: Path) -> dict[bytes, trees.Facts]:
+def _applied(store: EmbeddedStore, tmp_path: Path) -> dict[bytes, trees.Facts]:
     store.unpack("base:2", tmp_path / "out")
     return trees.scan_tree(tmp_path / "out")
 
@@ -89,7 +90,7 @@ def unpacks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_what_was_committed_is_a_snapshot_and_the_same_as_its_layer_unpacked(
-    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path
 ) -> None:
     before = _snapshots(tmp_path)
     _commit(store)
@@ -105,7 +106,7 @@ def test_what_was_committed_is_a_snapshot_and_the_same_as_its_layer_unpacked(
 
 @pytest.mark.parametrize("bound", [10**9, 2 * 10**9])
 def test_a_bound_of_times_reaches_nobody_else(
-    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path, bound: int
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path, bound: int
 ) -> None:
     """Neither the container, nor a snapshot that its files were linked into before."""
     _commit(store)
@@ -123,7 +124,7 @@ def test_a_bound_of_times_reaches_nobody_else(
 
 
 def test_a_removed_container_leaves_what_it_offers_for_as_long_as_the_image_is_there(
-    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path
 ) -> None:
     base = _snapshots(tmp_path)[:-1]
     _commit(store)
@@ -142,7 +143,9 @@ def test_a_removed_container_leaves_what_it_offers_for_as_long_as_the_image_is_t
     assert os.listdir(tmp_path / "store" / "ingest") == []
 
 
-def test_what_a_container_offers_to_nobody_goes_with_it(store: Store, changed: dict[str, int], tmp_path: Path) -> None:
+def test_what_a_container_offers_to_nobody_goes_with_it(
+    store: EmbeddedStore, changed: dict[str, int], tmp_path: Path
+) -> None:
     base = _snapshots(tmp_path)[:-1]
     _commit(store)
     store.untag("base:2")
@@ -151,7 +154,7 @@ def test_what_a_container_offers_to_nobody_goes_with_it(store: Store, changed: d
     assert _snapshots(tmp_path) == base
 
 
-def test_what_was_taken_is_offered_to_no_second_image(store: Store, changed: dict[str, int], tmp_path: Path) -> None:
+def test_what_was_taken_is_offered_to_no_second_image(store: EmbeddedStore, changed: dict[str, int], tmp_path: Path) -> None:
     _commit(store)
     store.commit(store.containers.get("work"), "base:3", message="the same")
     store.create("base:2", "adopted", driver="overlay")
@@ -164,7 +167,7 @@ def test_what_was_taken_is_offered_to_no_second_image(store: Store, changed: dic
 
 
 def test_what_was_mounted_since_is_not_what_was_committed(
-    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path
 ) -> None:
     _commit(store)
     root = Path(store.containers.mount("work"))
@@ -179,7 +182,7 @@ def test_what_was_mounted_since_is_not_what_was_committed(
     assert len(_snapshots(tmp_path)) == len(base) - 1
 
 
-def test_what_a_container_does_later_changes_no_snapshot(store: Store, changed: dict[str, int]) -> None:
+def test_what_a_container_does_later_changes_no_snapshot(store: EmbeddedStore, changed: dict[str, int]) -> None:
     store.commit(store.containers.get("work"), "base:2")
     before = _scan(store, "base:2")
     again = store.commit(store.containers.get("work"), "same")
@@ -198,7 +201,7 @@ def test_what_a_container_does_later_changes_no_snapshot(store: Store, changed: 
 
 
 def test_what_somebody_may_be_writing_to_is_not_linked(
-    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path
 ) -> None:
     store.containers.mount("work")
     before = _snapshots(tmp_path)
@@ -210,7 +213,7 @@ def test_what_somebody_may_be_writing_to_is_not_linked(
 
 
 def test_no_half_a_copy_is_left_where_there_is_no_space(
-    store: Store, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: EmbeddedStore, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -231,7 +234,7 @@ def test_no_half_a_copy_is_left_where_there_is_no_space(
 
 
 def test_what_was_unmounted_with_open_files_is_not_linked(
-    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path
 ) -> None:
     root = Path(store.containers.mount("work"))
     with (root / "new" / "file").open("a") as file:
@@ -252,7 +255,7 @@ def test_what_was_unmounted_with_open_files_is_not_linked(
     assert before[b"new/file"]["size"] == 1
 
 
-def test_what_another_mount_namespace_has_is_not_linked(store: Store, changed: dict[str, int]) -> None:
+def test_what_another_mount_namespace_has_is_not_linked(store: EmbeddedStore, changed: dict[str, int]) -> None:
     store.containers.mount("work")
     elsewhere = subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE)
     try:
@@ -266,7 +269,7 @@ def test_what_another_mount_namespace_has_is_not_linked(store: Store, changed: d
 
 
 def test_a_tree_that_is_not_its_layer_is_not_adopted(
-    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path
 ) -> None:
     before = _snapshots(tmp_path)
     _commit(store)
@@ -278,7 +281,9 @@ def test_a_tree_that_is_not_its_layer_is_not_adopted(
     assert store.verify().faults == ()
 
 
-def test_who_is_busy_with_the_container_is_not_waited_for(store: Store, changed: dict[str, int], unpacks: list[str]) -> None:
+def test_who_is_busy_with_the_container_is_not_waited_for(
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str]
+) -> None:
     _commit(store)
     with store.containers.locked("work"):
         store.create("base:2", driver="overlay")
@@ -286,7 +291,7 @@ def test_who_is_busy_with_the_container_is_not_waited_for(store: Store, changed:
 
 
 def test_where_a_container_cannot_be_adopted_the_layer_is_unpacked(
-    store: Store, changed: dict[str, int], unpacks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> NoReturn:
         raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
@@ -301,7 +306,7 @@ def test_where_a_container_cannot_be_adopted_the_layer_is_unpacked(
 
 
 def test_a_cancelled_adoption_leaves_nothing(
-    store: Store, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: EmbeddedStore, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cancel = Cancellation()
 
@@ -317,7 +322,9 @@ def test_a_cancelled_adoption_leaves_nothing(
     assert _snapshots(tmp_path) == before
 
 
-def test_of_many_that_adopt_at_once_all_get_one_snapshot(store: Store, changed: dict[str, int], tmp_path: Path) -> None:
+def test_of_many_that_adopt_at_once_all_get_one_snapshot(
+    store: EmbeddedStore, changed: dict[str, int], tmp_path: Path
+) -> None:
     _commit(store)
     before = _snapshots(tmp_path)
     threads = [threading.Thread(target=store.create, args=("base:2",), kwargs={"driver": "overlay"}) for _ in range(4)]

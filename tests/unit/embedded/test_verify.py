@@ -21,12 +21,13 @@ from ocidiff.layer.options import EngineName, Limits
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from support import probes, trees
 from support.layouts import Handmade
 
 
 @pytest.fixture
-def store(tmp_path: Path, rootfs: Path) -> Iterator[Store]:
+def store(tmp_path: Path, rootfs: Path) -> Iterator[EmbeddedStore]:
     with Store.open(tmp_path / "store") as opened:
         opened.commit(rootfs, "app:1")
         opened.create("app:1", "work", driver="directory")
@@ -45,11 +46,11 @@ def _damage(tmp_path: Path, digest: str) -> Path:
     return path
 
 
-def _layer(store: Store) -> str:
+def _layer(store: EmbeddedStore) -> str:
     return str(store.inspect("app:1")["manifest"]["layers"][0]["digest"])  # type: ignore[index]
 
 
-def test_a_sound_store_has_no_fault(store: Store, engine_name: EngineName) -> None:
+def test_a_sound_store_has_no_fault(store: EmbeddedStore, engine_name: EngineName) -> None:
     store._layout.write(b"needed by nothing", "x/y")
     verified = store.verify(engine=engine_name)
     assert verified.faults == ()
@@ -57,7 +58,9 @@ def test_a_sound_store_has_no_fault(store: Store, engine_name: EngineName) -> No
     assert verified.blob_bytes > 0
 
 
-def test_a_damaged_blob_is_found_and_makes_room_for_the_right_one(store: Store, rootfs: Path, tmp_path: Path) -> None:
+def test_a_damaged_blob_is_found_and_makes_room_for_the_right_one(
+    store: EmbeddedStore, rootfs: Path, tmp_path: Path
+) -> None:
     digest = _layer(store)
     path = _damage(tmp_path, digest)
     kinds = [fault.kind for fault in store.verify().faults]
@@ -71,7 +74,7 @@ def test_a_damaged_blob_is_found_and_makes_room_for_the_right_one(store: Store, 
     assert store.verify().faults == ()
 
 
-def test_a_missing_blob_is_a_fault_of_its_image_and_container(store: Store, tmp_path: Path) -> None:
+def test_a_missing_blob_is_a_fault_of_its_image_and_container(store: EmbeddedStore, tmp_path: Path) -> None:
     (tmp_path / "store" / "blobs" / "sha256" / store.resolve("app:1").digest.hex).unlink()
     faults = store.verify(repair=True).faults
     assert [(fault.kind, fault.where, fault.repaired) for fault in faults] == [
@@ -99,7 +102,7 @@ def test_a_layer_that_does_not_decompress_is_a_fault(tmp_path: Path, engine_name
     assert layer["digest"] in fault.problem
 
 
-def test_a_damaged_index_is_made_again_from_the_database(store: Store, tmp_path: Path) -> None:
+def test_a_damaged_index_is_made_again_from_the_database(store: EmbeddedStore, tmp_path: Path) -> None:
     index = tmp_path / "store" / "index.json"
     before = json.loads(index.read_text())
     index.write_text("{")
@@ -115,7 +118,7 @@ def test_a_damaged_index_is_made_again_from_the_database(store: Store, tmp_path:
     assert json.loads(index.read_text()) == before
 
 
-def test_names_that_another_tool_gave_or_took_are_no_fault_and_are_noted(store: Store, tmp_path: Path) -> None:
+def test_names_that_another_tool_gave_or_took_are_no_fault_and_are_noted(store: EmbeddedStore, tmp_path: Path) -> None:
     index = tmp_path / "store" / "index.json"
     document = json.loads(index.read_text())
     document["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"] = "theirs"
@@ -126,7 +129,7 @@ def test_names_that_another_tool_gave_or_took_are_no_fault_and_are_noted(store: 
     assert json.loads(index.read_text())["manifests"] == document["manifests"]
 
 
-def test_a_snapshot_without_its_directory_is_a_fault_and_is_made_again(store: Store, tmp_path: Path) -> None:
+def test_a_snapshot_without_its_directory_is_a_fault_and_is_made_again(store: EmbeddedStore, tmp_path: Path) -> None:
     store.containers.remove("work")
     shutil.rmtree(tmp_path / "store" / "snapshots" / "1")
     fault = _only(store.verify().faults)
@@ -138,7 +141,7 @@ def test_a_snapshot_without_its_directory_is_a_fault_and_is_made_again(store: St
 
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
 def test_a_snapshot_under_a_container_is_made_again_from_its_layer(
-    store: Store, rootfs: Path, tmp_path: Path, driver: str, engine_name: EngineName
+    store: EmbeddedStore, rootfs: Path, tmp_path: Path, driver: str, engine_name: EngineName
 ) -> None:
     if driver == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
@@ -170,7 +173,7 @@ def test_a_snapshot_under_a_container_is_made_again_from_its_layer(
     assert len(set(place.iterdir()) - others) == count + 1
 
 
-def test_a_snapshot_whose_layer_is_lost_too_cannot_be_mended(store: Store, tmp_path: Path) -> None:
+def test_a_snapshot_whose_layer_is_lost_too_cannot_be_mended(store: EmbeddedStore, tmp_path: Path) -> None:
     _damage(tmp_path, _layer(store))
     shutil.rmtree(tmp_path / "store" / "snapshots" / "1")
     fault = next(fault for fault in store.verify(repair=True).faults if fault.kind == "snapshot")
@@ -180,14 +183,14 @@ def test_a_snapshot_whose_layer_is_lost_too_cannot_be_mended(store: Store, tmp_p
     assert os.listdir(tmp_path / "store" / "snapshots") == ["2"]
 
 
-def test_what_a_container_has_lost_cannot_be_mended(store: Store, tmp_path: Path) -> None:
+def test_what_a_container_has_lost_cannot_be_mended(store: EmbeddedStore, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "store" / "snapshots" / "2")
     fault = _only(store.verify(repair=True).faults)
     assert (fault.kind, fault.repaired) == ("snapshot", False)
     assert "is lost" in fault.problem
 
 
-def test_what_dead_processes_left_is_no_fault(store: Store, tmp_path: Path) -> None:
+def test_what_dead_processes_left_is_no_fault(store: EmbeddedStore, tmp_path: Path) -> None:
     root = tmp_path / "store"
     os.makedirs(root / "snapshots" / "99" / "fs")
     (root / "ingest" / "0123").write_text("half")
@@ -197,7 +200,7 @@ def test_what_dead_processes_left_is_no_fault(store: Store, tmp_path: Path) -> N
     assert not (root / "snapshots" / "99").exists()
 
 
-def test_a_wrong_label_is_mended(store: Store) -> None:
+def test_a_wrong_label_is_mended(store: EmbeddedStore) -> None:
     digest = Digest(_layer(store))
     store._layout.update_labels(digest, {"containerd.io/uncompressed": Digest.of(b"wrong")})
     fault = _only(store.verify().faults)
@@ -206,7 +209,7 @@ def test_a_wrong_label_is_mended(store: Store) -> None:
     assert store.verify().faults == ()
 
 
-def test_a_broken_reference_in_the_database_is_a_fault(store: Store, tmp_path: Path) -> None:
+def test_a_broken_reference_in_the_database_is_a_fault(store: EmbeddedStore, tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "store" / "ocidiff.db")
     connection.execute("INSERT INTO snapshot_label VALUES (77, 'a', 'b')")
     connection.commit()
@@ -216,7 +219,7 @@ def test_a_broken_reference_in_the_database_is_a_fault(store: Store, tmp_path: P
 
 
 @pytest.mark.parametrize("damage", ["garbage", "empty", "something else", "schema"])
-def test_a_malformed_database_is_set_aside_and_made_again(store: Store, tmp_path: Path, damage: str) -> None:
+def test_a_malformed_database_is_set_aside_and_made_again(store: EmbeddedStore, tmp_path: Path, damage: str) -> None:
     place = tmp_path / "store"
     database = place / "ocidiff.db"
     before = {record.name for record in store.images()}
@@ -263,7 +266,7 @@ def test_a_malformed_database_is_set_aside_and_made_again(store: Store, tmp_path
         other.unpack("app:1", tmp_path / "out")
 
 
-def test_a_container_outlives_the_damage_of_other_tables(store: Store, tmp_path: Path) -> None:
+def test_a_container_outlives_the_damage_of_other_tables(store: EmbeddedStore, tmp_path: Path) -> None:
     work = Path(store.containers.mount("work"))
     (work / "own").write_text("kept")
     database = store._layout.database()
@@ -282,7 +285,7 @@ def test_a_container_outlives_the_damage_of_other_tables(store: Store, tmp_path:
         assert other.collect().snapshots == 0
 
 
-def test_the_trees_of_a_database_that_was_removed_are_kept(store: Store, tmp_path: Path) -> None:
+def test_the_trees_of_a_database_that_was_removed_are_kept(store: EmbeddedStore, tmp_path: Path) -> None:
     work = Path(store.containers.mount("work"))
     (work / "own").write_text("kept")
     store.close()

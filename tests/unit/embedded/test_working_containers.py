@@ -20,6 +20,7 @@ from ocidiff.layer.monitor import Cancellation
 from ocidiff.layer.options import EngineName
 from ocidiff.mounts import mountinfo
 from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from support import probes
 
 
@@ -32,7 +33,7 @@ def driver(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def store(tmp_path: Path, rootfs: Path) -> Iterator[Store]:
+def store(tmp_path: Path, rootfs: Path) -> Iterator[EmbeddedStore]:
     """A store with the image `base:1` of two layers."""
     with Store.open(tmp_path / "store") as opened:
         opened.commit(rootfs, "zero:1")
@@ -53,7 +54,7 @@ def _trees(tmp_path: Path) -> list[str]:
 
 
 def test_a_container_is_the_image_and_what_was_changed_is_committed(
-    store: Store, driver: str, tmp_path: Path, engine_name: EngineName
+    store: EmbeddedStore, driver: str, tmp_path: Path, engine_name: EngineName
 ) -> None:
     container = store.create("base:1", "work", driver=driver, engine=engine_name)
     assert (container.name, container.image, container.driver) == ("work", "base:1", driver)
@@ -74,12 +75,12 @@ def test_a_container_is_the_image_and_what_was_changed_is_committed(
     assert store.verify().faults == ()
 
 
-def test_nothing_changed_is_no_layer(store: Store, driver: str) -> None:
+def test_nothing_changed_is_no_layer(store: EmbeddedStore, driver: str) -> None:
     container = store.create("base:1", driver=driver)
     assert store.commit(container, "same").layer is None
 
 
-def test_a_container_over_an_image_without_layers(store: Store, driver: str, tmp_path: Path) -> None:
+def test_a_container_over_an_image_without_layers(store: EmbeddedStore, driver: str, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     assert store.commit(tmp_path / "nothing", "empty").layer is None
     container = store.create("empty", "work", driver=driver)
@@ -93,7 +94,7 @@ def test_a_container_over_an_image_without_layers(store: Store, driver: str, tmp
     store.containers.remove("work")
 
 
-def test_the_image_is_unpacked_once(store: Store, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_is_unpacked_once(store: EmbeddedStore, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store.create("base:1", "first", driver=driver)
 
     def fail(*_: object, **__: object) -> None:
@@ -106,7 +107,7 @@ def test_the_image_is_unpacked_once(store: Store, driver: str, monkeypatch: pyte
     assert [found.name for found in store.containers.list()] == ["first", "second", "third"][: 1 + _snapshots(driver)]
 
 
-def test_a_name_is_taken_once_and_may_be_left_out(store: Store, driver: str, tmp_path: Path) -> None:
+def test_a_name_is_taken_once_and_may_be_left_out(store: EmbeddedStore, driver: str, tmp_path: Path) -> None:
     store.create("base:1", "work", driver=driver)
     before = _trees(tmp_path)
     with pytest.raises(AlreadyExistsError, match="work"):
@@ -122,7 +123,7 @@ def test_a_name_is_taken_once_and_may_be_left_out(store: Store, driver: str, tmp
         store.create("base:1", driver="zfs")
 
 
-def test_of_many_that_want_one_name_one_gets_it(store: Store, driver: str, tmp_path: Path) -> None:
+def test_of_many_that_want_one_name_one_gets_it(store: EmbeddedStore, driver: str, tmp_path: Path) -> None:
     results: list[str] = []
 
     def create() -> None:
@@ -142,7 +143,7 @@ def test_of_many_that_want_one_name_one_gets_it(store: Store, driver: str, tmp_p
     assert len(_trees(tmp_path)) == _snapshots(driver) + 1
 
 
-def test_mounting_twice_and_unmounting_twice_are_once(store: Store, driver: str) -> None:
+def test_mounting_twice_and_unmounting_twice_are_once(store: EmbeddedStore, driver: str) -> None:
     store.create("base:1", "work", driver=driver)
     place = store.containers.mount("work")
     assert store.containers.mount("work") == place == store.containers.get("work").mount_point
@@ -152,7 +153,7 @@ def test_mounting_twice_and_unmounting_twice_are_once(store: Store, driver: str)
     assert (store.containers.get("work").mount_point is None) == (driver == "overlay")
 
 
-def test_a_mounted_container_is_removed_only_by_force(store: Store, tmp_path: Path) -> None:
+def test_a_mounted_container_is_removed_only_by_force(store: EmbeddedStore, tmp_path: Path) -> None:
     if not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
     store.create("base:1", "work", driver="overlay")
@@ -170,7 +171,7 @@ def test_a_mounted_container_is_removed_only_by_force(store: Store, tmp_path: Pa
     assert len(_trees(tmp_path)) == 2
 
 
-def test_what_is_missing_is_not_found(store: Store) -> None:
+def test_what_is_missing_is_not_found(store: EmbeddedStore) -> None:
     for call in (store.containers.get, store.containers.mount, store.containers.umount, store.containers.remove):
         with pytest.raises(NotFoundError, match="no working container 'nothing'"):
             call("nothing")
@@ -179,7 +180,7 @@ def test_what_is_missing_is_not_found(store: Store) -> None:
     assert store.containers.list() == []
 
 
-def test_a_container_keeps_its_image(store: Store, driver: str) -> None:
+def test_a_container_keeps_its_image(store: EmbeddedStore, driver: str) -> None:
     container = store.create("base:1", "work", driver=driver)
     for name in ("base:1", "zero:1"):
         store.untag(name)
@@ -193,13 +194,13 @@ def test_a_container_keeps_its_image(store: Store, driver: str) -> None:
     assert store.verify().faults == ()
 
 
-def test_a_container_has_a_base_of_its_own(store: Store) -> None:
+def test_a_container_has_a_base_of_its_own(store: EmbeddedStore) -> None:
     container = store.create("base:1", driver="directory")
     with pytest.raises(UsageError, match="a base of its own"):
         store.commit(container, "app", base="zero:1")
 
 
-def test_a_wrong_layer_leaves_no_snapshot(store: Store, driver: str, tmp_path: Path) -> None:
+def test_a_wrong_layer_leaves_no_snapshot(store: EmbeddedStore, driver: str, tmp_path: Path) -> None:
     layer = store.inspect("base:1")["manifest"]["layers"][1]  # type: ignore[index]
     path = tmp_path / "store" / "blobs" / "sha256" / layer["digest"][7:]
     path.chmod(0o644)
@@ -215,7 +216,7 @@ def test_a_wrong_layer_leaves_no_snapshot(store: Store, driver: str, tmp_path: P
         store.containers.get("work")
 
 
-def test_a_cancelled_create_leaves_no_container(store: Store, driver: str) -> None:
+def test_a_cancelled_create_leaves_no_container(store: EmbeddedStore, driver: str) -> None:
     cancel = Cancellation()
     cancel.cancel()
     with pytest.raises(Cancelled):
@@ -224,7 +225,7 @@ def test_a_cancelled_create_leaves_no_container(store: Store, driver: str) -> No
     assert Leases(Layout.open(store._layout.path, create=False).database).leases() == []
 
 
-def test_the_configuration_keeps_the_snapshot(store: Store, driver: str) -> None:
+def test_the_configuration_keeps_the_snapshot(store: EmbeddedStore, driver: str) -> None:
     store.create("base:1", "work", driver=driver)
     store.containers.remove("work")
     assert store.collect().snapshots == 0
@@ -232,7 +233,7 @@ def test_the_configuration_keeps_the_snapshot(store: Store, driver: str) -> None
     assert store.collect().snapshots == _snapshots(driver)
 
 
-def test_what_is_built_on_is_on_disk(store: Store, driver: str) -> None:
+def test_what_is_built_on_is_on_disk(store: EmbeddedStore, driver: str) -> None:
     store.create("base:1", "work", driver=driver)
     with store._layout.database().reading() as connection:
         unsynced = connection.execute("SELECT count(*) FROM snapshot WHERE unsynced_boot_id IS NOT NULL").fetchone()
@@ -240,7 +241,7 @@ def test_what_is_built_on_is_on_disk(store: Store, driver: str) -> None:
 
 
 def test_somebody_who_was_faster_is_a_success(
-    store: Store, driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: EmbeddedStore, driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if the other one had come between looking and committing.
     monkeypatch.setattr("ocidiff.image.chain._present", lambda *_: 0)
@@ -250,7 +251,7 @@ def test_somebody_who_was_faster_is_a_success(
     assert [found.key for found in snapshotter(store._layout, driver).walk() if found.key.startswith("extract-")] == []
 
 
-def test_a_commit_holds_its_container_in_place(store: Store, driver: str) -> None:
+def test_a_commit_holds_its_container_in_place(store: EmbeddedStore, driver: str) -> None:
     store.create("base:1", "work", driver=driver)
     done: list[str] = []
 
@@ -283,7 +284,7 @@ ocidiff rm work
 """
 
 
-def test_overlay_works_for_root_of_a_user_namespace(store: Store, rootfs: Path, tmp_path: Path) -> None:
+def test_overlay_works_for_root_of_a_user_namespace(store: EmbeddedStore, rootfs: Path, tmp_path: Path) -> None:
     if not probes.can_use_user_namespaces():
         probes.missing("needs user namespaces")
     (rootfs / "dir").mkdir()
@@ -299,7 +300,7 @@ def test_overlay_works_for_root_of_a_user_namespace(store: Store, rootfs: Path, 
     assert store.verify().faults == ()
 
 
-def test_a_commit_leaves_out_what_is_excluded_and_keeps_no_tree_that_has_it(store: Store, driver: str) -> None:
+def test_a_commit_leaves_out_what_is_excluded_and_keeps_no_tree_that_has_it(store: EmbeddedStore, driver: str) -> None:
     store.create("base:1", "work", driver=driver)
     root = Path(store.containers.mount("work"))
     (root / "cache").mkdir()

@@ -12,7 +12,7 @@ from ocidiff.errors import UnrepresentableError, UsageError
 from ocidiff.image.image import Image
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.options import EngineName
-from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from support import archives, probes
 
 
@@ -48,7 +48,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("source", ["directory", "container", "upper tar"])
 def test_what_is_added_is_a_layer_over_the_changed_tree(
-    store: Store, tree: Path, host: Path, tmp_path: Path, engine_name: EngineName, source: str
+    store: EmbeddedStore, tree: Path, host: Path, tmp_path: Path, engine_name: EngineName, source: str
 ) -> None:
     before = store.commit(tree, "app:1", compression="none")
     changed: object = tree
@@ -85,7 +85,7 @@ def test_what_is_added_is_a_layer_over_the_changed_tree(
 
 
 def test_a_change_and_an_addition_are_two_layers(
-    store: Store, tree: Path, host: Path, tmp_path: Path, engine_name: EngineName
+    store: EmbeddedStore, tree: Path, host: Path, tmp_path: Path, engine_name: EngineName
 ) -> None:
     image = store.commit(tree, "app:1", additions=[f"{host}/tool:/opt/tool"], compression="none", engine=engine_name)
     assert image.layer is not None
@@ -101,13 +101,13 @@ def test_a_change_and_an_addition_are_two_layers(
     ("text", "words"),
     [("tool", "must be SRC:DEST"), (":/x", "must be SRC:DEST"), ("tool:", "must be SRC:DEST"), ("tool:/..", "is the root")],
 )
-def test_what_says_no_addition_is_refused(store: Store, tree: Path, text: str, words: str) -> None:
+def test_what_says_no_addition_is_refused(store: EmbeddedStore, tree: Path, text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         store.commit(tree, "app:1", additions=[text])
     assert store.images() == []
 
 
-def test_a_destination_behind_a_link_is_refused(store: Store, tree: Path, host: Path, tmp_path: Path) -> None:
+def test_a_destination_behind_a_link_is_refused(store: EmbeddedStore, tree: Path, host: Path, tmp_path: Path) -> None:
     with pytest.raises(UnrepresentableError, match="add /lib/tool: /lib is not a directory in the tree"):
         store.commit(tree, "app:1", additions=[f"{host}/tool:/lib/"])
     os.mkfifo(host / "conf/fifo")

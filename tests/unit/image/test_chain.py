@@ -20,6 +20,7 @@ from ocidiff.layer.options import EngineName
 from ocidiff.mounts import kernel
 from ocidiff.oci.digest import DiffID, chain_ids
 from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from support import probes, trees
 from support.layouts import Handmade
 
@@ -56,7 +57,7 @@ def _contents(count: int) -> list[dict[str, str]]:
     return contents
 
 
-def _keys(store: Store, driver: str) -> list[str]:
+def _keys(store: EmbeddedStore, driver: str) -> list[str]:
     return [found.key for found in snapshotter(store._layout, driver).walk() if found.kind == "committed"]
 
 
@@ -182,7 +183,7 @@ def test_no_chain_grows_beyond_what_a_mount_takes(
         store.containers.remove("chosen")
 
 
-def _lineage(store: Store, name: str) -> list[str]:
+def _lineage(store: EmbeddedStore, name: str) -> list[str]:
     found = store.inspect(name)["config"]
     assert isinstance(found, dict)
     key = chain_ids(list(map(DiffID, found["rootfs"]["diff_ids"])))[-1]

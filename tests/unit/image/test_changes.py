@@ -16,7 +16,7 @@ from ocidiff.layer.arguments import CompressionName
 from ocidiff.oci import media_type
 from ocidiff.oci.config import ExecConfig, ImageConfig
 from ocidiff.oci.platform import Platform
-from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 
 BASE = ExecConfig(
     env=("PATH=/bin", "A=1", "A=2"),
@@ -126,7 +126,7 @@ def test_an_escaped_command_is_one_on_windows_alone(os: str, instructions: list[
     assert changed(ExecConfig(cmd=("a",), args_escaped=True), os, instructions=instructions).args_escaped is kept
 
 
-def test_a_commit_takes_changes_whole_or_as_texts(store: Store, rootfs: Path) -> None:
+def test_a_commit_takes_changes_whole_or_as_texts(store: EmbeddedStore, rootfs: Path) -> None:
     first = store.commit(rootfs, "app:v1", changes=['CMD ["app"]', "ENV A=1"], annotations={"a": "1", "b": "2"})
     assert (first.config.config.cmd, first.config.config.env) == (("app",), ("A=1",))
     second = store.commit(
@@ -137,14 +137,14 @@ def test_a_commit_takes_changes_whole_or_as_texts(store: Store, rootfs: Path) ->
     assert store.commit(rootfs, "app:v3", base="app:v1", changes="USER a\nUSER b").config.config.user == "b"
 
 
-def test_the_history_tells_what_a_container_of_the_base_runs(store: Store, rootfs: Path) -> None:
+def test_the_history_tells_what_a_container_of_the_base_runs(store: EmbeddedStore, rootfs: Path) -> None:
     store.commit(rootfs, "app:v1", changes=['ENTRYPOINT ["/e", "x"]', 'CMD ["a b"]'])
     image = store.commit(rootfs, "app:v2", base="app:v1", changes=["CMD new"])
     assert [step.created_by for step in image.config.history] == ["ocidiff commit", "/e x a b"]
     assert store.commit(rootfs, "app:v3", base="app:v2", created_by="make").config.history[-1].created_by == "make"
 
 
-def test_a_working_container_takes_changes(store: Store, rootfs: Path) -> None:
+def test_a_working_container_takes_changes(store: EmbeddedStore, rootfs: Path) -> None:
     store.commit(rootfs, "app:v1", changes=['ENTRYPOINT ["/e"]', "ENV A=1"])
     store.create("app:v1", "work", driver="directory")
     image = store.commit(store.containers.get("work"), "app:v2", changes=["CMD run $A", "ENV B=$A"], format="docker")
@@ -153,7 +153,9 @@ def test_a_working_container_takes_changes(store: Store, rootfs: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
-def test_dockers_format_is_of_one_family(store: Store, rootfs: Path, tmp_path: Path, compression: CompressionName) -> None:
+def test_dockers_format_is_of_one_family(
+    store: EmbeddedStore, rootfs: Path, tmp_path: Path, compression: CompressionName
+) -> None:
     store.commit(rootfs, "app:v1", compression=compression)
     (rootfs / "new").touch()
     image = store.commit(rootfs, "app:v2", base="app:v1", format="docker", compression=compression)
@@ -168,7 +170,7 @@ def test_dockers_format_is_of_one_family(store: Store, rootfs: Path, tmp_path: P
     assert (tmp_path / "out" / "new").exists()
 
 
-def test_dockers_format_has_neither_zstd_nor_annotations(store: Store, rootfs: Path) -> None:
+def test_dockers_format_has_neither_zstd_nor_annotations(store: EmbeddedStore, rootfs: Path) -> None:
     with pytest.raises(UsageError, match="format docker: has no zstd layers"):
         store.commit(rootfs, "app", format="docker", compression="zstd")
     with pytest.raises(UsageError, match="format docker: has no annotations"):
@@ -180,7 +182,7 @@ def test_dockers_format_has_neither_zstd_nor_annotations(store: Store, rootfs: P
         store.commit(rootfs, "app", base="base", format="docker")
 
 
-def test_a_change_that_is_refused_leaves_nothing(store: Store, rootfs: Path, tmp_path: Path) -> None:
+def test_a_change_that_is_refused_leaves_nothing(store: EmbeddedStore, rootfs: Path, tmp_path: Path) -> None:
     for changes in (["FOO"], ["ENV X=${A?}"]):
         with pytest.raises(UsageError):
             store.commit(rootfs, "app", changes=changes)

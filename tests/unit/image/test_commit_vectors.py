@@ -25,6 +25,7 @@ from ocidiff.oci.config import ExecConfig
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
 from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from support.layouts import Handmade
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "commit"
@@ -66,7 +67,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
     """A store with the bases of both peers, each under its name; `scratch` has no layer."""
     handmade = Handmade(tmp_path_factory.mktemp("bases"))
     for peer, golden in PEERS.items():
@@ -93,7 +94,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield store
 
 
-def _commit(store: Store, trees: tuple[Path, Path], peer: str, case: Case, created: str | None = None) -> Image:
+def _commit(store: EmbeddedStore, trees: tuple[Path, Path], peer: str, case: Case, created: str | None = None) -> Image:
     base = PEERS[peer]["bases"][case["base"]]
     variant = base.get("variant")
     return store.commit(
@@ -116,7 +117,7 @@ def _has_own_configuration(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if not _has_own_configuration(name)])
-def test_a_commit_gives_the_image_of_the_peer(name: str, bases: Store, trees: tuple[Path, Path]) -> None:
+def test_a_commit_gives_the_image_of_the_peer(name: str, bases: EmbeddedStore, trees: tuple[Path, Path]) -> None:
     peer, case = CASES[name]
     base, result = PEERS[peer]["bases"][case["base"]], case["result"]
     if _changes(case):
@@ -142,7 +143,7 @@ def test_a_commit_gives_the_image_of_the_peer(name: str, bases: Store, trees: tu
 
 @pytest.mark.parametrize("name", ["everything", "env-18", "label-03", "health-merge-01", "entry-both-04", "kind-arm-change"])
 def test_a_working_container_gives_the_configuration_that_its_tree_gives(
-    name: str, bases: Store, trees: tuple[Path, Path]
+    name: str, bases: EmbeddedStore, trees: tuple[Path, Path]
 ) -> None:
     _, case = CASES[f"docker-{name}"]
     base = PEERS["docker"]["bases"][case["base"]]

@@ -16,7 +16,7 @@ from ocidiff.cli.main import main
 from ocidiff.embedded.drivers.clone import can_share_blocks
 from ocidiff.embedded.snapshotter import disk_usage, tree_of
 from ocidiff.errors import InUseError
-from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from ocidiff.walk import Cursor, walk
 from support import probes
 
@@ -51,7 +51,9 @@ def _facts(top: str | Path) -> list[tuple[bytes, int, int, int, int]]:
         )
 
 
-def test_a_tree_with_paths_of_any_length_is_made_committed_and_removed(store: Store, driver: str, tmp_path: Path) -> None:
+def test_a_tree_with_paths_of_any_length_is_made_committed_and_removed(
+    store: EmbeddedStore, driver: str, tmp_path: Path
+) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     _deep(tree, 60)
@@ -82,7 +84,7 @@ def test_a_tree_with_paths_of_any_length_is_made_committed_and_removed(store: St
     assert os.listdir(tmp_path / "store" / "ingest") == []
 
 
-def test_deep_changes_are_shared_and_unshared(store: Store, tmp_path: Path) -> None:
+def test_deep_changes_are_shared_and_unshared(store: EmbeddedStore, tmp_path: Path) -> None:
     if not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
     (tmp_path / "tree").mkdir()
@@ -126,7 +128,7 @@ def _failing(patch: pytest.MonkeyPatch, call: str, number: int) -> Iterator[Call
     "call", ["open", "listdir", "lstat", "stat", "fstat", "link", "rename", "unlink", "listxattr", "utime", "chmod", "chown"]
 )
 def test_no_failure_leaves_a_mounted_container_with_shared_files(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     if not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
@@ -167,7 +169,7 @@ def test_no_failure_leaves_a_mounted_container_with_shared_files(
 
 @pytest.mark.root
 def test_a_container_that_cannot_be_removed_stays_listed(
-    store: Store, driver: str, tmp_path: Path, rootfs: Path, capsys: pytest.CaptureFixture[str]
+    store: EmbeddedStore, driver: str, tmp_path: Path, rootfs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.commit(rootfs, "base")
     store.create("base", "work", driver=driver)
@@ -205,7 +207,7 @@ def test_a_container_that_cannot_be_removed_stays_listed(
 
 @pytest.mark.root
 def test_a_snapshot_that_cannot_be_removed_is_told_until_it_can(
-    store: Store, tmp_path: Path, rootfs: Path, capsys: pytest.CaptureFixture[str]
+    store: EmbeddedStore, tmp_path: Path, rootfs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.commit(rootfs, "base")
     store.create("base", "work", driver="directory")

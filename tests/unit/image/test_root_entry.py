@@ -15,6 +15,7 @@ from ocidiff.layer.engine import select_engine
 from ocidiff.layer.options import ENGINES, Destination, EngineName
 from ocidiff.oci import media_type
 from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
 from support import headers, probes, verbs
 from support.archives import Member, directory, file, tar
 from support.layouts import Handmade
@@ -39,7 +40,7 @@ def layers(request: pytest.FixtureRequest) -> tuple[list[Member], ...]:
 
 
 @pytest.fixture
-def store(handmade: Handmade, layers: tuple[list[Member], ...]) -> Store:
+def store(handmade: Handmade, layers: tuple[list[Member], ...]) -> EmbeddedStore:
     """A store with an image `app` of these layers."""
     blobs = [tar(*members) for members in layers]
     made = [handmade.blob(blob, media_type.LAYER) for blob in blobs]
@@ -62,7 +63,7 @@ def assert_root(root: Path | str, layers: tuple[list[Member], ...]) -> None:
 
 @pytest.mark.parametrize("there", [False, True])
 def test_unpack(
-    store: Store, layers: tuple[list[Member], ...], tmp_path: Path, engine_name: EngineName, *, there: bool
+    store: EmbeddedStore, layers: tuple[list[Member], ...], tmp_path: Path, engine_name: EngineName, *, there: bool
 ) -> None:
     target = tmp_path / "target"
     if there:
@@ -75,7 +76,7 @@ def test_unpack(
 
 @pytest.mark.root
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
-def test_create(store: Store, layers: tuple[list[Member], ...], engine_name: EngineName, driver: str) -> None:
+def test_create(store: EmbeddedStore, layers: tuple[list[Member], ...], engine_name: EngineName, driver: str) -> None:
     if driver == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
     with store:

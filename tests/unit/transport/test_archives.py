@@ -26,7 +26,7 @@ Archive = Callable[..., Path]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[ocidiff.Store]:
+def store(tmp_path: Path) -> Iterator[ocidiff.EmbeddedStore]:
     """A store with the images `base:1` and, on it, `app:v1`."""
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[ocidiff.Store]:
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[ocidiff.Store]:
+def other(tmp_path: Path) -> Iterator[ocidiff.EmbeddedStore]:
     with ocidiff.Store.open(tmp_path / "other") as store:
         yield store
 
@@ -77,7 +77,9 @@ def layer(name: str, data: bytes) -> bytes:
     return archives.tar(archives.file(name.encode(), data))
 
 
-def test_what_is_saved_comes_back_the_same(store: ocidiff.Store, other: ocidiff.Store, tmp_path: Path) -> None:
+def test_what_is_saved_comes_back_the_same(
+    store: ocidiff.EmbeddedStore, other: ocidiff.EmbeddedStore, tmp_path: Path
+) -> None:
     saved = store.save(["app:v1", "base:1"], tmp_path / "both.tar")
     # A blob that both have is there once.
     assert [(one.copied, one.skipped) for one in saved] == [(3, 0), (1, 1)]
@@ -88,7 +90,7 @@ def test_what_is_saved_comes_back_the_same(store: ocidiff.Store, other: ocidiff.
     assert other.verify().faults == ()
 
 
-def test_the_same_images_give_the_same_bytes_to_a_file_and_a_pipe(store: ocidiff.Store, tmp_path: Path) -> None:
+def test_the_same_images_give_the_same_bytes_to_a_file_and_a_pipe(store: ocidiff.EmbeddedStore, tmp_path: Path) -> None:
     store.save(["app:v1"], tmp_path / "one.tar")
     read_end, write_end = os.pipe()
     got = io.BytesIO()
@@ -109,7 +111,7 @@ def test_the_same_images_give_the_same_bytes_to_a_file_and_a_pipe(store: ocidiff
     assert facts == {(0, 0, "", "", 0, 0o644, tarfile.REGTYPE)}
 
 
-def test_an_archive_tells_docker_and_oci_tools_the_same(store: ocidiff.Store, tmp_path: Path) -> None:
+def test_an_archive_tells_docker_and_oci_tools_the_same(store: ocidiff.EmbeddedStore, tmp_path: Path) -> None:
     store.tag("app:v1", "example.org/team/app:2")
     store.save(["app:v1", "example.org/team/app:2"], tmp_path / "a.tar")
     files = contents(tmp_path / "a.tar")
@@ -135,7 +137,7 @@ def test_an_archive_tells_docker_and_oci_tools_the_same(store: ocidiff.Store, tm
             assert name == "blobs/sha256/" + hashlib.sha256(data).hexdigest()
 
 
-def test_an_image_named_by_its_digest_has_no_name_in_the_archive(store: ocidiff.Store, tmp_path: Path) -> None:
+def test_an_image_named_by_its_digest_has_no_name_in_the_archive(store: ocidiff.EmbeddedStore, tmp_path: Path) -> None:
     store.save([store.resolve("app:v1").digest], tmp_path / "a.tar")
     (entry,) = json.loads(contents(tmp_path / "a.tar")["index.json"])["manifests"]
     assert "annotations" not in entry
@@ -146,7 +148,9 @@ def test_an_image_named_by_its_digest_has_no_name_in_the_archive(store: ocidiff.
         assert other.resolve("given:1").digest == store.resolve("app:v1").digest
 
 
-def test_copy_takes_the_image_that_is_named(store: ocidiff.Store, other: ocidiff.Store, tmp_path: Path) -> None:
+def test_copy_takes_the_image_that_is_named(
+    store: ocidiff.EmbeddedStore, other: ocidiff.EmbeddedStore, tmp_path: Path
+) -> None:
     store.save(["app:v1", "base:1"], tmp_path / "both.tar")
     with pytest.raises(ocidiff.UsageError, match="holds 2 images"):
         other.copy(f"docker-archive:{tmp_path}/both.tar", "x:1")
@@ -157,7 +161,7 @@ def test_copy_takes_the_image_that_is_named(store: ocidiff.Store, other: ocidiff
         other.copy(f"docker-archive:{tmp_path}/both.tar:no:1", "x:1")
 
 
-def test_a_failure_leaves_what_was_there(store: ocidiff.Store, tmp_path: Path) -> None:
+def test_a_failure_leaves_what_was_there(store: ocidiff.EmbeddedStore, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"before")
     with pytest.raises(ocidiff.NotFoundError):
         store.save(["app:v1", "missing:1"], tmp_path / "a.tar")
@@ -170,7 +174,9 @@ def test_a_failure_leaves_what_was_there(store: ocidiff.Store, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-def test_an_archive_comes_through_a_pipe_in_bounded_memory(store: ocidiff.Store, tmp_path: Path, *, packed: bool) -> None:
+def test_an_archive_comes_through_a_pipe_in_bounded_memory(
+    store: ocidiff.EmbeddedStore, tmp_path: Path, *, packed: bool
+) -> None:
     tree = tmp_path / "large"
     tree.mkdir()
     with open(tree / "file", "wb") as file:
@@ -194,7 +200,7 @@ print(one.descriptor.digest, peak)
 """
 
 
-def test_an_archive_of_an_old_docker_keeps_configuration_and_layers(other: ocidiff.Store, tmp_path: Path) -> None:
+def test_an_archive_of_an_old_docker_keeps_configuration_and_layers(other: ocidiff.EmbeddedStore, tmp_path: Path) -> None:
     layers = {"a" * 64: layer("etc/one", b"1"), "b" * 64: layer("etc/two", b"2")}
     path = docker_archive(
         tmp_path / "old.tar", tags=["app:v1", "docker.io/library/app:v2"], layers=layers, links={"c" * 64: "a" * 64}
@@ -213,7 +219,9 @@ def test_an_archive_of_an_old_docker_keeps_configuration_and_layers(other: ocidi
     assert other.verify().faults == ()
 
 
-def test_compressed_layers_of_an_old_archive_are_known_by_their_own_digest(other: ocidiff.Store, tmp_path: Path) -> None:
+def test_compressed_layers_of_an_old_archive_are_known_by_their_own_digest(
+    other: ocidiff.EmbeddedStore, tmp_path: Path
+) -> None:
     plain = layer("file", b"x" * 1000)
     path = docker_archive(tmp_path / "old.tar", tags=["app:v1"], layers={"a": plain}, links={})
     files = contents(path)
@@ -225,7 +233,7 @@ def test_compressed_layers_of_an_old_archive_are_known_by_their_own_digest(other
     assert other.verify().faults == ()
 
 
-def test_names_are_taken_from_docker_where_the_index_has_none(other: ocidiff.Store, tmp_path: Path) -> None:
+def test_names_are_taken_from_docker_where_the_index_has_none(other: ocidiff.EmbeddedStore, tmp_path: Path) -> None:
     layout = Handmade(tmp_path / "layout")
     layout.entries.append(layout.image({"file": "x"}))
     layout.finish()
@@ -238,7 +246,7 @@ def test_names_are_taken_from_docker_where_the_index_has_none(other: ocidiff.Sto
     assert [one.target for one in other.load(tmp_path / "a.tar")] == ["named:1"]
 
 
-def test_an_index_of_several_platforms_is_saved_whole_or_for_one(other: ocidiff.Store, tmp_path: Path) -> None:
+def test_an_index_of_several_platforms_is_saved_whole_or_for_one(other: ocidiff.EmbeddedStore, tmp_path: Path) -> None:
     layout = Handmade(tmp_path / "layout")
     members = []
     for architecture in ("amd64", "arm64"):
@@ -258,7 +266,7 @@ def test_an_index_of_several_platforms_is_saved_whole_or_for_one(other: ocidiff.
     assert json.loads(contents(tmp_path / "all.tar")[listed["Config"]])["architecture"] == "amd64"
 
 
-def test_referrers_go_into_the_archive_and_come_back(other: ocidiff.Store, tmp_path: Path) -> None:
+def test_referrers_go_into_the_archive_and_come_back(other: ocidiff.EmbeddedStore, tmp_path: Path) -> None:
     layout = Handmade(tmp_path / "layout")
     image = layout.image({"file": "x"})
     layout.name("app:1", image)

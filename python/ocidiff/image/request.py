@@ -1,0 +1,164 @@
+"""Request: what a commit is asked for, checked before anything is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
+from ocidiff.errors import UsageError
+from ocidiff.image.changes import ConfigChanges, check_text
+from ocidiff.image.reference import name_to_give
+from ocidiff.image.source import check_source
+from ocidiff.layer.differ import Tree, engine_options
+from ocidiff.layer.input import UpperTar
+from ocidiff.layer.options import Compression, DiffOptions, LayerOptions, Limits
+from ocidiff.oci.encoding import NO_TEXTS
+from ocidiff.oci.media_type import Format
+from ocidiff.oci.platform import Platform
+from ocidiff.oci.timestamp import is_timestamp
+from ocidiff.services.containers import Container
+from ocidiff.values import dataclass
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ocidiff.layer.arguments import DiffArguments
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the history says of a commit.
+
+    Attributes:
+        author: Who did it; empty for the author of the base.
+        comment: Free text.
+        created: RFC 3339 time; empty for now, or for the source date epoch.
+        created_by: The command; empty for what a container of the base runs, else `ocidiff commit`.
+        omit_history: Leave out the history of the base, and this step.
+    """
+
+    author: str = ""
+    comment: str = ""
+    created: str = ""
+    created_by: str = ""
+    omit_history: bool = False
+
+    @classmethod
+    def of(
+        cls, author: str | None, message: str | None, created: str | None, created_by: str | None, *, omit_history: bool
+    ) -> Self:
+        """Return what loose arguments say.
+
+        Raises:
+            UsageError: The time is none of RFC 3339, or a text is not UTF-8.
+        """
+        if created is not None and not is_timestamp(created):
+            raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
+        check_text("author or message", author or "", message or "", created_by or "")
+        return cls(author or "", message or "", created or "", created_by or "", omit_history)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a commit is asked for; see `CommitArguments`.
+
+    Attributes:
+        source: The directory, the tar of an overlay's upper directory, or the container.
+        name: Name of the image.
+        base: Name of the image that a directory grows on; None or `scratch` for none.
+        lower: Path of the tree of the base, or an index of it; None to unpack the base.
+        platform: Which image of a base for several platforms, and what an image without base runs on; None for this machine.
+        step: What the history says.
+        changes: How the image is to be run, beside what the base says.
+        annotations: Annotations of the manifest, added to those of the base.
+        family: Media types of the manifest and of all that it names.
+        options: What the layer shall be.
+        limits: What the layers of a base that is unpacked may not pass together.
+        additions: Files of the host to add in a layer of their own, each `SRC:DEST`.
+        upper: Changes of a container that are not in its tree on disk; they become a second layer.
+        pause: Pause a running container while its tree is read.
+    """
+
+    source: Tree | UpperTar | Container
+    name: str
+    base: str | None
+    lower: Tree | None
+    platform: Platform | None
+    step: Step
+    changes: ConfigChanges
+    annotations: Mapping[str, str]
+    family: Format
+    options: LayerOptions
+    limits: Limits
+    additions: Sequence[str] = ()
+    upper: UpperTar | None = None
+    pause: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        source: Tree | UpperTar | Container,
+        name: str,
+        options: DiffOptions | None,
+        *,
+        upper: UpperTar | None = None,
+        base: str | None = None,
+        lower: Tree | None = None,
+        author: str | None = None,
+        message: str | None = None,
+        changes: ConfigChanges | Sequence[str] = (),
+        additions: Sequence[str] = (),
+        annotations: Mapping[str, str] = NO_TEXTS,
+        format: str = Format.OCI,  # noqa: A002 - as the option is called
+        created: str | None = None,
+        created_by: str | None = None,
+        omit_history: bool = False,
+        platform: str | None = None,
+        limits: Limits | None = None,
+        pause: bool = True,
+        **arguments: Unpack[DiffArguments],
+    ) -> Self:
+        """Return the request of a call of `Store.commit`, checked.
+
+        Raises:
+            UsageError: An argument is out of range, or arguments contradict each other.
+            FileNotFoundError, NotADirectoryError: A tree is missing, or is not a directory.
+        """
+        told = engine_options(DiffOptions.of(options, arguments))
+        config_changes = ConfigChanges.of(changes)
+        config_changes.check()
+        request = cls(
+            source=source,
+            name=name_to_give(name),
+            base=base,
+            lower=lower,
+            platform=None if platform is None else Platform.of_text(platform),
+            step=Step.of(author, message, created, created_by, omit_history=omit_history),
+            changes=config_changes,
+            annotations=annotations,
+            family=image_format(format, told.compression, annotations),
+            options=told,
+            limits=limits or Limits(),
+            additions=additions,
+            upper=upper,
+            pause=pause,
+        )
+        check_source(source, base, lower, told.ids, upper)
+        return request
+
+
+def image_format(name: str, compression: Compression, annotations: Mapping[str, str]) -> Format:
+    """Return the format of that name.
+
+    Raises:
+        UsageError: There is no such format, or it cannot have such layers or annotations; a text is not UTF-8.
+    """
+    if name not in set(Format):
+        raise UsageError(f"format {name[:100]!r}: must be {' or '.join(Format)}")
+    family = Format(name)
+    if family is Format.DOCKER and compression is Compression.ZSTD:
+        raise UsageError("format docker: has no zstd layers; take gzip or none, or the format oci")
+    check_text("annotation", *annotations, *annotations.values())
+    if family is Format.DOCKER and annotations:
+        raise UsageError("format docker: has no annotations; take labels, or the format oci")
+    return family

@@ -108,17 +108,19 @@ pub fn find<B: Bucket, const N: usize>(
         return None;
     }
     if best.length == LOADED {
-        best.length = length_beyond(window, at - best.distance, at);
+        // What stands behind the block must not decide which candidate is the longest.
+        let most = end - at;
+        best.length = length_beyond(window, at - best.distance, at).min(most);
         long &= long - 1;
         while B::WAYS > 1 && long != 0 {
             let distance = distance_of(long.trailing_zeros() as usize);
-            let length = length_beyond(window, at - distance, at);
+            let length = length_beyond(window, at - distance, at).min(most);
             if length > best.length {
                 best = Match { length, distance };
             }
             long &= long - 1;
         }
-        best.length = best.length.min(LONGEST).min(end - at);
+        best.length = best.length.min(LONGEST);
     }
     (best.length > least).then_some(best)
 }

@@ -148,6 +148,28 @@ const GOLDEN: [u64; 9] = [
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
+    /// Repeated words with few bytes changed, so that several candidates match up to the end of the block, and differ behind it.
+    #[test]
+    fn what_stands_behind_a_block_has_no_part_in_its_bytes(
+        word in prop::collection::vec(0u8..4, 9..40),
+        changes in prop::collection::vec((0usize..4000, 0u8..4), 0..60),
+        start in 0usize..500,
+        end in 1000usize..3000,
+        level in 1..=9,
+    ) {
+        let mut data: Vec<u8> = word.iter().copied().cycle().take(4000).collect();
+        changes.iter().for_each(|&(place, byte)| data[place] = byte);
+        let encode = |behind: &dyn Fn(usize) -> u8| {
+            let mut window = window();
+            window[..data.len()].copy_from_slice(&data);
+            (end..data.len()).for_each(|at| window[at] = behind(at));
+            Encoder::new(Level::new(level)).encode(&window, start, end, false).to_vec()
+        };
+        let clean = encode(&|_| 0);
+        prop_assert!(clean == encode(&|at| data[at]));
+        prop_assert!(clean == encode(&|at| data[at - 1]));
+    }
+
     #[test]
     fn any_pieces_decode_to_their_input(
         pieces in prop::collection::vec((any::<u64>(), 0usize..3000, prop::sample::select(vec![0u8, 1, 3, 0x1f, 0xff]), any::<bool>()), 0..20),

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import strategies
+from any_layers import entries, tar_of
 from hypothesis import given
 from hypothesis import strategies as st
-from test_index_of_layers import entries, tar_of
 
 from ocidiff.errors import OcidiffError
 from ocidiff.layer.engine import Engine

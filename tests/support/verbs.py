@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary
+from ocidiff.layer.layer import (
+    ApplySummary,
+    Change,
+    IndexPath,
+    IndexSummary,
+    LayerMeasure,
+    LayerSummary,
+    SquashSummary,
+)
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Compression, IndexOptions, LayerOptions, Limits, Profile
 from ocidiff.mounts.layers import OverlayLayers
@@ -109,6 +117,26 @@ def _index_of_layers(
         numbers = [source.fileno() for source in sources]
         how = IndexOptions(sha256=sha256)
         summary, measures = engine.write_index_of_layers(numbers, sink.fileno(), how, Limits(), Monitor())
+        sink.seek(0)
+        return summary, sink.read(), measures
+
+
+def squash(
+    engine: Engine, blobs: Iterable[bytes], *, onto_base: bool = False, **options: Any
+) -> tuple[SquashSummary, bytes, list[LayerMeasure]]:
+    """The layer that does what several do, and what these were; uncompressed unless the options say else."""
+    options.setdefault("compression", Compression.NONE)
+    squash, measures = engine.squash(onto_base=onto_base), []
+    with ExitStack() as stack:
+        sink, *sources = (stack.enter_context(tempfile.TemporaryFile()) for _ in [b"", *blobs])
+        for source, blob in zip(sources, blobs, strict=True):
+            source.write(blob)
+            source.seek(0)
+            measures.append(squash.add(source.fileno(), Limits(), Monitor()))
+            source.seek(0)
+        wanted = squash.content_bytes()
+        numbers = [source.fileno() if count else None for source, count in zip(sources, wanted, strict=True)]
+        summary = squash.write(numbers, sink.fileno(), LayerOptions(**options), Monitor())
         sink.seek(0)
         return summary, sink.read(), measures
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol
 
 from ocidiff.errors import UsageError
-from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary
+from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary, SquashSummary
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ENGINES, ApplyOptions, EngineName, IndexOptions, LayerOptions, Limits
 from ocidiff.mounts.layers import OverlayLayers
@@ -77,6 +77,14 @@ class Engine(Protocol):
         """
         ...
 
+    def squash(self, *, onto_base: bool) -> Squash:
+        """Begin to make one layer of several.
+
+        Args:
+            onto_base: True if the layer goes onto others: it then says what is gone of them. False if it is the first one.
+        """
+        ...
+
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """Write a layer onto a directory.
 
@@ -98,6 +106,46 @@ class Engine(Protocol):
 
         Raises:
             MalformedLayerError, LimitExceededError, UnsupportedError: As `apply_layer` does.
+        """
+        ...
+
+
+class Squash(Protocol):
+    """Makes one layer that does to a base what several do one after another: add them all, base first, then write it.
+
+    Memory is taken for every name, never for contents. After an error it is not to be used.
+    """
+
+    def add(self, source: int, limits: Limits, monitor: Monitor) -> LayerMeasure:
+        """Read the next layer, and tell what it is.
+
+        Args:
+            source: File descriptor to read the blob from; its compression is detected.
+            limits: What the layer may not pass.
+            monitor: Sees progress, and stops the call.
+
+        Raises:
+            MalformedLayerError, UnsafeLayerError, LimitExceededError: As `Engine.apply_layer` does.
+            UnsupportedError: As `Engine.apply_layer` does; or a hard link leads to a file of the base.
+        """
+        ...
+
+    def content_bytes(self) -> list[int]:
+        """Return how many bytes of files the new layer gets from each layer."""
+        ...
+
+    def write(self, sources: Sequence[int | None], sink: int, options: LayerOptions, monitor: Monitor) -> SquashSummary:
+        """Write the new layer.
+
+        Args:
+            sources: File descriptor of each layer, to read the blob from once more; None for one without content for it.
+            sink: File descriptor that takes the blob, from its current offset.
+            options: Of these compression, level, threads, memory_bytes and spool count.
+            monitor: Sees progress, and stops the call.
+
+        Raises:
+            UnrepresentableError: A directory has the name of a whiteout.
+            MalformedLayerError: A layer is another one than before.
         """
         ...
 

@@ -7,7 +7,16 @@ from collections.abc import Generator, Mapping, Sequence
 
 from ocidiff import _core
 from ocidiff.layer.engine import Lower, Upper
-from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, IndexSummary, LayerMeasure, LayerSummary, Reason
+from ocidiff.layer.layer import (
+    ApplySummary,
+    Change,
+    ChangeKind,
+    IndexSummary,
+    LayerMeasure,
+    LayerSummary,
+    Reason,
+    SquashSummary,
+)
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limits
 from ocidiff.oci.digest import DiffID, Digest
@@ -66,6 +75,10 @@ class RustEngine:
         done, measures = _core.write_index_of_layers(layers, sink, options, limits, monitor.poll)
         return _index(done), list(map(_measure, measures))
 
+    def squash(self, *, onto_base: bool) -> RustSquash:
+        """See `Engine.squash`."""
+        return RustSquash(onto_base=onto_base)
+
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""
         done = _core.apply_layer(source, target, options, monitor.poll)
@@ -85,6 +98,34 @@ class RustEngine:
     def measure_layer(self, source: int, limits: Limits, monitor: Monitor) -> LayerMeasure:
         """See `Engine.measure_layer`."""
         return _measure(_core.measure_layer(source, limits, monitor.poll))
+
+
+class RustSquash:
+    """See `Squash`."""
+
+    def __init__(self, *, onto_base: bool) -> None:
+        self._squash = _core.Squash(onto_base)
+
+    def add(self, source: int, limits: Limits, monitor: Monitor) -> LayerMeasure:
+        """See `Squash.add`."""
+        return _measure(self._squash.add(source, limits, monitor.poll))
+
+    def content_bytes(self) -> list[int]:
+        """See `Squash.content_bytes`."""
+        return self._squash.content_bytes()
+
+    def write(self, sources: Sequence[int | None], sink: int, options: LayerOptions, monitor: Monitor) -> SquashSummary:
+        """See `Squash.write`."""
+        done = self._squash.write(sources, sink, options, monitor.poll)
+        return SquashSummary(
+            Digest(done.digest),
+            done.size,
+            DiffID(done.diff_id),
+            done.uncompressed_size,
+            done.entries,
+            done.whiteouts,
+            done.skipped,
+        )
 
 
 def _measure(done: _core.LayerMeasure) -> LayerMeasure:

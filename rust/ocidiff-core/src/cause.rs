@@ -94,6 +94,10 @@ pub enum Cause {
     TargetIsMissing,
     #[error("it is the same name")]
     TargetIsSameName,
+    #[error("a hard link to {target}, which is in a layer below: squash that layer too")]
+    TargetBelow { target: String },
+    #[error("it is another entry than when the layer was read first")]
+    LayerChanged,
     #[error("an upperdir cannot hide all of the layers below it")]
     OpaqueUpperdir,
 

@@ -1,5 +1,6 @@
 //! What a caller sees of a running verb, and how it stops it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ pub const ATTEMPTS: u32 = 12;
 /// Shared between a running verb and its caller: cancellation in, counters out.
 #[derive(Debug, Default)]
 pub struct Control {
+    /// The control of the verb that this one is a part of.
+    whole: Option<Arc<Self>>,
     cancelled: AtomicBool,
     entries: AtomicU64,
     bytes_plain: AtomicU64,
@@ -34,6 +37,11 @@ pub struct Progress {
 }
 
 impl Control {
+    /// A control for a part of a verb, which stops with it, and whose counters nobody sees.
+    pub fn of_part(whole: Arc<Self>) -> Self {
+        Self { whole: Some(whole), ..Self::default() }
+    }
+
     /// Asks the verb to stop soon; it ends with [`Error::Cancelled`].
     pub fn cancel(&self) {
         self.cancelled.store(true, Relaxed);
@@ -41,7 +49,7 @@ impl Control {
 
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Relaxed)
+        self.cancelled.load(Relaxed) || self.whole.as_ref().is_some_and(|whole| whole.is_cancelled())
     }
 
     /// Fails with [`Error::Cancelled`] once somebody asked to stop; for every loop over files or blocks.

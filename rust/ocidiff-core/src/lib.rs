@@ -17,6 +17,7 @@ pub mod indexer;
 pub mod metadata;
 pub mod note;
 pub mod rules;
+pub mod squash;
 pub mod stream;
 pub mod tar;
 pub mod tree;

@@ -7,6 +7,7 @@ mod error;
 mod index;
 mod options;
 mod run;
+mod squash;
 mod summaries;
 mod trees;
 
@@ -23,7 +24,9 @@ mod _core {
     #[pymodule_export]
     use super::index::{write_index, write_index_of_layers};
     #[pymodule_export]
-    use super::summaries::{ApplySummary, IndexSummary, LayerMeasure, LayerSummary};
+    use super::squash::Squash;
+    #[pymodule_export]
+    use super::summaries::{ApplySummary, IndexSummary, LayerMeasure, LayerSummary, SquashSummary};
 
     use super::*;
 

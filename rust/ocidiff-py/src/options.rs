@@ -12,6 +12,7 @@ use ocidiff_core::digest::Digest;
 use ocidiff_core::idmap;
 use ocidiff_core::index::Header;
 use ocidiff_core::indexer;
+use ocidiff_core::squash::SquashOptions;
 use ocidiff_core::{Cause, Error, Result};
 use pyo3::prelude::*;
 
@@ -76,6 +77,16 @@ impl LayerOptions {
         Ok(DiffOptions {
             rules: self.rules()?,
             scope: Some(self.scope()?),
+            compression: self.compression()?,
+            threads: self.threads(),
+            memory_bytes: self.memory_bytes,
+            spool: self.spool.clone(),
+        })
+    }
+
+    /// Returns the options of a squash.
+    pub fn squash(&self) -> Result<SquashOptions> {
+        Ok(SquashOptions {
             compression: self.compression()?,
             threads: self.threads(),
             memory_bytes: self.memory_bytes,

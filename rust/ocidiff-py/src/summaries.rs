@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ocidiff_core::apply::{self, Skipped};
 use ocidiff_core::diff::DiffSummary;
 use ocidiff_core::index;
+use ocidiff_core::squash;
 use ocidiff_core::tree::Lost;
 use pyo3::prelude::*;
 
@@ -105,6 +106,32 @@ impl From<apply::LayerMeasure> for LayerMeasure {
             uncompressed_size: digests.uncompressed_size,
             holes,
             entries,
+        }
+    }
+}
+
+/// A layer that was made of several.
+#[pyclass(frozen, get_all, module = "ocidiff._core")]
+pub struct SquashSummary {
+    digest: String,
+    size: u64,
+    diff_id: String,
+    uncompressed_size: u64,
+    entries: u64,
+    whiteouts: u64,
+    skipped: LeftOut,
+}
+
+impl From<squash::SquashSummary> for SquashSummary {
+    fn from(done: squash::SquashSummary) -> Self {
+        Self {
+            digest: done.blob.digest.to_string(),
+            size: done.blob.size,
+            diff_id: done.blob.diff_id.to_string(),
+            uncompressed_size: done.blob.uncompressed_size,
+            entries: done.entries,
+            whiteouts: done.whiteouts,
+            skipped: left_out([], &done.lost),
         }
     }
 }

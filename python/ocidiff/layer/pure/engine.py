@@ -32,6 +32,7 @@ from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.record import Recorder
 from ocidiff.layer.pure.root import Root
 from ocidiff.layer.pure.scope import Narrowing
+from ocidiff.layer.pure.squash import PureSquash
 from ocidiff.layer.pure.stream import BlobReader, BlobWriter
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.pure.tree import Node, Tree
@@ -103,6 +104,10 @@ class PureEngine:
     ) -> tuple[IndexSummary, list[LayerMeasure]]:
         """See `Engine.write_index_of_layers`."""
         return indexer.write_index_of_layers(layers, sink, options, limits, Pace(monitor))
+
+    def squash(self, *, onto_base: bool) -> PureSquash:
+        """See `Engine.squash`."""
+        return PureSquash(onto_base=onto_base)
 
     def apply_layer(self, source: int, target: bytes, options: ApplyOptions, monitor: Monitor) -> ApplySummary:
         """See `Engine.apply_layer`."""

@@ -67,6 +67,8 @@ HARD_LINK: Final = "hard link {path} to {target}: {cause}"
 TARGET_IS_DIRECTORY: Final = "it is a directory"
 TARGET_IS_MISSING: Final = "it does not exist"
 TARGET_IS_SAME_NAME: Final = "it is the same name"
+TARGET_BELOW: Final = "a hard link to {target}, which is in a layer below: squash that layer too"
+LAYER_CHANGED: Final = "it is another entry than when the layer was read first"
 OPAQUE_UPPERDIR: Final = "an upperdir cannot hide all of the layers below it"
 
 # An entry of the tar of an upper directory.

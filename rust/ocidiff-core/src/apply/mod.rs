@@ -9,6 +9,8 @@ mod measure;
 pub(crate) mod model;
 pub(crate) mod path;
 mod plan;
+pub(crate) mod reading;
+pub(crate) mod told;
 
 pub use disk::apply_layer;
 pub use limits::Limits;

@@ -2,13 +2,17 @@
 //!
 //! Law: after a layer, the model is what a directory is after an apply with owners, on a file system that keeps all that the
 //! layer says. Memory is taken for every name, never for contents.
+//!
+//! Below the layers may be a base that is not known. Then the model also says what the layers hide of it (names, and all that
+//! directories had), and which directories the layers describe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rustix::io::Errno;
 
 use super::path::{LayerPath, Way};
 use super::plan::{Action, IMPLIED_MODE, Kind, Link, Object, plan};
+use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 use crate::metadata::FileType;
 use crate::rules::xattr::{CAPABILITY, Class};
@@ -47,11 +51,16 @@ pub struct Inode<C> {
     pub content: Option<C>,
     /// Of a symbolic link.
     pub target: Box<[u8]>,
-    /// The attributes that can count, none of them empty.
+    /// The attributes that can count; see [`Purpose`].
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Of a directory.
     pub children: BTreeMap<Box<[u8]>, Child>,
-    links: usize,
+    /// How many names lead to it.
+    pub links: usize,
+    /// Of a directory: false if it is as the base has it.
+    pub is_described: bool,
+    /// Of a directory: true if it shows nothing of the base.
+    pub is_opaque: bool,
     /// The last layer of which is known that nothing of those before is left below this directory. It keeps repeated
     /// whiteouts from looking again.
     settled: usize,
@@ -66,11 +75,37 @@ pub struct Child {
     layer: usize,
 }
 
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// An index, which says nothing of the root, and has the attributes that layers of the profile `oci` have, unless empty.
+    Index,
+    /// A layer, which has all that an apply sets.
+    Layer {
+        /// There is a base below the layers.
+        onto_base: bool,
+    },
+}
+
+/// What becomes of a directory on the way that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// It is made.
+    Made,
+    /// The base may have it. If not, the way ends.
+    OfBase,
+    /// The way ends.
+    End,
+}
+
 /// The tree so far.
 #[derive(Debug)]
 pub struct Model<C> {
     inodes: Vec<Inode<C>>,
     free: Vec<Number>,
+    purpose: Purpose,
+    /// The names in directories of the base that are gone.
+    hidden: HashMap<Number, BTreeSet<Box<[u8]>>>,
     layer: usize,
     /// The directory of files that this layer keeps aside is there.
     has_aside: bool,
@@ -78,13 +113,20 @@ pub struct Model<C> {
 }
 
 impl<C> Model<C> {
-    /// An empty tree.
-    pub fn new() -> Self {
-        let root = Inode { file_type: Some(FileType::Directory), mode: IMPLIED_MODE, links: 1, ..Inode::default() };
-        Self { inodes: vec![root], free: Vec::new(), layer: 0, has_aside: false, lost: Lost::default() }
+    /// A tree of which nothing is known but that of a base, if there is one.
+    pub fn new(purpose: Purpose) -> Self {
+        let mut root = Inode { file_type: Some(FileType::Directory), mode: IMPLIED_MODE, links: 1, ..Inode::default() };
+        root.is_opaque = purpose != Purpose::Layer { onto_base: true };
+        let (inodes, hidden) = (vec![root], HashMap::new());
+        Self { inodes, free: Vec::new(), purpose, hidden, layer: 0, has_aside: false, lost: Lost::default() }
     }
 
-    /// Attributes of entries that no index has.
+    /// The names in a directory of the base that are gone, in order.
+    pub fn hidden(&self, directory: Number) -> impl Iterator<Item = &[u8]> {
+        self.hidden.get(&directory).into_iter().flatten().map(|name| &**name)
+    }
+
+    /// Attributes of entries that are left out.
     pub fn lost(&self) -> Lost {
         self.lost
     }
@@ -112,16 +154,22 @@ impl<C> Model<C> {
     /// Those of an apply that come from the entry.
     pub fn apply(&mut self, entry: &Entry, path: &LayerPath) -> Result<Option<Number>> {
         let whiteout = match plan(entry, path)? {
-            // An index says nothing of the root itself.
-            Action::DescribeRoot => return Object::of(entry, path).map(|_| None),
+            Action::DescribeRoot => {
+                let object = Object::of(entry, path)?;
+                if self.purpose != Purpose::Index {
+                    self.inodes[ROOT].describe(entry, object.owner, true, self.purpose, &mut self.lost);
+                }
+                return Ok(None);
+            }
             Action::LeaveOut => return Ok(None),
             Action::KeepAside if !self.keeps_aside() => return Ok(None),
             Action::KeepAside | Action::Make => None,
             Action::Hide(whiteout) => Some(whiteout),
         };
         let (parent, name) = path.split();
+        let missing = if whiteout.is_none() { Missing::Made } else { Missing::OfBase };
         // A whiteout makes no directory.
-        let Some(parent) = self.resolve(parent, whiteout.is_none())? else { return Ok(None) };
+        let Some(parent) = self.resolve(parent, missing)? else { return Ok(None) };
         match whiteout {
             Some(Whiteout::Removal(hidden)) => {
                 check_name(path, hidden)?;
@@ -149,12 +197,17 @@ impl<C> Model<C> {
 
     /// Removes what lower layers have under a name.
     fn hide(&mut self, parent: Number, name: &[u8]) {
-        let Some(&child) = self.inodes[parent].children.get(name) else { return };
-        if self.is_directory(child.number) {
-            self.prune(child.number);
-        }
-        if child.layer < self.layer && self.inodes[child.number].children.is_empty() {
+        if let Some(&child) = self.inodes[parent].children.get(name) {
+            if self.is_directory(child.number) {
+                self.prune(child.number);
+            }
+            if child.layer == self.layer || !self.inodes[child.number].children.is_empty() {
+                return;
+            }
             self.remove(parent, name);
+        }
+        if !self.inodes[parent].is_opaque {
+            self.hidden.entry(parent).or_default().insert(name.into());
         }
     }
 
@@ -166,6 +219,8 @@ impl<C> Model<C> {
             if std::mem::replace(&mut self.inodes[directory].settled, self.layer) == self.layer {
                 continue;
             }
+            self.inodes[directory].is_opaque = true;
+            self.hidden.remove(&directory);
             all.push(directory);
             let children = self.inodes[directory].children.values().map(|child| child.number);
             next.extend(children.filter(|&number| self.is_directory(number)));
@@ -186,6 +241,7 @@ impl<C> Model<C> {
             let inode = &mut self.inodes[number];
             inode.links -= 1;
             if inode.links == 0 {
+                self.hidden.remove(&number);
                 todo.extend(std::mem::take(inode).children.into_values().map(|child| child.number));
                 self.free.push(number);
             }
@@ -210,7 +266,7 @@ impl<C> Model<C> {
             Kind::Fifo => self.replace(parent, name, FileType::Fifo),
             Kind::Device(kind, _) => self.replace(parent, name, *kind),
         };
-        self.inodes[parent].children.insert(name.into(), Child { number, layer: self.layer });
+        self.put(parent, name, number, self.layer);
         let inode = &mut self.inodes[number];
         match &object.kind {
             Kind::File => inode.size = entry.size,
@@ -223,15 +279,36 @@ impl<C> Model<C> {
         }
         match &object.kind {
             Kind::Link(link) if !link.describes => {}
-            kind => inode.describe(entry, object.owner, !matches!(kind, Kind::Link(_)), &mut self.lost),
+            kind => {
+                inode.describe(entry, object.owner, !matches!(kind, Kind::Link(_)), self.purpose, &mut self.lost);
+            }
         }
         Ok(number)
     }
 
+    fn put(&mut self, parent: Number, name: &[u8], number: Number, layer: usize) {
+        self.inodes[parent].children.insert(name.into(), Child { number, layer });
+        if let Some(hidden) = self.hidden.get_mut(&parent) {
+            hidden.remove(name);
+        }
+    }
+
+    /// True if a directory that is made there merges with none of the base.
+    fn is_new(&self, parent: Number, name: &[u8]) -> bool {
+        let directory = &self.inodes[parent];
+        let is_hidden = || self.hidden.get(&parent).is_some_and(|hidden| hidden.contains(name));
+        directory.is_opaque || directory.children.contains_key(name) || is_hidden()
+    }
+
     /// A new inode in place of what is there. Its name is not in the directory yet.
     fn replace(&mut self, parent: Number, name: &[u8], file_type: FileType) -> Number {
+        let is_new = self.is_new(parent, name);
         self.remove(parent, name);
-        let inode = Inode { file_type: Some(file_type), links: 1, settled: self.layer, ..Inode::default() };
+        let mut inode = Inode { file_type: Some(file_type), links: 1, ..Inode::default() };
+        if file_type == FileType::Directory {
+            (inode.is_described, inode.is_opaque, inode.mode) = (is_new, is_new, IMPLIED_MODE);
+            inode.settled = if is_new { self.layer } else { 0 };
+        }
         match self.free.pop() {
             Some(number) => {
                 self.inodes[number] = inode;
@@ -247,10 +324,14 @@ impl<C> Model<C> {
     /// The inode that a hard link leads to, with one name more.
     fn link(&mut self, entry: &Entry, path: &LayerPath, link: &Link, parent: Number, name: &[u8]) -> Result<Number> {
         let (target_parent, target_name) = link.target.split();
-        let target_parent = self.resolve(target_parent, false)?;
+        let target_parent = self.resolve(target_parent, Missing::End)?;
         let find = |model: &Self| model.inodes.get(target_parent?)?.children.get(target_name).map(|child| child.number);
         let there = find(self);
         let is_directory = there.map(|number| self.is_directory(number));
+        if there.is_none() && self.purpose == (Purpose::Layer { onto_base: true }) {
+            let target = escaped(link.target.as_bytes());
+            return Err(Error::Unsupported { path: path.as_path().into(), reason: Cause::TargetBelow { target } });
+        }
         link.check(entry, path, is_directory, (target_parent, target_name) == (Some(parent), name))?;
         let number = there.unwrap_or(ROOT);
         self.remove(parent, name);
@@ -262,9 +343,8 @@ impl<C> Model<C> {
         Ok(number)
     }
 
-    /// The directory at `path`; with `create`, what is missing is made, and what is no directory replaced. Links are followed
-    /// as if the root were `/`.
-    fn resolve(&mut self, path: &[u8], create: bool) -> Result<Option<Number>> {
+    /// The directory at `path`. Links are followed as if the root were `/`. Where directories are made, what is none is replaced.
+    fn resolve(&mut self, path: &[u8], missing: Missing) -> Result<Option<Number>> {
         let mut way = Way::new(path);
         let mut above: Vec<Number> = Vec::new();
         let mut here = ROOT;
@@ -285,12 +365,13 @@ impl<C> Model<C> {
                 }
                 _ => {
                     check_name(&LayerPath::clean(path), &name)?;
-                    if !create {
-                        return Ok(None);
-                    }
+                    let layer = match missing {
+                        Missing::Made => self.layer,
+                        Missing::OfBase if !self.is_new(here, &name) => 0,
+                        Missing::OfBase | Missing::End => return Ok(None),
+                    };
                     let made = self.replace(here, &name, FileType::Directory);
-                    self.inodes[made].mode = IMPLIED_MODE;
-                    self.inodes[here].children.insert(name.into(), Child { number: made, layer: self.layer });
+                    self.put(here, &name, made, layer);
                     made
                 }
             };
@@ -320,6 +401,8 @@ impl<C> Default for Inode<C> {
             xattrs: BTreeMap::new(),
             children: BTreeMap::new(),
             links: 0,
+            is_described: false,
+            is_opaque: false,
             settled: 0,
         }
     }
@@ -328,10 +411,11 @@ impl<C> Default for Inode<C> {
 impl<C> Inode<C> {
     /// Takes owner, attributes, mode and time of an entry. One that made this, or merges with it, says all of it; a link may
     /// leave out attributes.
-    fn describe(&mut self, entry: &Entry, owner: (u32, u32), says_all: bool, lost: &mut Lost) {
-        let is_directory = self.file_type == Some(FileType::Directory);
+    fn describe(&mut self, entry: &Entry, owner: (u32, u32), says_all: bool, purpose: Purpose, lost: &mut Lost) {
+        self.is_described = true;
         if says_all {
-            self.xattrs.clear();
+            // A directory keeps those that no layer has.
+            self.xattrs.retain(|name, _| !Class::of(name).is_stored(XattrPolicy::Portable));
         } else if (self.uid, self.gid) != owner {
             // A new owner clears it.
             self.xattrs.remove(CAPABILITY.to_bytes());
@@ -340,11 +424,15 @@ impl<C> Inode<C> {
         for (name, value) in &entry.xattrs {
             let class = Class::of(name);
             let fits = self.file_type.is_some_and(|file_type| class.fits(file_type));
-            if !fits || !class.is_stored(XattrPolicy::Portable) {
+            let is_kept = match purpose {
+                Purpose::Index => class.is_stored(XattrPolicy::Portable),
+                Purpose::Layer { .. } => class.is_accepted,
+            };
+            if !fits || !is_kept {
                 lost.count(name);
                 continue;
             }
-            match value.is_empty() {
+            match value.is_empty() && purpose == Purpose::Index {
                 true => self.xattrs.remove(name),
                 false => self.xattrs.insert(name.clone(), value.clone()),
             };
@@ -352,9 +440,7 @@ impl<C> Inode<C> {
         if self.file_type != Some(FileType::Symlink) {
             self.mode = entry.mode;
         }
-        if !is_directory {
-            self.mtime = (entry.mtime.seconds, entry.mtime.nanoseconds);
-        }
+        self.mtime = (entry.mtime.seconds, entry.mtime.nanoseconds);
     }
 }
 

@@ -21,6 +21,8 @@ use crate::error::{Error, Result};
 const BUFFER_BYTES: usize = 256 << 10;
 /// Buffers of blob, and of tar, that go round: what the reader may be ahead of the others.
 const BUFFERS: usize = 64;
+/// The same where several streams are read at a time.
+const FEW_BUFFERS: usize = 4;
 /// The largest window of a zstd frame: 128 MiB, what the reference decoder allows by default.
 const ZSTD_WINDOW_LOG: u32 = 27;
 /// What a blob may unpack to whatever its ratio is: a few files of zeros are no attack.
@@ -81,9 +83,9 @@ struct Pool {
 }
 
 impl Pool {
-    fn new() -> Self {
-        let (returned, taken) = bounded(BUFFERS);
-        for _ in 0..BUFFERS {
+    fn new(buffers: usize) -> Self {
+        let (returned, taken) = bounded(buffers);
+        for _ in 0..buffers {
             // There is room for all of them.
             let _ = returned.try_send(Vec::new());
         }
@@ -111,8 +113,8 @@ pub struct Decompressed<'scope> {
     taken: usize,
     /// Tells whether all was read.
     reader: ScopedJoinHandle<'scope, bool>,
-    blob_hasher: ScopedJoinHandle<'scope, Hasher>,
-    tar_hasher: ScopedJoinHandle<'scope, Hasher>,
+    /// Of the blob, and of the tar.
+    hashers: Option<[ScopedJoinHandle<'scope, Hasher>; 2]>,
 }
 
 impl<'scope> Decompressed<'scope> {
@@ -126,25 +128,50 @@ impl<'scope> Decompressed<'scope> {
         bounds: Bounds,
         control: &'scope Control,
     ) -> Result<Self> {
-        let (full_sender, full) = bounded(BUFFERS);
         let (blob_parts, blob_chunks) = bounded(BUFFERS);
         let (tar_parts, tar_chunks) = bounded(BUFFERS);
-        let failed = |error| Error::io("spawn", "", error);
-        let thread = |name: &str| std::thread::Builder::new().name(name.into());
-        let hasher = |chunks| thread("ocidiff-hash").spawn_scoped(scope, move || hash(&chunks)).map_err(failed);
-        let (blob_hasher, tar_hasher) = (hasher(blob_chunks)?, hasher(tar_chunks)?);
-        let worker = Worker { full: full_sender, parts: tar_parts, bounds, control };
-        let blob = Blob { source, control, pool: Pool::new(), parts: blob_parts, current: None, taken: 0, size: 0 };
-        let reader = thread("ocidiff-inflate").spawn_scoped(scope, move || worker.run(blob)).map_err(failed)?;
-        Ok(Self { full, current: None, taken: 0, reader, blob_hasher, tar_hasher })
+        let hasher = |chunks| thread("ocidiff-hash").spawn_scoped(scope, move || hash(&chunks)).map_err(no_thread);
+        let hashers = Some([hasher(blob_chunks)?, hasher(tar_chunks)?]);
+        Ok(Self { hashers, ..Self::begin(scope, source, bounds, control, [blob_parts, tar_parts], BUFFERS)? })
+    }
+
+    /// The same for one of several streams that are read at a time, whose digests are known: with little memory.
+    ///
+    /// # Errors
+    /// As [`Decompressed::start`].
+    pub fn start_again<'env, R: Read + Send + 'scope>(
+        scope: &'scope Scope<'scope, 'env>,
+        source: R,
+        bounds: Bounds,
+        control: &'scope Control,
+    ) -> Result<Self> {
+        // Nobody takes the pieces.
+        let parts = [bounded(0).0, bounded(0).0];
+        Self::begin(scope, source, bounds, control, parts, FEW_BUFFERS)
+    }
+
+    fn begin<'env, R: Read + Send + 'scope>(
+        scope: &'scope Scope<'scope, 'env>,
+        source: R,
+        bounds: Bounds,
+        control: &'scope Control,
+        [blob_parts, tar_parts]: [Sender<Arc<Chunk>>; 2],
+        buffers: usize,
+    ) -> Result<Self> {
+        let (full_sender, full) = bounded(buffers);
+        let worker = Worker { full: full_sender, parts: tar_parts, bounds, buffers, control };
+        let pool = Pool::new(buffers);
+        let blob = Blob { source, control, pool, parts: blob_parts, current: None, taken: 0, size: 0 };
+        let reader = thread("ocidiff-inflate").spawn_scoped(scope, move || worker.run(blob)).map_err(no_thread)?;
+        Ok(Self { full, current: None, taken: 0, reader, hashers: None })
     }
 
     /// The digests, once the stream was read to its end.
     pub fn finish(self) -> Result<Digests> {
         drop((self.full, self.current));
         let is_complete = self.reader.join().unwrap_or(false);
-        match (self.blob_hasher.join(), self.tar_hasher.join()) {
-            (Ok(blob), Ok(tar)) if is_complete => {
+        match self.hashers.map(|hashers| hashers.map(ScopedJoinHandle::join)) {
+            Some([Ok(blob), Ok(tar)]) if is_complete => {
                 let (diff_id, uncompressed_size) = tar.finish();
                 let (digest, size) = if blob.size() == 0 { (diff_id, uncompressed_size) } else { blob.finish() };
                 Ok(Digests { digest, size, diff_id, uncompressed_size })
@@ -177,6 +204,14 @@ impl BufRead for Decompressed<'_> {
     }
 }
 
+fn thread(name: &str) -> std::thread::Builder {
+    std::thread::Builder::new().name(name.into())
+}
+
+fn no_thread(error: io::Error) -> Error {
+    Error::io("spawn", "", error)
+}
+
 /// Hashes all pieces, in order. Of a blob that is a tar itself only the tar comes here.
 fn hash(chunks: &Receiver<Arc<Chunk>>) -> Hasher {
     let mut hasher = Hasher::default();
@@ -189,6 +224,7 @@ struct Worker<'scope> {
     full: Sender<Result<Arc<Chunk>>>,
     parts: Sender<Arc<Chunk>>,
     bounds: Bounds,
+    buffers: usize,
     control: &'scope Control,
 }
 
@@ -232,7 +268,7 @@ impl Worker<'_> {
 
     /// Hands on all that `reader` gives; false when nobody wants the rest. `blob_size` tells how much it has taken.
     fn pump<R: Read>(&self, mut reader: R, blob_size: impl Fn(&R) -> u64, format: Format) -> Result<bool> {
-        let pool = Pool::new();
+        let pool = Pool::new(self.buffers);
         let mut size = 0;
         loop {
             let mut buffer = pool.take();
@@ -283,7 +319,7 @@ impl Worker<'_> {
         {
             return passed("max_ratio", *size / blob_size.max(1), max, *size);
         }
-        // The other end is there until this one is gone.
+        // The other end is there until this one is gone, unless nobody hashes.
         let _ = self.parts.send(chunk.clone());
         Ok(self.full.send(Ok(chunk)).is_ok())
     }
@@ -346,7 +382,7 @@ impl<R: Read> Blob<'_, R> {
 
     fn hash_current(&self) {
         if let Some(chunk) = &self.current {
-            // The other end is there until this one is gone.
+            // The other end is there until this one is gone, unless nobody hashes.
             let _ = self.parts.send(chunk.clone());
         }
     }
@@ -427,7 +463,8 @@ mod tests {
             let control = Control::default();
             std::thread::scope(|scope| {
                 let mut stream = Decompressed::start(scope, &blob[..], Bounds::default(), &control).unwrap();
-                let [blob_hasher, tar_hasher] = [&stream.blob_hasher, &stream.tar_hasher].map(|handle| handle.thread().id());
+                let hashers = stream.hashers.as_ref().unwrap();
+                let [blob_hasher, tar_hasher] = hashers.each_ref().map(|handle| handle.thread().id());
                 let others = [stream.reader.thread().id(), std::thread::current().id()];
                 let before = others.map(by_thread::of);
                 io::copy(&mut stream, &mut io::sink()).unwrap();

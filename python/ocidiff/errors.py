@@ -18,6 +18,7 @@ OcidiffError
 ├── AlreadyExistsError                a name or blob is taken
 ├── InUseError                        something else still needs what should go
 ├── BusyError                         another process holds what is needed
+├── OverloadedError                   a server has as many calls as it takes
 └── Cancelled                         the caller cancelled
 
 `OUTCOMES` says what becomes of each of them elsewhere.
@@ -25,6 +26,7 @@ OcidiffError
 
 from __future__ import annotations
 
+import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -104,6 +106,10 @@ class BusyError(OcidiffError):
     """Another process holds what is needed."""
 
 
+class OverloadedError(OcidiffError):
+    """A server has as many calls as it takes."""
+
+
 class Cancelled(OcidiffError):
     """The caller cancelled."""
 
@@ -142,6 +148,7 @@ OUTCOMES: Final[Mapping[type[BaseException], Outcome]] = MappingProxyType(
         AlreadyExistsError: Outcome((), "ALREADY_EXISTS", 1),
         InUseError: Outcome((), "FAILED_PRECONDITION", 1),
         BusyError: Outcome((), "UNAVAILABLE", 1),
+        OverloadedError: Outcome((), "RESOURCE_EXHAUSTED", 1),
         Cancelled: Outcome(("Cancelled",), "CANCELLED", 1),
         OSError: Outcome(("Io",), "INTERNAL", 1),
         KeyboardInterrupt: Outcome((), "CANCELLED", 130),
@@ -158,3 +165,19 @@ def outcome_of(error: BaseException) -> Outcome:
 def class_of(variant: str) -> type[BaseException]:
     """Return the exception for a variant of the core's `Error`."""
     return next(kind for kind, outcome in OUTCOMES.items() if variant in outcome.core)
+
+
+def reason(error: BaseException) -> str:
+    """Return where an error is, its cause, and what it leaves."""
+    return "; ".join([_cause(error), *getattr(error, "__notes__", ())])
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        names = [os.fsdecode(name) or "''" for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        return ": ".join(filter(None, (" to ".join(names), error.strerror)))
+    if isinstance(error, OcidiffError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return f"internal error: {type(error).__name__}: {error}"

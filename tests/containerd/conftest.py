@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from containerd.daemon import Daemon, running
+from containerd.daemon import VERSION, Daemon, programs, running
 from ocidiff.containerd.channel import Channel
 from ocidiff.store import Store
 
@@ -35,7 +36,7 @@ APPLETS = (
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
     """containerd 2, or the version that `OCIDIFF_CONTAINERD` says."""
-    with running(os.environ.get("OCIDIFF_CONTAINERD", "2")) as one:
+    with running(VERSION) as one:
         yield one
 
 
@@ -56,14 +57,14 @@ def channel(daemon: Daemon, namespace: str) -> Iterator[Channel]:
 
 
 @pytest.fixture(scope="session")
-def archive(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image `base:1` of a busybox and some files, as an archive."""
     place = tmp_path_factory.mktemp("base")
     tree = place / "tree"
     for name in ("bin", "etc", "tmp", "proc", "dev", "sys", "dir/sub", "opaque", "links"):
         (tree / name).mkdir(parents=True)
     (tree / "tmp").chmod(0o1777)
-    (tree / "bin/busybox").write_bytes((daemon.programs / "busybox").read_bytes())
+    (tree / "bin/busybox").write_bytes((programs(VERSION) / "busybox").read_bytes())
     (tree / "bin/busybox").chmod(0o755)
     for name in APPLETS:
         (tree / "bin" / name).symlink_to("busybox")
@@ -72,14 +73,14 @@ def archive(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.link(tree / "links/first", tree / "links/second")
     with Store.open(place / "store") as store:
         store.commit(tree, "base:1", changes=['CMD ["/bin/sleep", "1000"]', "ENV A=b", "LABEL k=v"])
-    archive = place / "base.tar"
-    with Store.open(place / "store") as store:
-        assert store.images()
-    import tarfile
+    return archived(place / "store", place / "base.tar")
 
+
+def archived(store: Path, archive: Path) -> Path:
+    """A store as an archive that containerd imports."""
     with tarfile.open(archive, "w") as tar:
         for name in ("oci-layout", "index.json", "blobs"):
-            tar.add(place / "store" / name, name)
+            tar.add(store / name, name)
     return archive
 
 

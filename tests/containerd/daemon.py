@@ -9,12 +9,13 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from support import probes
 
+VERSION = os.environ.get("OCIDIFF_CONTAINERD", "2")
 GET = Path(__file__).with_name("get")
 _CONFIG = """
 version = 3
@@ -49,7 +50,7 @@ def programs(which: str) -> Path:
 class Daemon:
     """A running containerd."""
 
-    def __init__(self, which: str, place: Path) -> None:
+    def __init__(self, which: str, place: Path, more: str = "") -> None:
         self.programs, self.place = programs(which), place
         self.address = str(place / "c")
         self.is_first = which == "1.7"
@@ -59,9 +60,26 @@ class Daemon:
             "CONTAINERD_ADDRESS": self.address,
         }
         self._environment.pop("CONTAINERD_NAMESPACE", None)
-        (place / "config.toml").write_text((_CONFIG_1 if self.is_first else _CONFIG).format(place))
+        self._configure(more)
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
+
+    def _configure(self, more: str) -> None:
+        (self.place / "config.toml").write_text((_CONFIG_1 if self.is_first else _CONFIG).format(self.place) + more)
+
+    @contextmanager
+    def stock(self) -> Iterator[None]:
+        """Let it run without what its configuration has more, until the block ends."""
+        configured = (self.place / "config.toml").read_text()
+        self.stop()
+        self._configure("")
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            (self.place / "config.toml").write_text(configured)
+            self.start()
 
     def start(self) -> None:
         with (self.place / "log").open("ab") as log:
@@ -113,14 +131,19 @@ class Daemon:
 
 
 @contextmanager
-def running(which: str) -> Iterator[Daemon]:
-    """A daemon, which is gone at the end with all that it had."""
+def running(which: str, more: Callable[[Path], str] = lambda _: "") -> Iterator[Daemon]:
+    """A daemon, which is gone at the end with all that it had.
+
+    Args:
+        which: Its version.
+        more: Returns more configuration, for the directory of the daemon.
+    """
     if not probes.is_root():
         probes.missing("needs root")
     # The path of a socket is short, and id-mapped containers have to pass.
     place = Path(tempfile.mkdtemp(prefix="oci-c-", dir="/tmp"))
     place.chmod(0o755)
-    daemon = Daemon(which, place)
+    daemon = Daemon(which, place, more(place))
     try:
         yield daemon
     finally:

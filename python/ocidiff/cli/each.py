@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from ocidiff.cli.streams import complain, emit, reason
-from ocidiff.errors import OcidiffError
+from ocidiff.cli.streams import complain, emit
+from ocidiff.errors import OcidiffError, reason
 
 
 def for_each(names: Sequence[str], act: Callable[[str], str]) -> None:

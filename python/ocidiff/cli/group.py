@@ -10,8 +10,8 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import FAILED_STATUS, Settings, common
-from ocidiff.cli.streams import complain, reason
-from ocidiff.errors import outcome_of
+from ocidiff.cli.streams import complain
+from ocidiff.errors import outcome_of, reason
 from ocidiff.log import listen
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _COMMANDS: Final = (
     *("commit", "create", "mount", "umount", "ps", "rm"),
     *("save", "load"),
     *("unpack", "images", "inspect", "history", "tag", "rmi"),
-    *("gc", "verify"),
+    *("gc", "verify", "serve"),
 )
 _FAILED: Final = 1
 

@@ -332,7 +332,12 @@ engine_option: Final = click.option(
 
 def size_gate(explanation: str) -> _Decorator[Any]:
     """The option `--fail-above`."""
-    return click.option("--fail-above", type=_Size(), metavar="SIZE", help=explanation)
+    return size_option("--fail-above", "fail_above", explanation)
+
+
+def size_option(name: str, variable: str, explanation: str) -> _Decorator[Any]:
+    """An option that takes a size."""
+    return click.option(name, variable, type=_Size(), metavar="SIZE", help=explanation)
 
 
 platform_option: Final = click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import click
 
 from ocidiff.cli.render import printable
-from ocidiff.errors import OcidiffError
 from ocidiff.output import naming
 
 if TYPE_CHECKING:
@@ -58,19 +56,3 @@ def sink_of(output: str, what: str, *, json: bool) -> str | BinaryIO:
     if sys.stdout.isatty():
         raise click.UsageError(f"-o -: {what} is not written to a terminal")
     return sys.stdout.buffer
-
-
-def reason(error: Exception) -> str:
-    """Where an error is, its cause, and what it leaves."""
-    return "; ".join([_cause(error), *getattr(error, "__notes__", ())])
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        names = [os.fsdecode(name) or "''" for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-        return ": ".join(filter(None, (" to ".join(names), error.strerror)))
-    if isinstance(error, OcidiffError | OSError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    return f"internal error: {type(error).__name__}: {error}"

@@ -76,8 +76,17 @@ class Channel:
     @classmethod
     def connect(cls, address: str, namespace: str) -> Self:
         """Connect to the socket of containerd; errors as in `open`, of the socket only."""
+        _probe(address.removeprefix("unix://"))
+        return cls.later(address, namespace)
+
+    @classmethod
+    def later(cls, address: str, namespace: str) -> Self:
+        """Return a connection that is made by the first call, also if containerd is not there yet.
+
+        Raises:
+            UsageError: The extra `containerd` is not installed.
+        """
         path = address.removeprefix("unix://")
-        _probe(path)
         try:
             import grpc
         except ImportError:
@@ -94,6 +103,10 @@ class Channel:
     def under(self, lease: Lease | None) -> Channel:
         """Return the same connection, whose calls belong to a lease."""
         return Channel(self.address, self.namespace, self._connection, lease)
+
+    def within(self, namespace: str) -> Channel:
+        """Return the same connection, whose calls are in another namespace and belong to no lease."""
+        return Channel(self.address, namespace, self._connection)
 
     def close(self) -> None:
         """Close the connection."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from ocidiff.containerd.channel import Channel
-from ocidiff.containerd.convert import check_word
+from ocidiff.containerd.convert import check_word, id_maps_of
 from ocidiff.containerd.images import ContainerdImages
 from ocidiff.containerd.leases import ContainerdLease
 from ocidiff.containerd.snapshots import ContainerdSnapshotter
@@ -154,10 +154,8 @@ class ContainerdContainers:
 
     def ids(self, container: Container, mounts: Sequence[Mount]) -> tuple[IdMaps, bool]:
         """See `ContainerStore.ids`: containerd 2 maps the mount, 1.7 has a copy of the image with other owners."""
-        options = [option for mount in mounts for option in mount.options]
-        maps = [_maps(options, name) for name in ("uidmap=", "gidmap=")]
-        if any(maps):
-            return IdMaps.of(maps[0], maps[1], None), True
+        if mapped := id_maps_of(mounts):
+            return mapped, True
         labels = ContainerdSnapshotter(self._channel, container.driver).stat(container.snapshot).labels
         ranges = [[labels[name]] if name in labels else [] for name in (_UID_LABEL, _GID_LABEL)]
         return IdMaps.of(ranges[0], ranges[1], None), False
@@ -168,8 +166,3 @@ def status_of(channel: Channel, container: str) -> int:
     with suppress(NotFoundError):
         return int(channel.call("tasks.v1.Tasks/Get", is_cleanup=True, container_id=container).process.status)
     return 0
-
-
-def _maps(options: list[str], name: str) -> list[str]:
-    # Several ranges are separated by commas: first in the container, first on the host, how many.
-    return [text for option in options if option.startswith(name) for text in option.removeprefix(name).split(",")]

@@ -134,18 +134,25 @@ class ContainerdContent:
 
 
 class ContainerdIngest:
-    """An `Ingest`: a call that stays open while a blob is written."""
+    """An `Ingest`: a call that stays open while a blob is written. A small blob is one message, at the end."""
 
     def __init__(self, channel: Channel, ref: str, *, is_kept: bool) -> None:
         self._channel, self._ref, self._is_kept = channel, ref, is_kept
         self._pipe: _Pump | None = None
-        self._is_done = False
-        self._open()
+        self._is_open = self._is_done = False
+        self._offset = 0
+        self._small = bytearray()
+        if is_kept:
+            self._open()
 
-    def _open(self) -> None:
+    def _begin(self) -> None:
         self._lease = self._channel.metadata()
         self._requests: queue.SimpleQueue[dict[str, object] | None] = queue.SimpleQueue()
         self._answer = self._channel.exchange("content.v1.Content/Write", iter(self._requests.get, None))
+        self._is_open = True
+
+    def _open(self) -> None:
+        self._begin()
         try:
             self._offset = self._ask(action=_STAT, ref=self._ref).offset
         except BusyError:
@@ -161,7 +168,7 @@ class ContainerdIngest:
     @property
     def offset(self) -> int:
         """See `Ingest.offset`."""
-        return int(self._offset)
+        return int(self._offset) + len(self._small)
 
     def fileno(self) -> int:
         """See `Ingest.fileno`; the descriptor is a pipe, which a thread reads."""
@@ -171,6 +178,12 @@ class ContainerdIngest:
 
     def write(self, data: bytes) -> None:
         """See `Ingest.write`."""
+        if not self._is_open:
+            self._small += data
+            if len(self._small) <= _CHUNK_BYTES:
+                return
+            data, self._small = bytes(self._small), bytearray()
+            self._open()
         for start in range(0, len(data), _CHUNK_BYTES):
             chunk = data[start : start + _CHUNK_BYTES]
             self._offset = self._ask(action=_WRITE, ref=self._ref, offset=self._offset, data=chunk).offset
@@ -178,6 +191,7 @@ class ContainerdIngest:
     def restart(self) -> None:
         """See `Ingest.restart`."""
         self._finish_pipe()
+        self._small.clear()
         if self._offset:
             # A write at offset 0 truncates.
             self._ask(action=_WRITE, ref=self._ref)
@@ -186,31 +200,41 @@ class ContainerdIngest:
     def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:
         """See `Ingest.commit`."""
         self._finish_pipe()
-        if self._offset != size:
-            raise DigestMismatchError(f"blob {digest}: {self._offset} bytes written, expected {size}")
-        labels = check_labels(labels)
-        if self._lease != self._channel.metadata():
-            # The lease was replaced meanwhile, and a blob goes under the one that the call began with.
-            self.leave()
-            self._open()
-        lease = self._channel.lease
-        if lease is not None:
-            # A blob that exists already does not get under the lease by itself, and could be collected at any time.
-            resource = {"id": digest, "type": CONTENT}
-            self._channel.call("leases.v1.Leases/AddResource", id=lease.id, resource=resource)
-        fields = {"total": size, "expected": digest, "offset": size, "labels": labels}
+        if self.offset != size:
+            raise DigestMismatchError(f"blob {digest}: {self.offset} bytes written, expected {size}")
+        fields = {"total": size, "expected": digest, "labels": check_labels(labels)}
+        if not self._is_open:
+            # containerd puts a blob under the lease that it has already when a writer begins with its digest.
+            self._begin()
+            fields |= {"offset": 0, "data": bytes(self._small)}
+        else:
+            if self._lease != self._channel.metadata():
+                # The lease was replaced meanwhile, and a blob goes under the one that the call began with.
+                self.leave()
+                self._open()
+            if self._channel.lease is not None:
+                # A blob that exists already does not get under the lease by itself, and could be collected at any time.
+                resource = {"id": digest, "type": CONTENT}
+                self._channel.call("leases.v1.Leases/AddResource", id=self._channel.lease.id, resource=resource)
+            fields |= {"offset": size}
         try:
             self._ask(action=_COMMIT, ref=self._ref, **fields)
         except AlreadyExistsError:
-            if labels:
-                info = {"digest": digest, "labels": labels}
-                self._channel.call("content.v1.Content/Update", info=info, update_mask=label_mask(labels))
+            self._label(digest, labels or {})
         except InUseError as error:
             raise DigestMismatchError(f"blob {digest}: {_found(str(error), digest)} written") from None
         self._is_done = True
 
+    def _label(self, digest: Digest, labels: Mapping[str, str]) -> None:
+        """Set labels of a blob that exists, if it lacks them: looking is cheaper than writing."""
+        content = ContainerdContent(self._channel)
+        if not labels.items() <= content.info(digest).labels.items():
+            content.update_labels(digest, labels)
+
     def leave(self) -> None:
         """End the call, so that another writer may go on."""
+        if not self._is_open:
+            return
         self._requests.put(None)
         while self._answer() is not None:
             pass
@@ -231,7 +255,7 @@ class ContainerdIngest:
             # What is left of a connection that broke is under the lease, and goes with it.
             with contextlib.suppress(OcidiffError, OSError):
                 self.leave()
-            if not self._is_done and not self._is_kept:
+            if self._is_open and not self._is_done and not self._is_kept:
                 with contextlib.suppress(OcidiffError, OSError):
                     self._channel.call("content.v1.Content/Abort", is_cleanup=True, ref=self._ref)
 

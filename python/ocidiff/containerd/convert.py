@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ocidiff.errors import UsageError
+from ocidiff.layer.idmap import IdMaps
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
@@ -30,6 +31,17 @@ def nanoseconds(time: Any) -> int:  # noqa: ANN401 - a message
 def mounts_of(messages: Sequence[Any]) -> tuple[Mount, ...]:
     """Return mounts."""
     return tuple(Mount(one.type, one.source, tuple(one.options), one.target) for one in messages)
+
+
+def id_maps_of(mounts: Sequence[Mount]) -> IdMaps:
+    """Return the id maps that options of mounts give, as containerd 2 has them; empty if there are none."""
+    options = [option for mount in mounts for option in mount.options]
+    # Several ranges are separated by commas: first in the container, first on the host, how many.
+    users, groups = (
+        [text for option in options if option.startswith(name) for text in option.removeprefix(name).split(",")]
+        for name in ("uidmap=", "gidmap=")
+    )
+    return IdMaps.of(users, groups, None)
 
 
 def snapshot_of(info: Any) -> Snapshot:  # noqa: ANN401 - a message

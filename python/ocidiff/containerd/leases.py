@@ -64,7 +64,7 @@ class ContainerdLeases:
         # The guard knows it first, so that no moment is left in which nobody would release it.
         guard.keep(number)
         expires = datetime.now(UTC) + timedelta(seconds=self._lifetime)
-        labels = {EXPIRE: expires.isoformat(timespec="seconds"), OWNER: _owner("self")}
+        labels = {EXPIRE: expires.isoformat(timespec="seconds"), OWNER: owner("self")}
         self._channel.call("leases.v1.Leases/Create", id=number, labels=labels)
         return number
 
@@ -121,16 +121,16 @@ class ContainerdLeases:
 
     def sweep(self) -> None:
         """Release the leases of processes that are dead, and whose guards died with them."""
-        boot, namespace, *_ = _owner("self").split()
+        boot, namespace, *_ = owner("self").split()
         for one in self._channel.call("leases.v1.Leases/List").leases:
-            owner = one.labels.get(OWNER, "").split()
-            if len(owner) != 4 or (owner[0] == boot and owner[1] != namespace):
+            parts = one.labels.get(OWNER, "").split()
+            if len(parts) != 4 or (parts[0] == boot and parts[1] != namespace):
                 continue
-            if owner[0] != boot or _owner(owner[2]).split() != owner:
+            if parts[0] != boot or owner(parts[2]).split() != parts:
                 self._delete(one.id)
 
 
-def _owner(process: str) -> str:
+def owner(process: str) -> str:
     """Return what names a process on this machine: run of the kernel, namespace, number, time of its start."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         boot = file.read().strip()

@@ -48,6 +48,13 @@ containerd.services.content.v1
  WriteContentResponse action=1:int32 offset=4:int64 total=5:int64 digest=6
  AbortRequest ref=1
 
+containerd.services.diff.v1
+ ApplyRequest diff=1:containerd.types.Descriptor mounts=2:containerd.types.Mount* sync_fs=4:bool
+ ApplyResponse applied=1:containerd.types.Descriptor
+ DiffRequest left=1:containerd.types.Mount* right=2:containerd.types.Mount* media_type=3 ref=4 labels=5:map \
+  source_date_epoch=6:time
+ DiffResponse diff=3:containerd.types.Descriptor
+
 containerd.services.snapshots.v1
  PrepareSnapshotRequest snapshotter=1 key=2 parent=3 labels=4:map
  PrepareSnapshotResponse mounts=1:containerd.types.Mount*
@@ -121,6 +128,8 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "content.v1.Content/ListStatuses": ("ListStatusesRequest", "ListStatusesResponse"),
     "content.v1.Content/Write": ("WriteContentRequest", "WriteContentResponse"),
     "content.v1.Content/Abort": ("AbortRequest", _EMPTY),
+    "diff.v1.Diff/Apply": ("ApplyRequest", "ApplyResponse"),
+    "diff.v1.Diff/Diff": ("DiffRequest", "DiffResponse"),
     "snapshots.v1.Snapshots/Prepare": ("PrepareSnapshotRequest", "PrepareSnapshotResponse"),
     "snapshots.v1.Snapshots/View": ("ViewSnapshotRequest", "ViewSnapshotResponse"),
     "snapshots.v1.Snapshots/Mounts": ("MountsRequest", "MountsResponse"),

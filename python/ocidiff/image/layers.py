@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+from types import MappingProxyType
+from typing import Final
 
 from ocidiff.layer.applier import verify
 from ocidiff.layer.differ import write_layer
@@ -21,6 +23,8 @@ from ocidiff.services import labels
 from ocidiff.services.content import ContentStore
 from ocidiff.values import dataclass
 
+_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class LocalDiffer:
@@ -29,10 +33,14 @@ class LocalDiffer:
     Attributes:
         engine: What does the work.
         overlay: Says if the upper directory of a mounted overlay is read in place of what it shows.
+        ref: Name of the ingest of a layer, begun anew; None for one that nobody else knows.
+        layer_labels: Labels of a layer, beside its diff ID.
     """
 
     engine: Engine
     overlay: OverlayMode = OverlayMode.AUTO
+    ref: str | None = None
+    layer_labels: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS)
 
     def compare(
         self,
@@ -43,19 +51,45 @@ class LocalDiffer:
         monitor: Monitor,
     ) -> Layer | None:
         """See `Differ.compare`."""
+        layer = self._store(lower, upper, content, options, monitor, stores_empty=False)
+        return None if layer.empty else layer
+
+    def store(
+        self,
+        lower: Lower | None,
+        upper: bytes | OverlayLayers,
+        content: ContentStore,
+        options: LayerOptions,
+        monitor: Monitor,
+    ) -> Layer:
+        """Store a layer as `compare` does, also if it is empty."""
+        return self._store(lower, upper, content, options, monitor, stores_empty=True)
+
+    def _store(
+        self,
+        lower: Lower | None,
+        upper: bytes | OverlayLayers,
+        content: ContentStore,
+        options: LayerOptions,
+        monitor: Monitor,
+        *,
+        stores_empty: bool,
+    ) -> Layer:
         options = replace(options, spool=content.spool)
-        with content.ingest() as ingest:
+        with content.ingest(self.ref) as ingest:
+            if self.ref is not None:
+                ingest.restart()
             sink = ingest.fileno()
             layer = write_layer(self.engine, lower, upper, sink, options=options, monitor=monitor, overlay=self.overlay)
-            if layer.empty:
-                return None
-            ingest.commit(layer.descriptor.size, layer.descriptor.digest, {labels.UNCOMPRESSED: layer.diff_id})
+            if stores_empty or not layer.empty:
+                stored = {**self.layer_labels, labels.UNCOMPRESSED: layer.diff_id}
+                ingest.commit(layer.descriptor.size, layer.descriptor.digest, stored)
             return layer
 
     def apply(
         self,
         layer: Descriptor,
-        diff_id: DiffID,
+        diff_id: DiffID | None,
         mounts: Sequence[Mount],
         content: ContentStore,
         options: ApplyOptions,

@@ -41,7 +41,7 @@ class Differ(Protocol):
     def apply(
         self,
         layer: Descriptor,
-        diff_id: DiffID,
+        diff_id: DiffID | None,
         mounts: Sequence[Mount],
         content: ContentStore,
         options: ApplyOptions,
@@ -51,7 +51,7 @@ class Differ(Protocol):
 
         Args:
             layer: Descriptor of the layer.
-            diff_id: Digest of its tar.
+            diff_id: Digest of its tar; None if the digest of the blob says enough.
             mounts: What shows the tree.
             content: Where the layer is.
             options: How it is applied.

@@ -7,6 +7,8 @@ from typing import Final, Protocol
 
 CONTENT: Final = "content"
 """Resource type of blobs; the key is the digest."""
+INGESTS: Final = "ingests"
+"""Resource type of blobs that are being written; the key is the ref."""
 
 
 def snapshots_of(snapshotter: str) -> str:

@@ -1,0 +1,65 @@
+"""`ocidiff serve`: the plugin that does containerd's diffs and unpacks."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from ocidiff.cli.options import Settings, common, engine_option, pass_settings, size_option
+
+if TYPE_CHECKING:
+    from ocidiff.layer.options import EngineName
+
+_SOCKET = "/run/ocidiff/ocidiff.sock"
+_ADDRESS = "/run/containerd/containerd.sock"
+
+
+@click.command("serve", epilog="Example: ocidiff serve --print-config >/etc/containerd/conf.d/ocidiff.toml")
+@click.option(
+    "--socket", metavar="PATH", type=click.Path(), default=_SOCKET, show_default=True, help="Socket that containerd calls."
+)
+@click.option(
+    "--slots", type=click.IntRange(1, 1024), metavar="N", help="Calls that run at once.  [default: the number of cores]"
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(0, 4096),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Calls that wait for a slot at most; more are refused.",
+)
+@size_option("--memory", "memory_bytes", "Memory that all calls share.  [default: 128MiB for each slot]")
+@click.option("--metrics", metavar="HOST:PORT|FILE", help="Serve Prometheus metrics at an address, or keep them in a file.")
+@engine_option
+@common("containerd", "address", "namespace")
+@pass_settings
+def command(
+    settings: Settings,
+    socket: str,
+    slots: int | None,
+    queue: int,
+    memory_bytes: int | None,
+    metrics: str | None,
+    engine: EngineName | None,
+) -> None:
+    """Serve containerd's diffs and unpacks.
+
+    Runs until SIGTERM. SIGHUP starts a new server with the same words, which takes over with no call lost. Needs root.
+    """
+    from ocidiff.containerd.serve import server
+
+    server.serve(
+        server.Settings(
+            address=settings.address or os.environ.get("CONTAINERD_ADDRESS") or _ADDRESS,
+            namespace=settings.namespace,
+            socket=os.path.abspath(socket),
+            slots=slots,
+            queue=queue,
+            memory_bytes=memory_bytes,
+            metrics=metrics,
+            engine=engine,
+        )
+    )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         NotFoundError,
         OcidiffError,
         OverlayError,
+        OverloadedError,
         SourceChangedError,
         UnrepresentableError,
         UnsafeLayerError,
@@ -112,6 +113,7 @@ __all__ = [
     "OverlayError",
     "OverlayLayers",
     "OverlayMode",
+    "OverloadedError",
     "Profile",
     "Progress",
     "Reason",
@@ -140,7 +142,7 @@ _HOMES: Final = {
     "errors": (
         "AlreadyExistsError BusyError Cancelled ChangeTooLargeError DigestMismatchError DocumentError IndexFileError "
         "InUseError LayerError LimitExceededError MalformedLayerError NotFoundError OcidiffError OverlayError "
-        "SourceChangedError UnrepresentableError UnsafeLayerError UnsupportedError UsageError"
+        "OverloadedError SourceChangedError UnrepresentableError UnsafeLayerError UnsupportedError UsageError"
     ),
     "embedded.gc": "Collected",
     "image.arguments": "CommitArguments",

@@ -50,12 +50,14 @@ class ContentStoreSuite:
         assert store.read(store.write(b"", KIND)) == b""
 
     def test_a_blob_is_invisible_until_it_is_committed(self, store: ContentStore) -> None:
+        large = DATA * ((2 << 20) // len(DATA))
+        digest = Digest.of(large)
         with store.ingest() as ingest:
-            ingest.write(DATA)
-            assert not store.contains(DESCRIPTOR.digest)
+            ingest.write(large)
+            assert not store.contains(digest)
             assert len(self.unfinished(store)) == 1
-            ingest.commit(DESCRIPTOR.size, DESCRIPTOR.digest)
-            assert store.contains(DESCRIPTOR.digest)
+            ingest.commit(len(large), digest)
+            assert store.contains(digest)
         assert self.unfinished(store) == []
 
     def test_bytes_may_go_straight_to_the_file_descriptor(self, store: ContentStore) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ocidiff.cli.options import Settings, common, engine_option, pass_settings, size_option
+from ocidiff.cli.streams import complain, emit
+from ocidiff.errors import reason
 
 if TYPE_CHECKING:
     from ocidiff.layer.options import EngineName
@@ -33,6 +35,8 @@ _ADDRESS = "/run/containerd/containerd.sock"
 )
 @size_option("--memory", "memory_bytes", "Memory that all calls share.  [default: 128MiB for each slot]")
 @click.option("--metrics", metavar="HOST:PORT|FILE", help="Serve Prometheus metrics at an address, or keep them in a file.")
+@click.option("--print-config", is_flag=True, help="Print what the configuration of containerd needs, and end.")
+@click.option("--check", is_flag=True, help="Say what keeps containerd from using the plugin, and end.")
 @engine_option
 @common("containerd", "address", "namespace")
 @pass_settings
@@ -43,23 +47,53 @@ def command(
     queue: int,
     memory_bytes: int | None,
     metrics: str | None,
+    print_config: bool,
+    check: bool,
     engine: EngineName | None,
 ) -> None:
     """Serve containerd's diffs and unpacks.
 
     Runs until SIGTERM. SIGHUP starts a new server with the same words, which takes over with no call lost. Needs root.
     """
-    from ocidiff.containerd.serve import server
+    address, socket = settings.address or os.environ.get("CONTAINERD_ADDRESS") or _ADDRESS, os.path.abspath(socket)
+    if print_config:
+        emit(_configuration(address, socket))
+    elif check:
+        _check(address, socket)
+    else:
+        from ocidiff.containerd.serve import server
 
-    server.serve(
-        server.Settings(
-            address=settings.address or os.environ.get("CONTAINERD_ADDRESS") or _ADDRESS,
-            namespace=settings.namespace,
-            socket=os.path.abspath(socket),
-            slots=slots,
-            queue=queue,
-            memory_bytes=memory_bytes,
-            metrics=metrics,
-            engine=engine,
+        server.serve(
+            server.Settings(
+                address=address,
+                namespace=settings.namespace,
+                socket=socket,
+                slots=slots,
+                queue=queue,
+                memory_bytes=memory_bytes,
+                metrics=metrics,
+                engine=engine,
+            )
         )
-    )
+
+
+def _configuration(address: str, socket: str) -> str:
+    from ocidiff.containerd.serve import config
+
+    version = None
+    try:
+        version = config.version_of(address)
+    except OSError as error:
+        complain(f"warning: {reason(error)}; printed for containerd 2")
+    return config.configuration_for(version, socket).rstrip()
+
+
+def _check(address: str, socket: str) -> None:
+    from ocidiff.containerd.serve.check import problems
+
+    found = list(problems(address, socket))
+    for problem in found:
+        emit(problem)
+    if found:
+        click.get_current_context().exit(1)
+    emit("containerd uses the plugin.")

@@ -23,6 +23,11 @@ containerd.v1.types
 containerd.services.version.v1
  VersionResponse version=1 revision=2
 
+containerd.services.introspection.v1
+ Plugin type=1 id=2
+ PluginsRequest filters=1:string*
+ PluginsResponse plugins=1:Plugin*
+
 containerd.services.namespaces.v1
  Namespace name=1 labels=2:map
  ListNamespacesRequest filter=1
@@ -128,6 +133,7 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "content.v1.Content/ListStatuses": ("ListStatusesRequest", "ListStatusesResponse"),
     "content.v1.Content/Write": ("WriteContentRequest", "WriteContentResponse"),
     "content.v1.Content/Abort": ("AbortRequest", _EMPTY),
+    "introspection.v1.Introspection/Plugins": ("PluginsRequest", "PluginsResponse"),
     "diff.v1.Diff/Apply": ("ApplyRequest", "ApplyResponse"),
     "diff.v1.Diff/Diff": ("DiffRequest", "DiffResponse"),
     "snapshots.v1.Snapshots/Prepare": ("PrepareSnapshotRequest", "PrepareSnapshotResponse"),

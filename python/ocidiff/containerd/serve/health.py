@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SERVING, _NOT_SERVING, _UNKNOWN = 1, 2, 3
 _LOOK_SECONDS: Final = 0.5
+_ANSWER_SECONDS: Final = 10.0
 SERVICE: Final = "grpc.health.v1.Health"
 
 
@@ -63,3 +64,20 @@ class Health:
 
     def _status(self) -> int:
         return _NOT_SERVING if self._stopping.is_set() else _SERVING
+
+
+def is_serving(socket: str) -> bool:
+    """True if the server at this socket says that it takes calls."""
+    import grpc
+    from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
+    with grpc.insecure_channel(f"unix:{socket}", [("grpc.default_authority", "localhost")]) as channel:
+        check: Any = channel.unary_unary(
+            f"/{SERVICE}/Check",
+            request_serializer=lambda message: bytes(message.SerializeToString()),
+            response_deserializer=Int32Value.FromString,
+        )
+        try:
+            return bool(check(StringValue(), timeout=_ANSWER_SECONDS).value == _SERVING)
+        except grpc.RpcError:
+            return False

@@ -28,7 +28,7 @@ def announce() -> None:
     """Tell the server that started this one that it may go."""
     pipe = os.environ.pop(_READY, None)
     if pipe is not None:
-        with suppress(OSError):
+        with suppress(BrokenPipeError):
             os.write(int(pipe), b"ready")
             os.close(int(pipe))
 

@@ -100,7 +100,10 @@ class Daemon:
     def attempt(self, *words: str | Path, namespace: str = "default") -> subprocess.CompletedProcess[str]:
         """Run ctr, whatever comes of it."""
         line = [self.programs / "ctr", "--namespace", namespace, *words]
-        return subprocess.run(line, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(line, env=self._environment, capture_output=True, timeout=60, check=False)
+        # A layer may come on stdout.
+        out, error = done.stdout.decode(errors="replace"), done.stderr.decode()
+        return subprocess.CompletedProcess(line, done.returncode, out, error)
 
     def ctr(self, *words: str | Path, namespace: str = "default") -> str:
         done = self.attempt(*words, namespace=namespace)

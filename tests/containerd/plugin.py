@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,41 +36,73 @@ CONFIG = """
 
 
 class Server:
-    """A process that serves the plugin at `o` in the directory of a daemon."""
+    """A process that serves the plugin in the directory of a daemon."""
 
-    def __init__(self, daemon: Daemon, **words: str) -> None:
-        self.place, self.socket, self.metrics = daemon.place, daemon.place / "o", daemon.place / "metrics"
-        self.temporary = daemon.place / "temporary"
+    def __init__(self, daemon: Daemon, name: str = "o", **words: str) -> None:
+        self.place, self.socket, self.metrics = daemon.place, daemon.place / name, daemon.place / f"{name}.metrics"
+        self.temporary = daemon.place / f"{name}.temporary"
         self.temporary.mkdir()
+        self._log = daemon.place / f"{name}.log"
         self._words = {"address": daemon.address, "socket": str(self.socket), "metrics": str(self.metrics), **words}
-        self.process: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
         self.start()
 
     def start(self) -> None:
-        environment = {**os.environ, "TMPDIR": str(self.temporary)}
         line = [sys.executable, "-c", PROGRAM, *(f"{name}={value}" for name, value in self._words.items())]
-        with (self.place / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(line, stderr=log, env=environment, start_new_session=True)
-        end = time.monotonic() + 30
-        while not (self.socket.exists() and f"pid={self.process.pid}" in self.log()):
-            assert self.process.poll() is None, self.log()
-            assert time.monotonic() < end, self.log()
-            time.sleep(0.02)
+        environment = {**os.environ, "TMPDIR": str(self.temporary)}
+        started = self.log().count("msg=serving")
+        with self._log.open("ab") as log:
+            self._processes.append(subprocess.Popen(line, stderr=log, env=environment, start_new_session=True))
+        self._wait(lambda: self.log().count("msg=serving") > started)
+
+    @property
+    def pid(self) -> int:
+        """The process that serves now."""
+        return int(next(line for line in reversed(self.records()) if line.get("msg") == "serving")["pid"])
+
+    @property
+    def runs(self) -> bool:
+        return self.log().count("msg=serving") > 0 and is_alive(self.pid)
 
     def log(self) -> str:
-        return (self.place / "server.log").read_text()
+        return self._log.read_text() if self._log.exists() else ""
+
+    def records(self) -> list[dict[str, str]]:
+        """All lines of the log."""
+        return [_fields(line) for line in self.log().splitlines()]
 
     def calls(self) -> list[dict[str, str]]:
         """What the log says of each call, in their order."""
-        return [fields for line in self.log().splitlines() if (fields := _fields(line)).get("msg") in {"Diff", "Apply"}]
+        return [fields for fields in self.records() if fields.get("msg") in {"Diff", "Apply"}]
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """End the server; return its status."""
-        assert self.process is not None
-        self.process.send_signal(number)
-        status = self.process.wait(60)
-        self.process = None
-        return status
+    def reload(self) -> None:
+        """Have another server take over, and wait until the old one has ended."""
+        old = self.pid
+        os.kill(old, signal.SIGHUP)
+        self._wait(lambda: self.pid != old)
+        self._wait(lambda: not is_alive(old))
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End the server."""
+        pid = self.pid
+        os.kill(pid, number)
+        self._wait(lambda: not is_alive(pid))
+        for process in self._processes:
+            process.wait(10)
+
+    def _wait(self, is_so: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not is_so():
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    """True if a process runs, and is not only waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _fields(line: str) -> dict[str, str]:
@@ -94,7 +126,7 @@ def plugged(**words: str) -> Iterator[tuple[Daemon, Server]]:
         try:
             yield daemon, server
         finally:
-            if server.process is not None:
+            if server.runs:
                 server.stop()
 
 

@@ -86,8 +86,7 @@ def prepared(daemon: Daemon, namespace: str, channel: Channel, key: str) -> Path
 
 def left_behind(channel: Channel, server: Server) -> dict[str, object]:
     """What should not be there when no call runs."""
-    assert server.process is not None
-    mounts = Path(f"/proc/{server.process.pid}/mountinfo").read_text()
+    mounts = Path(f"/proc/{server.pid}/mountinfo").read_text()
     return {
         "ingests": [one.ref for one in ContainerdContent(channel).statuses()],
         "mounts": [line for line in mounts.splitlines() if str(server.temporary) in line],

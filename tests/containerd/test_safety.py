@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,32 @@ def rests(daemon: Daemon, namespace: str, channel: Channel, engine: Engine) -> N
         time.sleep(0.1)
 
 
+def while_compared(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have each commit act while its container is paused, before its trees are compared."""
+    compare = LocalDiffer.compare
+
+    def acting(self: LocalDiffer, *arguments: Any) -> Any:
+        act()
+        return compare(self, *arguments)
+
+    monkeypatch.setattr(LocalDiffer, "compare", acting)
+
+
+def kill_guards() -> None:
+    """Kill the processes that guard the commits of this one."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    guards = [one for one in children if b"containerd.guard" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    assert guards
+    for one in guards:
+        os.kill(int(one), signal.SIGKILL)
+
+
 def test_a_container_is_paused_while_it_is_read_and_no_longer(
     store: Store, daemon: Daemon, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed(daemon, namespace, "c1", script="echo x >/etc/new")
     seen: list[str] = []
-    compare = LocalDiffer.compare
-
-    def watched(self: LocalDiffer, *arguments: Any) -> Any:
-        seen.append(daemon.status(namespace, "c1"))
-        return compare(self, *arguments)
-
-    monkeypatch.setattr(LocalDiffer, "compare", watched)
+    while_compared(monkeypatch, lambda: seen.append(daemon.status(namespace, "c1")))
     for pause in (True, False):
         store.commit(store.container("c1"), "app:v1", pause=pause)
         assert daemon.status(namespace, "c1") == "RUNNING"
@@ -127,17 +141,7 @@ def test_a_guard_that_is_killed_is_done_without(
     store: Store, daemon: Daemon, namespace: str, channel: Channel, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed(daemon, namespace, "c1", script="echo x >/etc/new")
-    compare = LocalDiffer.compare
-
-    def kill_guard(self: LocalDiffer, *arguments: Any) -> Any:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        guards = [one for one in children if b"containerd.guard" in Path(f"/proc/{one}/cmdline").read_bytes()]
-        for one in guards:
-            os.kill(int(one), signal.SIGKILL)
-        assert guards
-        return compare(self, *arguments)
-
-    monkeypatch.setattr(LocalDiffer, "compare", kill_guard)
+    while_compared(monkeypatch, kill_guards)
     store.commit(store.container("c1"), "app:v1")
     rests(daemon, namespace, channel, engine)
 
@@ -146,14 +150,12 @@ def test_a_lease_that_others_delete_fails_the_commit_and_no_name_changes(
     store: Store, daemon: Daemon, namespace: str, channel: Channel, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed(daemon, namespace, "c1", script="echo x >/etc/new")
-    compare = LocalDiffer.compare
 
-    def without_lease(self: LocalDiffer, *arguments: Any) -> Any:
+    def end_leases() -> None:
         for one in ContainerdLeases(channel).held():
             daemon.ctr("leases", "rm", one, namespace=namespace)
-        return compare(self, *arguments)
 
-    monkeypatch.setattr(LocalDiffer, "compare", without_lease)
+    while_compared(monkeypatch, end_leases)
     with pytest.raises(OcidiffError, match="lease"):
         store.commit(store.container("c1"), "app:v1")
     rests(daemon, namespace, channel, engine)

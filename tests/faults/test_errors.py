@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-from faults.scenario import CALLS, Scenario, evenly, make_template
-from support import probes
+from faults.scenario import CALLS, Scenario, evenly
 
 # For each call and kind of error; `make soak-errors` asks for more.
 STEPS = int(os.environ.get("OCIDIFF_ERRORS", "1"))
@@ -24,15 +22,6 @@ ERRORS = {
     "EIO": WRITING | SYNCING | MAKING,
     "EMFILE": {"openat", "fsopen"},
 }
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("strace") is None:
-        probes.missing("needs strace")
-    place = tmp_path_factory.mktemp("template")
-    make_template(place)
-    return place
 
 
 @pytest.mark.timeout(3600)

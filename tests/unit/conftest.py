@@ -7,17 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from ocidiff.layer.options import ENGINES
+from ocidiff.layer.options import ENGINES, EngineName
 from ocidiff.store import Store
 from support import probes
 from support.layouts import Handmade
 
 
 @pytest.fixture(params=ENGINES)
-def engine_name(request: pytest.FixtureRequest) -> str:
+def engine_name(request: pytest.FixtureRequest) -> EngineName:
     """The name of each of the two engines."""
     if request.param == "rust" and not probes.has_rust():
         probes.missing("ocidiff._core is not built")
+    chosen: EngineName = request.param
+    return chosen
+
+
+@pytest.fixture(params=["overlay", "directory"])
+def driver(request: pytest.FixtureRequest) -> str:
+    """The name of each snapshot driver that works here."""
+    if request.param == "overlay" and not probes.can_mount_overlay():
+        probes.missing("needs overlay mounts")
     return str(request.param)
 
 

@@ -15,16 +15,8 @@ import pytest
 
 import ocidiff
 from ocidiff import output
-from ocidiff.layer.options import ENGINES, EngineName
-from support import probes, trees
-
-
-@pytest.fixture(params=ENGINES)
-def engine_name(request: pytest.FixtureRequest) -> EngineName:
-    if request.param == "rust" and not probes.has_rust():
-        probes.missing("ocidiff._core is not built")
-    chosen: EngineName = request.param
-    return chosen
+from ocidiff.layer.options import EngineName
+from support import trees
 
 
 @pytest.fixture

@@ -24,14 +24,6 @@ from ocidiff.store.embedded import EmbeddedStore
 from support import probes
 
 
-@pytest.fixture(params=["overlay", "directory"])
-def driver(request: pytest.FixtureRequest) -> str:
-    if request.param == "overlay" and not probes.can_mount_overlay():
-        probes.missing("needs overlay mounts")
-    chosen: EngineName = request.param
-    return chosen
-
-
 @pytest.fixture
 def store(tmp_path: Path, rootfs: Path) -> Iterator[EmbeddedStore]:
     """A store with the image `base:1` of two layers."""

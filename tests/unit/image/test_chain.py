@@ -27,14 +27,6 @@ from support.layouts import Handmade
 STORE = "handmade"
 
 
-@pytest.fixture(params=["overlay", "directory"])
-def driver(request: pytest.FixtureRequest) -> str:
-    if request.param == "overlay" and not probes.can_mount_overlay():
-        probes.missing("needs overlay mounts")
-    chosen: EngineName = request.param
-    return chosen
-
-
 @pytest.fixture
 def overlays() -> None:
     if not probes.can_mount_overlay():

@@ -21,13 +21,6 @@ from ocidiff.walk import Cursor, walk
 from support import probes
 
 
-@pytest.fixture(params=["overlay", "directory"])
-def driver(request: pytest.FixtureRequest) -> str:
-    if request.param == "overlay" and not probes.can_mount_overlay():
-        probes.missing("needs overlay mounts")
-    return str(request.param)
-
-
 def _deep(top: Path, depth: int) -> None:
     here = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     for number in range(depth):

@@ -19,13 +19,6 @@ DESCRIPTORS = 256
 SHAPES = {"bare": ("", ""), "file before": ("a", ""), "file after": ("", "z"), "both": ("a", "z")}
 
 
-@pytest.fixture(params=["rust", "pure"])
-def engine_name(request: pytest.FixtureRequest) -> str:
-    if request.param == "rust" and not probes.has_rust():
-        probes.missing("ocidiff._core is not built")
-    return str(request.param)
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
     """A directory whose contents go at the end, which would be too deep for pytest."""

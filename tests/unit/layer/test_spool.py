@@ -20,14 +20,6 @@ from support import probes
 LARGE = 6 << 20
 
 
-@pytest.fixture(params=["rust", "pure"])
-def engine_name(request: pytest.FixtureRequest) -> EngineName:
-    if request.param == "rust" and not probes.has_rust():
-        probes.missing("ocidiff._core is not built")
-    chosen: EngineName = request.param
-    return chosen
-
-
 @pytest.fixture
 def upper(tmp_path: Path) -> Path:
     """A tree with a file that changed lately, too large for memory."""

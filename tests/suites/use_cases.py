@@ -14,9 +14,9 @@ from ocidiff.image.create import create
 from ocidiff.image.image import Image
 from ocidiff.image.request import Request, Step
 from ocidiff.image.unpack import unpack
-from ocidiff.layer.differ import Tree
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.operand import Tree
 from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.oci.media_type import Format

@@ -25,8 +25,8 @@ from ocidiff.cli.options import (
 from ocidiff.cli.render import as_json, change_document, columns, explained, printable, size, totals_document
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.errors import OUTCOMES, ChangeTooLargeError
-from ocidiff.layer.differ import INDEX, SCRATCH
 from ocidiff.layer.layer import ChangeKind
+from ocidiff.layer.operand import is_tree, may_be_container
 from ocidiff.layer.totals import Totals
 
 if TYPE_CHECKING:
@@ -108,13 +108,13 @@ def _changes_of(
     """Yield the changes that a command line asks for: of a container, of images and trees, or of trees alone."""
     lower, upper, upperdir, lowerdir = named
     sides = [side for side in (lower, upper) if side is not None]
-    if upperdir is not None or lowerdir is not None or not sides or (len(sides) == 2 and all(map(_is_tree, sides))):
+    if upperdir is not None or lowerdir is not None or not sides or (len(sides) == 2 and all(map(_is_tree_here, sides))):
         yield ocidiff.changes(*trees_of(lower, upper, upperdir, lowerdir), explain=explain, **options)
         return
     # A single name is that of a container, even where there is a directory of that name.
-    if len(sides) == 1 and (sides[0] == SCRATCH or sides[0].startswith((INDEX, ".")) or "/" in sides[0]):
+    if len(sides) == 1 and (is_tree(sides[0]) or not may_be_container(sides[0])):
         raise click.UsageError("takes LOWER and UPPER, or the name of a working container")
-    images = [side for side in sides if len(sides) == 1 or not _is_tree(side)]
+    images = [side for side in sides if len(sides) == 1 or not _is_tree_here(side)]
     try:
         opened = settings.open_store(*images)
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def _changes_of(
             raise
         if len(sides) == 1:
             raise ocidiff.NotFoundError(f"no working container {sides[0]!r}") from None
-        missing = next(side for side in sides if not _is_tree(side))
+        missing = next(side for side in sides if not _is_tree_here(side))
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), missing) from None
     sides = [side.removeprefix(CONTAINERD) for side in sides]
     with opened as store:
@@ -133,13 +133,13 @@ def _changes_of(
             found.close()
 
 
-def _is_tree(side: str) -> bool:
-    return side == SCRATCH or side.startswith((INDEX, ".", "/")) or os.path.isdir(side)
+def _is_tree_here(side: str) -> bool:
+    return is_tree(side) or os.path.isdir(side)
 
 
 def _operand(side: str) -> str:
     """Return the side as `Store.changes` takes it, which knows a tree by its first character."""
-    return f"./{side}" if _is_tree(side) and not side.startswith((".", "/", INDEX)) and side != SCRATCH else side
+    return f"./{side}" if _is_tree_here(side) and not is_tree(side) else side
 
 
 def _emit_totals(totals: Totals) -> None:

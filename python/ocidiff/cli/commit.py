@@ -25,6 +25,7 @@ from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, image_document, layer_line, metadata_document
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped
 from ocidiff.errors import NotFoundError
+from ocidiff.layer.operand import may_be_container
 from ocidiff.output import naming, open_output, write_all
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def command(
     in_containerd = settings.is_containerd(tree if isinstance(tree, str) else "")
     settings.check_new_name(image_name, in_containerd=in_containerd)
     place = "containerd" if in_containerd else settings.store_path()
-    container = tree if isinstance(tree, str) and not _is_path(tree) else None
+    container = tree if isinstance(tree, str) and may_be_container(tree) else None
     # The files first, so that no image is made whose digest cannot be told.
     with (
         naming(place),
@@ -167,13 +168,9 @@ def _source(first: str | None, second: str | None, upper: ocidiff.UpperTar | Non
         if first is None or second is None:
             raise click.UsageError("takes SOURCE and NAME[:TAG]")
         return first, second
-    if first is None or (second is not None and _is_path(first)):
+    if first is None or (second is not None and not may_be_container(first)):
         raise click.UsageError("--upper-tar takes NAME[:TAG], or a working container and NAME[:TAG]")
     return (upper, first) if second is None else (first, second)
-
-
-def _is_path(source: str) -> bool:
-    return "/" in source or source in {".", ".."}
 
 
 def _open_store(settings: Settings, container: str | None) -> ocidiff.Store:

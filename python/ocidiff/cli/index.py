@@ -22,6 +22,7 @@ from ocidiff.cli.options import (
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit, sink_of, warn_of_skipped
+from ocidiff.layer.operand import is_path
 from ocidiff.output import naming
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def command(
     TREE_OR_IMAGE is a directory; where there is none of that name, an image of the store, whose layers are read and not
     unpacked. Prints the digest of the index.
     """
-    is_tree = os.path.isdir(source) or (platform is None and source.startswith((".", "/")))
+    is_tree = os.path.isdir(source) or (platform is None and is_path(source))
     if is_tree and platform is not None:
         raise click.UsageError("--platform is for an image")
     if not is_tree and any(options.get(name) for name in ("uid_map", "gid_map", "userns")):

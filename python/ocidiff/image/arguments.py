@@ -9,8 +9,8 @@ from ocidiff.layer.arguments import DiffArguments
 
 if TYPE_CHECKING:
     from ocidiff.image.changes import ConfigChanges
-    from ocidiff.layer.differ import Tree
     from ocidiff.layer.input import UpperTar
+    from ocidiff.layer.operand import Tree
     from ocidiff.layer.options import Limits
 
 

@@ -12,12 +12,14 @@ from ocidiff.errors import UsageError
 from ocidiff.image import lookup
 from ocidiff.image.source import check_source, open_source
 from ocidiff.image.unpack import index_layers
-from ocidiff.layer.differ import SCRATCH, Tree, list_changes, lower_path, with_ignore_file
+from ocidiff.layer.differ import list_changes, with_ignore_file
 from ocidiff.layer.engine import Engine, Lower, select_engine
 from ocidiff.layer.fractions import with_lower_times
 from ocidiff.layer.layer import Change, IndexPath
 from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.operand import Tree, is_tree
 from ocidiff.layer.options import DiffOptions, LayerOptions, Limits, OverlayMode
+from ocidiff.layer.paths import lower_path
 from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.oci.platform import Platform
 from ocidiff.services.bundle import Services
@@ -170,8 +172,3 @@ def changes_of_images(
             options = with_ignore_file(options, above)
         options = with_lower_times(options, below, above)
         return (yield from list_changes(engine, below, above, options, comparison.overlay, explain=comparison.explain))
-
-
-def is_tree(operand: Tree) -> bool:
-    """Return True for path objects, `scratch`, `index:FILE`, and texts that begin with a dot or a slash."""
-    return not isinstance(operand, str) or operand == SCRATCH or operand.startswith(("index:", ".", "/"))

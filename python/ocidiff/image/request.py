@@ -9,8 +9,9 @@ from ocidiff.errors import UsageError
 from ocidiff.image.changes import ConfigChanges, check_text
 from ocidiff.image.reference import name_to_give
 from ocidiff.image.source import check_source
-from ocidiff.layer.differ import Tree, engine_options
+from ocidiff.layer.differ import engine_options
 from ocidiff.layer.input import UpperTar
+from ocidiff.layer.operand import Tree
 from ocidiff.layer.options import Compression, DiffOptions, LayerOptions, Limits
 from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.oci.media_type import Format

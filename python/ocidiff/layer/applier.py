@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from ocidiff.errors import DigestMismatchError, DocumentError, UsageError
-from ocidiff.layer.differ import Tree, tree_path
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.input import Input, bytes_left, empty_file, open_input
 from ocidiff.layer.layer import ApplySummary, LayerMeasure
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
+from ocidiff.layer.operand import Tree
 from ocidiff.layer.options import ApplyOptions, Destination, EngineName, Limits
+from ocidiff.layer.paths import tree_path
 from ocidiff.oci.digest import DiffID, Digest
 
 _Kind = TypeVar("_Kind", bound=Digest)

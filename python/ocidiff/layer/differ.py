@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
-from ocidiff.layer.incomplete import refuse_incomplete
 from ocidiff.layer.layer import NOTHING_SKIPPED, Change, IndexPath, Layer
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check_size
+from ocidiff.layer.operand import Tree
 from ocidiff.layer.options import Compression, DiffOptions, LayerOptions, OverlayMode
+from ocidiff.layer.paths import changed_tree_path, index_path, lower_path, tree_path
 from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
 
     from ocidiff.layer.arguments import DiffArguments
     from ocidiff.layer.input import UpperTar
-
-Tree = str | os.PathLike[str]
-
-SCRATCH: Final = "scratch"
-INDEX: Final = "index:"
 
 _MEDIA_TYPES: Final = {
     Compression.GZIP: media_type.LAYER_GZIP,
@@ -259,7 +253,7 @@ def overlay_layers(
 
 def _trees(lower: Tree | None, upper: Tree | OverlayLayers, *, may_be_index: bool = False) -> tuple[Lower | None, Upper]:
     if not isinstance(upper, OverlayLayers):
-        index = _index_path(upper) if may_be_index else None
+        index = index_path(upper) if may_be_index else None
         return lower_path(lower), index or changed_tree_path(upper)
     if lower is not None:
         raise UsageError("lower: the parent tree of an overlay is its lowerdirs")
@@ -322,57 +316,6 @@ def with_ignore_file(options: LayerOptions, upper: Upper) -> LayerOptions:
         return options
     layers = (upper.upperdir, *upper.lowerdirs) if isinstance(upper, OverlayLayers) else upper
     return replace(options, scope=options.scope.within(layers))
-
-
-def lower_path(lower: Tree | None) -> Lower | None:
-    """The path of the parent tree, or of its index; None for no parent. A path object is always a directory."""
-    if lower is None or (isinstance(lower, str) and lower == SCRATCH):
-        return None
-    return _index_path(lower) or tree_path(lower)
-
-
-def _index_path(tree: Tree) -> IndexPath | None:
-    """The index that `index:FILE` names.
-
-    Raises:
-        UsageError: It names none.
-        FileNotFoundError: It is missing.
-    """
-    if not isinstance(tree, str) or not tree.startswith(INDEX):
-        return None
-    path = tree.removeprefix(INDEX)
-    if not path:
-        raise UsageError(f"{INDEX} takes the path of an index after it")
-    os.stat(path)
-    return IndexPath(os.fsencode(path))
-
-
-def tree_path(tree: Tree) -> bytes:
-    """The path of a tree.
-
-    Raises:
-        FileNotFoundError, NotADirectoryError: It is missing, or is no directory.
-        UnrepresentableError: It is not whole.
-    """
-    path = os.fspath(tree)
-    if not stat.S_ISDIR(os.stat(path).st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-    directory = os.fsencode(path)
-    refuse_incomplete(directory)
-    return directory
-
-
-def changed_tree_path(tree: Tree) -> bytes:
-    """The path of a changed tree.
-
-    Raises:
-        FileNotFoundError, NotADirectoryError: It is missing, or is no directory.
-        UnrepresentableError: It is not whole.
-        UnsupportedError: Its changes are where the host does not see them.
-    """
-    path = tree_path(tree)
-    refuse_unseen(path)
-    return path
 
 
 def _compression_of(output: Output) -> Compression:

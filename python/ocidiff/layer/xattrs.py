@@ -80,6 +80,11 @@ def class_of(name: bytes) -> XattrClass:
     return CLASSES[-1]
 
 
+def is_for_root(name: bytes) -> bool:
+    """Return True if the kernel lets only root set an attribute of this namespace. Spec: xattr(7)."""
+    return name.startswith((b"security.", b"trusted."))
+
+
 def mark_of(name: bytes, prefix: bytes) -> bytes | None:
     """Return the mark of an overlay that an attribute is, without the prefix of these marks; None if it is none.
 

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from ocidiff.image.arguments import CommitArguments
     from ocidiff.image.image import Image, ImageRecord
     from ocidiff.layer.arguments import CallArguments, DiffArguments
-    from ocidiff.layer.differ import Changes, Tree
+    from ocidiff.layer.differ import Changes
     from ocidiff.layer.engine import Engine
     from ocidiff.layer.input import UpperTar
     from ocidiff.layer.layer import TreeIndex
+    from ocidiff.layer.operand import Tree
     from ocidiff.layer.options import DiffOptions, EngineName
     from ocidiff.oci.config import History
     from ocidiff.oci.descriptor import Descriptor

@@ -27,7 +27,7 @@ from ocidiff.layer.pure.tar_reader import Entry, Hole
 from ocidiff.layer.pure.upper import Upper
 from ocidiff.layer.pure.upper_tar import Said, UpperTar
 from ocidiff.layer.pure.whiteout import PSEUDO_LINKS, Opaque, Removal
-from ocidiff.layer.xattrs import NOTE, class_of
+from ocidiff.layer.xattrs import NOTE, class_of, is_for_root
 
 _NODES: Final = {tar.CHARACTER: stat.S_IFCHR, tar.BLOCK: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}
 _XATTR_FAULTS: Final = (
@@ -387,8 +387,7 @@ class Applier:
         if self._upper_tar is not None and class_of(key).is_stored():
             return False
         if cause == errno.EPERM:
-            is_privileged = key.startswith((b"security.", b"trusted.")) and not self._same_owner
-            return is_privileged or not class_of(key).fits(file_mode)
+            return (is_for_root(key) and not self._same_owner) or not class_of(key).fits(file_mode)
         return cause == errno.ENOTSUP
 
 

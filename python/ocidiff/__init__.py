@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         BusyError,
         Cancelled,
         ChangeTooLargeError,
+        DeniedError,
         DigestMismatchError,
         DocumentError,
         IndexFileError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         OcidiffError,
         OverlayError,
         OverloadedError,
+        RegistryError,
         SourceChangedError,
         UnrepresentableError,
         UnsafeLayerError,
@@ -88,6 +90,7 @@ __all__ = [
     "Container",
     "Copied",
     "CopyArguments",
+    "DeniedError",
     "Descriptor",
     "Destination",
     "DiffArguments",
@@ -118,6 +121,7 @@ __all__ = [
     "Progress",
     "Reason",
     "Registry",
+    "RegistryError",
     "SourceChangedError",
     "Store",
     "TransportArguments",
@@ -140,9 +144,10 @@ __all__ = [
 
 _HOMES: Final = {
     "errors": (
-        "AlreadyExistsError BusyError Cancelled ChangeTooLargeError DigestMismatchError DocumentError IndexFileError "
-        "InUseError LayerError LimitExceededError MalformedLayerError NotFoundError OcidiffError OverlayError "
-        "OverloadedError SourceChangedError UnrepresentableError UnsafeLayerError UnsupportedError UsageError"
+        "AlreadyExistsError BusyError Cancelled ChangeTooLargeError DeniedError DigestMismatchError DocumentError "
+        "IndexFileError InUseError LayerError LimitExceededError MalformedLayerError NotFoundError OcidiffError "
+        "OverlayError OverloadedError RegistryError SourceChangedError UnrepresentableError UnsafeLayerError "
+        "UnsupportedError UsageError"
     ),
     "embedded.gc": "Collected",
     "image.arguments": "CommitArguments",

@@ -19,6 +19,8 @@ OcidiffError
 ├── InUseError                        something else still needs what should go
 ├── BusyError                         another process holds what is needed
 ├── OverloadedError                   a server has as many calls as it takes
+├── RegistryError                     a registry fails, answers what it should not, or cannot be trusted
+│   └── DeniedError                   a registry refuses the user, or wants to know who asks
 └── Cancelled                         the caller cancelled
 
 `OUTCOMES` says what becomes of each of them elsewhere.
@@ -110,6 +112,14 @@ class OverloadedError(OcidiffError):
     """A server has as many calls as it takes."""
 
 
+class RegistryError(OcidiffError):
+    """A registry fails, answers what it should not, or cannot be trusted."""
+
+
+class DeniedError(RegistryError):
+    """A registry refuses the user, or wants to know who asks."""
+
+
 class Cancelled(OcidiffError):
     """The caller cancelled."""
 
@@ -149,6 +159,8 @@ OUTCOMES: Final[Mapping[type[BaseException], Outcome]] = MappingProxyType(
         InUseError: Outcome((), "FAILED_PRECONDITION", 1),
         BusyError: Outcome((), "UNAVAILABLE", 1),
         OverloadedError: Outcome((), "RESOURCE_EXHAUSTED", 1),
+        RegistryError: Outcome((), "UNAVAILABLE", 1),
+        DeniedError: Outcome((), "PERMISSION_DENIED", 1),
         Cancelled: Outcome(("Cancelled",), "CANCELLED", 1),
         OSError: Outcome(("Io",), "INTERNAL", 1),
         KeyboardInterrupt: Outcome((), "CANCELLED", 130),

@@ -1,0 +1,318 @@
+"""HTTP: connections that are used again, bodies that are streamed both ways, proxies and redirects. Knows no registry."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final, Self
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+from ocidiff.errors import RegistryError, UsageError
+
+BROKEN: Final = (OSError, http.client.HTTPException)
+"""What tells that a connection failed."""
+
+BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may succeed."""
+
+_CONNECT_SECONDS: Final = 15
+_SILENT_SECONDS: Final = 60
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS: Final = 5
+_PORTS: Final = {"http": 80, "https": 443}
+
+Key = tuple[str, str, int]
+
+
+class TryAgainError(http.client.HTTPException):
+    """A server is busy.
+
+    Args:
+        message: What it says.
+        seconds: How long it wants to be left alone; None if it does not say.
+    """
+
+    def __init__(self, message: str, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+def is_loopback(host: str) -> bool:
+    """True if a host, with a port or without, is this machine by its own words."""
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class Response:
+    """An answer, whose body is read piece by piece; to be closed."""
+
+    def __init__(self, answer: http.client.HTTPResponse, url: str, done: Callable[[bool], None]) -> None:
+        self._answer, self._done = answer, done
+        self.url: Final = url
+        self.status: Final = answer.status
+
+    def header(self, name: str) -> str:
+        """Return a header; empty if there is none."""
+        return self._answer.headers.get(name, "")
+
+    def headers(self, name: str) -> list[str]:
+        """Return a header each time it is there."""
+        return self._answer.headers.get_all(name) or []
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes of the body, at most so many; none at its end."""
+        return self._answer.read(count)
+
+    def close(self) -> None:
+        """Let the connection be used again, if the body was read."""
+        # What is left of a short body takes less time than a new connection.
+        if not self._answer.isclosed() and (self._answer.length or 0) <= 1 << 16:
+            try:
+                self._answer.read(1 << 16)
+            except BROKEN:
+                self._done(False)
+                return
+        self._done(self._answer.isclosed())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def retry_after(response: Response) -> float | None:
+    """Return how many seconds a server wants to be left alone; None if it does not say."""
+    text = response.header("Retry-After").strip()
+    if text.isdecimal() and len(text) < 10:
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, until.timestamp() - time.time())
+
+
+class Sending:
+    """A request whose body is sent piece by piece.
+
+    Attributes:
+        left: Bytes of the body that are not sent yet.
+        secret: The header `Authorization` that was sent.
+    """
+
+    secret = ""
+
+    def __init__(self, pool: Pool, connection: http.client.HTTPConnection, key: Key, url: str, left: int) -> None:
+        self._pool, self._connection, self._key, self._url = pool, connection, key, url
+        self.left = left
+
+    def send(self, data: memoryview | bytes) -> None:
+        """Send the next bytes of the body."""
+        self._connection.send(data)
+        self.left -= len(data)
+
+    def answer(self, seconds: float = _SILENT_SECONDS) -> Response:
+        """Return the answer, also if it came before the end of the body."""
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(seconds)
+        return self._pool.answer(self._connection, self._key, self._url)
+
+    def drop(self) -> None:
+        """Close the connection."""
+        self._pool.drop(self._connection)
+
+
+class Pool:
+    """Connections to any hosts, used again. Safe from several threads.
+
+    Args:
+        context: Returns how TLS is spoken with a host and port.
+    """
+
+    def __init__(self, context: Callable[[str], ssl.SSLContext]) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._idle: dict[Key, list[http.client.HTTPConnection]] = {}
+        self._open: set[http.client.HTTPConnection] = set()
+        self._proxies = getproxies_environment()
+
+    def close(self) -> None:
+        """Close every connection, also those that other threads wait for."""
+        with self._lock:
+            connections, self._idle = list(self._open), {}
+        for connection in connections:
+            if connection.sock is not None:
+                try:
+                    # TLS has a shutdown of its own, which waits for the other side.
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"", secret: str = "", *, follow: bool = True
+    ) -> Response:
+        """Send a request, follow where it leads, and return the answer.
+
+        Args:
+            method: The method.
+            url: An absolute URL.
+            headers: The headers.
+            body: The body.
+            secret: Value of the header `Authorization`, for this host alone; empty for none.
+            follow: Follow redirects.
+
+        Raises:
+            OSError, http.client.HTTPException: The connection failed.
+            RegistryError: A redirect leads nowhere, or from HTTPS to HTTP.
+        """
+        first, target = urlsplit(url), url
+        for _ in range(_MOST_REDIRECTS + 1):
+            parts = urlsplit(target)
+            is_first_host = (parts.scheme, parts.netloc) == (first.scheme, first.netloc)
+            own = {**headers, "Authorization": secret} if secret and is_first_host else headers
+            response = self._exchange(method, target, own, body)
+            if not follow or response.status not in _REDIRECTS:
+                return response
+            place = response.header("Location")
+            response.close()
+            target = urljoin(target, place)
+            if first.scheme == "https" and urlsplit(target).scheme != "https":
+                raise RegistryError(f"{first.netloc}: redirects from HTTPS to {urlsplit(target).scheme.upper()}")
+        raise RegistryError(f"{first.netloc}: redirects more than {_MOST_REDIRECTS} times")
+
+    def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
+        while True:
+            connection, key, is_used = self._take(url)
+            try:
+                self._begin(connection, method, url, headers, len(body))
+                if body:
+                    connection.send(body)
+                return self.answer(connection, key, url)
+            except BROKEN:
+                self.drop(connection)
+                # The server may have closed one that was idle.
+                if not is_used:
+                    raise
+
+    def sending(self, method: str, url: str, headers: Mapping[str, str], size: int) -> Sending:
+        """Begin a request whose body has this size."""
+        # A new connection, since the body cannot be sent again if an idle one turns out to be closed.
+        connection, key, _ = self._take(url, idle=False)
+        try:
+            self._begin(connection, method, url, headers, size)
+        except BaseException:
+            self.drop(connection)
+            raise
+        return Sending(self, connection, key, url, size)
+
+    def _begin(
+        self, connection: http.client.HTTPConnection, method: str, url: str, headers: Mapping[str, str], size: int
+    ) -> None:
+        parts = urlsplit(url)
+        target = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        if parts.scheme == "http" and (connection.host, connection.port) != _address(parts):
+            # A proxy needs to know the host.
+            target = parts._replace(fragment="").geturl()
+        connection.putrequest(method, target, skip_host=True)
+        connection.putheader("Host", parts.netloc.rpartition("@")[2])
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        if size or method in {"POST", "PUT", "PATCH"}:
+            connection.putheader("Content-Length", str(size))
+        connection.endheaders()
+
+    def answer(self, connection: http.client.HTTPConnection, key: Key, url: str) -> Response:
+        """Return the answer to the request that was sent."""
+        answer = connection.getresponse()
+
+        def done(whole: bool) -> None:
+            if whole and connection.sock is not None:
+                connection.sock.settimeout(_SILENT_SECONDS)
+                with self._lock:
+                    self._idle.setdefault(key, []).append(connection)
+            else:
+                self.drop(connection)
+
+        return Response(answer, url, done)
+
+    def drop(self, connection: http.client.HTTPConnection) -> None:
+        """Close a connection."""
+        with self._lock:
+            self._open.discard(connection)
+        connection.close()
+
+    def _take(self, url: str, *, idle: bool = True) -> tuple[http.client.HTTPConnection, Key, bool]:
+        """Return a connection for a URL, what to keep it by, and true if it was used before."""
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise RegistryError(f"{url[:100]!r}: is no URL of HTTP")
+        key = (parts.scheme, *_address(parts))
+        with self._lock:
+            if idle and self._idle.get(key):
+                return self._idle[key].pop(), key, True
+        connection = self._connection(parts)
+        with self._lock:
+            self._open.add(connection)
+        try:
+            connection.connect()
+            connection.sock.settimeout(_SILENT_SECONDS)
+            # Requests have two small parts, which must not wait for one another.
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except BaseException:
+            self.drop(connection)
+            raise
+        return connection, key, False
+
+    def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
+        host, port = _address(parts)
+        proxy = self._proxies.get(parts.scheme, "")
+        if not proxy or is_loopback(parts.netloc) or proxy_bypass(parts.netloc):
+            if parts.scheme == "http":
+                return http.client.HTTPConnection(host, port, timeout=_CONNECT_SECONDS)
+            return http.client.HTTPSConnection(host, port, timeout=_CONNECT_SECONDS, context=self._context(parts.netloc))
+        via = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        if via.scheme not in {"", "http"} or not via.hostname:
+            raise UsageError(f"{parts.scheme}_proxy: must be http://HOST:PORT")
+        secret = base64.b64encode(f"{unquote(via.username)}:{unquote(via.password or '')}".encode()) if via.username else b""
+        headers = {"Proxy-Authorization": f"Basic {secret.decode()}"} if secret else {}
+        address = (via.hostname, via.port or _PORTS["http"])
+        if parts.scheme == "http":
+            return _ThroughProxy(*address, timeout=_CONNECT_SECONDS, headers=headers)
+        context = self._context(parts.netloc)
+        connection = http.client.HTTPSConnection(*address, timeout=_CONNECT_SECONDS, context=context)
+        connection.set_tunnel(host, port, headers)
+        return connection
+
+
+class _ThroughProxy(http.client.HTTPConnection):
+    """A connection to a proxy, which is told who asks with each request."""
+
+    def __init__(self, host: str, port: int, *, timeout: float, headers: Mapping[str, str]) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._for_proxy = headers
+
+    def endheaders(self, message_body: object = None, *, encode_chunked: bool = False) -> None:
+        for name, value in self._for_proxy.items():
+            self.putheader(name, value)
+        super().endheaders(message_body, encode_chunked=encode_chunked)  # type: ignore[arg-type]
+
+
+def _address(parts: SplitResult) -> tuple[str, int]:
+    try:
+        return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    except ValueError:
+        raise RegistryError(f"{parts.netloc[:100]!r}: is no host with a port") from None

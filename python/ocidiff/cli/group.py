@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _COMMANDS: Final = (
     *("diff", "changes", "apply", "index"),
     *("commit", "create", "mount", "umount", "ps", "rm"),
-    *("save", "load"),
     *("unpack", "images", "inspect", "history", "tag", "rmi"),
+    *("copy", "pull", "push", "save", "load"),
     *("gc", "verify", "serve"),
 )
 _FAILED: Final = 1
@@ -32,11 +32,8 @@ _USE_INSTEAD: Final = {
     "export": "use `ocidiff unpack IMAGE DIR`",
     "help": "use `ocidiff --help` or `ocidiff COMMAND --help`",
     "import": "use `ocidiff commit ./DIR NAME`",
-    "copy": "use `skopeo copy`, which reads the store as oci:STORE:NAME",
     "ls": "use `ocidiff images` or `ocidiff ps`",
     "prune": "use `ocidiff gc`",
-    "pull": "use `skopeo copy docker://HOST/NAME oci:STORE:NAME`",
-    "push": "use `skopeo copy oci:STORE:NAME docker://HOST/NAME`",
     "run": "ocidiff runs no containers; use `ocidiff create` and `ocidiff mount`, and run the program there",
     "version": "use `ocidiff --version`",
 }

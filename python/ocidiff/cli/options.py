@@ -181,6 +181,7 @@ class _Size(click.ParamType[int]):
         return int(whole) * power + smaller
 
 
+size_type: Final = _Size()
 _SIZE: Final = r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)"
 _UNITS: Final[Mapping[str, int]] = {
     "": 1,

@@ -12,11 +12,13 @@ from ocidiff.cli.options import Settings
 from ocidiff.cli.render import as_json, size
 
 if TYPE_CHECKING:
-    from ocidiff.layer.monitor import Progress, ProgressCallback
+    from ocidiff.layer.monitor import BlobProgress, Progress, ProgressCallback
 
 _PLAIN_SECONDS: Final = 2.0
 _JSON_SECONDS: Final = 0.2
 _WIDTH_FOR_A_BAR: Final = 80
+# Of a digest.
+_DIGITS: Final = 12
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def shown(settings: Settings, what: str) -> Iterator[ProgressCallback | None]:
 @contextmanager
 def _bar(what: str) -> Iterator[ProgressCallback]:
     from rich.console import Console
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
     from rich.table import Column
 
@@ -61,6 +63,7 @@ def _bar(what: str) -> Iterator[ProgressCallback]:
         redirect_stderr=False,
     ) as bar:
         task = bar.add_task(what, total=None, counters="")
+        rows: dict[str, TaskID] = {}
         begun, phase = monotonic(), ""
 
         def update(progress: Progress) -> None:
@@ -70,6 +73,16 @@ def _bar(what: str) -> Iterator[ProgressCallback]:
             name = what if phase in {"", what} else f"{what}: {phase}"
             counters = _expected(progress, monotonic() - begun) or _counters(progress)
             bar.update(task, description=name, total=progress.total_bytes, completed=progress.bytes_blob, counters=counters)
+            for blob in progress.blobs:
+                if blob.state == "copying":
+                    row = rows.get(blob.digest)
+                    if row is None:
+                        row = rows[blob.digest] = bar.add_task("", counters="")
+                    short = blob.digest.rpartition(":")[2][:_DIGITS]
+                    done = f"{size(blob.done)} of {size(blob.size)}"
+                    bar.update(row, description=f"  {short}", total=blob.size, completed=blob.done, counters=done)
+                elif blob.digest in rows:
+                    bar.remove_task(rows.pop(blob.digest))
 
         yield update
 
@@ -100,6 +113,8 @@ class _Lines:
 
 def _plain(what: str, progress: Progress, seconds: float) -> str:
     name = what if progress.phase in {"", what} else f"{what}: {progress.phase}"
+    if progress.blobs and (expected := _expected(progress, seconds)):
+        return f"{name}: {expected}, {seconds:.1f} s"
     percent = f"{_percent(progress)} %, " if progress.total_bytes else ""
     return f"{name}: {percent}{_counters(progress)}, {seconds:.1f} s"
 
@@ -112,10 +127,18 @@ def _expected(progress: Progress, seconds: float) -> str:
     """Return how much of the phase is done, how fast, and what remains; empty if the total is not known."""
     if not progress.total_bytes or seconds <= 0:
         return ""
-    rate = progress.bytes_blob / seconds
+    # What was there took no time.
+    rate = (progress.bytes_blob - sum(map(_found, progress.blobs))) / seconds
     left = max(0, progress.total_bytes - progress.bytes_blob)
     remaining = f", {left / rate:.0f} s left" if rate >= 1 and left else ""
-    return f"{_percent(progress)} % of {size(progress.total_bytes)}, {size(round(rate))}/s{remaining}"
+    states = [str(blob.state) for blob in progress.blobs]
+    counts = "".join(f", {states.count(state)} {state}" for state in ("skipped", "mounted") if state in states)
+    return f"{_percent(progress)} % of {size(progress.total_bytes)}, {size(round(rate))}/s{remaining}{counts}"
+
+
+def _found(blob: BlobProgress) -> int:
+    """Return how many bytes of a blob did not have to come."""
+    return blob.size if blob.state in {"skipped", "mounted"} else blob.kept
 
 
 def _json(what: str, progress: Progress, seconds: float) -> str:
@@ -129,8 +152,13 @@ def _json(what: str, progress: Progress, seconds: float) -> str:
             "totalBytes": progress.total_bytes,
             "item": progress.item or None,
             "seconds": round(seconds, 3),
+            **({"blobs": [_blob(blob) for blob in progress.blobs]} if progress.blobs else {}),
         }
     )
+
+
+def _blob(blob: BlobProgress) -> dict[str, object]:
+    return {"digest": blob.digest, "size": blob.size, "done": blob.done, "kept": blob.kept, "state": blob.state}
 
 
 def _counters(progress: Progress) -> str:

@@ -493,7 +493,7 @@ def test_wrong_uses_of_an_index_are_told(capsys: Output, words: list[str], statu
     assert not Path("x").exists()
 
 
-@pytest.mark.parametrize("name", ["push", "pull", "copy", "run", "prune", "ls", "version", "help"])
+@pytest.mark.parametrize("name", ["run", "prune", "ls", "version", "help"])
 def test_a_command_of_other_tools_is_answered_with_the_one_to_use(name: str, capsys: Output) -> None:
     assert main([name]) == 2
     err = capsys.readouterr().err

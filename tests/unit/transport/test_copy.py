@@ -4,25 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import ocidiff
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[ocidiff.Store]:
-    """A store with the image `app:v1` of two layers."""
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    (tree / "file").write_bytes(os.urandom(3 << 20))
-    with ocidiff.Store.open(tmp_path / "store") as store:
-        store.commit(tree, "base:1")
-        (tree / "more").write_bytes(os.urandom(1 << 20))
-        store.commit(tree, "app:v1", base="base:1")
-        yield store
 
 
 def blobs(directory: Path) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import ssl
 from typing import Final
@@ -29,11 +28,16 @@ def tls_context(host: str, cert_dir: str | None, *, insecure: bool) -> ssl.SSLCo
         UsageError: There is no such directory, a file in it is no certificate, or a certificate has no key.
     """
     context = ssl.create_default_context()
-    if cert_dir is not None and not os.path.isdir(cert_dir):
-        raise UsageError(f"cert-dir {cert_dir}: is not a directory")
-    for place in (os.path.join(os.path.expanduser(place), host) for place in _PLACES) if cert_dir is None else (cert_dir,):
-        for path in sorted(glob.glob(os.path.join(glob.escape(place), "*"))):
-            _load(context, path)
+    places = [os.path.join(os.path.expanduser(place), host) for place in _PLACES] if cert_dir is None else [cert_dir]
+    for place in places:
+        try:
+            names = os.listdir(place)
+        except (FileNotFoundError, NotADirectoryError):
+            if cert_dir is not None:
+                raise UsageError(f"cert-dir {cert_dir}: is not a directory") from None
+            continue
+        for name in sorted(names):
+            _load(context, os.path.join(place, name))
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

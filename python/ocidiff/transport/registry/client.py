@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping
 from typing import Final
 from urllib.parse import urljoin
 
-import ocidiff
 from ocidiff.errors import Cancelled, DeniedError, NotFoundError, RegistryError
 from ocidiff.transport.copy import delay_seconds
 from ocidiff.transport.place import Registry
@@ -34,10 +33,12 @@ MOST_ATTEMPTS: Final = 5
 
 # The API of Docker's registry has a host of its own.
 _API_HOSTS: Final = {DEFAULT_HOST: f"registry-1.{DEFAULT_HOST}"}
+# One may have ended by the time that it is used.
+_MOST_TOKENS: Final = 3
 _LONGEST_WAIT_SECONDS: Final = 300.0
 _MAX_MESSAGE_BYTES: Final = 64 << 10
 _SHOWN: Final = 200
-_USER_AGENT: Final = f"ocidiff/{ocidiff.__version__}"
+_USER_AGENT: Final = "ocidiff"
 
 
 class Client:
@@ -73,7 +74,7 @@ class Client:
     def stop(self) -> None:
         """Let every call of other threads fail soon."""
         self._stopped.set()
-        self._pool.close()
+        self._pool.stop()
 
     def wait(self, seconds: float) -> None:
         """Wait, unless the call was stopped.
@@ -177,13 +178,14 @@ class Client:
         is_own = url.startswith(base + "/")
         secret = authority.header(scopes) if is_own else ""
         headers = {"User-Agent": _USER_AGENT, **headers}
-        response = self._pool.request(method, url, headers, body, secret, follow=follow)
-        # Its words on who asks count, and not those of a host that it redirects to.
-        if response.status == 401 and is_own and response.url.startswith(base + "/"):
+        for _ in range(_MOST_TOKENS):
+            response = self._pool.request(method, url, headers, body, secret, follow=follow)
+            # Its words on who asks count, and not those of a host that it redirects to.
+            if response.status != 401 or not is_own or not response.url.startswith(base + "/"):
+                return response
             with response:
                 secret = authority.renew(response, scopes, secret)
-            response = self._pool.request(method, url, headers, body, secret, follow=follow)
-        return response
+        return self._pool.request(method, url, headers, body, secret, follow=follow)
 
     def sending(self, method: str, url: str, scopes: Scopes, headers: Mapping[str, str], size: int) -> Sending:
         """Begin a request with a long body; errors as those of a connection."""

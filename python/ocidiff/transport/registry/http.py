@@ -151,9 +151,16 @@ class Pool:
         self._proxies = getproxies_environment()
 
     def close(self) -> None:
-        """Close every connection, also those that other threads wait for."""
+        """Close every connection."""
         with self._lock:
-            connections, self._idle = list(self._open), {}
+            connections, self._open, self._idle = list(self._open), set(), {}
+        for connection in connections:
+            connection.close()
+
+    def stop(self) -> None:
+        """Let whoever waits for a connection fail."""
+        with self._lock:
+            connections = list(self._open)
         for connection in connections:
             if connection.sock is not None:
                 try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -22,21 +21,21 @@ _COMMIT_SECONDS: Final = 600.0
 _RANGE: Final = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
 
 
-@dataclass
 class Session:
     """An upload that a registry has begun.
 
-    Attributes:
+    Args:
         location: URL of its next request.
         offset: Bytes that the registry has.
-        is_sure: False after a failure: the registry has to be asked how much it has.
         fewest_bytes: Least size of a chunk that is not the last.
+
+    Attributes:
+        is_sure: False after a failure: the registry has to be asked how much it has.
     """
 
-    location: str
-    offset: int = 0
-    is_sure: bool = True
-    fewest_bytes: int = 0
+    def __init__(self, location: str, offset: int = 0, *, fewest_bytes: int = 0) -> None:
+        self.location, self.offset, self.fewest_bytes = location, offset, fewest_bytes
+        self.is_sure = True
 
     @classmethod
     def of(cls, answer: Response) -> Self:

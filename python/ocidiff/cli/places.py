@@ -1,0 +1,142 @@
+"""What the commands that copy images have in common: their options, and the one call that they make."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+import ocidiff
+from ocidiff.cli.options import CONTAINERD, Settings, common, everything_option, platform_option, size_type
+from ocidiff.cli.progress import shown
+from ocidiff.cli.render import as_json, copied_document, size
+from ocidiff.cli.streams import complain, emit
+from ocidiff.output import naming
+
+if TYPE_CHECKING:
+    from ocidiff.transport.copy import Copied
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+REGISTRY: Final = "docker://"
+"""Before the name of an image in a registry."""
+
+_REGISTRY_OPTIONS: Final = (
+    click.option("--insecure", is_flag=True, help="Accept plain HTTP and any certificate, also of other machines."),
+    click.option(
+        "--cert-dir",
+        metavar="DIR",
+        type=click.Path(),
+        help="Directory with certificates of registries.  [default: HOST in the certs.d of Docker and Podman]",
+    ),
+)
+_CHUNKS: Final = click.option(
+    "--chunk-size",
+    "chunk_bytes",
+    type=size_type,
+    default=0,
+    metavar="SIZE",
+    help="Send blobs in requests of this size.  [default: one request a blob]",
+)
+_TAGS: Final = click.option("--tag", "tags", multiple=True, metavar="TAG", help="Give the image this tag too; repeatable.")
+_IMAGES: Final = (platform_option, everything_option)
+_COMMON: Final = ("store", "json", "quiet", "progress", "verbose")
+
+
+def registry_options(command: _Command, *, writing: bool = True) -> _Command:
+    """Add the options that say how registries are reached; the command gets all of them as `registry`."""
+    more = (_CHUNKS, _TAGS) if writing else ()
+
+    @functools.wraps(command)
+    def with_registry(
+        *arguments: object,
+        insecure: bool,
+        cert_dir: str | None,
+        chunk_bytes: int = 0,
+        tags: tuple[str, ...] = (),
+        **options: object,
+    ) -> object:
+        registry = ocidiff.Registry(insecure, cert_dir, chunk_bytes, tags)
+        return command(*arguments, registry=registry, **options)
+
+    return functools.reduce(lambda made, option: option(made), reversed((*more, *_REGISTRY_OPTIONS)), with_registry)  # type: ignore[return-value]
+
+
+def copy_options(*shown_options: str, writing: bool = True) -> Callable[[_Command], _Command]:
+    """Add the options of a command that copies an image.
+
+    Args:
+        shown_options: Common options that its help lists beside the usual ones.
+        writing: Add those of writing to a registry.
+    """
+
+    def add(command: _Command) -> _Command:
+        command = common(*_COMMON, *shown_options)(command)
+        command = registry_options(command, writing=writing)
+        return functools.reduce(lambda made, option: option(made), reversed(_IMAGES), command)
+
+    return add
+
+
+def copy(
+    settings: Settings,
+    what: str,
+    source: str,
+    target: str,
+    *,
+    platform: str | None,
+    everything: bool,
+    registry: ocidiff.Registry,
+) -> None:
+    """Copy an image, and say what was done.
+
+    Args:
+        settings: What holds for every command.
+        what: Name of the command.
+        source: Where the image is.
+        target: Where it goes.
+        platform: Which image of several platforms; None for this machine's.
+        everything: Copy all of them, and what refers to them.
+        registry: How registries are reached.
+    """
+    from ocidiff.transport.place import is_plain
+
+    if everything and platform is not None:
+        raise click.UsageError("--platform and --all contradict each other")
+    with ExitStack() as stack:
+        store = containerd = None
+        if is_plain(source) or is_plain(target):
+            place = settings.store_path()
+            stack.enter_context(naming(place))
+            store = stack.enter_context(ocidiff.Store.open(place, create=is_plain(target)))
+        if CONTAINERD in {source[: len(CONTAINERD)], target[: len(CONTAINERD)]}:
+            containerd = stack.enter_context(
+                ocidiff.Store.containerd(settings.address, settings.namespace, snapshotter=settings.snapshotter)
+            )
+        progress = stack.enter_context(shown(settings, what))
+        done = ocidiff.copy(
+            source,
+            target,
+            store=store,
+            containerd=containerd,
+            platform=platform,
+            everything=everything,
+            registry=registry,
+            progress=progress,
+        )
+    emit(as_json(copied_document(done)) if settings.json else done.descriptor.digest)
+    if settings.verbose or (done.kept_bytes and not settings.quiet):
+        complain(f"{done.target}: {_line(done)}")
+
+
+def _line(done: Copied) -> str:
+    """What a copy did, in a line for people."""
+    kept = f", of which {size(done.kept_bytes)} came with an interrupted copy" if done.kept_bytes else ""
+    mounted = f"; {done.mounted} mounted" if done.mounted else ""
+    return (
+        f"{done.copied} blobs copied, {size(done.copied_bytes)}{kept}; {done.skipped} there already{mounted}; "
+        f"{done.seconds:.2f} s"
+    )

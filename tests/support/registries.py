@@ -47,6 +47,7 @@ class Registry:
     manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
     uploads: dict[str, bytearray] = field(default_factory=dict)
+    begun: int = 0
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     auth: str = ""
     user: str = "me"
@@ -218,7 +219,8 @@ class Handler(BaseHTTPRequestHandler):
                 registry.blobs[repository, source[1]] = registry.blobs[source]
                 return self.reply(201)
             with registry.lock:
-                number = str(len(registry.uploads) + 1)
+                registry.begun += 1
+                number = str(registry.begun)
                 registry.uploads[number] = bytearray()
             return self.reply(202, Location=where + number)
         data = registry.uploads.get(number)

@@ -339,9 +339,11 @@ def test_a_token_that_ends_in_the_middle_is_renewed(
 ) -> None:
     registry.auth, registry.token_uses = "bearer", 5
     log_in(home / ".docker/config.json", registry)
+    wanted = f'Bearer realm="http://{registry.address}/token",service="test"'
+    registry.faults.append(answers(401, "PATCH" if chunk_bytes else "PUT", "/uploads/", 2, WWW_Authenticate=wanted))
     done = store.copy("app:v1", at(registry), registry=ocidiff.Registry(chunk_bytes=chunk_bytes))
     assert done.copied == 3
-    assert len(registry.scopes) > 3
+    assert len(registry.scopes) >= 2
 
 
 def test_credentials_stay_with_their_host(full: Registry, store: ocidiff.Store, other: str, home: Path) -> None:

@@ -148,6 +148,7 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: dict[Key, list[http.client.HTTPConnection]] = {}
         self._open: set[http.client.HTTPConnection] = set()
+        self._stopped = False
         self._proxies = getproxies_environment()
 
     def close(self) -> None:
@@ -158,8 +159,9 @@ class Pool:
             connection.close()
 
     def stop(self) -> None:
-        """Let whoever waits for a connection fail."""
+        """Let whoever waits for a connection fail, and give no more of them."""
         with self._lock:
+            self._stopped = True
             connections = list(self._open)
         for connection in connections:
             if connection.sock is not None:
@@ -269,10 +271,12 @@ class Pool:
             raise RegistryError(f"{url[:100]!r}: is no URL of HTTP")
         key = (parts.scheme, *_address(parts))
         with self._lock:
-            if idle and self._idle.get(key):
+            if idle and not self._stopped and self._idle.get(key):
                 return self._idle[key].pop(), key, True
         connection = self._connection(parts)
         with self._lock:
+            if self._stopped:
+                raise ConnectionAbortedError("stopped")
             self._open.add(connection)
         try:
             connection.connect()

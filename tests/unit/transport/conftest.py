@@ -41,11 +41,10 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with no settings of the user."""
     for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG", "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
-    place = tmp_path / "home"
-    place.mkdir()
+    place = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(place))
     return place

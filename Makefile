@@ -64,7 +64,7 @@ bench: $(CORE) ## Measure the verbs on this machine, and the parts that they are
 
 interop: $(CORE) ## Run the tests against foreign tools; a missing tool is a failure
 	OCIDIFF_REQUIRE=all $(BIN)/python -m pytest -m interop
-	OCIDIFF_REQUIRE=all OCIDIFF_CONTAINERD=1.7 $(BIN)/python -m pytest tests/containerd
+	for kind in 1.7 new-2 new-1.7; do OCIDIFF_REQUIRE=all OCIDIFF_CONTAINERD=$$kind $(BIN)/python -m pytest tests/containerd || exit; done
 
 overlay: $(CORE) ## Compare 500 random overlays with the walk of their mounts, 200 of fuse-overlayfs, and some in user namespaces; needs root
 	PYTHONPATH=tests $(BIN)/python -m support.overlays 0 500

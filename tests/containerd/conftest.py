@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from containerd.daemon import VERSION, Daemon, programs, running
+from containerd.daemon import NEW, VERSION, Daemon, programs, running
+from containerd.engines import ContainerEngine, Docker, Nerdctl, docker, load
 from ocidiff.containerd.channel import Channel
 from ocidiff.store import Store
+
+# What is built from its sources takes minutes to be had.
+collect_ignore = [] if VERSION.startswith(NEW) else ["test_engines.py"]
 
 APPLETS = (
     "sh",
@@ -35,7 +39,7 @@ APPLETS = (
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
-    """containerd 2, or the version that `OCIDIFF_CONTAINERD` says."""
+    """containerd 2, or the kind that `OCIDIFF_CONTAINERD` says."""
     with running(VERSION) as one:
         yield one
 
@@ -61,7 +65,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image `base:1` of a busybox and some files, as an archive."""
     place = tmp_path_factory.mktemp("base")
     tree = place / "tree"
-    for name in ("bin", "etc", "tmp", "proc", "dev", "sys", "dir/sub", "opaque", "links"):
+    for name in ("bin", "etc", "tmp", "proc", "dev", "sys", "run", "dir/sub", "opaque", "links"):
         (tree / name).mkdir(parents=True)
     (tree / "tmp").chmod(0o1777)
     (tree / "bin/busybox").write_bytes((programs(VERSION) / "busybox").read_bytes())
@@ -70,6 +74,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (tree / "bin" / name).symlink_to("busybox")
     for name in ("etc/kept", "etc/changed", "etc/gone", "dir/one", "dir/sub/two", "opaque/old", "links/first"):
         (tree / name).write_text(f"{name}\n")
+    # Engines mount files of their own over these, and would make what is missing.
+    for name in ("hosts", "hostname", "resolv.conf"):
+        (tree / "etc" / name).touch()
     os.link(tree / "links/first", tree / "links/second")
     with Store.open(place / "store") as store:
         store.commit(tree, "base:1", changes=['CMD ["/bin/sleep", "1000"]', "ENV A=b", "LABEL k=v"])
@@ -89,3 +96,26 @@ def base(daemon: Daemon, namespace: str, archive: Path) -> str:
     """The name of an image in the namespace."""
     daemon.load(archive, namespace)
     return "base:1"
+
+
+@pytest.fixture(scope="session")
+def docker_engine(daemon: Daemon, archive: Path) -> Iterator[Docker]:
+    with docker(daemon) as engine:
+        load(daemon, archive, engine.namespace)
+        yield engine
+
+
+@pytest.fixture(params=["nerdctl", "docker"])
+def container_engine(
+    request: pytest.FixtureRequest, daemon: Daemon, namespace: str, archive: Path
+) -> Iterator[ContainerEngine]:
+    """An engine that has the image `base:1`, and no container."""
+    if request.param == "docker":
+        docker_: Docker = request.getfixturevalue("docker_engine")
+        yield docker_
+        docker_.clear()
+        return
+    nerdctl = Nerdctl(daemon, namespace)
+    load(daemon, archive, namespace)
+    yield nerdctl
+    nerdctl.clear()

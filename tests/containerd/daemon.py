@@ -17,6 +17,8 @@ from support import probes
 
 VERSION = os.environ.get("OCIDIFF_CONTAINERD", "2")
 GET = Path(__file__).with_name("get")
+NEW = "new-"
+"""How the kinds of programs begin that are built from their sources."""
 _CONFIG = """
 version = 3
 root = "{0}/root"
@@ -40,10 +42,10 @@ _START_SECONDS = 30.0
 
 
 def programs(which: str) -> Path:
-    """The directory of containerd, ctr, the shim, runc and busybox, which is made once."""
+    """The directory of programs of a kind, as `get` has them, which is made once."""
     done = subprocess.run([GET, which], capture_output=True, text=True, check=False)
     if done.returncode:
-        probes.missing(f"containerd cannot be had: {done.stderr[-1000:]}")
+        probes.missing(f"{which} cannot be had: {done.stderr[-1000:]}")
     return Path(done.stdout.strip())
 
 
@@ -53,13 +55,13 @@ class Daemon:
     def __init__(self, which: str, place: Path, more: str = "") -> None:
         self.programs, self.place = programs(which), place
         self.address = str(place / "c")
-        self.is_first = which == "1.7"
-        self._environment = {
+        self.is_first = which.endswith("1.7")
+        self.environment = {
             **os.environ,
             "PATH": f"{self.programs}:{os.environ['PATH']}",
             "CONTAINERD_ADDRESS": self.address,
         }
-        self._environment.pop("CONTAINERD_NAMESPACE", None)
+        self.environment.pop("CONTAINERD_NAMESPACE", None)
         self._configure(more)
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -84,7 +86,7 @@ class Daemon:
     def start(self) -> None:
         with (self.place / "log").open("ab") as log:
             words = [str(self.programs / "containerd"), "--config", str(self.place / "config.toml")]
-            self._process = subprocess.Popen(words, env=self._environment, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(words, env=self.environment, stdout=log, stderr=log, start_new_session=True)
         end = time.monotonic() + _START_SECONDS
         while self.attempt("version").returncode:
             if time.monotonic() > end or self._process.poll() is not None:
@@ -100,7 +102,7 @@ class Daemon:
     def attempt(self, *words: str | Path, namespace: str = "default") -> subprocess.CompletedProcess[str]:
         """Run ctr, whatever comes of it."""
         line = [self.programs / "ctr", "--namespace", namespace, *words]
-        done = subprocess.run(line, env=self._environment, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(line, env=self.environment, capture_output=True, timeout=60, check=False)
         # A layer may come on stdout.
         out, error = done.stdout.decode(errors="replace"), done.stderr.decode()
         return subprocess.CompletedProcess(line, done.returncode, out, error)
@@ -119,8 +121,15 @@ class Daemon:
         self.ctr("run", "-d", *options, image, name, "/bin/sh", "-c", script, namespace=namespace)
 
     def status(self, namespace: str, name: str) -> str:
+        return self._task(namespace, name)[2]
+
+    def root(self, namespace: str, name: str) -> Path:
+        """The root of a running container, as it sees it."""
+        return Path(f"/proc/{self._task(namespace, name)[1]}/root")
+
+    def _task(self, namespace: str, name: str) -> list[str]:
         lines = self.ctr("tasks", "ls", namespace=namespace).splitlines()[1:]
-        return next((line.split()[2] for line in lines if line.split()[0] == name), "-")
+        return next((line.split() for line in lines if line.split()[0] == name), [name, "-", "-"])
 
     def collect(self, namespace: str) -> None:
         """Collect garbage, and wait for it."""

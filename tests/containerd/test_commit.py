@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 import ocidiff
+from containerd.changes import CHANGES
 from containerd.daemon import Daemon
+from containerd.layers import comparable, entries, layer_of_containerd
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.open import services_of
+from ocidiff.errors import NotFoundError
 from ocidiff.image import lookup
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import EngineName
@@ -27,24 +30,6 @@ from ocidiff.store import Store
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 
-CHANGES = {
-    "added": "echo new >/etc/new; mkdir -p /new/deep; echo x >/new/deep/file",
-    "removed": "rm /etc/gone; rm -r /dir/sub",
-    "replaced": "echo other >/etc/changed; rm /dir/one; mkdir /dir/one",
-    "opaque": "rm -r /opaque; mkdir /opaque; echo new >/opaque/new",
-    "directory to file": "rm -r /dir; echo x >/dir",
-    "links": "echo x >/links/third; ln /links/third /links/fourth; ln /links/first /links/fifth",
-    "modes": "chmod 4755 /etc/kept; chmod 1777 /dir; touch /etc/set; chmod 6711 /etc/set",
-    "owners": "chown 12:34 /etc/kept; touch /etc/own; chown 1000:1000 /etc/own",
-    "devices": "mknod /etc/null c 1 3; mkfifo /etc/fifo",
-    "times": "touch -d '2001-02-03 04:05:06' /etc/kept; touch -d '1970-01-01 00:00:00' /etc/old",
-    "symlinks": "ln -s nowhere /etc/dangling; rm /bin/true; ln -s /etc/kept /bin/true",
-    "deep": "d=/deep; for i in 1 2 3 4 5 6; do d=$d/a-component-of-a-path-that-needs-pax; mkdir -p $d; done; echo x >$d/f",
-    "names": "touch \"$(printf '/etc/\\303\\244\\377')\"; touch '/etc/ a b'",
-    "renamed": "mv /dir /moved; mv /etc/kept /etc/renamed",
-    "large": "dd if=/dev/zero of=/large bs=1M count=5",
-}
-
 
 def changed(daemon: Daemon, namespace: str, name: str, *options: str, script: str = "true") -> None:
     """A container that has run a script and rests."""
@@ -53,13 +38,6 @@ def changed(daemon: Daemon, namespace: str, name: str, *options: str, script: st
     while not list(Path(daemon.place).glob(f"state/io.containerd.runtime.v2.task/{namespace}/{name}/rootfs/tmp/done")):
         assert time.monotonic() < end, f"the script of {name} does not end"
         time.sleep(0.02)
-
-
-def diff_of_containerd(daemon: Daemon, namespace: str, name: str) -> str:
-    """The diff ID of the layer that ctr writes of a container."""
-    line = [str(daemon.programs / "ctr"), "-a", daemon.address, "-n", namespace, "snapshots", "diff", name]
-    done = subprocess.run(line, capture_output=True, check=True)
-    return Digest.of(gzip.decompress(done.stdout))
 
 
 def left_behind(daemon: Daemon, channel: Channel, engine: Engine) -> dict[str, Any]:
@@ -74,6 +52,7 @@ def left_behind(daemon: Daemon, channel: Channel, engine: Engine) -> dict[str, A
     }
 
 
+NOBODY = 65534
 NOTHING: dict[str, Any] = {"leases": [], "views": [], "half": [], "ingests": []}
 
 
@@ -83,14 +62,100 @@ def store(daemon: Daemon, namespace: str, base: str) -> Any:
         yield opened
 
 
+def blob(store: Store, layer: ocidiff.Layer) -> bytes:
+    """The tar of a layer."""
+    with store._services().content.open_blob(layer.descriptor) as opened:
+        data = opened.read()
+    return gzip.decompress(data) if layer.descriptor.media_type.endswith("gzip") else data
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_layer_is_that_of_containerd(store: Store, daemon: Daemon, namespace: str, change: str) -> None:
-    changed(daemon, namespace, "c1", script=CHANGES[change])
+    daemon.run(namespace, "base:1", "c1")
+    CHANGES[change](daemon.root(namespace, "c1"))
     image = store.commit(store.container("c1"), "app:v1", profile="containerd", compression="none")
+    theirs = comparable(daemon, layer_of_containerd(daemon, namespace, "c1"))
+    if change == "nothing":
+        assert (image.layer, theirs) == (None, bytes(1024))
+        return
     assert image.layer is not None
-    if daemon.is_first and image.layer.deleted:
-        pytest.skip("containerd 1.7 writes the time of the diff into whiteouts")
-    assert image.layer.diff_id == diff_of_containerd(daemon, namespace, "c1")
+    assert image.layer.diff_id == Digest.of(theirs)
+
+
+def test_the_layer_of_an_id_mapped_container_is_that_of_containerd_with_other_owners(
+    store: Store, daemon: Daemon, namespace: str
+) -> None:
+    maps = ("--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536", "--remap-labels")
+    script = (
+        "echo x >/etc/new; ln /etc/new /etc/newer; chmod 4755 /etc/kept; chown 5:6 /etc/changed; rm /etc/gone; "
+        "rm -r /opaque; mkdir /opaque; echo x >/opaque/new; mkfifo /etc/fifo; ln -s kept /etc/link; chown -h 7:8 /etc/link; "
+        "touch -d '2001-02-03 04:05:06' /etc/new"
+    )
+    changed(daemon, namespace, "m1", *maps, script=script)
+    image = store.commit(store.container("m1"), "app:v1", profile="containerd")
+    assert image.layer is not None
+    theirs = comparable(daemon, layer_of_containerd(daemon, namespace, "m1"))
+    ours, mapped = list(entries(blob(store, image.layer))), list(entries(theirs, 100000, 200000))
+    # Whiteouts have no owner, which is root.
+    mapped = [(*one[:3], 0, 0, *one[5:]) if ".wh." in str(one[0]) else one for one in mapped]
+    if any(one[3] == NOBODY - 100000 for one in mapped):
+        # containerd 2.1 sees the owners of its own mount as nobody, and so stores the whole image.
+        names = {one[0] for one in ours}
+        mapped = [(*one[:3], *one[5:]) for one in mapped if one[0] in names]
+        ours = [(*one[:3], *one[5:]) for one in ours]
+    assert ours == mapped
+
+
+@pytest.mark.parametrize("kind", ["View", "Commit"])
+def test_a_container_may_have_a_snapshot_that_cannot_change(
+    store: Store, daemon: Daemon, namespace: str, channel: Channel, engine: Engine, kind: str
+) -> None:
+    daemon.run(namespace, "base:1", "c1")
+    CHANGES["opaque_directories"](daemon.root(namespace, "c1"))
+    CHANGES["hard_links_to_old_files"](daemon.root(namespace, "c1"))
+    first = store.commit(store.container("c1"), "app:v1", engine=engine_name(engine))
+    assert first.layer is not None
+    parent = services_of(channel, engine).snapshotter("overlayfs").stat("c1").parent
+    daemon.kill_containers(namespace)
+    fields: dict[str, Any] = {"snapshotter": "overlayfs", "key": "c1" if kind == "Commit" else "c2"}
+    fields |= {"name": "c2"} if kind == "Commit" else {"parent": parent or ""}
+    channel.call(f"snapshots.v1.Snapshots/{kind}", **fields)
+    channel.call(
+        "containers.v1.Containers/Create",
+        container={
+            "id": "kept",
+            "image": "base:1",
+            "runtime": {"name": "io.containerd.runc.v2"},
+            "spec": {"type_url": "x", "value": b"{}"},
+            "snapshotter": "overlayfs",
+            "snapshot_key": "c2",
+        },
+    )
+    listed = [change.path for change in store.changes(store.container("kept"), engine=engine_name(engine))]
+    image = store.commit(store.container("kept"), "app:v2", engine=engine_name(engine))
+    if kind == "View":
+        assert (image.layer, listed) == (None, [])
+        assert len(image.config.history) == 2
+    else:
+        assert image.layer is not None
+        assert image.layer.diff_id == first.layer.diff_id
+        assert image.config.history[-1].created_by == "/bin/sleep 1000"
+        assert "/opaque/old" in listed
+    views = [row.key for row in services_of(channel, engine).snapshotter("overlayfs").walk() if row.kind is Kind.VIEW]
+    assert views == (["c2"] if kind == "View" else [])
+    assert daemon.ctr("run", "--rm", "app:v2", "again", "/bin/cat", "/etc/kept", namespace=namespace) == "etc/kept\n"
+
+
+def test_a_name_that_moved_to_another_image_is_not_the_base(store: Store, daemon: Daemon, namespace: str) -> None:
+    changed(daemon, namespace, "c1", script="echo x >/etc/new")
+    store.commit(store.container("c1"), "app:v1")
+    store.tag("base:1", "old:1")
+    store.tag("app:v1", "base:1")
+    for use in (lambda: store.commit(store.container("c1"), "app:v2"), lambda: list(store.changes(store.container("c1")))):
+        with pytest.raises(NotFoundError, match="made from another image than the one that 'base:1' names now"):
+            use()
+    store.tag("old:1", "base:1")
+    assert store.commit(store.container("c1"), "app:v2").layer is not None
 
 
 def test_a_committed_image_runs_when_its_container_is_gone(

@@ -375,6 +375,7 @@ class MemoryContainer:
     driver: str
     snapshot: str
     mount_point: str | None = None
+    command: tuple[str, ...] = ()
 
 
 @dataclass

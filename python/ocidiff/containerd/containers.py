@@ -48,13 +48,14 @@ class ContainerdContainer:
     driver: str
     snapshot: str
     mount_point: str | None = None
+    command: tuple[str, ...] = ()
 
 
 class ContainerdContainers:
     """A `ContainerStore`."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, channel: Channel, snapshotter: str) -> None:
+        self._channel, self._snapshotter = channel, snapshotter
 
     def check(self, name: str) -> None:
         """See `ContainerStore.check`."""
@@ -98,10 +99,14 @@ class ContainerdContainers:
         kind = next((kind for kind in _HIDDEN if kind in found.runtime.name), None)
         if kind is not None:
             raise UnsupportedError(f"container {found.id}: runtime {found.runtime.name}: {_HIDDEN[kind]}")
-        if not found.snapshot_key or not found.image:
+        driver, snapshot = found.snapshotter, found.snapshot_key
+        if not snapshot and found.image and self._has_snapshot(found.id):
+            # Docker names the snapshot as the container, and does not tell containerd.
+            driver, snapshot = self._snapshotter, found.id
+        if not snapshot or not found.image:
             raise UnsupportedError(
-                f"container {found.id}: containerd has no snapshot or image of it, as of one that Docker made; "
-                "commit the directory of its root file system instead"
+                f"container {found.id}: containerd knows no snapshot or image of it; name its snapshotter with "
+                "--snapshotter, or commit the directory of its root file system"
             )
         try:
             manifest = understood(ContainerdImages(self._channel).entry(found.image))
@@ -109,7 +114,13 @@ class ContainerdContainers:
             raise NotFoundError(
                 f"container {found.id}: its image {found.image!r} was removed; pull or tag it again under this name"
             ) from None
-        return ContainerdContainer(found.id, found.image, manifest, found.snapshotter, found.snapshot_key)
+        return ContainerdContainer(found.id, found.image, manifest, driver, snapshot, command=_command(found.spec.value))
+
+    def _has_snapshot(self, key: str) -> bool:
+        with suppress(NotFoundError):
+            ContainerdSnapshotter(self._channel, self._snapshotter).stat(key)
+            return True
+        return False
 
     def _find(self, name: str) -> Any:  # noqa: ANN401 - a message
         with suppress(NotFoundError):
@@ -166,3 +177,12 @@ def status_of(channel: Channel, container: str) -> int:
     with suppress(NotFoundError):
         return int(channel.call("tasks.v1.Tasks/Get", is_cleanup=True, container_id=container).process.status)
     return 0
+
+
+def _command(spec: bytes) -> tuple[str, ...]:
+    """Return the arguments of a container's process; none if its specification has none."""
+    try:
+        words = json.loads(spec)["process"]["args"]
+    except (ValueError, KeyError, TypeError):
+        return ()
+    return tuple(map(str, words)) if isinstance(words, list) else ()

@@ -65,7 +65,7 @@ def services_of(
     return Services(
         content=ContainerdContent(channel),
         images=ContainerdImages(channel),
-        containers=ContainerdContainers(channel),
+        containers=ContainerdContainers(channel, snapshotter or _DEFAULT_SNAPSHOTTER),
         leases=ContainerdLeases(channel),
         differ=LocalDiffer(engine, overlay),
         snapshotter=lambda name: ContainerdSnapshotter(channel, name or snapshotter or _DEFAULT_SNAPSHOTTER),

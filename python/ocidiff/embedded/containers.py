@@ -64,6 +64,7 @@ class Container:
         mount_point: Its root directory; None while it is not mounted.
         maybe_mounted: True if somebody may be writing to it, in this or in another mount namespace.
         partly_removed: What could not be removed when it was to be, and why; None for a whole container.
+        command: Empty, since its processes are those of other programs.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Container:
     mount_point: str | None
     maybe_mounted: bool
     partly_removed: str | None = None
+    command: tuple[str, ...] = ()
 
 
 Offer = Callable[[LocalSnapshotter, Container, services.Committed], None]

@@ -30,7 +30,7 @@ class CommitArguments(DiffArguments, total=False):
         annotations: Annotations of the manifest, added to those of the base.
         format: `oci` or `docker`: the media types of the manifest, the configuration and the layers.
         created: RFC 3339 time; None for the source date epoch, or now.
-        created_by: Command in the history; None for what a container of the base runs.
+        created_by: Command in the history; None for what the container runs, or one of the base would.
         omit_history: Leave out the history of the base, and this step.
         platform: `OS/ARCH[/VARIANT]`: selects from a base for several platforms, or is the platform of an image without a
             base; None for this machine.

@@ -36,7 +36,7 @@ from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import timestamp
 from ocidiff.services import labels
 from ocidiff.services.bundle import Services
-from ocidiff.services.containers import Committed
+from ocidiff.services.containers import Committed, Container
 from ocidiff.services.content import ContentStore
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
         with leased.containers.frozen(source.container) if source.container and request.pause else nullcontext():
             layer = leased.differ.compare(source.lower, source.upper, leased.content, options, monitor.of("diff"))
         tree, layers = source.upper, [layer]
-        entry = _entry(request.step, base, options.source_date_epoch)
+        entry = _entry(request.step, base, source.container, options.source_date_epoch)
         if layer is not None or request.upper is None:
             config = mutate.extend_config(config, layer, entry)
         chain = chain_id(config.rootfs.diff_ids) if config.rootfs.diff_ids else None
@@ -227,11 +227,12 @@ def _entry_of_additions(config: ImageConfig, additions: Sequence[Addition]) -> H
     return History(created=config.created, created_by=f"{_CREATED_BY} --add {names}", author=config.author)
 
 
-def _entry(step: Step, base: ImageConfig, source_date_epoch: int | None) -> History:
+def _entry(step: Step, base: ImageConfig, container: Container | None, source_date_epoch: int | None) -> History:
     now = time.time_ns() if source_date_epoch is None else source_date_epoch * _NS_PER_SECOND
+    command = (container.command if container is not None else ()) or (*base.config.entrypoint, *base.config.cmd)
     return History(
         created=step.created or timestamp(now),
-        created_by=step.created_by or " ".join((*base.config.entrypoint, *base.config.cmd)) or _CREATED_BY,
+        created_by=step.created_by or " ".join(command) or _CREATED_BY,
         author=step.author or base.author,
         comment=step.comment,
     )

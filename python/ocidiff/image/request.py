@@ -34,7 +34,7 @@ class Step:
         author: Who did it; empty for the author of the base.
         comment: Free text.
         created: RFC 3339 time; empty for now, or for the source date epoch.
-        created_by: The command; empty for what a container of the base runs, else `ocidiff commit`.
+        created_by: The command; empty for what the container runs, or one of the base would; else `ocidiff commit`.
         omit_history: Leave out the history of the base, and this step.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from ocidiff import workspace
-from ocidiff.errors import UnsupportedError, UsageError
+from ocidiff.errors import NotFoundError, UnsupportedError, UsageError
 from ocidiff.image import lookup
 from ocidiff.image.image import Image, read_image
 from ocidiff.image.unpack import apply_layers, check_layers
@@ -117,6 +117,7 @@ def open_source(
             below, own, ids, lower_has_ids = stack.enter_context(_trees(services, container, walk=walk))
             services.keep_blob(container.manifest.digest)
             image = read_image(services.content, container.image, container.manifest, platform)
+            _check_parent(services, container, image)
             refuse_incomplete(*((own.upperdir, *own.lowerdirs) if isinstance(own, OverlayLayers) else (own,)))
             if not may_be_unseen:
                 refuse_unseen(own.upperdir if isinstance(own, OverlayLayers) else own)
@@ -161,6 +162,27 @@ def _trees(
             # The mount would show files of both kinds of owners.
             raise UnsupportedError(f"container {container.name}: is id-mapped, so that only its overlay can be read")
         yield lower, own, ids or IdMaps.of_noted(own.upperdir if isinstance(own, OverlayLayers) else own), lower_has_ids
+
+
+def _check_parent(services: Services, container: Container, image: Image) -> None:
+    """Refuse a container that grew on other layers than those of its image: the name may have moved to a newer image.
+
+    Raises:
+        NotFoundError: No parent of its snapshot is the tree of the image.
+    """
+    diff_ids = image.config.rootfs.diff_ids
+    if not diff_ids:
+        return
+    wanted, snapshots, name = chain_id(diff_ids), services.snapshotter(container.driver), container.snapshot
+    # A snapshot may lie between: Docker puts one there, and containerd 1.7 to map ids.
+    while parent := snapshots.stat(name).parent:
+        if parent == wanted:
+            return
+        name = parent
+    raise NotFoundError(
+        f"container {container.name}: was made from another image than the one that {container.image!r} names now; "
+        "give that name back to the image it was made from"
+    )
 
 
 def _is_index_of(lower: Lower | None, base: Image) -> bool:

@@ -67,6 +67,11 @@ class Container(Protocol):
         """Its root directory; None while it is not mounted."""
         ...
 
+    @property
+    def command(self) -> Sequence[str]:
+        """What its process runs; empty if that is not known."""
+        ...
+
 
 class ContainerStore(Protocol):
     """Makes and finds containers, and keeps them as they are while they are read."""

@@ -16,10 +16,11 @@ from ocidiff.cli.options import (
     pass_settings,
 )
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import applied_document, as_json, size
+from ocidiff.cli.render import applied_document, as_json, counted
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.layer.layer import RECORD
 from ocidiff.output import naming
+from ocidiff.sizes import size
 
 if TYPE_CHECKING:
     from ocidiff.layer.options import EngineName
@@ -78,5 +79,8 @@ def command(
         if summary.recorded:
             complain(f"warning: apply: {summary.recorded} of these are noted in {RECORD}")
     if settings.verbose:
-        complain(f"apply: {summary.entries} entries, {summary.whiteouts} whiteouts, {size(summary.uncompressed_size)} tar")
+        complain(
+            f"apply: {counted(summary.entries, 'entry', 'entries')}, {counted(summary.whiteouts, 'whiteout')}, "
+            f"{size(summary.uncompressed_size)} uncompressed"
+        )
     emit(as_json(applied_document(summary)) if settings.json else summary.diff_id)

@@ -22,12 +22,13 @@ from ocidiff.cli.options import (
     size_gate,
     trees_of,
 )
-from ocidiff.cli.render import as_json, change_document, columns, explained, printable, size, totals_document
+from ocidiff.cli.render import as_json, change_document, columns, explained, printable, totals_document
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.errors import OUTCOMES, ChangeTooLargeError
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.operand import is_tree, may_be_container
 from ocidiff.layer.totals import Totals
+from ocidiff.sizes import size, size_and_bound
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -68,7 +69,7 @@ def command(
 
     Both are directories, images of the store, or index:FILE for a tree of which there is an index; a name that is a
     directory is taken for it. LOWER may be the word scratch, to which all of UPPER is an addition (./scratch is a
-    directory). Prints a line each, in layer order: A /added, C /changed, D /deleted.
+    directory). Prints a line each, in layer order: A /added, C /modified, D /deleted.
 
     With --explain tabs follow, with the reasons and the sizes, and the directories with most of the change at the end.
     """
@@ -91,7 +92,8 @@ def command(
         _emit_totals(totals)
     fail_above = options.get("fail_above")
     if fail_above is not None and totals.layer_bytes > fail_above:
-        complain(f"changes: the files in the change take {totals.layer_bytes} bytes, more than {fail_above}")
+        found_bytes, bound = size_and_bound(totals.layer_bytes, fail_above)
+        complain(f"changes: the files in the change take {found_bytes}, more than {bound}")
         context.exit(_TOO_LARGE)
     if exit_code and totals.kinds:
         context.exit(_DIFFERENT)

@@ -8,10 +8,11 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.render import as_json, printable, size
+from ocidiff.cli.render import as_json, counted, printable
 from ocidiff.cli.streams import complain, emit
 from ocidiff.embedded.gc import Collected
 from ocidiff.output import naming
+from ocidiff.sizes import size
 
 _LEFTOVERS = 1
 
@@ -43,10 +44,11 @@ def command(context: click.Context, settings: Settings, /, *, dry_run: bool) -> 
 
 
 def _line(collected: Collected) -> str:
-    kept = f"; {collected.young} young blobs of other tools kept" if collected.young else ""
+    kept = f"; {counted(collected.young, 'young blob')} of other tools kept" if collected.young else ""
     return (
-        f"{collected.blobs} blobs ({size(collected.blob_bytes)}), {collected.snapshots} snapshots "
-        f"({size(collected.snapshot_bytes)}), {collected.ingests} ingests, {collected.leases} leases{kept}"
+        f"{counted(collected.blobs, 'blob')} ({size(collected.blob_bytes)}), {counted(collected.snapshots, 'snapshot')} "
+        f"({size(collected.snapshot_bytes)}), {counted(collected.ingests, 'ingest')}, "
+        f"{counted(collected.leases, 'lease')}{kept}"
     )
 
 

@@ -8,10 +8,10 @@ import click
 
 from ocidiff.cli.listing import Row, ago, listing_options, write_listing
 from ocidiff.cli.options import CONTAINERD, Settings, common, pass_settings, platform_option
-from ocidiff.cli.render import size
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.timestamp import time_ns_of
+from ocidiff.sizes import size
 
 _HEADS: Final = ("CREATED", "CREATED BY", "SIZE", "COMMENT")
 _FILTERS: Final = ("empty",)

@@ -10,10 +10,10 @@ import click
 import ocidiff
 from ocidiff.cli.listing import Row, ago, listing_options, short_id, write_listing
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.render import size
 from ocidiff.image.image import ImageRecord
 from ocidiff.image.reference import Reference, is_same
 from ocidiff.oci.timestamp import time_ns_of
+from ocidiff.sizes import size
 
 _HEADS: Final = ("NAME", "ID", "CREATED", "SIZE", "PLATFORM")
 _FILTERS: Final = ("reference", "dangling", "before", "since")

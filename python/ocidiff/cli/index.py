@@ -20,10 +20,11 @@ from ocidiff.cli.options import (
     threads_option,
 )
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json
+from ocidiff.cli.render import as_json, counted
 from ocidiff.cli.streams import complain, emit, sink_of, warn_of_skipped
 from ocidiff.layer.operand import is_path
 from ocidiff.output import naming
+from ocidiff.sizes import size
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -97,7 +98,7 @@ def command(
     if not settings.quiet:
         warn_of_skipped("index", done.skipped)
     if settings.verbose:
-        complain(f"index: {done.entries} names, {done.size} bytes; {done.seconds:.2f} s")
+        complain(f"index: {counted(done.entries, 'entry', 'entries')}, {size(done.size)}; {done.seconds:.2f} s")
     if to_stdout:
         return
     document: dict[str, object] = {

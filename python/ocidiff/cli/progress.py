@@ -9,7 +9,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from ocidiff.cli.options import Settings
-from ocidiff.cli.render import as_json, size
+from ocidiff.cli.render import as_json, counted
+from ocidiff.sizes import size
 
 if TYPE_CHECKING:
     from ocidiff.layer.monitor import BlobProgress, Progress, ProgressCallback
@@ -162,4 +163,7 @@ def _blob(blob: BlobProgress) -> dict[str, object]:
 
 
 def _counters(progress: Progress) -> str:
-    return f"{progress.entries:,} entries, {size(progress.bytes_plain)} tar, {size(progress.bytes_blob)} blob"
+    return (
+        f"{counted(progress.entries, 'entry', 'entries')}, {size(progress.bytes_blob)}, "
+        f"{size(progress.bytes_plain)} uncompressed"
+    )

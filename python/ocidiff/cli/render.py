@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ocidiff.sizes import size
+
 if TYPE_CHECKING:
     from ocidiff.embedded.containers import Container
     from ocidiff.image.image import Image
@@ -34,14 +36,9 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-def size(count: int) -> str:
-    """A number of bytes for people, in powers of 1000."""
-    value, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 999.95 or unit == "TB":
-            break
-        value /= 1000
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number of things: `1 layer`, `2 layers`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def columns(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -127,7 +124,7 @@ def layer_line(layer: Layer) -> str:
     excluded = f", {layer.skipped['excluded']} excluded" if "excluded" in layer.skipped else ""
     return (
         f"{layer.added} added, {layer.modified} modified, {layer.deleted} deleted{excluded}; "
-        f"{size(layer.uncompressed_size)} tar, {size(layer.descriptor.size)} blob; {layer.seconds:.2f} s"
+        f"{size(layer.descriptor.size)}, {size(layer.uncompressed_size)} uncompressed; {layer.seconds:.2f} s"
     )
 
 

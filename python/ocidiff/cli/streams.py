@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
-from ocidiff.cli.render import printable
+from ocidiff.cli.render import counted, printable
 from ocidiff.output import naming
 
 if TYPE_CHECKING:
@@ -35,16 +35,21 @@ def warn_of_skipped(what: str, skipped: Mapping[str, int]) -> None:
     for reason_, count in skipped.items():
         # Somebody asked for the excluded paths.
         if reason_ != "excluded" and not reason_.startswith(_XATTRS):
-            complain(f"warning: {what}: {count} {reason_} left out")
+            complain(f"warning: {what}: {_counted(count, reason_)} left out")
     if lost:
         namespaces = ", ".join(f"{count} {name}.*" for name, count in lost.items())
-        complain(f"warning: {what}: {sum(lost.values())} extended attributes left out: {namespaces}")
+        complain(f"warning: {what}: {counted(sum(lost.values()), 'extended attribute')} left out: {namespaces}")
+
+
+def _counted(count: int, reason_: str) -> str:
+    """Return a count of what a reason names: `1 socket`, `2 sockets`."""
+    return counted(count, reason_.removesuffix("s"), reason_)
 
 
 def warn_of_changes(what: str, layer: Layer) -> None:
     """Say on stderr that the tree changed while it was read."""
     if layer.retried or layer.vanished:
-        complain(f"warning: {what}: the tree changed: {layer.retried} names read again, {layer.vanished} gone")
+        complain(f"warning: {what}: the tree changed: {counted(layer.retried, 'name')} read again, {layer.vanished} gone")
 
 
 def sink_of(output: str, what: str, *, json: bool) -> str | BinaryIO:

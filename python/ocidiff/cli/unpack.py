@@ -17,7 +17,7 @@ from ocidiff.cli.options import (
     platform_option,
 )
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, image_document
+from ocidiff.cli.render import as_json, counted, image_document
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming
 
@@ -69,5 +69,5 @@ def command(
             progress=progress,
         )
     if settings.verbose:
-        complain(f"unpack: {len(unpacked.manifest.layers)} layers; {unpacked.seconds:.2f} s")
+        complain(f"unpack: {counted(len(unpacked.manifest.layers), 'layer')}; {unpacked.seconds:.2f} s")
     emit(as_json(image_document(unpacked)) if settings.json else unpacked.descriptor.digest)

@@ -10,10 +10,11 @@ import click
 import ocidiff
 from ocidiff.cli.options import Settings, common, engine_option, limit_options, pass_settings
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, printable, size
+from ocidiff.cli.render import as_json, counted, printable
 from ocidiff.cli.streams import complain, emit
 from ocidiff.embedded.verify import Verified
 from ocidiff.output import naming
+from ocidiff.sizes import size
 
 _FAULTY = 1
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify", epilog="Example: ocidiff verify --repair")
-@click.option("--repair", is_flag=True, help="Mend what can be mended, and say what cannot.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired, and say for each fault what was done.")
 @limit_options
 @engine_option
 @common("store", "json", "quiet", "progress")
@@ -33,7 +34,7 @@ def command(
 ) -> None:
     """Read every blob, image, snapshot and working container in the store, and compare them.
 
-    Prints a line for each fault. Exits with 1 when there are faults that were not mended. A store that may not be written to
+    Prints a line for each fault. Exits with 1 if a fault was not repaired. A store that may not be written to
     is read as far as that goes; what may not be read is named, and is no fault.
     """
     place = settings.store_path()
@@ -47,8 +48,7 @@ def command(
         emit(as_json(_document(verified)))
     else:
         for fault in verified.faults:
-            state = " (mended)" if fault.repaired else ""
-            emit(printable(f"{fault.kind} {fault.where}: {fault.problem}{state}"))
+            emit(printable(f"{fault.kind} {fault.where}: {fault.problem}"))
     for unread in verified.unread:
         complain(printable(f"warning: verify: may not be read: {unread}"))
     if not settings.quiet:
@@ -59,8 +59,9 @@ def command(
 
 def _line(verified: Verified) -> str:
     return (
-        f"{verified.blobs} blobs ({size(verified.blob_bytes)}), {verified.images} images, {verified.snapshots} snapshots, "
-        f"{verified.containers} containers; {len(verified.faults)} faults"
+        f"{counted(verified.blobs, 'blob')} ({size(verified.blob_bytes)}), {counted(verified.images, 'image')}, "
+        f"{counted(verified.snapshots, 'snapshot')}, {counted(verified.containers, 'container')}; "
+        f"{counted(len(verified.faults), 'fault')}"
     )
 
 

@@ -128,7 +128,7 @@ class Containers:
             with self._layout.database().reading() as connection:
                 row = connection.execute(_COLUMNS + "WHERE container.name = ?", (name,)).fetchone()
         if row is None:
-            raise NotFoundError(f"{self._layout.path}: no working container {name!r}")
+            raise NotFoundError(f"no working container {name!r} in {self._layout.path}")
         return self._container(row, mount_points())
 
     def list(self) -> list[Container]:

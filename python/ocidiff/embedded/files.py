@@ -28,6 +28,8 @@ DIRECTORY_MODE: Final = 0o755
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _VERSION: Final = "1.0.0"
 _MARKER: Final = "oci-layout"
+# The owner of what a user namespace knows no owner of.
+_UNKNOWN_USER: Final = 65534
 _LOCK: Final = "index.lock"
 # What a layout may have before its marker is there.
 _OWN: Final = frozenset({INDEX, INGEST, _LOCK, BLOBS[0]})
@@ -159,9 +161,16 @@ class Files:
         places = {".": os.W_OK | os.X_OK, INGEST: os.W_OK | os.X_OK, "/".join(BLOBS): os.W_OK | os.X_OK}
         for name, wanted in (places | dict.fromkeys(names, os.W_OK)).items():
             if not os.access(name, wanted, dir_fd=self.root, effective_ids=True) and self._is_there(name):
-                path = self.path if name == "." else f"{self.path}/{name}"
-                return OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+                return self._denied(name)
         return None
+
+    def _denied(self, name: str) -> OSError:
+        """Return the refusal to write to a file of the layout: it says whose it is, if it is somebody else's."""
+        why = os.strerror(errno.EACCES)
+        owner = os.stat(name, dir_fd=self.root, follow_symlinks=False).st_uid
+        if owner != os.geteuid():
+            why += f": the store belongs to {_user(owner)}; use one of your own (--store), or only read this one"
+        return OSError(errno.EACCES, why, self.path if name == "." else f"{self.path}/{name}")
 
     def _is_there(self, name: str) -> bool:
         try:
@@ -177,7 +186,7 @@ class Files:
         try:
             lock = os.open(_LOCK, flags, _FILE_MODE, dir_fd=self.root)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, f"{self.path}/{_LOCK}") from None
+            raise self.refusal() or OSError(error.errno, error.strerror, f"{self.path}/{_LOCK}") from None
         try:
             if stat.S_IMODE(os.fstat(lock).st_mode) != _FILE_MODE:
                 # It was made under another umask; only its owner may say so.
@@ -203,3 +212,14 @@ class Files:
         version = members.text("imageLayoutVersion")
         if version != _VERSION:
             members.fail("imageLayoutVersion", f"is {version[:100]!r}, expected {_VERSION!r}")
+
+
+def _user(uid: int) -> str:
+    from pwd import getpwuid
+
+    if uid == _UNKNOWN_USER:
+        return "another user"
+    try:
+        return getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

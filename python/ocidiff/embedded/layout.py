@@ -260,7 +260,7 @@ class Layout:
         with self.set_aside() as set_aside, self.database().transaction() as connection:
             records.forget(connection, digest)
             if not set_aside(digest):
-                raise NotFoundError(f"{self._path}: no blob {digest}")
+                raise NotFoundError(f"no blob {digest} in {self._path}")
 
     @contextlib.contextmanager
     def set_aside(self) -> Iterator[Callable[[Digest], bool]]:
@@ -432,7 +432,7 @@ class Layout:
             with self._files.directory(*place, create=False) as blobs:
                 return open_regular(digest.encoded, blobs, "/".join((self._path, *place, digest.encoded)))
         except FileNotFoundError:
-            raise NotFoundError(f"{self._path}: no blob {digest}") from None
+            raise NotFoundError(f"no blob {digest} in {self._path}") from None
 
     def _record(self, digest: Digest, size: int, labels: Mapping[str, str] | None) -> None:
         with self.database().transaction() as connection:

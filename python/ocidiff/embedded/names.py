@@ -60,9 +60,9 @@ class Names:
         """See `ImageStore.entry`."""
         found = self.index().named(name)
         if not found:
-            raise NotFoundError(f"{self._files.path}: no image {name!r}")
+            raise NotFoundError(f"no image {name!r} in {self._files.path}")
         if len(found) > 1:
-            raise DocumentError(f"{self._files.path}: {len(found)} images are named {name!r}")
+            raise DocumentError(f"{len(found)} images are named {name!r} in {self._files.path}")
         return found[0]
 
     def spelling(self, name: str) -> str:
@@ -112,7 +112,7 @@ class Names:
             require_lease(connection, self._layout.lease_id)
         for digest in needed:
             if not self._layout.contains(digest):
-                raise NotFoundError(f"{self._files.path}: {what}: blob {digest} is missing; no name was given")
+                raise NotFoundError(f"{what}: blob {digest} is missing in {self._files.path}; no name was given")
 
     def mirror(self) -> None:
         """Note in the database what other tools have written into the index.

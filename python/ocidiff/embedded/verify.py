@@ -1,4 +1,4 @@
-"""Verify: everything in a store, read again and compared. What can be mended is mended on request; nothing is thrown away.
+"""Verify: everything in a store is read again and compared, and repaired on request. Nothing is thrown away.
 
 A blob with other bytes than its name says is moved to `damaged/`, so that the right one can take its place.
 """
@@ -47,8 +47,8 @@ class Fault:
     Attributes:
         kind: What it is about: `database`, `index`, `blob`, `image`, `snapshot`, `container` or `leftover`.
         where: Which one.
-        problem: What is wrong with it, and what that means where it could not be mended.
-        repaired: True if it was mended.
+        problem: What is wrong with it, and what was done, or what that means if it could not be repaired.
+        repaired: True if it was repaired, or moved out of the way.
     """
 
     kind: str
@@ -83,7 +83,7 @@ def verify(home: Embedded, *, repair: bool, limits: Limits, engine: Engine, moni
 
     Args:
         home: The store.
-        repair: Mend what can be mended.
+        repair: Repair what can be repaired.
         limits: What the layers of an image may not pass, as in `unpack`.
         engine: What decompresses layers.
         monitor: Sees progress, and stops the call.
@@ -185,7 +185,8 @@ class _Verification:
         except (DocumentError, FileNotFoundError) as error:
             if self._repair:
                 self._layout.names.restore()
-            self._fault("index", self._layout.path, str(error), repaired=self._repair)
+            done = "; made again from the database, what was there is in damaged/" if self._repair else ""
+            self._fault("index", self._layout.path, str(error) + done, repaired=self._repair)
 
     def _blobs(self) -> int:
         """Every blob has the bytes that its name says."""
@@ -309,7 +310,8 @@ class _Verification:
         if said not in (None, diff_id):
             if self._repair:
                 self._layout.update_labels(digest, {labels.UNCOMPRESSED: diff_id})
-            self._fault("database", digest, f"is labelled {said}, but its tar is {diff_id}", repaired=self._repair)
+            done = "; label corrected" if self._repair else ""
+            self._fault("database", digest, f"is labelled {said}, but its tar is {diff_id}{done}", repaired=self._repair)
 
     def _snapshots(self) -> int:
         """Every snapshot has its directory, and a committed parent."""
@@ -335,7 +337,8 @@ class _Verification:
                     continue
                 gone = self._repair and rows.delete_unused(connection, row)
                 if gone or not self._repair:
-                    self._fault("snapshot", row.key, f"its directory {row.id} is missing", repaired=gone)
+                    done = "; dropped: it is made again when it is needed" if gone else ""
+                    self._fault("snapshot", row.key, f"its directory {row.id} is missing{done}", repaired=gone)
                 else:
                     broken.append(row)
         if self._repair:
@@ -343,7 +346,8 @@ class _Verification:
             local.sweep(self._layout)
         for row in reversed(broken):
             why = self._why_not_restored(row)
-            self._fault("snapshot", row.key, f"its directory {row.id} is missing{why}", repaired=not why)
+            done = why or "; made again from its layers"
+            self._fault("snapshot", row.key, f"its directory {row.id} is missing{done}", repaired=not why)
         return len(found)
 
     def _why_not_restored(self, row: Row) -> str:

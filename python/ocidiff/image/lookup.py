@@ -99,7 +99,7 @@ def _by_spelling(images: ImageStore, reference: Reference) -> Entry | None:
     names = reference.spellings
     entries = [entry for entry in images.list() if entry.name in names]
     if len({entry.digest for entry in entries}) > 1:
-        raise DocumentError(f"{images.place}: {len(entries)} images are named {reference.stored_name!r}")
+        raise DocumentError(f"{len(entries)} images are named {reference.stored_name!r} in {images.place}")
     return next(iter(entries), None)
 
 
@@ -147,8 +147,8 @@ def _entry_by_digest(images: ImageStore, reference: Reference, digest: Digest) -
         # One that is not understood does not stand before one that is.
         return min(found, key=lambda entry: entry.descriptor is None)
     if reference.name:
-        raise NotFoundError(f"{images.place}: no image {reference.name!r} of digest {digest}")
-    raise NotFoundError(f"{images.place}: no name leads to {digest}")
+        raise NotFoundError(f"no image {reference.name!r} of digest {digest} in {images.place}")
+    raise NotFoundError(f"no name in {images.place} leads to {digest}")
 
 
 def _unlisted(services: Services, digest: Digest) -> Descriptor:
@@ -159,5 +159,5 @@ def _unlisted(services: Services, digest: Digest) -> Descriptor:
     except DocumentError:
         kind = None
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise NotFoundError(f"{services.images.place}: blob {digest} is not an image")
+        raise NotFoundError(f"blob {digest} in {services.images.place} is not an image")
     return replace(untyped, media_type=kind)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from ocidiff.errors import Cancelled, ChangeTooLargeError
+from ocidiff.sizes import size
 from ocidiff.values import dataclass
 
 
@@ -94,7 +95,7 @@ def check_size(bytes_plain: int, fail_above: int | None) -> None:
     """
     # The size is not in the message: a call stops as soon as the limit is passed.
     if fail_above is not None and bytes_plain > fail_above:
-        raise ChangeTooLargeError(f"the change takes more than {fail_above} bytes, uncompressed")
+        raise ChangeTooLargeError(f"the change takes more than {size(fail_above)}, uncompressed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ def test_changes_fail_above_a_size_and_list_all_the_same(limit: str, status: int
     assert main(["changes", "lower", "upper", "--fail-above", limit]) == status
     out, err = capsys.readouterr()
     assert out.count("\n") == 3
-    assert err == ("ocidiff: changes: the files in the change take 10 bytes, more than 9\n" if status else "")
+    assert err == ("ocidiff: changes: the files in the change take 10 B, more than 9 B\n" if status else "")
 
 
 @pytest.mark.parametrize("engine", ["rust", "pure"])
@@ -195,7 +195,7 @@ def test_a_layer_above_its_size_is_refused_and_leaves_nothing(words: list[str], 
     limit = ["--engine", engine, "--fail-above", "4095"]  # with its headers it takes 4096
     before = sorted(os.listdir())
     assert main([*words, *limit]) == 3
-    assert capsys.readouterr() == ("", f"ocidiff: {words[0]}: the change takes more than 4095 bytes, uncompressed\n")
+    assert capsys.readouterr() == ("", f"ocidiff: {words[0]}: the change takes more than 4.1 kB, uncompressed\n")
     assert sorted(os.listdir()) == before
     assert main(["inspect", "app"]) == 1
     assert main([*words, "--fail-above", "4096"]) == 0
@@ -221,7 +221,7 @@ def test_a_layer_far_above_its_size_is_refused_before_it_is_written(capsys: Outp
     with open("upper/sparse", "wb") as file:
         file.truncate(1 << 40)
     assert main(["diff", "lower", "upper", "-o", "layer", "--fail-above", "1MiB", "--engine", engine]) == 3
-    assert capsys.readouterr().err == "ocidiff: diff: the change takes more than 1048576 bytes, uncompressed\n"
+    assert capsys.readouterr().err == "ocidiff: diff: the change takes more than 1.0 MB, uncompressed\n"
     assert not Path("layer").exists()
 
 
@@ -338,7 +338,7 @@ def test_a_source_without_a_slash_is_no_path(capsys: Output) -> None:
 def test_sockets_are_told_of_on_stderr_unless_quiet(capsys: Output) -> None:
     os.mknod("upper/socket", 0o140600)
     assert main(["diff", "lower", "upper", "-o", "layer"]) == 0
-    assert capsys.readouterr().err == "ocidiff: warning: diff: 1 sockets left out\n"
+    assert capsys.readouterr().err == "ocidiff: warning: diff: 1 socket left out\n"
     assert main(["diff", "lower", "upper", "-o", "layer", "-q"]) == 0
     assert capsys.readouterr().err == ""
 

@@ -80,7 +80,7 @@ def test_verify_tells_faults_by_line_and_by_status(capsys: Output) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("ocidiff: verify: 3 blobs (")
-    assert err.endswith("1 images, 0 snapshots, 0 containers; 0 faults\n")
+    assert err.endswith("1 image, 0 snapshots, 0 containers; 0 faults\n")
     blob = next(Path("store/blobs/sha256").iterdir())
     blob.chmod(0o644)
     blob.write_bytes(b"x")
@@ -95,7 +95,7 @@ def test_verify_tells_faults_by_line_and_by_status(capsys: Output) -> None:
 @pytest.mark.parametrize("command", ["mount", "umount", "rm"])
 def test_a_container_that_is_not_there_is_told(command: str, capsys: Output) -> None:
     assert main([command, "nothing"]) == 1
-    assert capsys.readouterr().err.endswith("no working container 'nothing'\n")
+    assert f"ocidiff: {command}: no working container 'nothing' in /" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -216,15 +216,35 @@ def test_several_names_are_all_tried(capsys: Output, digests: dict[str, str]) ->
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("comit", "Did you mean commit?"),
+        ("comit", "did you mean commit?"),
         ("prune", "use `ocidiff gc`"),
         ("build", "commit a directory or a working container"),
-        ("xyzzy", "No such command 'xyzzy'."),
+        ("xyzzy", "no such command 'xyzzy'; `ocidiff --help` lists them"),
     ],
 )
 def test_an_unknown_command_is_answered_with_the_one_that_was_meant(capsys: Output, word: str, told: str) -> None:
     assert main([word]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["gc", "--foo"], "gc: no such option '--foo'; see `ocidiff gc --help`"),
+        (["--foo"], "no such option '--foo'; see `ocidiff --help`"),
+        (["commit", "./a", "b", "--anotation", "x=y"], "commit: no such option '--anotation': did you mean --annotation?"),
+        (["commit", "./a", "b", "--tag", "x"], "commit: no such option '--tag'; see `ocidiff commit --help`"),
+        (["rmi"], "rmi: missing argument 'IMAGE...'; see `ocidiff rmi --help`"),
+        (["commit", "./a"], "commit: takes SOURCE and NAME[:TAG]; see `ocidiff commit --help`"),
+        (["commit", "./a", "b", "--change"], "commit: option '--change' requires an argument; see `ocidiff commit --help`"),
+        (["commit", "./a", "b", "--level", "x"], "commit: invalid value for '--level': 'x' is not a valid integer"),
+        (["commit", "./a", "b", "--level", "99"], "commit: level 99: gzip takes 1 to 9"),
+        (["commit", "./a", "Img:V1"], "commit: image 'Img:V1': no registry takes upper case in a name; write 'img:V1'"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line_of_one_shape(words: list[str], line: str, capsys: Output) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr() == ("", f"ocidiff: {line}\n")
 
 
 def test_lines_fit_the_terminal_and_pipes_get_them_whole(capsys: Output) -> None:

@@ -8,26 +8,10 @@ import pytest
 
 from ocidiff.cli import progress
 from ocidiff.cli.options import Settings
-from ocidiff.cli.render import columns, printable, size
+from ocidiff.cli.render import columns, counted, printable
 from ocidiff.layer.monitor import Monitor, Progress
 
 Output = pytest.CaptureFixture[str]
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (999_949, "999.9 kB"),
-        (999_950, "1.0 MB"),
-        (1_500_000_000, "1.5 GB"),
-        (10**16, "10000.0 TB"),
-    ],
-)
-def test_sizes_have_a_fitting_unit(count: int, text: str) -> None:
-    assert size(count) == text
 
 
 def test_columns_are_as_wide_as_their_widest_cell_and_end_without_blanks() -> None:
@@ -65,8 +49,8 @@ def test_plain_progress_writes_a_line_when_it_is_time(capsys: Output, monkeypatc
     monkeypatch.setattr(progress, "monotonic", lambda: next(times))
     run(Settings(progress="plain"), Progress(1, 1000, 5), Progress(2000, 2000, 9), Progress(3000, 3000, 10))
     assert capsys.readouterr().err.splitlines() == [
-        "diff: 2,000 entries, 2.0 kB tar, 9 B blob, 2.5 s",
-        "diff: 3,000 entries, 3.0 kB tar, 10 B blob, 3.5 s",
+        "diff: 2,000 entries, 9 B, 2.0 kB uncompressed, 2.5 s",
+        "diff: 3,000 entries, 10 B, 3.0 kB uncompressed, 3.5 s",
     ]
 
 
@@ -74,7 +58,7 @@ def test_plain_progress_tells_the_phase_and_how_much_of_it_is_done(capsys: Outpu
     with progress.shown(Settings(progress="plain"), "commit") as show:
         assert show is not None
         show(Progress(1, 2000, 500, "unpack", 2000))
-    assert capsys.readouterr().err == "commit: unpack: 25 %, 1 entries, 2.0 kB tar, 500 B blob, 0.0 s\n"
+    assert capsys.readouterr().err == "commit: unpack: 25 %, 1 entry, 500 B, 2.0 kB uncompressed, 0.0 s\n"
 
 
 def test_a_monitor_adds_up_the_items_of_a_phase() -> None:
@@ -110,3 +94,8 @@ def test_the_store_is_the_one_given_or_of_the_environment(
     for name, value in {"HOME": "/home/me", **environment}.items():
         monkeypatch.setenv(name, value)
     assert Settings(store=option).store_path() == path
+
+
+def test_one_of_a_thing_has_no_plural() -> None:
+    assert [counted(count, "layer") for count in (0, 1, 2)] == ["0 layers", "1 layer", "2 layers"]
+    assert [counted(count, "entry", "entries") for count in (1, 2000)] == ["1 entry", "2,000 entries"]

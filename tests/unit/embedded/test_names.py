@@ -108,7 +108,7 @@ def test_a_commit_that_lost_something_before_the_name_fails(
         monkeypatch.setattr(Names, "parts", step)
     else:
         monkeypatch.setattr(names, "_mirror", step)
-    problem = "has ended" if fault in {"collected", "ended"} else "is missing; no name was given"
+    problem = "has ended" if fault in {"collected", "ended"} else r"is missing in /.*; no name was given"
     with pytest.raises(NotFoundError, match=problem):
         store.commit(tree, "new:1", base="base:1")
     assert index.read_bytes() == before

@@ -195,7 +195,8 @@ def test_what_writes_says_why_it_may_not(run: Run, refusal: str, place: Path) ->
         assert done.returncode == 1, (words, done.stdout)
         assert done.stderr.count("\n") == 1, (words, done.stderr)
         assert f"{place / 'store'}" in done.stderr, (words, done.stderr)
-        assert done.stderr.endswith(f": {refusal}\n"), (words, done.stderr)
+        whose = ": the store belongs to another user; use one of your own (--store), or only read this one"
+        assert done.stderr.endswith(f": {refusal}{whose if refusal == 'Permission denied' else ''}\n"), (words, done.stderr)
     assert before == subprocess.run(["ls", "-lR", place / "store"], check=True, capture_output=True, text=True).stdout
 
 

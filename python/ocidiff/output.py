@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from typing import Final, Protocol
+
+from ocidiff.errors import UsageError
 
 _FILE_MODE: Final = 0o666
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -19,28 +22,43 @@ class HasFileno(Protocol):
     """An open file, such as `sys.stdout.buffer`."""
 
     def fileno(self) -> int:
-        """Its file descriptor."""
+        """Return its file descriptor."""
         ...
 
 
-Output = str | bytes | os.PathLike[str] | os.PathLike[bytes] | HasFileno
+class HasWrite(Protocol):
+    """A binary file object that may have no descriptor, such as `io.BytesIO`."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write bytes, all of them or as many as it returns."""
+        ...
+
+
+Output = str | bytes | os.PathLike[str] | os.PathLike[bytes] | HasFileno | HasWrite
+_COPY_BYTES: Final = 1 << 20
 
 
 @contextlib.contextmanager
 def open_output(output: Output) -> Iterator[int]:
     """A file descriptor to write to. Leaving without an exception makes the file durable and visible under its name.
 
-    A name that stands for a device, a pipe or a terminal, and an open file, are written directly.
+    A name that stands for a device, a pipe or a terminal, and an open file, are written directly. A file object without a
+    descriptor is written once all is done.
 
     Raises:
         FileNotFoundError: The directory is missing.
         IsADirectoryError: The path is a directory.
+        UsageError: It is neither a path nor a binary file object.
     """
     if not isinstance(output, str | bytes | os.PathLike):
+        descriptor = descriptor_of(output)
+        if descriptor is None:
+            yield from _write_object(output)
+            return
         flush = getattr(output, "flush", None)
         if flush is not None:
             flush()
-        yield output.fileno()
+        yield descriptor
         return
     path = os.fsdecode(output)
     if not _replaceable(path):
@@ -50,6 +68,35 @@ def open_output(output: Output) -> Iterator[int]:
     # A symlink keeps its place; what it points to is replaced.
     with _new_file(os.path.realpath(path)) as descriptor:
         yield descriptor
+
+
+def descriptor_of(file: object) -> int | None:
+    """Return the descriptor of an open file; None for a file object whose bytes are not those of a descriptor.
+
+    `io.BytesIO` has none; that of `gzip.GzipFile` leads to other bytes.
+    """
+    binary = getattr(file, "buffer", file)
+    if isinstance(binary, io.IOBase) and not isinstance(getattr(binary, "raw", binary), io.FileIO):
+        return None
+    fileno = getattr(binary, "fileno", None)
+    return None if fileno is None else int(fileno())
+
+
+def _write_object(output: object) -> Iterator[int]:
+    write = getattr(output, "write", None)
+    if write is None or isinstance(output, io.TextIOBase):
+        raise UsageError(f"output {type(output).__name__}: must be a path or a file object opened in binary mode")
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        yield file.fileno()
+        file.seek(0)
+        while block := file.read(_COPY_BYTES):
+            rest = memoryview(block)
+            while rest:
+                # Raw file objects write a part, buffered ones all.
+                written = write(rest)
+                rest = rest[written if isinstance(written, int) else len(rest) :]
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ RANKS = {
     "log": 1,
     "values": 1,
     "output": 1,
+    "frozen": 1,
     "sizes": 1,
     "walk": 1,
     "oci": 2,

@@ -16,13 +16,14 @@ from ocidiff.cli.options import (
     pass_settings,
 )
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import applied_document, as_json, counted
+from ocidiff.cli.render import as_json, counted
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.layer.layer import RECORD
 from ocidiff.output import naming
 from ocidiff.sizes import size
 
 if TYPE_CHECKING:
+    from ocidiff.layer.arguments import DestinationName
     from ocidiff.layer.options import EngineName
 
 
@@ -54,7 +55,7 @@ def command(
     target: str,
     diff_id: str | None,
     same_owner: bool | None,
-    destination: str,
+    destination: DestinationName,
     engine: EngineName | None,
     limits: ocidiff.Limits,
 ) -> None:
@@ -83,4 +84,4 @@ def command(
             f"apply: {counted(summary.entries, 'entry', 'entries')}, {counted(summary.whiteouts, 'whiteout')}, "
             f"{size(summary.uncompressed_size)} uncompressed"
         )
-    emit(as_json(applied_document(summary)) if settings.json else summary.diff_id)
+    emit(as_json(summary.to_dict()) if settings.json else summary.diff_id)

@@ -22,7 +22,7 @@ from ocidiff.cli.options import (
     size_gate,
     trees_of,
 )
-from ocidiff.cli.render import as_json, change_document, columns, explained, printable, totals_document
+from ocidiff.cli.render import as_json, columns, explained, printable, totals_document
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.errors import OUTCOMES, ChangeTooLargeError
 from ocidiff.layer.layer import ChangeKind
@@ -81,7 +81,7 @@ def command(
         for change in found:
             totals.add(change)
             if settings.json:
-                emit(as_json(change_document(change)))
+                emit(as_json(change.to_dict()))
             else:
                 emit(f"{_LETTERS[change.kind]} {printable(change.path)}" + (explained(change) if explain else ""))
         warn_of_skipped("changes", found.skipped)

@@ -22,7 +22,7 @@ from ocidiff.cli.options import (
     upper_tar_option,
 )
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, image_document, layer_line, metadata_document
+from ocidiff.cli.render import as_json, layer_line, metadata_document
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped
 from ocidiff.errors import NotFoundError
 from ocidiff.layer.operand import may_be_container
@@ -144,7 +144,7 @@ def command(
                 **options,
             )
         # The image is there, whatever becomes of the files.
-        emit(as_json(image_document(image)) if settings.json else image.descriptor.digest)
+        emit(as_json(image.to_dict()) if settings.json else image.descriptor.digest)
         if iid is not None:
             with naming(str(iidfile)):
                 write_all(iid, image.descriptor.digest.encode())

@@ -9,7 +9,7 @@ import click
 import ocidiff
 from ocidiff.cli.options import Settings, common, engine_option, limit_options, pass_settings, platform_option
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, container_document
+from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import emit
 from ocidiff.output import naming
 
@@ -60,4 +60,4 @@ def command(
             engine=engine,
             progress=progress,
         )
-    emit(as_json(container_document(container)) if settings.json else container.name)
+    emit(as_json(container.to_dict()) if settings.json else container.name)

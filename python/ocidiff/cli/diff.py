@@ -19,7 +19,7 @@ from ocidiff.cli.options import (
     upper_tar_option,
 )
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, layer_document, layer_line
+from ocidiff.cli.render import as_json, layer_line
 from ocidiff.cli.streams import complain, emit, sink_of, warn_of_changes, warn_of_skipped
 from ocidiff.output import naming
 
@@ -80,4 +80,4 @@ def command(
     if settings.verbose:
         complain(f"diff: {layer_line(layer)}")
     if not to_stdout:
-        emit(as_json(layer_document(layer)) if settings.json else layer.descriptor.digest)
+        emit(as_json(layer.to_dict()) if settings.json else layer.descriptor.digest)

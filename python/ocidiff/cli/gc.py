@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import click
 
 import ocidiff
@@ -37,8 +35,8 @@ def command(context: click.Context, settings: Settings, /, *, dry_run: bool) -> 
         complain(printable(f"warning: gc: may not be read: {unread}"))
     for left in collected.leftovers:
         complain(printable(f"gc: cannot remove {left}"))
-    freed = collected.blob_bytes + collected.snapshot_bytes + collected.ingest_bytes
-    emit(as_json(_document(collected, freed, dry_run=dry_run)) if settings.json else str(freed))
+    document = {"dryRun": dry_run, **collected.to_dict()}
+    emit(as_json(document) if settings.json else str(collected.freed_bytes))
     if collected.leftovers:
         context.exit(_LEFTOVERS)
 
@@ -50,17 +48,3 @@ def _line(collected: Collected) -> str:
         f"({size(collected.snapshot_bytes)}), {counted(collected.ingests, 'ingest')}, "
         f"{counted(collected.leases, 'lease')}{kept}"
     )
-
-
-def _document(collected: Collected, freed: int, *, dry_run: bool) -> Mapping[str, object]:
-    return {
-        "dryRun": dry_run,
-        "freedBytes": freed,
-        "blobs": {"count": collected.blobs, "bytes": collected.blob_bytes},
-        "snapshots": {"count": collected.snapshots, "bytes": collected.snapshot_bytes},
-        "ingests": {"count": collected.ingests, "bytes": collected.ingest_bytes},
-        "leases": collected.leases,
-        "youngBlobsKept": collected.young,
-        "leftovers": list(collected.leftovers),
-        "unread": list(collected.unread),
-    }

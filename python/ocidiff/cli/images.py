@@ -84,19 +84,12 @@ def _passes(image: ImageRecord, key: str, value: str, images: list[ImageRecord])
 
 
 def _row(image: ImageRecord) -> Row:
-    document = {
-        "name": image.name,
-        "digest": image.digest,
-        "created": image.created,
-        "size": image.size,
-        "platform": str(image.platform or "") or None,
-    }
     name, bytes_ = image.name or "-", "-" if image.size is None else size(image.size)
     digest, platform = image.digest or "-", str(image.platform or "") or "-"
     created = ago(time_ns_of(image.created or ""))
     return Row(
         digest,
-        document,
+        image.to_dict(),
         (name, short_id(digest), created, bytes_, platform),
         (name, digest, image.created or "-", bytes_, platform),
     )

@@ -101,13 +101,4 @@ def command(
         complain(f"index: {counted(done.entries, 'entry', 'entries')}, {size(done.size)}; {done.seconds:.2f} s")
     if to_stdout:
         return
-    document: dict[str, object] = {
-        "digest": done.digest,
-        "size": done.size,
-        "entries": done.entries,
-        "fileBytes": done.file_bytes,
-        "seconds": round(done.seconds, 3),
-    }
-    if done.skipped:
-        document["skipped"] = dict(done.skipped)
-    emit(as_json(document) if settings.json else done.digest)
+    emit(as_json(done.to_dict()) if settings.json else done.digest)

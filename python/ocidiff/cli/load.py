@@ -9,7 +9,7 @@ import click
 import ocidiff
 from ocidiff.cli.options import Settings, common, everything_option, limit_options, pass_settings, platform_option
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, copied_document
+from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming
 
@@ -42,6 +42,6 @@ def command(settings: Settings, archive: str, platform: str | None, *, everythin
     with naming(archive), settings.open_store(create=True) as store, shown(settings, "load") as progress:
         loaded = store.load(archive, platform=platform, everything=everything, limits=limits, progress=progress)
     for one in loaded:
-        emit(as_json(copied_document(one)) if settings.json else one.target)
+        emit(as_json(one.to_dict()) if settings.json else one.target)
         if settings.verbose:
             complain(f"load: {one.target} {one.descriptor.digest}")

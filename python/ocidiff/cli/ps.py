@@ -10,7 +10,6 @@ import click
 import ocidiff
 from ocidiff.cli.listing import Row, ago, listing_options, write_listing
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.render import container_document
 from ocidiff.image.reference import is_same
 from ocidiff.oci.timestamp import timestamp
 
@@ -68,7 +67,7 @@ def _row(container: Container) -> Row:
     place = container.mount_point or "-"
     return Row(
         container.name,
-        container_document(container),
+        container.to_dict(),
         (container.name, container.image, ago(container.created_ns), container.driver, place),
         (container.name, container.image, timestamp(container.created_ns), container.driver, place),
     )

@@ -6,7 +6,7 @@ import click
 
 from ocidiff.cli.options import CONTAINERD, Settings, common, everything_option, pass_settings, platform_option
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, copied_document
+from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit, sink_of
 
 
@@ -35,6 +35,6 @@ def command(settings: Settings, images: tuple[str, ...], output: str, platform: 
         )
     for one in saved:
         if settings.json:
-            emit(as_json(copied_document(one)))
+            emit(as_json(one.to_dict()))
         if settings.verbose:
             complain(f"save: {one.source} {one.descriptor.digest}")

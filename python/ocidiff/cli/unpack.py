@@ -17,7 +17,7 @@ from ocidiff.cli.options import (
     platform_option,
 )
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, counted, image_document
+from ocidiff.cli.render import as_json, counted
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming
 
@@ -70,4 +70,4 @@ def command(
         )
     if settings.verbose:
         complain(f"unpack: {counted(len(unpacked.manifest.layers), 'layer')}; {unpacked.seconds:.2f} s")
-    emit(as_json(image_document(unpacked)) if settings.json else unpacked.descriptor.digest)
+    emit(as_json(unpacked.to_dict()) if settings.json else unpacked.descriptor.digest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -45,7 +44,7 @@ def command(
     ):
         verified = store.verify(repair=repair, limits=limits, engine=engine, progress=progress)
     if settings.json:
-        emit(as_json(_document(verified)))
+        emit(as_json(verified.to_dict()))
     else:
         for fault in verified.faults:
             emit(printable(f"{fault.kind} {fault.where}: {fault.problem}"))
@@ -63,17 +62,3 @@ def _line(verified: Verified) -> str:
         f"{counted(verified.snapshots, 'snapshot')}, {counted(verified.containers, 'container')}; "
         f"{counted(len(verified.faults), 'fault')}"
     )
-
-
-def _document(verified: Verified) -> Mapping[str, object]:
-    return {
-        "blobs": {"count": verified.blobs, "bytes": verified.blob_bytes},
-        "images": verified.images,
-        "snapshots": verified.snapshots,
-        "containers": verified.containers,
-        "faults": [
-            {"kind": fault.kind, "where": fault.where, "problem": fault.problem, "repaired": fault.repaired}
-            for fault in verified.faults
-        ],
-        "unread": list(verified.unread),
-    }

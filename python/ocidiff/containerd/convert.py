@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final
 
 from ocidiff.errors import UsageError
+from ocidiff.frozen import FrozenMapping
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
@@ -20,7 +20,7 @@ _NS_PER_SECOND: Final = 10**9
 
 def labels_of(message: Any) -> Mapping[str, str]:  # noqa: ANN401 - a message
     """Return the labels of a message."""
-    return MappingProxyType(dict(message.labels))
+    return FrozenMapping(dict(message.labels))
 
 
 def nanoseconds(time: Any) -> int:  # noqa: ANN401 - a message
@@ -56,7 +56,7 @@ def descriptor_of(message: Any) -> Descriptor:  # noqa: ANN401 - a message
     Raises:
         DocumentError: Its digest is not understood.
     """
-    annotations = MappingProxyType(dict(message.annotations))
+    annotations = FrozenMapping(dict(message.annotations))
     return Descriptor(message.media_type, Digest(message.digest), message.size, annotations)
 
 

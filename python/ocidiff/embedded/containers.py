@@ -27,6 +27,7 @@ from ocidiff.mounts.mount import Mount
 from ocidiff.mounts.mountinfo import mount_points
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
+from ocidiff.oci.timestamp import timestamp
 from ocidiff.services import containers as services
 from ocidiff.values import dataclass
 
@@ -79,6 +80,22 @@ class Container:
     maybe_mounted: bool
     partly_removed: str | None = None
     command: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Container {self.name} of {self.image}, {self.driver}, {self.mount_point or 'not mounted'}>"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `ps --json` prints."""
+        return {
+            "name": self.name,
+            "image": self.image,
+            "manifestDigest": self.manifest.digest,
+            "created": timestamp(self.created_ns),
+            "driver": self.driver,
+            "snapshot": self.snapshot,
+            "mountPoint": self.mount_point,
+            "partlyRemoved": self.partly_removed,
+        }
 
 
 Offer = Callable[[LocalSnapshotter, Container, services.Committed], None]
@@ -257,6 +274,9 @@ class Containers:
                 if self.get(name).snapshot_id != container.snapshot_id:
                     continue
                 raise
+            except PermissionError as error:
+                # Others may not reach the trees of a store that they may read.
+                raise self._layout.refusal or error from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 # What it was may have changed while this process waited.

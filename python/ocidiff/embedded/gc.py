@@ -65,6 +65,24 @@ class Collected:
     leftovers: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
+    @property
+    def freed_bytes(self) -> int:
+        """Bytes that were freed, or would be."""
+        return self.blob_bytes + self.snapshot_bytes + self.ingest_bytes
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `gc --json` prints, which adds `dryRun`."""
+        return {
+            "freedBytes": self.freed_bytes,
+            "blobs": {"count": self.blobs, "bytes": self.blob_bytes},
+            "snapshots": {"count": self.snapshots, "bytes": self.snapshot_bytes},
+            "ingests": {"count": self.ingests, "bytes": self.ingest_bytes},
+            "leases": self.leases,
+            "youngBlobsKept": self.young,
+            "leftovers": list(self.leftovers),
+            "unread": list(self.unread),
+        }
+
 
 @dataclass(slots=True)
 class _Needed:

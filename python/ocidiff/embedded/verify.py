@@ -56,6 +56,10 @@ class Fault:
     problem: str
     repaired: bool
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that stands for it in `verify --json`."""
+        return {"kind": self.kind, "where": self.where, "problem": self.problem, "repaired": self.repaired}
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -76,6 +80,17 @@ class Verified:
     containers: int
     faults: tuple[Fault, ...]
     unread: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `verify --json` prints."""
+        return {
+            "blobs": {"count": self.blobs, "bytes": self.blob_bytes},
+            "images": self.images,
+            "snapshots": self.snapshots,
+            "containers": self.containers,
+            "faults": [fault.to_dict() for fault in self.faults],
+            "unread": list(self.unread),
+        }
 
 
 def verify(home: Embedded, *, repair: bool, limits: Limits, engine: Engine, monitor: Monitor) -> Verified:

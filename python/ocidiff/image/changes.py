@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
-from types import MappingProxyType
 from typing import Final, TypeVar
 
 from ocidiff.errors import UsageError
+from ocidiff.frozen import FrozenMapping
 from ocidiff.image.mutate import merge_exec
 from ocidiff.oci.config import ExecConfig, ImageConfig
 from ocidiff.oci.encoding import NO_TEXTS
@@ -149,11 +149,11 @@ def _with_protocol(port: str) -> str:
 
 
 def _less(members: Mapping[str, _Member], names: Sequence[str]) -> Mapping[str, _Member]:
-    return MappingProxyType({name: member for name, member in members.items() if name not in names})
+    return FrozenMapping({name: member for name, member in members.items() if name not in names})
 
 
 def _with_settings(config: ExecConfig, changes: ConfigChanges, *, commanded: bool) -> ExecConfig:
-    labels = MappingProxyType({**config.labels, **changes.labels})
+    labels = FrozenMapping({**config.labels, **changes.labels})
     config = replace(config, env=_with_variables(config.env, changes.env), labels=labels)
     if changes.entrypoint is not None:
         # The command was made for another entrypoint.

@@ -17,6 +17,7 @@ from ocidiff.oci.index import Index
 from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.platform import Platform, best_match
 from ocidiff.services.content import Provider
+from ocidiff.sizes import size
 from ocidiff.values import dataclass
 
 # Real images have an index of manifests; some tools put one index into another.
@@ -55,6 +56,30 @@ class Image:
         """Bytes of manifest, configuration and layers as stored."""
         return sum(part.size for part in (self.descriptor, self.manifest.config, *self.manifest.layers))
 
+    @property
+    def digest(self) -> Digest:
+        """The digest of the manifest."""
+        return self.descriptor.digest
+
+    def __repr__(self) -> str:
+        layers = len(self.manifest.layers)
+        return (
+            f"<Image {self.name} {self.digest} {self.config.platform}, {layers} {'layer' if layers == 1 else 'layers'}, "
+            f"{size(self.size)}>"
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `commit --json` prints: the image, and the layer that the call added."""
+        return {
+            "name": self.name,
+            "mediaType": self.descriptor.media_type,
+            "digest": self.digest,
+            "size": self.descriptor.size,
+            "configDigest": self.config_digest,
+            "layer": self.layer and self.layer.to_dict(),
+            "seconds": round(self.seconds, 6),
+        }
+
     def documents(self) -> dict[str, object]:
         """Return its documents: `name`, `descriptor` (of the manifest), `manifest` and `config`."""
         return {
@@ -91,6 +116,16 @@ class ImageRecord:
     created: str | None
     size: int | None
     platform: Platform | None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `images --json` prints."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "created": self.created,
+            "size": self.size,
+            "platform": str(self.platform or "") or None,
+        }
 
 
 def read_image(content: Provider, name: str, descriptor: Descriptor, platform: Platform | None = None) -> Image:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field, replace
-from types import MappingProxyType
 from typing import Final
 
 from ocidiff.errors import UsageError
+from ocidiff.frozen import FrozenMapping
 from ocidiff.image import dockerfile
 from ocidiff.image.dockerfile import Statement, upper
 from ocidiff.image.expansion import ESCAPE, SPACES, expand, expand_words
@@ -248,14 +248,14 @@ def _read_healthcheck(statement: Statement) -> Instruction:
     if upper(kind) == "NONE":
         if command and array != ():
             raise UsageError("NONE takes no argument")
-        return Instruction("", healthcheck=MappingProxyType({"Test": ["NONE"]}))
+        return Instruction("", healthcheck=FrozenMapping({"Test": ["NONE"]}))
     given = _check_options(statement.flags)
     if upper(kind) != "CMD":
         raise UsageError(f"{kind[:100]!r}: must be CMD or NONE")
     if not command or array == ():
         raise UsageError("CMD takes a command")
     test = ["CMD-SHELL", command] if array is None else ["CMD", *array]
-    return Instruction("", healthcheck=MappingProxyType({"Test": test, **given}))
+    return Instruction("", healthcheck=FrozenMapping({"Test": test, **given}))
 
 
 def _check_options(flags: Sequence[str]) -> dict[str, int]:
@@ -313,7 +313,7 @@ def _applied(config: ExecConfig, instruction: Instruction) -> ExecConfig:
         case "LABEL":
             texts = expanded()
             labels = {**config.labels, **dict(zip(texts[::2], texts[1::2], strict=True))}
-            return replace(config, labels=MappingProxyType(labels))
+            return replace(config, labels=FrozenMapping(labels))
         case "EXPOSE":
             ports = [
                 key for text in instruction.texts for word in expand_words(text, env, escape) for key in port_keys(word)
@@ -335,4 +335,4 @@ def _applied(config: ExecConfig, instruction: Instruction) -> ExecConfig:
 
 
 def _with_keys(members: Mapping[str, object], keys: Iterable[str]) -> Mapping[str, object]:
-    return MappingProxyType({**members, **{key: members.get(key, {}) for key in keys}})
+    return FrozenMapping({**members, **{key: members.get(key, {}) for key in keys}})

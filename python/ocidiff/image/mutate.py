@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Final
 
+from ocidiff.frozen import FrozenMapping
 from ocidiff.layer.layer import Layer
 from ocidiff.oci.config import ExecConfig, History, ImageConfig
 from ocidiff.oci.descriptor import Descriptor
@@ -65,8 +65,8 @@ def extend_manifest(
         start,
         config=config,
         layers=start.layers if layer is None else (*start.layers, layer.descriptor),
-        annotations=NO_TEXTS if family is Format.DOCKER else MappingProxyType({**start.annotations, **annotations}),
-        extra=MappingProxyType({name: value for name, value in start.extra.items() if name != "subject"}),
+        annotations=NO_TEXTS if family is Format.DOCKER else FrozenMapping({**start.annotations, **annotations}),
+        extra=FrozenMapping({name: value for name, value in start.extra.items() if name != "subject"}),
     )
     return extended.in_format(family)
 
@@ -81,15 +81,15 @@ def merge_exec(own: ExecConfig, base: ExecConfig) -> ExecConfig:
     return replace(
         own,
         user=own.user or base.user,
-        exposed_ports=MappingProxyType({**base.exposed_ports, **own.exposed_ports}),
+        exposed_ports=FrozenMapping({**base.exposed_ports, **own.exposed_ports}),
         env=(*own.env, *[entry for entry in base.env if entry.partition("=")[0] not in named]),
         entrypoint=own.entrypoint or base.entrypoint,
         cmd=own.cmd if own.cmd or own.entrypoint else base.cmd,
-        volumes=MappingProxyType({**base.volumes, **own.volumes}),
+        volumes=FrozenMapping({**base.volumes, **own.volumes}),
         working_dir=own.working_dir or base.working_dir,
-        labels=MappingProxyType({**base.labels, **own.labels}),
+        labels=FrozenMapping({**base.labels, **own.labels}),
         stop_signal=own.stop_signal or base.stop_signal,
-        healthcheck=MappingProxyType({name: checked[name] for name in (*_HEALTHCHECK, *checked) if name in checked}),
+        healthcheck=FrozenMapping({name: checked[name] for name in (*_HEALTHCHECK, *checked) if name in checked}),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ocidiff.errors import DigestMismatchError, DocumentError, UsageError
 from ocidiff.layer.engine import select_engine
@@ -17,6 +17,9 @@ from ocidiff.layer.options import ApplyOptions, Destination, EngineName, Limits
 from ocidiff.layer.paths import tree_path
 from ocidiff.oci.digest import DiffID, Digest
 
+if TYPE_CHECKING:
+    from ocidiff.layer.arguments import DestinationName
+
 _Kind = TypeVar("_Kind", bound=Digest)
 
 
@@ -27,7 +30,7 @@ def apply(
     diff_id: str | None = None,
     digest: str | None = None,
     same_owner: bool | None = None,
-    destination: str = Destination.DIRECTORY,
+    destination: DestinationName = Destination.DIRECTORY,
     limits: Limits | None = None,
     engine: EngineName | None = None,
     progress: ProgressCallback | None = None,

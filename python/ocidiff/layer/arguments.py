@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, TypedDict
 
 from ocidiff.layer.monitor import Cancellation, ProgressCallback
-from ocidiff.layer.options import Compression, EngineName, Limits, OnChange, OverlayMode, Profile
+from ocidiff.layer.options import Compression, Destination, EngineName, Limits, OnChange, OverlayMode, Profile
 
 CompressionName: TypeAlias = Compression | Literal["gzip", "zstd", "none"]
 ProfileName: TypeAlias = Profile | Literal["oci", "containerd"]
 OverlayName: TypeAlias = OverlayMode | Literal["auto", "never", "require"]
+DestinationName: TypeAlias = Destination | Literal["directory", "overlay", "overlay-userxattr"]
 OnChangeName: TypeAlias = OnChange | Literal["fail", "retry"]
 # No `Sequence[str]`, which a text is too.
 Texts: TypeAlias = list[str] | tuple[str, ...]

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import field
+from typing import Final, Protocol
 
-from ocidiff.errors import MalformedLayerError
+from ocidiff.errors import MalformedLayerError, UsageError
 from ocidiff.layer.options import Limits
-from ocidiff.output import HasFileno
+from ocidiff.output import HasFileno, descriptor_of, write_all
 from ocidiff.values import dataclass
 
-Input = str | bytes | os.PathLike[str] | os.PathLike[bytes] | HasFileno
+
+class HasRead(Protocol):
+    """A binary file object that may have no descriptor, such as `io.BytesIO`."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most so many bytes; none at the end."""
+        ...
+
+
+Input = str | bytes | os.PathLike[str] | os.PathLike[bytes] | HasFileno | HasRead
+_COPY_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +48,38 @@ class UpperTar:
 def open_input(layer: Input) -> Iterator[int]:
     """Yield a file descriptor to read from; an open file is read from its position on.
 
+    A file object without a descriptor is copied to a file without a name first.
+
     Raises:
         IsADirectoryError: The path is that of a directory.
+        UsageError: It is neither a path nor a binary file object.
     """
     if not isinstance(layer, str | bytes | os.PathLike):
-        yield layer.fileno()
+        descriptor = descriptor_of(layer)
+        if descriptor is None:
+            yield from _copied(layer)
+            return
+        if isinstance(layer, io.BufferedIOBase) and layer.seekable():
+            # Its buffer may have read ahead.
+            os.lseek(descriptor, layer.tell(), os.SEEK_SET)
+        yield descriptor
         return
     with open(layer, "rb", buffering=0) as file:
         if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(layer))
+        yield file.fileno()
+
+
+def _copied(layer: object) -> Iterator[int]:
+    read = getattr(layer, "read", None)
+    if read is None or isinstance(layer, io.TextIOBase):
+        raise UsageError(f"layer {type(layer).__name__}: must be a path or a file object opened in binary mode")
+    import tempfile
+
+    with tempfile.TemporaryFile(buffering=0) as file:
+        while block := read(_COPY_BYTES):
+            write_all(file.fileno(), block)
+        file.seek(0)
         yield file.fileno()
 
 

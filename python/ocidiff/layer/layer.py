@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Final
 
+from ocidiff.frozen import FrozenMapping
 from ocidiff.layer.xattrs import NOTE
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID, Digest
@@ -16,7 +16,7 @@ from ocidiff.values import dataclass
 RECORD: Final = NOTE.decode()
 """The attribute that notes owner, mode and device of a file that could not get them: `UID:GID:0MODE[:KIND-MAJOR-MINOR]`."""
 
-NOTHING_SKIPPED: Final[Mapping[str, int]] = MappingProxyType({})
+NOTHING_SKIPPED: Final[Mapping[str, int]] = FrozenMapping({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,16 @@ class Change:
     upper_bytes: int | None = None
     lower_bytes: int | None = None
     layer_bytes: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `changes --json` prints: with reasons and sizes if the change is explained."""
+        document: dict[str, object] = {"kind": str(self.kind), "path": self.path}
+        if self.reason:
+            document["reason"] = list(map(str, self.reason))
+            document["upperSize"] = self.upper_bytes
+            document["lowerSize"] = self.lower_bytes
+            document["layerSize"] = self.layer_bytes
+        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +209,17 @@ class TreeIndex:
     seconds: float
     skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `index --json` prints."""
+        return {
+            "digest": self.digest,
+            "size": self.size,
+            "entries": self.entries,
+            "fileBytes": self.file_bytes,
+            "seconds": round(self.seconds, 3),
+            **({"skipped": dict(self.skipped)} if self.skipped else {}),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -226,6 +247,32 @@ class Layer:
     seconds: float
     retried: int = 0
     vanished: int = 0
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the blob."""
+        return self.descriptor.digest
+
+    @property
+    def size(self) -> int:
+        """Length of the blob in bytes."""
+        return self.descriptor.size
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `diff --json` prints."""
+        return {
+            "mediaType": self.descriptor.media_type,
+            "digest": self.digest,
+            "size": self.size,
+            "diffID": self.diff_id,
+            "uncompressedSize": self.uncompressed_size,
+            "empty": self.empty,
+            "changes": {"added": self.added, "modified": self.modified, "deleted": self.deleted},
+            "skipped": dict(self.skipped),
+            "retried": self.retried,
+            "vanished": self.vanished,
+            "seconds": round(self.seconds, 6),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,3 +302,16 @@ class ApplySummary:
     whiteouts: int
     skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)
     recorded: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `apply --json` prints."""
+        return {
+            "digest": self.digest,
+            "size": self.size,
+            "diffID": self.diff_id,
+            "uncompressedSize": self.uncompressed_size,
+            "entries": self.entries,
+            "whiteouts": self.whiteouts,
+            "skipped": dict(self.skipped),
+            "recorded": self.recorded,
+        }

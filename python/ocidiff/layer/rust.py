@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Mapping, Sequence
 
 from ocidiff import _core
+from ocidiff.frozen import FrozenMapping
 from ocidiff.layer.engine import Lower, Upper
 from ocidiff.layer.layer import (
     ApplySummary,
@@ -39,7 +40,7 @@ class RustEngine:
             done.modified,
             done.deleted,
             done.entries,
-            done.skipped,
+            FrozenMapping(done.skipped),
             done.retried,
             done.vanished,
         )
@@ -60,7 +61,7 @@ class RustEngine:
                         change.lower_bytes,
                         change.layer_bytes,
                     )
-            return stream.skipped()
+            return FrozenMapping(stream.skipped())
         finally:
             stream.close()
 
@@ -91,7 +92,7 @@ class RustEngine:
             done.has_root,
             done.entries,
             done.whiteouts,
-            done.skipped,
+            FrozenMapping(done.skipped),
             done.recorded,
         )
 
@@ -135,4 +136,4 @@ def _measure(done: _core.LayerMeasure) -> LayerMeasure:
 
 
 def _index(done: _core.IndexSummary) -> IndexSummary:
-    return IndexSummary(Digest(done.digest), done.size, done.entries, done.file_bytes, done.skipped)
+    return IndexSummary(Digest(done.digest), done.size, done.entries, done.file_bytes, FrozenMapping(done.skipped))

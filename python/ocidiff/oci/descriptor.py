@@ -48,6 +48,11 @@ class Descriptor:
             extra=members.rest(),
         )
 
+    def __repr__(self) -> str:
+        more = [f"{name}={value!r}" for name, value in (("annotations", self.annotations), ("extra", self.extra)) if value]
+        facts = [f"media_type={self.media_type!r}", f"digest={self.digest!r}", f"size={self.size}", *more]
+        return f"Descriptor({', '.join(facts)})"
+
     def document(self) -> dict[str, object]:
         """The JSON object, members in Go's order, unknown ones last."""
         extra = dict(self.extra)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
 from typing import Final, NoReturn, TypeVar
 
 from ocidiff.errors import DocumentError
+from ocidiff.frozen import FrozenMapping
 
 # containerd's import reads at most this much JSON; registries commonly take 4 MiB of manifest.
 MAX_DOCUMENT_BYTES: Final = 20 << 20
@@ -25,8 +25,8 @@ SCHEMA_VERSION: Final = 2
 # A message holds at most this much of what a document says.
 _SHOWN: Final = 100
 
-NO_MEMBERS: Final[Mapping[str, object]] = MappingProxyType({})
-NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
+NO_MEMBERS: Final[Mapping[str, object]] = FrozenMapping({})
+NO_TEXTS: Final[Mapping[str, str]] = FrozenMapping({})
 
 _T = TypeVar("_T")
 
@@ -128,7 +128,7 @@ class Members:
     def text_map(self, name: str) -> Mapping[str, str]:
         """A map of strings to strings; empty when absent."""
         value = self.object_map(name)
-        return MappingProxyType(
+        return FrozenMapping(
             {
                 key: item if isinstance(item, str) else self.fail(name, "holds what is not a string")
                 for key, item in value.items()
@@ -138,7 +138,7 @@ class Members:
     def object_map(self, name: str) -> Mapping[str, object]:
         """An object as it is; empty when absent."""
         value = self._take(name, dict, "is not an object")
-        return NO_MEMBERS if value is None else MappingProxyType(value)
+        return NO_MEMBERS if value is None else FrozenMapping(value)
 
     def each(self, name: str, parse: Callable[[object, str], _T]) -> tuple[_T, ...]:
         """A list whose items `parse` understands; empty when absent."""
@@ -161,7 +161,7 @@ class Members:
         for name in self._left:
             if name.casefold() in known:
                 self.fail(repr(name[:_SHOWN]), "differs from a known member only by case")
-        return MappingProxyType(self._left)
+        return FrozenMapping(self._left)
 
     def _pop(self, name: str) -> object:
         self._asked.add(name)

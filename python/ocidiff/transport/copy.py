@@ -56,6 +56,18 @@ class Copied:
     kept_bytes: int
     seconds: float
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `save --json` and `load --json` print."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "descriptor": self.descriptor.document(),
+            "copied": {"blobs": self.copied, "bytes": self.copied_bytes, "kept": self.kept_bytes},
+            "skipped": {"blobs": self.skipped, "bytes": self.skipped_bytes},
+            "mounted": {"blobs": self.mounted, "bytes": self.mounted_bytes},
+            "seconds": round(self.seconds, 3),
+        }
+
 
 def copy(
     source: Source, target: Target, *, platform: Platform | None = None, everything: bool = False, monitor: Monitor

@@ -8,6 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 
 from ocidiff.errors import SourceChangedError, UsageError
+from ocidiff.frozen import FrozenMapping
 from ocidiff.layer.engine import Lower, Upper
 from ocidiff.layer.layer import (
     ApplySummary,
@@ -69,7 +70,7 @@ class PureEngine:
             counts[ChangeKind.MODIFY],
             counts[ChangeKind.DELETE],
             recorder.entries,
-            {reason: count for reason, count in {**left_out, **recorder.lost}.items() if count},
+            FrozenMapping({reason: count for reason, count in {**left_out, **recorder.lost}.items() if count}),
             live.retried,
             live.vanished,
         )
@@ -132,7 +133,7 @@ class PureEngine:
             applier.has_root,
             archive.count,
             applier.whiteouts,
-            {reason: count for reason, count in applier.skipped.items() if count},
+            FrozenMapping({reason: count for reason, count in applier.skipped.items() if count}),
             applier.recorded,
         )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from ocidiff.frozen import FrozenMapping
 from ocidiff.layer.layer import IndexSummary, LayerMeasure
 from ocidiff.layer.options import IndexOptions, LayerOptions, Limits, OnChange
 from ocidiff.layer.pure.index_format import Header, Record, fingerprint, mount_point, stamp_of, xattr_digests
@@ -43,7 +44,7 @@ def write_index(tree: bytes, sink: int, options: IndexOptions, pace: Pace) -> In
             if node.stat.st_ctime_ns < settled_before_ns and may_have_stamp:
                 record = replace(record, stamp=stamp_of(node.stat))
             writer.add(node.path, record)
-    summary = replace(writer.finish(), skipped=dict(skipped))
+    summary = replace(writer.finish(), skipped=FrozenMapping(skipped))
     pace.report()
     return summary
 
@@ -71,7 +72,7 @@ def write_index_of_layers(
     for path, record in sketch.records():
         writer.add(path, record)
         pace.check()
-    summary = replace(writer.finish(), skipped=dict(sketch.lost))
+    summary = replace(writer.finish(), skipped=FrozenMapping(sketch.lost))
     pace.report()
     return summary, measures
 

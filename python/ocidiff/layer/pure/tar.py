@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
+from ocidiff.frozen import FrozenMapping
 from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.faults import unrepresentable
@@ -56,7 +56,7 @@ class Header:
     mtime: int = 0
     linkname: bytes = b""
     device: tuple[int, int] = (0, 0)
-    xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: FrozenMapping({}))
 
     @property
     def name(self) -> bytes:

@@ -18,7 +18,7 @@ RANKS = {
     "errors": 1,
     "log": 1,
     "values": 1,
-    "output": 1,
+    "output": 2,
     "frozen": 1,
     "sizes": 1,
     "walk": 1,

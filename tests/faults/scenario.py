@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ocidiff.embedded.drivers.select import DriverName
 from ocidiff.embedded.leases import Leases
 from ocidiff.errors import NotFoundError
 from ocidiff.mounts import mountinfo
@@ -56,7 +57,7 @@ CALLS: Final[Mapping[str, Call]] = {
 }
 
 
-def driver() -> str:
+def driver() -> DriverName:
     return "overlay" if probes.can_mount_overlay() else "directory"
 
 

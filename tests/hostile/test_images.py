@@ -12,6 +12,7 @@ import cases
 import pytest
 from cases import Case
 
+from ocidiff.embedded.drivers.select import DriverName
 from ocidiff.layer.options import Limits
 from ocidiff.oci import media_type
 from ocidiff.store import Store
@@ -65,7 +66,7 @@ def test_an_image_is_unpacked_whole_or_not_at_all(case: Case, handmade: Handmade
 
 
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
-def test_a_container_is_made_whole_or_not_at_all(case: Case, handmade: Handmade, empty_target: Path, driver: str) -> None:
+def test_a_container_is_made_whole_or_not(case: Case, handmade: Handmade, empty_target: Path, driver: DriverName) -> None:
     if driver == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
     error = case.error

@@ -31,6 +31,7 @@ from ocidiff.output import naming, open_output, write_all
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from ocidiff.image.arguments import FormatName
     from ocidiff.image.changes import ConfigChanges
     from ocidiff.layer.arguments import DiffArguments
     from ocidiff.services.containers import Container
@@ -92,7 +93,7 @@ def command(
     changes: ConfigChanges,
     add: tuple[str, ...],
     annotation: tuple[tuple[str, str], ...],
-    format: str,  # noqa: A002 - as the option is called
+    format: FormatName,  # noqa: A002 - as the option is called
     omit_history: bool,
     platform: str | None,
     iidfile: str | None,

@@ -14,6 +14,7 @@ from ocidiff.cli.streams import emit
 from ocidiff.output import naming
 
 if TYPE_CHECKING:
+    from ocidiff.embedded.drivers.select import DriverName
     from ocidiff.layer.options import EngineName
 
 
@@ -36,7 +37,7 @@ def command(
     *,
     image: str,
     name: str | None,
-    driver: str | None,
+    driver: DriverName | None,
     platform: str | None,
     limits: ocidiff.Limits,
     engine: EngineName | None,

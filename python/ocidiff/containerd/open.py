@@ -34,6 +34,11 @@ class Containerd:
         namespace = namespace or os.environ.get("CONTAINERD_NAMESPACE") or DEFAULT_NAMESPACE
         return cls(Channel.open(address, namespace), snapshotter)
 
+    @property
+    def place(self) -> str:
+        """See `Home.place`."""
+        return f"containerd at {self._channel.address}, namespace {self._channel.namespace}"
+
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()

@@ -148,6 +148,15 @@ class Containers:
             raise NotFoundError(f"no working container {name!r} in {self._layout.path}")
         return self._container(row, mount_points())
 
+    def __iter__(self) -> Iterator[Container]:
+        return iter(self.list())
+
+    def __len__(self) -> int:
+        return len(self.list())
+
+    def __repr__(self) -> str:
+        return f"<Containers of {self._layout.path}>"
+
     def list(self) -> list[Container]:
         """All of them, by name."""
         if not self._layout.has_database():

@@ -12,7 +12,7 @@ from io import BufferedReader
 from typing import Final
 
 from ocidiff import workspace
-from ocidiff.errors import DocumentError
+from ocidiff.errors import DocumentError, UsageError
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, Members, compact, parse_object
 from ocidiff.oci.index import Index
 
@@ -97,13 +97,24 @@ class Files:
 
     def __init__(self, path: str) -> None:
         self.path: Final = path
-        self.root = os.open(path, OPEN_DIRECTORY)
+        self._root: int | None = os.open(path, OPEN_DIRECTORY)
+
+    @property
+    def root(self) -> int:
+        """The descriptor of the directory.
+
+        Raises:
+            UsageError: It is closed.
+        """
+        if self._root is None:
+            raise UsageError(f"store {self.path}: is closed")
+        return self._root
 
     def close(self) -> None:
-        """Let go of the directory."""
-        if self.root >= 0:
-            os.close(self.root)
-            self.root = -1
+        """Close the directory."""
+        if self._root is not None:
+            os.close(self._root)
+            self._root = None
 
     def begin(self, *, create: bool) -> None:
         """Check that this is a layout, making it one if that is wanted and it is empty or half made.

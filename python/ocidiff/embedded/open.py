@@ -34,6 +34,11 @@ class Embedded:
         """See `Store.open`."""
         return cls(Layout.open(path, create=create))
 
+    @property
+    def place(self) -> str:
+        """See `Home.place`."""
+        return self.layout.path
+
     def close(self) -> None:
         """See `Home.close`."""
         self.layout.close()

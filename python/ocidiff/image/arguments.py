@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ocidiff.layer.arguments import DiffArguments
+from ocidiff.layer.arguments import DiffArguments, Texts
+from ocidiff.oci.media_type import Format
 
 if TYPE_CHECKING:
     from ocidiff.image.changes import ConfigChanges
     from ocidiff.layer.input import UpperTar
     from ocidiff.layer.operand import Tree
     from ocidiff.layer.options import Limits
+
+
+FormatName: TypeAlias = Format | Literal["oci", "docker"]
 
 
 class CommitArguments(DiffArguments, total=False):
@@ -43,10 +47,10 @@ class CommitArguments(DiffArguments, total=False):
     lower: Tree | None
     author: str | None
     message: str | None
-    changes: ConfigChanges | Sequence[str]
-    additions: Sequence[str]
+    changes: ConfigChanges | str | Texts
+    additions: Texts
     annotations: Mapping[str, str]
-    format: str
+    format: FormatName
     created: str | None
     created_by: str | None
     omit_history: bool

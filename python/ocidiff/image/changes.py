@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from ocidiff.errors import UsageError
 from ocidiff.frozen import FrozenMapping
 from ocidiff.image.mutate import merge_exec
+from ocidiff.layer.options import texts
 from ocidiff.oci.config import ExecConfig, ImageConfig
 from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.values import dataclass
@@ -64,6 +65,8 @@ class ConfigChanges:
         """
         if self == ConfigChanges():
             return
+        for name in ("instructions", "unset_env", "unset_labels", "unset_volumes", "unset_ports"):
+            texts(name, getattr(self, name))
         if self.instructions:
             from ocidiff.image.instructions import parse
 

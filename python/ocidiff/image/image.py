@@ -13,6 +13,7 @@ from ocidiff.oci import media_type
 from ocidiff.oci.config import History, ImageConfig
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
+from ocidiff.oci.encoding import NO_MEMBERS, NO_TEXTS
 from ocidiff.oci.index import Index
 from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.platform import Platform, best_match
@@ -197,7 +198,7 @@ def read_manifest(content: Provider, name: str, descriptor: Descriptor) -> Image
     if layers != diff_ids:
         raise DocumentError(f"{name}: the manifest has {layers} layers, the configuration {diff_ids} diff_ids")
     # What names an image within its index is no part of the image.
-    return Image(name, replace(descriptor, annotations={}, extra={}), manifest, config)
+    return Image(name, replace(descriptor, annotations=NO_TEXTS, extra=NO_MEMBERS), manifest, config)
 
 
 def _candidates(content: Provider, name: str, descriptor: Descriptor) -> Iterator[tuple[Platform, Descriptor]]:

@@ -12,7 +12,7 @@ from ocidiff.image.source import check_source
 from ocidiff.layer.differ import engine_options
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.operand import Tree
-from ocidiff.layer.options import Compression, DiffOptions, LayerOptions, Limits
+from ocidiff.layer.options import Compression, DiffOptions, LayerOptions, Limits, texts
 from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
@@ -140,7 +140,7 @@ class Request:
             family=image_format(format, told.compression, annotations),
             options=told,
             limits=limits or Limits(),
-            additions=additions,
+            additions=texts("additions", additions),
             upper=upper,
             pause=pause,
         )

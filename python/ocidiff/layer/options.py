@@ -170,7 +170,7 @@ class DiffOptions:
         self._set("overlay", _choice(OverlayMode, "overlay", self.overlay))
         self._set("on_change", _choice(OnChange, "on_change", self.on_change))
         for name in ("uid_map", "gid_map", "exclude"):
-            self._set(name, _texts(name, getattr(self, name)))
+            self._set(name, texts(name, getattr(self, name)))
         for name in ("ignore_file", "cross_mounts"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} {_shown(getattr(self, name))}: must be True or False")
@@ -282,15 +282,19 @@ def _is_number(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _texts(name: str, value: object) -> tuple[str, ...]:
-    """Return a list of texts as a tuple; one text alone would be a list of its characters."""
+def texts(name: str, value: object) -> tuple[str, ...]:
+    """Return a list of texts as a tuple.
+
+    Raises:
+        UsageError: It is none. One text alone would be a list of its characters.
+    """
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise UsageError(f"{name} {_shown(value)}: must be a list: [{_shown(value)}]")
-    texts = tuple(value)
-    for text in texts:
+    found = tuple(value)
+    for text in found:
         if not isinstance(text, str):
             raise UsageError(f"{name} {_shown(text)}: must be text")
-    return texts
+    return found
 
 
 def _choice(kind: type[_Choice], name: str, value: str) -> _Choice:

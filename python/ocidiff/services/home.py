@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 class Home(Protocol):
     """Holds images. Safe from several threads and processes."""
 
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        ...
+
     def services(self, engine: Engine, monitor: Monitor, overlay: OverlayMode = OverlayMode.AUTO) -> Services:
         """Return the services for one call.
 

@@ -86,6 +86,9 @@ class Store:
         """Close the directory or the connection."""
         self._home.close()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._home.place}>"
+
     def __enter__(self) -> Self:
         return self
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ocidiff.embedded.containers import Container, Containers
+    from ocidiff.embedded.drivers.select import DriverName
     from ocidiff.embedded.gc import Collected
     from ocidiff.embedded.layout import Layout
     from ocidiff.embedded.verify import Verified
@@ -41,7 +42,7 @@ class EmbeddedStore(Store):
         image: str,
         name: str | None = None,
         *,
-        driver: str | None = None,
+        driver: DriverName | None = None,
         platform: str | None = None,
         **arguments: Unpack[CallArguments],
     ) -> Container:

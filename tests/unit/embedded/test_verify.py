@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ocidiff.embedded.database import Database
+from ocidiff.embedded.drivers.select import DriverName
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.names import Names
 from ocidiff.embedded.verify import Fault, _Verification
@@ -141,7 +142,7 @@ def test_a_snapshot_without_its_directory_is_a_fault_and_is_made_again(store: Em
 
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
 def test_a_snapshot_under_a_container_is_made_again_from_its_layer(
-    store: EmbeddedStore, rootfs: Path, tmp_path: Path, driver: str, engine_name: EngineName
+    store: EmbeddedStore, rootfs: Path, tmp_path: Path, driver: DriverName, engine_name: EngineName
 ) -> None:
     if driver == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")

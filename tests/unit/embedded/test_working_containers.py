@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocidiff.embedded.containers import Container
-from ocidiff.embedded.drivers.select import snapshotter
+from ocidiff.embedded.drivers.select import DriverName, snapshotter
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.leases import Leases
 from ocidiff.errors import AlreadyExistsError, Cancelled, DigestMismatchError, InUseError, NotFoundError, UsageError
@@ -36,7 +36,7 @@ def store(tmp_path: Path, rootfs: Path) -> Iterator[EmbeddedStore]:
             opened.containers.remove(container.name, force=True)
 
 
-def _snapshots(driver: str) -> int:
+def _snapshots(driver: DriverName) -> int:
     """How many snapshots `base:1` has: one for `zero:1`, which it begins with, unless each is a whole tree."""
     return 2 if driver == "overlay" else 1
 
@@ -46,7 +46,7 @@ def _trees(tmp_path: Path) -> list[str]:
 
 
 def test_a_container_is_the_image_and_what_was_changed_is_committed(
-    store: EmbeddedStore, driver: str, tmp_path: Path, engine_name: EngineName
+    store: EmbeddedStore, driver: DriverName, tmp_path: Path, engine_name: EngineName
 ) -> None:
     container = store.create("base:1", "work", driver=driver, engine=engine_name)
     assert (container.name, container.image, container.driver) == ("work", "base:1", driver)
@@ -67,12 +67,12 @@ def test_a_container_is_the_image_and_what_was_changed_is_committed(
     assert store.verify().faults == ()
 
 
-def test_nothing_changed_is_no_layer(store: EmbeddedStore, driver: str) -> None:
+def test_nothing_changed_is_no_layer(store: EmbeddedStore, driver: DriverName) -> None:
     container = store.create("base:1", driver=driver)
     assert store.commit(container, "same").layer is None
 
 
-def test_a_container_over_an_image_without_layers(store: EmbeddedStore, driver: str, tmp_path: Path) -> None:
+def test_a_container_over_an_image_without_layers(store: EmbeddedStore, driver: DriverName, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     assert store.commit(tmp_path / "nothing", "empty").layer is None
     container = store.create("empty", "work", driver=driver)
@@ -86,7 +86,7 @@ def test_a_container_over_an_image_without_layers(store: EmbeddedStore, driver: 
     store.containers.remove("work")
 
 
-def test_the_image_is_unpacked_once(store: EmbeddedStore, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_is_unpacked_once(store: EmbeddedStore, driver: DriverName, monkeypatch: pytest.MonkeyPatch) -> None:
     store.create("base:1", "first", driver=driver)
 
     def fail(*_: object, **__: object) -> None:
@@ -99,7 +99,7 @@ def test_the_image_is_unpacked_once(store: EmbeddedStore, driver: str, monkeypat
     assert [found.name for found in store.containers.list()] == ["first", "second", "third"][: 1 + _snapshots(driver)]
 
 
-def test_a_name_is_taken_once_and_may_be_left_out(store: EmbeddedStore, driver: str, tmp_path: Path) -> None:
+def test_a_name_is_taken_once_and_may_be_left_out(store: EmbeddedStore, driver: DriverName, tmp_path: Path) -> None:
     store.create("base:1", "work", driver=driver)
     before = _trees(tmp_path)
     with pytest.raises(AlreadyExistsError, match="work"):
@@ -112,10 +112,10 @@ def test_a_name_is_taken_once_and_may_be_left_out(store: EmbeddedStore, driver: 
         with pytest.raises(UsageError, match="container"):
             store.create("base:1", name, driver=driver)
     with pytest.raises(UsageError, match="driver"):
-        store.create("base:1", driver="zfs")
+        store.create("base:1", driver="zfs")  # type: ignore[arg-type]
 
 
-def test_of_many_that_want_one_name_one_gets_it(store: EmbeddedStore, driver: str, tmp_path: Path) -> None:
+def test_of_many_that_want_one_name_one_gets_it(store: EmbeddedStore, driver: DriverName, tmp_path: Path) -> None:
     results: list[str] = []
 
     def create() -> None:
@@ -135,7 +135,7 @@ def test_of_many_that_want_one_name_one_gets_it(store: EmbeddedStore, driver: st
     assert len(_trees(tmp_path)) == _snapshots(driver) + 1
 
 
-def test_mounting_twice_and_unmounting_twice_are_once(store: EmbeddedStore, driver: str) -> None:
+def test_mounting_twice_and_unmounting_twice_are_once(store: EmbeddedStore, driver: DriverName) -> None:
     store.create("base:1", "work", driver=driver)
     place = store.containers.mount("work")
     assert store.containers.mount("work") == place == store.containers.get("work").mount_point
@@ -172,7 +172,7 @@ def test_what_is_missing_is_not_found(store: EmbeddedStore) -> None:
     assert store.containers.list() == []
 
 
-def test_a_container_keeps_its_image(store: EmbeddedStore, driver: str) -> None:
+def test_a_container_keeps_its_image(store: EmbeddedStore, driver: DriverName) -> None:
     container = store.create("base:1", "work", driver=driver)
     for name in ("base:1", "zero:1"):
         store.untag(name)
@@ -192,7 +192,7 @@ def test_a_container_has_a_base_of_its_own(store: EmbeddedStore) -> None:
         store.commit(container, "app", base="zero:1")
 
 
-def test_a_wrong_layer_leaves_no_snapshot(store: EmbeddedStore, driver: str, tmp_path: Path) -> None:
+def test_a_wrong_layer_leaves_no_snapshot(store: EmbeddedStore, driver: DriverName, tmp_path: Path) -> None:
     layer = store.inspect("base:1")["manifest"]["layers"][1]  # type: ignore[index]
     path = tmp_path / "store" / "blobs" / "sha256" / layer["digest"][7:]
     path.chmod(0o644)
@@ -208,7 +208,7 @@ def test_a_wrong_layer_leaves_no_snapshot(store: EmbeddedStore, driver: str, tmp
         store.containers.get("work")
 
 
-def test_a_cancelled_create_leaves_no_container(store: EmbeddedStore, driver: str) -> None:
+def test_a_cancelled_create_leaves_no_container(store: EmbeddedStore, driver: DriverName) -> None:
     cancel = Cancellation()
     cancel.cancel()
     with pytest.raises(Cancelled):
@@ -217,7 +217,7 @@ def test_a_cancelled_create_leaves_no_container(store: EmbeddedStore, driver: st
     assert Leases(Layout.open(store._layout.path, create=False).database).leases() == []
 
 
-def test_the_configuration_keeps_the_snapshot(store: EmbeddedStore, driver: str) -> None:
+def test_the_configuration_keeps_the_snapshot(store: EmbeddedStore, driver: DriverName) -> None:
     store.create("base:1", "work", driver=driver)
     store.containers.remove("work")
     assert store.collect().snapshots == 0
@@ -225,7 +225,7 @@ def test_the_configuration_keeps_the_snapshot(store: EmbeddedStore, driver: str)
     assert store.collect().snapshots == _snapshots(driver)
 
 
-def test_what_is_built_on_is_on_disk(store: EmbeddedStore, driver: str) -> None:
+def test_what_is_built_on_is_on_disk(store: EmbeddedStore, driver: DriverName) -> None:
     store.create("base:1", "work", driver=driver)
     with store._layout.database().reading() as connection:
         unsynced = connection.execute("SELECT count(*) FROM snapshot WHERE unsynced_boot_id IS NOT NULL").fetchone()
@@ -233,7 +233,7 @@ def test_what_is_built_on_is_on_disk(store: EmbeddedStore, driver: str) -> None:
 
 
 def test_somebody_who_was_faster_is_a_success(
-    store: EmbeddedStore, driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: EmbeddedStore, driver: DriverName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if the other one had come between looking and committing.
     monkeypatch.setattr("ocidiff.image.chain._present", lambda *_: 0)
@@ -243,7 +243,7 @@ def test_somebody_who_was_faster_is_a_success(
     assert [found.key for found in snapshotter(store._layout, driver).walk() if found.key.startswith("extract-")] == []
 
 
-def test_a_commit_holds_its_container_in_place(store: EmbeddedStore, driver: str) -> None:
+def test_a_commit_holds_its_container_in_place(store: EmbeddedStore, driver: DriverName) -> None:
     store.create("base:1", "work", driver=driver)
     done: list[str] = []
 
@@ -292,7 +292,9 @@ def test_overlay_works_for_root_of_a_user_namespace(store: EmbeddedStore, rootfs
     assert store.verify().faults == ()
 
 
-def test_a_commit_leaves_out_what_is_excluded_and_keeps_no_tree_that_has_it(store: EmbeddedStore, driver: str) -> None:
+def test_a_commit_leaves_out_what_is_excluded_and_keeps_no_tree_that_has_it(
+    store: EmbeddedStore, driver: DriverName
+) -> None:
     store.create("base:1", "work", driver=driver)
     root = Path(store.containers.mount("work"))
     (root / "cache").mkdir()

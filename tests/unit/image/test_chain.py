@@ -13,7 +13,7 @@ from ocidiff.cli.main import main
 from ocidiff.embedded import snapshotter as local
 from ocidiff.embedded.database import Database
 from ocidiff.embedded.drivers import directory, overlay
-from ocidiff.embedded.drivers.select import snapshotter
+from ocidiff.embedded.drivers.select import DriverName, snapshotter
 from ocidiff.image import chain as chains
 from ocidiff.image.chain import TooManyLayersError
 from ocidiff.layer.options import EngineName
@@ -49,12 +49,12 @@ def _contents(count: int) -> list[dict[str, str]]:
     return contents
 
 
-def _keys(store: EmbeddedStore, driver: str) -> list[str]:
+def _keys(store: EmbeddedStore, driver: DriverName) -> list[str]:
     return [found.key for found in snapshotter(store._layout, driver).walk() if found.kind == "committed"]
 
 
 def test_six_hundred_layers_are_a_container(
-    handmade: Handmade, tmp_path: Path, driver: str, engine_name: EngineName
+    handmade: Handmade, tmp_path: Path, driver: DriverName, engine_name: EngineName
 ) -> None:
     _image(handmade, "many", _contents(600 if engine_name == "rust" else 510))
     with Store.open(handmade.path) as store:
@@ -71,7 +71,7 @@ def test_six_hundred_layers_are_a_container(
         store.containers.remove("work")
 
 
-def _work(handmade: Handmade, driver: str, patch: pytest.MonkeyPatch, count: int) -> Counter[str]:
+def _work(handmade: Handmade, driver: DriverName, patch: pytest.MonkeyPatch, count: int) -> Counter[str]:
     """What creating from an image of so many layers takes: mounts, copies of trees, transactions and snapshots."""
     _image(handmade, f"many:{count}", _contents(count))
     counts: Counter[str] = Counter()
@@ -95,7 +95,7 @@ def _work(handmade: Handmade, driver: str, patch: pytest.MonkeyPatch, count: int
     return counts
 
 
-def test_the_work_does_not_grow_with_the_layers(handmade: Handmade, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_does_not_grow_with_the_layers(handmade: Handmade, driver: DriverName, monkeypatch: pytest.MonkeyPatch) -> None:
     _work(handmade, driver, monkeypatch, 2)
     small, large = (_work(handmade, driver, monkeypatch, count) for count in (20, 80))
     print(f"{driver}: 20 layers {dict(small)}, 80 layers {dict(large)}")

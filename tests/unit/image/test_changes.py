@@ -176,7 +176,7 @@ def test_dockers_format_has_neither_zstd_nor_annotations(store: EmbeddedStore, r
     with pytest.raises(UsageError, match="format docker: has no annotations"):
         store.commit(rootfs, "app", format="docker", annotations={"a": "b"})
     with pytest.raises(UsageError, match="format 'x': must be oci or docker"):
-        store.commit(rootfs, "app", format="x")
+        store.commit(rootfs, "app", format="x")  # type: ignore[arg-type]
     store.commit(rootfs, "base", compression="zstd", annotations={"a": "b"})
     with pytest.raises(UnrepresentableError, match="docker format has none"):
         store.commit(rootfs, "app", base="base", format="docker")

@@ -14,6 +14,7 @@ import pytest
 
 from ocidiff.cli.main import main
 from ocidiff.embedded.drivers.clone import can_share_blocks
+from ocidiff.embedded.drivers.select import DriverName
 from ocidiff.embedded.snapshotter import disk_usage, tree_of
 from ocidiff.errors import InUseError
 from ocidiff.store.embedded import EmbeddedStore
@@ -45,7 +46,7 @@ def _facts(top: str | Path) -> list[tuple[bytes, int, int, int, int]]:
 
 
 def test_a_tree_with_paths_of_any_length_is_made_committed_and_removed(
-    store: EmbeddedStore, driver: str, tmp_path: Path
+    store: EmbeddedStore, driver: DriverName, tmp_path: Path
 ) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -162,7 +163,7 @@ def test_no_failure_leaves_a_mounted_container_with_shared_files(
 
 @pytest.mark.root
 def test_a_container_that_cannot_be_removed_stays_listed(
-    store: EmbeddedStore, driver: str, tmp_path: Path, rootfs: Path, capsys: pytest.CaptureFixture[str]
+    store: EmbeddedStore, driver: DriverName, tmp_path: Path, rootfs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.commit(rootfs, "base")
     store.create("base", "work", driver=driver)

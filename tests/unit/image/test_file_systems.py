@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from ocidiff.embedded.drivers.clone import can_share_blocks
+from ocidiff.embedded.drivers.select import DriverName
 from ocidiff.store import Store
 from support import probes, trees
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
-def test_a_container_is_committed_and_collected(disk: Path, driver: str) -> None:
+def test_a_container_is_committed_and_collected(disk: Path, driver: DriverName) -> None:
     if driver == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
     assert can_share_blocks(str(disk))

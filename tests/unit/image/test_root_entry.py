@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ocidiff.embedded.drivers.select import DriverName
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.options import ENGINES, Destination, EngineName
 from ocidiff.oci import media_type
@@ -76,7 +77,7 @@ def test_unpack(
 
 @pytest.mark.root
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
-def test_create(store: EmbeddedStore, layers: tuple[list[Member], ...], engine_name: EngineName, driver: str) -> None:
+def test_create(store: EmbeddedStore, layers: tuple[list[Member], ...], engine_name: EngineName, driver: DriverName) -> None:
     if driver == "overlay" and not probes.can_mount_overlay():
         probes.missing("needs overlay mounts")
     with store:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ocidiff.errors import DocumentError, NotFoundError, UsageError
+from ocidiff.image.changes import ConfigChanges
 from ocidiff.oci import media_type
 from ocidiff.store import Store
 from support.layouts import Handmade
@@ -205,3 +206,49 @@ def test_an_image_for_another_platform_than_asked_for_is_not_found(handmade: Han
         with pytest.raises(NotFoundError, match="is for linux/amd64, not for linux/arm64"):
             store.inspect("app", platform="linux/arm64")
         store.inspect("app", platform="linux/amd64")
+
+
+def test_a_text_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with Store.open(tmp_path / "store") as store:
+        with pytest.raises(UsageError, match=r"additions 'a:/b': must be a list: \['a:/b'\]"):
+            store.commit(tmp_path / "tree", "app", additions="a:/b")  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=r"unset_env 'PATH': must be a list"):
+            store.commit(tmp_path / "tree", "app", changes=ConfigChanges(unset_env="PATH"))
+        assert store.commit(tmp_path / "tree", "app", changes='CMD ["x"]').config.config.cmd == ("x",)
+        with pytest.raises(UsageError, match="format 'ocii': must be oci or docker"):
+            store.commit(tmp_path / "tree", "app", format="ocii")  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="driver 'overly': takes overlay or directory"):
+            store.create("app", driver="overly")  # type: ignore[arg-type]
+
+
+def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    containers = store.containers
+    (tmp_path / "tree").mkdir()
+    store.commit(tmp_path / "tree", "app")
+    assert repr(store) == f"<EmbeddedStore {tmp_path / 'store'}>"
+    store.close()
+    store.close()
+    for call in (
+        store.images,
+        containers.list,
+        lambda: list(containers),
+        lambda: store.commit(tmp_path / "tree", "app"),
+        lambda: store.unpack("app", tmp_path / "out"),
+        lambda: store.create("app"),
+        store.collect,
+        store.verify,
+    ):
+        with pytest.raises(UsageError, match=r"store .*: is closed"):
+            call()
+
+
+def test_containers_are_iterated(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with Store.open(tmp_path / "store") as store:
+        store.commit(tmp_path / "tree", "app")
+        for name in ("one", "two"):
+            store.create("app", name, driver="directory")
+        assert [container.name for container in store.containers] == ["one", "two"]
+        assert len(store.containers) == 2

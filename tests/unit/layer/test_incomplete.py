@@ -9,6 +9,7 @@ import pytest
 
 import ocidiff
 from ocidiff.cli.main import main
+from ocidiff.embedded.drivers.select import DriverName
 from ocidiff.errors import UnrepresentableError
 from ocidiff.layer.incomplete import INCOMPLETE
 from support import probes
@@ -60,7 +61,7 @@ def test_unpack_mends_it(places: dict[str, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("driver", ["directory", "overlay"])
-def test_a_container_that_has_the_mark_is_not_committed(driver: str, places: dict[str, Path], tmp_path: Path) -> None:
+def test_a_container_that_has_the_mark_is_not_committed(driver: DriverName, places: dict[str, Path], tmp_path: Path) -> None:
     if driver == "overlay" and not probes.is_root():
         probes.missing("needs root")
     with ocidiff.Store.open(tmp_path / "store") as store:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import ocidiff
+from ocidiff.embedded.drivers.select import DriverName
 from ocidiff.errors import UnsupportedError, UsageError
 from ocidiff.layer.options import EngineName
 from ocidiff.store import Store
@@ -52,7 +53,7 @@ def test_a_mounted_overlay_is_refused(upper: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
-def test_no_image_is_made(upper: Path, tmp_path: Path, driver: str) -> None:
+def test_no_image_is_made(upper: Path, tmp_path: Path, driver: DriverName) -> None:
     if driver == "overlay" and not overlays.can_mount():
         probes.missing("needs overlay mounts")
     with Store.open(tmp_path / "store") as store:
@@ -84,7 +85,7 @@ def test_only_a_container_has_a_sandbox(tmp_path: Path) -> None:
 @pytest.mark.parametrize("driver", ["overlay", "directory"])
 @pytest.mark.parametrize("has_change", [False, True])
 def test_the_tar_of_a_sandbox_is_a_layer_over_that_of_its_container(
-    tmp_path: Path, engine_name: EngineName, driver: str, *, has_change: bool
+    tmp_path: Path, engine_name: EngineName, driver: DriverName, *, has_change: bool
 ) -> None:
     if driver == "overlay" and not overlays.can_mount():
         probes.missing("needs overlay mounts")

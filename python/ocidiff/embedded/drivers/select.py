@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from ocidiff.embedded.drivers.directory import DirectoryDriver
 from ocidiff.embedded.drivers.overlay import OverlayDriver, can_mount_overlay
@@ -10,6 +10,7 @@ from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.snapshotter import Driver, LocalSnapshotter, Reuse
 from ocidiff.errors import UsageError
 
+DriverName: TypeAlias = Literal["overlay", "directory"]
 DRIVERS: Final = ("overlay", "directory")
 
 

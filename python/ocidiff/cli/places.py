@@ -12,9 +12,10 @@ import click
 import ocidiff
 from ocidiff.cli.options import CONTAINERD, Settings, common, everything_option, platform_option, size_type
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, copied_document, size
+from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming
+from ocidiff.sizes import size
 
 if TYPE_CHECKING:
     from ocidiff.transport.copy import Copied
@@ -127,7 +128,7 @@ def copy(
             registry=registry,
             progress=progress,
         )
-    emit(as_json(copied_document(done)) if settings.json else done.descriptor.digest)
+    emit(as_json(done.to_dict()) if settings.json else done.descriptor.digest)
     if settings.verbose or (done.kept_bytes and not settings.quiet):
         complain(f"{done.target}: {_line(done)}")
 

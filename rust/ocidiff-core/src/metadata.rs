@@ -3,6 +3,7 @@
 use rustix::fs::{Statx, StatxAttributes, major, makedev, minor};
 
 use crate::note::{Note, SET_IDS, STAND_IN_MODE};
+use crate::rules::linux::MODE_BITS;
 
 /// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +105,7 @@ impl Metadata {
         let device = makedev(statx.stx_rdev_major, statx.stx_rdev_minor);
         Some(Self {
             file_type,
-            mode: mode & 0o7777,
+            mode: mode & MODE_BITS,
             uid: statx.stx_uid,
             gid: statx.stx_gid,
             size: statx.stx_size,

@@ -2,6 +2,7 @@
 //! fuse-overlayfs write it. Spec: docs/decisions/0050-notes-are-read.md.
 
 use crate::metadata::FileType;
+use crate::rules::linux::{MAX_ID, MAX_MAJOR, MAX_MINOR, MODE_BITS};
 
 /// The mode of an empty file that stands for a device: nobody shall write to it, and its owner may read its note.
 pub const STAND_IN_MODE: u32 = 0o400;
@@ -9,12 +10,6 @@ pub const STAND_IN_MODE: u32 = 0o400;
 pub const MAX_NOTE_BYTES: usize = 128;
 /// The bits that would lend the rights of an owner that a file could not get.
 pub const SET_IDS: u32 = 0o6000;
-
-/// The largest id; the next one means "leave it" to chown.
-const MAX_ID: u32 = u32::MAX - 1;
-/// What a device number of Linux can hold (linux/kdev_t.h).
-const MAX_MAJOR: u32 = (1 << 12) - 1;
-const MAX_MINOR: u32 = (1 << 20) - 1;
 
 /// What a file should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +30,7 @@ impl Note {
         let mut fields = std::str::from_utf8(value).ok()?.split(':');
         let mut number = |radix| fields.next().and_then(|digits| number(digits, radix));
         let (uid, gid, mode) = (number(10)?, number(10)?, number(8)?);
-        if uid > MAX_ID || gid > MAX_ID || mode > 0o7777 {
+        if uid > MAX_ID || gid > MAX_ID || mode > MODE_BITS {
             return None;
         }
         let kind = match fields.next() {

@@ -6,17 +6,13 @@ use super::path::{LayerPath, link_error};
 use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::metadata::FileType;
+use crate::rules::linux::{MAX_ID, MAX_MAJOR, MAX_MINOR};
 use crate::tar::header::EntryType;
 use crate::tar::read::Entry;
 use crate::whiteout::{Whiteout, is_pseudo_link};
 
 /// The mode of a directory that no entry describes.
 pub(crate) const IMPLIED_MODE: u32 = 0o755;
-/// The largest id; the next one means "leave it" to chown.
-const MAX_ID: i64 = (1 << 32) - 2;
-/// What a device number of Linux can hold; more would be cut silently.
-const MAX_MAJOR: i64 = (1 << 12) - 1;
-const MAX_MINOR: i64 = (1 << 20) - 1;
 
 /// What an entry asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,7 +76,7 @@ impl Object {
         if path.is_root() && entry.entry_type != EntryType::Directory {
             return Err(path.unsafe_entry(Cause::RootIsNoDirectory));
         }
-        let ids = 0..=MAX_ID;
+        let ids = 0..=i64::from(MAX_ID);
         if !ids.contains(&entry.uid) || !ids.contains(&entry.gid) {
             return Err(path.unsafe_entry(Cause::OwnerOutOfRange { uid: entry.uid, gid: entry.gid }));
         }
@@ -99,7 +95,7 @@ impl Object {
 
 fn device_of(entry: &Entry, path: &LayerPath) -> Result<(u32, u32)> {
     let (major, minor) = entry.device;
-    if !(0..=MAX_MAJOR).contains(&major) || !(0..=MAX_MINOR).contains(&minor) {
+    if !(0..=i64::from(MAX_MAJOR)).contains(&major) || !(0..=i64::from(MAX_MINOR)).contains(&minor) {
         return Err(path.unsafe_entry(Cause::DeviceOutOfRange { major, minor }));
     }
     if entry.entry_type == EntryType::CharDevice && entry.device == (0, 0) {

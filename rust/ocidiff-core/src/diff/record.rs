@@ -116,18 +116,7 @@ impl Recorder {
         let start = change.path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
         let (directory, name) = change.path.split_at(start);
         let name = [directory, whiteout::PREFIX, name].concat();
-        self.put(&Header {
-            name: &name,
-            entry_type: EntryType::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            mtime: 0,
-            link_name: b"",
-            device: (0, 0),
-            xattrs: &[],
-        })
+        self.put(&Header::empty_file(&name))
     }
 
     fn directory(&mut self, directory: &Rc<Ancestor>) -> Result<()> {

@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use super::fingerprint::{Fingerprint, Wanted, XattrDigests};
 use crate::cause::Cause;
 use crate::metadata::{FileType, InodeKey, Metadata};
+use crate::rules::linux::{MAX_MAJOR, MAX_MINOR, MODE_BITS};
 
 /// What an index begins with.
 pub const MAGIC: &[u8; 8] = b"OCIDIFFX";
@@ -39,9 +40,6 @@ const KINDS: [(u16, FileType); 7] = [
     (0o12, FileType::Symlink),
     (0o14, FileType::Socket),
 ];
-/// What a device number of Linux can hold.
-const MAX_MAJOR: u32 = (1 << 12) - 1;
-const MAX_MINOR: u32 = (1 << 20) - 1;
 const NS_PER_SECOND: u32 = 1_000_000_000;
 
 /// What is said of the whole index.
@@ -319,8 +317,12 @@ impl<'a> Fields<'a> {
         let mode = self.u16()?;
         let kind = KINDS.iter().find(|(bits, _)| *bits == mode >> 12);
         let file_type = kind.map(|(_, kind)| *kind).ok_or(Cause::UnknownRecordType)?;
-        let mut metadata =
-            Metadata { mode: (mode & 0o7777).into(), uid: self.u32()?, gid: self.u32()?, ..Metadata::of_kind(file_type) };
+        let mut metadata = Metadata {
+            mode: u32::from(mode) & MODE_BITS,
+            uid: self.u32()?,
+            gid: self.u32()?,
+            ..Metadata::of_kind(file_type)
+        };
         let flags = self.u8()?;
         if flags & !(HAS_CAPABILITY | HAS_OTHERS | IS_MOUNT | HAS_STAMP | LACKS_OWNER) != 0 {
             return Err(Cause::UnknownRecordFlags);

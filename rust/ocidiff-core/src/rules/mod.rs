@@ -1,3 +1,5 @@
 //! Rules that several rooms apply and none of them owns.
 
+pub mod linux;
+pub mod open;
 pub mod xattr;

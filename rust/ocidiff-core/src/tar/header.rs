@@ -60,6 +60,24 @@ pub struct Header<'a> {
     pub xattrs: &'a [crate::tree::Xattr],
 }
 
+impl<'a> Header<'a> {
+    /// Returns the header of an empty file without rights: what a whiteout is.
+    pub fn empty_file(name: &'a [u8]) -> Self {
+        Self {
+            name,
+            entry_type: EntryType::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: 0,
+            link_name: b"",
+            device: (0, 0),
+            xattrs: &[],
+        }
+    }
+}
+
 impl Header<'_> {
     /// Appends the header's blocks to `out`.
     ///
@@ -209,25 +227,10 @@ mod tests {
     use super::*;
     use crate::digest::Hasher;
 
-    fn plain(name: &[u8]) -> Header<'_> {
-        Header {
-            name,
-            entry_type: EntryType::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            mtime: 0,
-            link_name: b"",
-            device: (0, 0),
-            xattrs: &[],
-        }
-    }
-
     #[test]
     fn a_whiteout_block_has_the_known_checksum_and_digest() {
         let mut out = Vec::new();
-        plain(b"etc/.wh.old").write(&mut out).unwrap();
+        Header::empty_file(b"etc/.wh.old").write(&mut out).unwrap();
         assert_eq!(&out[148..156], b"011124\0 ");
         let mut hasher = Hasher::default();
         hasher.update(&out);
@@ -246,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_no_header_can_say_is_refused() {
-        let mut header = plain(b"dev/x");
+        let mut header = Header::empty_file(b"dev/x");
         header.device = (1 << 21, 0);
         assert!(matches!(header.write(&mut Vec::new()), Err(Error::Unrepresentable { .. })));
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{PoisonError, RwLock};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, chmod, fchmod, fstat, openat};
@@ -13,10 +13,11 @@ use rustix::io::{Errno, Result};
 use rustix::process::geteuid;
 
 use crate::metadata::InodeKey;
+use crate::rules::linux::MODE_BITS;
+use crate::rules::open;
 
 const FILE_BITS: u32 = 0o400;
 const DIRECTORY_BITS: u32 = 0o500;
-const MODE_BITS: u32 = 0o7777;
 
 /// The directories that are open for the moment. Modes belong to the machine, so that all calls of the process share this.
 static OPENED: RwLock<BTreeMap<InodeKey, Opened>> = RwLock::new(BTreeMap::new());
@@ -44,8 +45,7 @@ pub fn look<T>(look: impl FnOnce() -> Result<(T, InodeKey)>) -> Result<(T, Optio
 /// # Errors
 /// `EACCES` if it belongs to somebody else, or is nothing that can be read; that of `read`.
 pub fn while_open<T>(parent: BorrowedFd<'_>, name: &CStr, read: impl FnOnce(&str) -> Result<T>) -> Result<T> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    while_handle_open(&openat(parent, name, flags, Mode::empty())?, read)
+    while_handle_open(&openat(parent, name, open::HANDLE, Mode::empty())?, read)
 }
 
 /// The same of an open file or directory.
@@ -56,7 +56,7 @@ pub fn while_handle_open<T>(handle: &OwnedFd, read: impl FnOnce(&str) -> Result<
     if stat.st_uid != geteuid().as_raw() || !is_readable {
         return Err(Errno::ACCESS);
     }
-    let path = path_to(handle);
+    let path = open::proc_path(handle.as_fd());
     chmod(&path, Mode::from_raw_mode(stat.st_mode & MODE_BITS | FILE_BITS))?;
     let _restore = Restore { path: &path, mode: stat.st_mode & MODE_BITS };
     read(&path)
@@ -79,7 +79,7 @@ pub fn open_directory(parent: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Res
     let mut opened = OPENED.write().unwrap_or_else(PoisonError::into_inner);
     let (pinned, stat) = pin(parent, name)?;
     let (key, mode) = ((stat.st_dev, stat.st_ino), stat.st_mode & MODE_BITS);
-    let path = path_to(&pinned);
+    let path = open::proc_path(pinned.as_fd());
     let known = opened.contains_key(&key);
     if !known {
         if mode & DIRECTORY_BITS == DIRECTORY_BITS {
@@ -115,14 +115,9 @@ pub fn release(fd: &OwnedFd, key: InodeKey) {
 
 /// A handle on what belongs to this process, that needs no right to read.
 fn pin(parent: BorrowedFd<'_>, name: &CStr) -> Result<(OwnedFd, Stat)> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let pinned = openat(parent, name, flags, Mode::empty())?;
+    let pinned = openat(parent, name, open::HANDLE, Mode::empty())?;
     let stat = fstat(&pinned)?;
     if stat.st_uid == geteuid().as_raw() { Ok((pinned, stat)) } else { Err(Errno::ACCESS) }
-}
-
-fn path_to(pinned: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", pinned.as_fd().as_raw_fd())
 }
 
 /// Gives an inode its mode back.

@@ -15,6 +15,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Directory;
 use crate::metadata::InodeKey;
+use crate::rules::open;
 
 /// PATH_MAX (linux/limits.h), with the final NUL.
 const MAX_PATH_BYTES: usize = 4096;
@@ -56,11 +57,10 @@ pub(super) struct Origin {
 
 impl Origin {
     fn open(&self, above: BorrowedFd<'_>) -> Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match self.name.to_bytes().contains(&b'/') {
-            true => open_below(above, self.name.to_bytes(), flags),
+            true => open_below(above, self.name.to_bytes(), open::DIRECTORY),
             // It may be a mount point, and the kernel may not know openat2.
-            false => openat(above, &self.name, flags, Mode::empty()),
+            false => openat(above, &self.name, open::DIRECTORY, Mode::empty()),
         }
     }
 }
@@ -179,17 +179,16 @@ pub(super) fn learn_limit() {
 /// Opens a path of several names, none of which may be a link or another file system; it may be of any length.
 pub(super) fn open_below(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let open =
-        |from: BorrowedFd<'_>, path: &[u8], flags| openat2(from, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+    let open_in = |from: BorrowedFd<'_>, path: &[u8], flags| openat2(from, path, flags, Mode::empty(), resolve);
     let (mut rest, mut here) = (path, None::<OwnedFd>);
     // The kernel takes no longer path at once.
     while rest.len() >= MAX_PATH_BYTES {
         let end = rest[..MAX_PATH_BYTES].iter().rposition(|&byte| byte == b'/').ok_or(Errno::NAMETOOLONG)?;
         let from = here.as_ref().map_or(from, AsFd::as_fd);
-        here = Some(open(from, &rest[..end], OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)?);
+        here = Some(open_in(from, &rest[..end], open::DIRECTORY_HANDLE)?);
         rest = &rest[end + 1..];
     }
-    open(here.as_ref().map_or(from, AsFd::as_fd), rest, flags)
+    open_in(here.as_ref().map_or(from, AsFd::as_fd), rest, flags)
 }
 
 fn key_of(fd: &OwnedFd) -> Result<InodeKey> {

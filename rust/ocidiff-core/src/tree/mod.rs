@@ -26,6 +26,7 @@ use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::idmap::{IdMaps, OutsideMap, UNMAPPED};
 use crate::metadata::{InodeKey, Metadata};
+use crate::rules::open;
 use crate::rules::xattr::{Class, FUSE_OF_ROOT, Owner, mark_of};
 use handle::{Handle, Origin};
 use view::View;
@@ -67,16 +68,15 @@ impl Directory {
 
     /// The same, with all ids below it mapped.
     pub fn open_mapped(path: &Path, ids: Option<Arc<IdMaps>>) -> Result<Arc<Self>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let failed = |errno| Error::io("open", path, errno);
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(Errno::INVAL))?;
         let (fd, opened) = match access::is_bound() {
             // What the path leads to, if it is a symbolic link, rather than the link.
-            true => match openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(pinned) => access::open_directory(pinned.as_fd(), c".", flags).map_err(failed)?,
+            true => match openat(CWD, path, open::ROOT_HANDLE, Mode::empty()) {
+                Ok(pinned) => access::open_directory(pinned.as_fd(), c".", open::ROOT).map_err(failed)?,
                 Err(errno) => return Err(failed(errno)),
             },
-            false => (openat(CWD, name.as_c_str(), flags, Mode::empty()).map_err(failed)?, None),
+            false => (openat(CWD, name.as_c_str(), open::ROOT, Mode::empty()).map_err(failed)?, None),
         };
         let view = View::of(&fd, ids).map_err(|errno| Error::io("stat", path, errno))?;
         handle::learn_limit();
@@ -114,8 +114,7 @@ impl Directory {
 
     /// Opens the directory `name` in this one.
     pub fn open_child(&self, name: &CStr) -> Result<Arc<Self>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let (fd, opened) = self.open_directory(name, flags).map_err(|errno| self.failed("open", name, errno))?;
+        let (fd, opened) = self.open_directory(name, open::DIRECTORY).map_err(|errno| self.failed("open", name, errno))?;
         let origin = Origin { parent: self.itself()?, name: name.to_owned() };
         Ok(Self::new(fd, opened, PathBuf::new(), self.view.clone(), Some(origin)))
     }
@@ -130,8 +129,7 @@ impl Directory {
 
     /// A handle of its own on this directory, seen as `view` says; it stays open.
     fn reopened(&self, view: Arc<View>) -> Result<Arc<Self>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let (fd, opened) = self.open_directory(c".", flags).map_err(|errno| self.failed("open", c"", errno))?;
+        let (fd, opened) = self.open_directory(c".", open::ROOT).map_err(|errno| self.failed("open", c"", errno))?;
         Ok(Self::new(fd, opened, self.path_of(c""), view, None))
     }
 
@@ -144,7 +142,7 @@ impl Directory {
     /// Opens the directory at `path` below this one, through directories alone.
     pub fn open_below(&self, path: &CStr) -> Result<Arc<Self>> {
         let view = self.view.clone();
-        match self.open_through(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+        match self.open_through(path, open::DIRECTORY) {
             Ok(fd) if !self.view.is_bound => {
                 let origin = Origin { parent: self.itself()?, name: path.to_owned() };
                 Ok(Self::new(fd, None, PathBuf::new(), view, Some(origin)))
@@ -173,7 +171,7 @@ impl Directory {
 
     /// What lstat says of `path` below this one; `None` where there is nothing, or a link or file on the way.
     pub fn find_below(&self, path: &CStr) -> Result<Option<Metadata>> {
-        match self.open_through(path, OFlags::PATH | OFlags::NOFOLLOW) {
+        match self.open_through(path, open::HANDLE) {
             Ok(file) => self.open_metadata(&file, path).map(Some),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(Errno::ACCESS) if self.view.is_bound => {
@@ -192,13 +190,12 @@ impl Directory {
     /// touching its access time if allowed.
     pub fn open_file(&self, name: &CStr) -> Result<OwnedFd> {
         let is_path = name.to_bytes().contains(&b'/');
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let open = |flags| match is_path {
+        let open_as = |flags| match is_path {
             true => self.open_through(name, flags),
             false => openat(&*self.fd()?, name, flags, Mode::empty()),
         };
-        let fd = match open(flags | OFlags::NOATIME) {
-            Err(Errno::PERM) => open(flags),
+        let fd = match open_as(open::FILE | OFlags::NOATIME) {
+            Err(Errno::PERM) => open_as(open::FILE),
             other => other,
         };
         match fd {
@@ -207,7 +204,8 @@ impl Directory {
                 parent.as_deref().unwrap_or(self).open_file(&name)
             }
             Err(Errno::ACCESS) if self.view.is_bound => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOATIME;
+                // The path through /proc is a link.
+                let flags = open::FILE.difference(OFlags::NOFOLLOW) | OFlags::NOATIME;
                 let here = self.open_fd()?;
                 access::while_open(here.as_fd(), name, |path| openat(CWD, path, flags, Mode::empty()))
                     .map_err(|errno| self.failed("open", name, errno))

@@ -1,7 +1,7 @@
 //! How the files of a tree are seen: with ids of the container, and as the notes on them say.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{fstat, getxattr, lgetxattr};
@@ -9,10 +9,11 @@ use rustix::io::{Errno, Result};
 use rustix::process::{getegid, geteuid};
 
 use super::access;
-use super::xattr::{get_by_handle, proc_path};
+use super::xattr::get_by_handle;
 use crate::idmap::IdMaps;
 use crate::metadata::{FileType, Metadata};
 use crate::note::{MAX_NOTE_BYTES, Note};
+use crate::rules::open::{proc_path, proc_path_below};
 use crate::rules::xattr::NOTE;
 
 /// What all directories of one tree have in common.
@@ -48,7 +49,7 @@ impl View {
         let answer = get_by_handle(root.as_fd(), c".", NOTE, &mut value);
         // A sandbox may answer EPERM for a system call that it does not know.
         let by_handle = !matches!(answer, Err(Errno::NOSYS | Errno::PERM));
-        let answer = if by_handle { answer } else { getxattr(proc_path(root.as_fd(), c"."), NOTE, &mut value) };
+        let answer = if by_handle { answer } else { getxattr(proc_path(root.as_fd()), NOTE, &mut value) };
         let is_marked = matches!(answer, Ok(_) | Err(Errno::RANGE | Errno::ACCESS));
         let is_bound = access::is_bound();
         let notes = if is_marked || is_bound {
@@ -71,7 +72,7 @@ impl View {
         self.seen(found, |notes, value| {
             let answer = match notes.by_handle {
                 true => get_by_handle(directory, name, NOTE, value),
-                false => lgetxattr(proc_path(directory, name), NOTE, &mut *value),
+                false => lgetxattr(proc_path_below(directory, name.to_bytes()), NOTE, &mut *value),
             };
             self.or_opened(answer, || access::while_open(directory, name, |path| getxattr(path, NOTE, &mut *value)))
         })
@@ -80,7 +81,7 @@ impl View {
     /// What fstat said of an open file, as it is seen.
     pub fn of_open(&self, file: &OwnedFd, found: Metadata) -> Result<Metadata> {
         // A handle without a right to read takes no call on attributes.
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let path = proc_path(file.as_fd());
         self.seen(found, |_, value| {
             let answer = getxattr(&path, NOTE, &mut *value);
             self.or_opened(answer, || access::while_handle_open(file, |path| getxattr(path, NOTE, &mut *value)))

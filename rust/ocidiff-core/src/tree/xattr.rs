@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::{Directory, access};
 use crate::error::Result;
+use crate::rules::open::proc_path_below;
 use crate::rules::xattr::{CAPABILITY, Class, Lost, XattrPolicy};
 
 /// Name and value.
@@ -81,7 +82,7 @@ impl XattrReader {
         let answer = if self.by_handle {
             sized(&mut self.buffer, |buffer| list_by_handle(here.as_fd(), name, buffer))
         } else {
-            let path = proc_path(here.as_fd(), name);
+            let path = proc_path_below(here.as_fd(), name.to_bytes());
             sized(&mut self.buffer, |buffer| llistxattr(&path, buffer))
         };
         match answer {
@@ -102,7 +103,7 @@ impl XattrReader {
         let mut answer = if self.by_handle {
             sized(&mut self.buffer, |buffer| get_by_handle(here.as_fd(), name, key, buffer))
         } else {
-            let path = proc_path(here.as_fd(), name);
+            let path = proc_path_below(here.as_fd(), name.to_bytes());
             sized(&mut self.buffer, |buffer| lgetxattr(&path, key, buffer))
         };
         if matches!(answer, Err(Errno::ACCESS)) && access::is_bound() {
@@ -123,13 +124,6 @@ fn sized(buffer: &mut [u8], call: impl Fn(&mut [u8]) -> rustix::io::Result<usize
         Err(Errno::RANGE) => call(buffer),
         answer => answer,
     }
-}
-
-/// A path to `name` that passes through the directory's handle, for calls that know no handles.
-pub(super) fn proc_path(directory: BorrowedFd<'_>, name: &CStr) -> Vec<u8> {
-    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name.to_bytes());
-    path
 }
 
 /// `struct xattr_args` of linux/xattr.h.

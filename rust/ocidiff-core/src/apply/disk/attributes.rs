@@ -2,25 +2,26 @@
 //!
 //! A new owner clears set-id bits and capabilities, so those come after it; writing changes times, so they come last.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod,
-    fchown, flistxattr, fremovexattr, fsetxattr, fstat, futimens, lgetxattr, llistxattr, lremovexattr, lsetxattr, openat,
-    utimensat,
+    AtFlags, FileType, Gid, Mode, RawMode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod, fchown,
+    flistxattr, fremovexattr, fsetxattr, fstat, futimens, lgetxattr, llistxattr, lremovexattr, lsetxattr, openat, utimensat,
 };
 use rustix::io::{Errno, Result as SystemResult};
 use rustix::path::Arg;
 use rustix::process::{getegid, geteuid};
 
-use super::handle::{OWNER_ALL, proc_path};
+use super::handle::OWNER_ALL;
 use super::place::Place;
 use crate::apply::{ApplyOptions, Destination, Skipped};
 use crate::cause::{Cause, escaped};
 use crate::error::{Result, words_of};
 use crate::metadata;
 use crate::note::{MAX_NOTE_BYTES, Note, SET_IDS, STAND_IN_MODE};
+use crate::rules::linux::MODE_BITS;
+use crate::rules::open::{HANDLE, proc_path};
 use crate::rules::xattr::{ACCESS_ACL, Class, Ids, NOTE, OVERLAY, OVERLAY_USERXATTR, XattrPolicy, escape};
 use crate::tar::Time;
 use crate::tar::read::Entry;
@@ -189,7 +190,7 @@ impl Node<'_> {
             // Its own mode could forbid what is still to be made in it.
             mode |= OWNER_ALL;
         }
-        let is_set = self.now.is_some_and(|now| now.st_mode & 0o7777 == mode) && entry.xattrs.is_empty();
+        let is_set = self.now.is_some_and(|now| now.st_mode & MODE_BITS == mode) && entry.xattrs.is_empty();
         if is_set && !is_closed && !(gave && mode & SET_IDS != 0) {
             return Ok(());
         }
@@ -368,12 +369,11 @@ impl Node<'_> {
             None if self.file_type == FileType::Symlink => Ok(()),
             None => {
                 // There is no chmod that does not follow before Linux 6.6: pin the inode and look at it.
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let pinned = openat(&*self.place.parent, self.place.name(), flags, Mode::empty())?;
+                let pinned = openat(&*self.place.parent, self.place.name(), HANDLE, Mode::empty())?;
                 if FileType::from_raw_mode(fstat(&pinned)?.st_mode) != self.file_type {
                     return Err(Errno::LOOP);
                 }
-                chmod(proc_path(std::os::fd::AsFd::as_fd(&pinned)), mode)
+                chmod(proc_path(pinned.as_fd()), mode)
             }
         }
     }

@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, Stat, linkat, makedev, mknodat, statat, symlinkat};
+use rustix::fs::{AtFlags, FileType, Stat, linkat, makedev, mknodat, statat, symlinkat};
 use rustix::io::Errno;
 
 use super::attributes::{Node, NotedKind, times_of};
 use super::directories::Directories;
-use super::files::{self, FileWriter};
+use super::files::{self, FileWriter, PRIVATE};
 use super::handle::{Directory, OWNER_ALL};
 use super::place::Place;
 use super::removal::Remover;
@@ -29,8 +29,6 @@ use crate::metadata;
 use crate::tar::read::{Entry, Piece, Reader};
 use crate::whiteout::{PSEUDO_LINKS, Whiteout};
 
-/// The mode of a node until all of its attributes are set.
-const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Larger files are written as they are read, and not by another thread.
 const SMALL_BYTES: u64 = 128 << 10;
 

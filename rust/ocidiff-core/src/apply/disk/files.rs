@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, ftruncate, openat};
+use rustix::fs::{FileType, Mode, fstat, ftruncate, openat};
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
 use super::attributes::{Node, Policy, times_of};
@@ -10,11 +10,11 @@ use super::place::Place;
 use super::writers::{Shared, SmallFile};
 use crate::control::Control;
 use crate::error::Result;
+use crate::rules::open::NEW_FILE;
 use crate::tar::read::{Entry, Piece};
 
 /// The mode of a file until all of its attributes are set.
-const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
-const NEW: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(super) const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// What file systems keep a hole by.
 const BLOCK_BYTES: usize = 4096;
 /// Shorter runs of zeros are written: a file of many pieces is slower to read.
@@ -26,12 +26,12 @@ pub(super) fn make(place: &Place<'_>, entry: &Entry, owner: (u32, u32), policy: 
     let is_final =
         owner == policy.identity && !policy.notes(owner) && entry.xattrs.is_empty() && !place.parent.has_default_acl();
     let mode = if is_final { Mode::from_raw_mode(entry.mode & 0o777) } else { PRIVATE };
-    openat(&*place.parent, place.name(), NEW, mode)
+    openat(&*place.parent, place.name(), NEW_FILE, mode)
 }
 
 /// Makes a file that its owner alone may read.
 pub(super) fn make_private(place: &Place<'_>) -> rustix::io::Result<OwnedFd> {
-    openat(&*place.parent, place.name(), NEW, PRIVATE)
+    openat(&*place.parent, place.name(), NEW_FILE, PRIVATE)
 }
 
 /// Makes, writes and describes a file whose data is at hand.

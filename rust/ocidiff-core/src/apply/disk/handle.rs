@@ -2,23 +2,21 @@
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::fs::{
-    Mode, OFlags, RawDir, RawMode, Stat, XattrFlags, chmod, fchown, fremovexattr, fstat, getxattr, mkdirat, openat, setxattr,
+    Mode, RawDir, RawMode, Stat, XattrFlags, chmod, fchown, fremovexattr, fstat, getxattr, mkdirat, openat, setxattr,
 };
 use rustix::io::{Errno, Result};
 use rustix::process::{getegid, geteuid};
 
 use crate::metadata::InodeKey;
 use crate::note::Note;
+use crate::rules::linux::MODE_BITS;
+use crate::rules::open::{DIRECTORY, DIRECTORY_HANDLE, proc_path, proc_path_below};
 use crate::rules::xattr::{ACCESS_ACL, DEFAULT_ACL, NOTE};
 
-/// A handle that needs no right to read.
-const HANDLE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// A descriptor that takes every call on directories.
-const READABLE: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// What the owner must be allowed to do with a directory that is written into.
 pub(super) const OWNER_ALL: RawMode = 0o700;
 
@@ -50,15 +48,15 @@ impl Directory {
 
     /// A handle on the directory `name`; ENOTDIR or ELOOP when it is something else, a link included.
     pub fn enter(&self, name: &[u8]) -> Result<Self> {
-        Self::new(openat(&self.fd, name, HANDLE, Mode::empty())?)
+        Self::new(openat(&self.fd, name, DIRECTORY_HANDLE, Mode::empty())?)
     }
 
     /// The same as a readable descriptor, in which everything can be removed.
     pub fn open(&self, name: &[u8]) -> Result<Self> {
-        let opened = match openat(&self.fd, name, READABLE, Mode::empty()) {
+        let opened = match openat(&self.fd, name, DIRECTORY, Mode::empty()) {
             Err(Errno::ACCESS) => {
                 self.enter(name)?.grant()?;
-                openat(&self.fd, name, READABLE, Mode::empty())?
+                openat(&self.fd, name, DIRECTORY, Mode::empty())?
             }
             other => other?,
         };
@@ -85,7 +83,7 @@ impl Directory {
 
     /// Gives the owner, when that is us, the right to work in this directory, and tells the mode it had if that was new.
     pub fn grant(&self) -> Result<Option<RawMode>> {
-        let mode = self.stat.st_mode & 0o7777;
+        let mode = self.stat.st_mode & MODE_BITS;
         if mode & OWNER_ALL == OWNER_ALL || self.stat.st_uid != geteuid().as_raw() {
             return Ok(None);
         }
@@ -95,7 +93,7 @@ impl Directory {
 
     /// Whether there is nothing in it; false when that may not be known.
     pub fn is_empty(&self) -> Result<bool> {
-        let listing = match openat(&self.fd, c".", READABLE, Mode::empty()) {
+        let listing = match openat(&self.fd, c".", DIRECTORY, Mode::empty()) {
             Err(Errno::ACCESS) => return Ok(false),
             other => other?,
         };
@@ -133,12 +131,9 @@ impl Directory {
         *self.default_acl.get_or_init(|| getxattr(proc_path(self.fd.as_fd()), DEFAULT_ACL, &mut [0u8; 0]).is_ok())
     }
 
-    /// A path of `name` for calls that take no descriptor; nothing but `name` is looked up anew.
+    /// Returns a path to `name` in this directory, for calls that take no directory.
     pub fn proc_path_of(&self, name: &[u8]) -> Vec<u8> {
-        let mut path = proc_path(self.fd.as_fd());
-        path.push(b'/');
-        path.extend_from_slice(name);
-        path
+        proc_path_below(self.fd.as_fd(), name)
     }
 }
 
@@ -146,11 +141,6 @@ impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// A path that leads to the inode behind a descriptor, for calls that O_PATH descriptors are refused.
-pub(super) fn proc_path(fd: BorrowedFd<'_>) -> Vec<u8> {
-    format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes()
 }
 
 fn remove_acl(fd: &OwnedFd, name: &CStr) -> Result<()> {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, ResolveFlags, openat, openat2, readlinkat, unlinkat};
 use rustix::io::Errno;
 
 use super::directories::Directories;
@@ -16,6 +16,8 @@ use crate::apply::path::Way;
 use crate::apply::plan::IMPLIED_MODE;
 use crate::error::{Error, Result};
 use crate::metadata::InodeKey;
+use crate::rules::linux::MODE_BITS;
+use crate::rules::open;
 
 /// How often the kernel may ask to try again because something was renamed meanwhile.
 const MAX_RETRIES: usize = 16;
@@ -48,8 +50,7 @@ impl Root {
     /// # Errors
     /// [`Error::Io`] when it is missing or no directory.
     pub fn open(path: &Path) -> Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(CWD, path, flags, Mode::empty()).map_err(Error::sys("open", path))?;
+        let fd = openat(CWD, path, open::ROOT_HANDLE, Mode::empty()).map_err(Error::sys("open", path))?;
         let top = Arc::new(Directory::new(fd).map_err(Error::sys("stat", path))?);
         Ok(Self { top, path: path.to_owned(), has_openat2: true, notes_owners: false, current: None })
     }
@@ -70,7 +71,7 @@ impl Root {
     pub fn mark(&self) -> rustix::io::Result<()> {
         match self.is_marked() {
             true => Ok(()),
-            false => self.top.note(self.top.stat().st_mode & 0o7777),
+            false => self.top.note(self.top.stat().st_mode & MODE_BITS),
         }
     }
 
@@ -133,13 +134,12 @@ impl Root {
 
     /// Asks the kernel; `None` when it cannot tell, or a link is on the way: then the walk finds out.
     fn open_directly(&mut self, path: &[u8]) -> Result<Option<Directory>> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
         for _ in 0..MAX_RETRIES {
             if !self.has_openat2 {
                 break;
             }
-            match openat2(&*self.top, path, flags, Mode::empty(), inside) {
+            match openat2(&*self.top, path, open::ROOT_HANDLE, Mode::empty(), inside) {
                 Ok(fd) => return Directory::new(fd).map(Some).map_err(self.failed("stat", path)),
                 Err(Errno::AGAIN) => {}
                 // An old kernel, or a sandbox that does not know the call.

@@ -3,10 +3,11 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, XattrFlags, fsetxattr, getxattr, lgetxattr, mknodat, openat, setxattr};
+use rustix::fs::{FileType, Mode, Stat, XattrFlags, fsetxattr, getxattr, lgetxattr, mknodat, openat, setxattr};
 use rustix::io::{Errno, Result};
 
-use super::handle::{Directory, OWNER_ALL, proc_path};
+use super::handle::{Directory, OWNER_ALL};
+use crate::rules::open::{NEW_FILE, proc_path};
 
 /// The marks in the upperdir of one apply.
 #[derive(Debug)]
@@ -64,8 +65,7 @@ impl Upper {
     /// The form for those who may make no device: an empty file with an attribute, in a directory that says that there are
     /// such. Overlayfs reads it in every layer but the upper and the lowest one, from Linux 6.7 on.
     fn hide_by_attribute(&self, parent: &Directory, name: &[u8]) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(parent, name, flags, Mode::from_raw_mode(OWNER_ALL))?;
+        let file = openat(parent, name, NEW_FILE, Mode::from_raw_mode(OWNER_ALL))?;
         fsetxattr(&file, self.name("whiteout"), b"y", XattrFlags::empty())?;
         self.set(parent, "opaque", b"x")
     }

@@ -7,11 +7,9 @@ use super::{Folder, Format, Overlay, Part, Place, c_string, overrides};
 use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, Metadata};
+use crate::rules::linux::MAX_NAME_BYTES;
 use crate::tree::{Directory, XattrReader};
 use crate::whiteout;
-
-/// The longest name of a file (linux/limits.h).
-const NAME_MAX: usize = 255;
 
 /// What an overlay shows under a name.
 #[derive(Debug)]
@@ -248,7 +246,7 @@ impl Overlay {
             }
             // It hides what the same layer has under the name, too. Long names have none.
             let hiding = [whiteout::PREFIX, name.to_bytes()].concat();
-            let hidden = if hiding.len() > NAME_MAX { None } else { directory.find(&c_string(&hiding))? };
+            let hidden = if hiding.len() > MAX_NAME_BYTES { None } else { directory.find(&c_string(&hiding))? };
             if let Some(metadata) = hidden {
                 return Ok(Some(Probe { metadata, whiteout: true, opaque, metacopy, redirect }));
             }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
+use crate::rules::linux::MODE_BITS;
 use crate::tree::{Directory, XattrReader};
 
 /// The attributes, in the order in which the root of a layer is asked for one.
 const KEYS: [&CStr; 2] = [c"security.fuseoverlayfs.override_stat", c"user.fuseoverlayfs.override_stat"];
-const MODE_BITS: u32 = 0o7777;
 
 /// The attribute that holds the owners and modes of a layer, if its root has one.
 pub fn key_of(root: &Arc<Directory>, reader: &mut XattrReader) -> Result<Option<&'static CStr>> {

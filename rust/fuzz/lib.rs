@@ -1,4 +1,4 @@
-//! What the fuzz targets share.
+//! Shared support of the fuzz targets.
 
 use std::io::{BufRead, Read};
 

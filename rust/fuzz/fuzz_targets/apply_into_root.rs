@@ -18,7 +18,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// What a layer makes of a root in which there is something already.
+/// Applies a layer to a root in which there is something already; returns the outcome.
 fn apply(tar: &[u8], destination: Destination, is_upper: bool) -> String {
     let Ok(home) = tempfile::tempdir_in("/dev/shm") else { return String::new() };
     let root = home.path().join("root");
@@ -47,7 +47,7 @@ fn apply(tar: &[u8], destination: Destination, is_upper: bool) -> String {
     listing
 }
 
-/// What is beside the root, and that it is.
+/// Returns the names, kinds and contents beside the root, and of the root itself.
 fn facts(home: &Path, root: &Path) -> String {
     let mut text = String::new();
     for path in [home.join("outside"), home.join("outside/secret")] {

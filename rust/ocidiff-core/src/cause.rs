@@ -235,7 +235,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The same, with the name of the entry in front.
+    /// Returns this cause with the name of the entry in front.
     pub(crate) fn of(self, name: &[u8]) -> Self {
         Self::OfEntry { name: escaped(name), cause: Box::new(self) }
     }

@@ -1,4 +1,4 @@
-//! What a caller sees of a running verb, and how it stops it.
+//! Shows a running verb to its caller, and stops it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// How often a name that changes is looked at before it is told that it never rests.
+/// Attempts to read a name that changes, before the error says that it never rests.
 pub const ATTEMPTS: u32 = 12;
 
 /// Shared between a running verb and its caller: cancellation in, counters out.
@@ -37,7 +37,7 @@ pub struct Progress {
 }
 
 impl Control {
-    /// A control for a part of a verb, which stops with it, and whose counters nobody sees.
+    /// Returns a control for a part of a verb, which stops with it, and whose counters nobody sees.
     pub fn of_part(whole: Arc<Self>) -> Self {
         Self { whole: Some(whole), ..Self::default() }
     }
@@ -47,7 +47,7 @@ impl Control {
         self.cancelled.store(true, Relaxed);
     }
 
-    /// Whether somebody asked to stop.
+    /// Returns true if somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Relaxed) || self.whole.as_ref().is_some_and(|whole| whole.is_cancelled())
     }
@@ -65,7 +65,7 @@ impl Control {
         self.check()
     }
 
-    /// The counters now.
+    /// Returns the counters now.
     pub fn progress(&self) -> Progress {
         Progress {
             entries: self.entries.load(Relaxed),
@@ -84,7 +84,7 @@ impl Control {
         self.mounts.fetch_add(1, Relaxed);
     }
 
-    /// How many paths were excluded, and how many mount points were not crossed.
+    /// Returns the number of excluded paths, and of mount points that were not crossed.
     pub fn left_out(&self) -> (u64, u64) {
         (self.excluded.load(Relaxed), self.mounts.load(Relaxed))
     }
@@ -111,7 +111,7 @@ impl Control {
         self.vanished.fetch_add(1, Relaxed);
     }
 
-    /// How many names were read again, and how many vanished.
+    /// Returns the number of names that were read again, and of names that vanished.
     pub fn changes(&self) -> (u64, u64) {
         (self.retried.load(Relaxed), self.vanished.load(Relaxed))
     }

@@ -13,7 +13,7 @@ use crate::error::Error;
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The hash itself.
+    /// Returns the hash itself.
     pub fn bytes(&self) -> [u8; 32] {
         self.0
     }
@@ -86,12 +86,12 @@ impl Hasher {
         self.size += bytes.len() as u64;
     }
 
-    /// The number of bytes so far.
+    /// Returns the number of bytes so far.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The digest of all bytes, and how many there were.
+    /// Returns the digest of all bytes, and how many there were.
     pub fn finish(self) -> (Digest, u64) {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(self.sha256.finish().as_ref());

@@ -1,4 +1,4 @@
-//! What can go wrong, with the facts as fields: what, where, cause.
+//! Errors, with the facts as fields: what, where, cause.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::cause::{Cause, escaped};
 /// The result of every fallible function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What is told of a failed temporary file.
+/// The operation that a failed temporary file is reported with.
 const TEMPORARY: &str = "keep a file that may change in";
 
 /// Every failure of this crate. Paths are shown escaped, so a hostile name cannot write to a terminal.
@@ -19,9 +19,9 @@ pub enum Error {
     /// A system call failed.
     #[error("{op} {}: {source}", show(path))]
     Io {
-        /// What was tried: "open", "read", "write"…
+        /// The operation: "open", "read", "write"…
         op: &'static str,
-        /// Where, as far as it is known; empty for streams.
+        /// The path, if it is known; empty for streams.
         path: PathBuf,
         /// The system's word.
         source: io::Error,
@@ -31,7 +31,7 @@ pub enum Error {
     MalformedLayer {
         /// Offset in the uncompressed stream.
         offset: u64,
-        /// What is wrong.
+        /// The cause.
         reason: Cause,
     },
     /// The blob does not decompress.
@@ -39,7 +39,7 @@ pub enum Error {
     MalformedCompression {
         /// The compression.
         format: &'static str,
-        /// What is wrong.
+        /// The cause.
         reason: Cause,
     },
     /// The layer asks for something that is never done.
@@ -47,7 +47,7 @@ pub enum Error {
     UnsafeEntry {
         /// Name of the entry.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         reason: Cause,
     },
     /// A limit of the caller was passed.
@@ -59,9 +59,9 @@ pub enum Error {
         value: u64,
         /// The limit.
         max: u64,
-        /// Which entry passed it; empty when it concerns the whole stream.
+        /// The entry that passed the limit; empty if it concerns the whole stream.
         path: PathBuf,
-        /// Where that entry begins in the uncompressed stream, or how far it was read.
+        /// The offset of that entry in the uncompressed stream, or of the last byte read.
         offset: u64,
     },
     /// A file changed while it was read.
@@ -69,7 +69,7 @@ pub enum Error {
     SourceChanged {
         /// The file.
         path: PathBuf,
-        /// Which property changed.
+        /// The property that changed.
         reason: Cause,
     },
     /// Something that is not done here; another differ or another version may do it.
@@ -101,7 +101,7 @@ pub enum Error {
     IndexFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         reason: Cause,
     },
     /// The caller's options contradict themselves or the format.
@@ -113,12 +113,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// A failed system call `op` on `path`.
+    /// Returns the error of a failed system call `op` on `path`.
     pub fn io(op: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         Self::Io { op, path: path.into(), source: source.into() }
     }
 
-    /// A temporary file in a directory could not be made or used.
+    /// Returns the error of a temporary file that could not be made or used in a directory.
     pub fn temporary(directory: &Path, source: io::Error) -> Self {
         Self::Io { op: TEMPORARY, path: directory.to_owned(), source }
     }
@@ -141,7 +141,7 @@ impl Error {
         }
     }
 
-    /// Whether somebody who changes the tree may be the cause: a name vanished or became something else.
+    /// Returns true if a concurrent change of the tree explains the error: a name vanished or became something else.
     pub fn is_change(&self) -> bool {
         match self {
             Self::SourceChanged { .. } => true,
@@ -156,13 +156,13 @@ impl Error {
         }
     }
 
-    /// The same for rustix's own error, for use in `map_err`.
+    /// Like `io`, for rustix's own error, in `map_err`.
     pub fn sys(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(Errno) -> Self {
         move |errno| Self::io(op, path, errno)
     }
 }
 
-/// The system's words for an error, without Rust's "(os error N)".
+/// Returns the system's words for an error, without Rust's "(os error N)".
 pub fn words_of(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
@@ -173,7 +173,7 @@ fn show_where(path: &std::path::Path) -> String {
     if path.as_os_str().is_empty() { String::new() } else { format!(" by {}", show(path)) }
 }
 
-/// A path for a message.
+/// Returns a path for a message.
 fn show(path: &std::path::Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     escaped(path.as_os_str().as_bytes())

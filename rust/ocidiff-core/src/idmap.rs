@@ -10,16 +10,16 @@ pub struct IdRange {
     pub container: u32,
     /// The first id on the host.
     pub host: u32,
-    /// How many ids.
+    /// The number of ids.
     pub count: u32,
 }
 
-/// What ids of files become; without ranges they stay.
+/// Maps ids of files; without ranges they stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdMaps {
-    /// Of owners.
+    /// Ranges of user ids.
     pub users: Vec<IdRange>,
-    /// Of groups.
+    /// Ranges of group ids.
     pub groups: Vec<IdRange>,
 }
 
@@ -32,7 +32,7 @@ pub struct OutsideMap {
     pub id: u32,
 }
 
-/// In place of an id outside the map: no file can have it (user_namespaces(7), "4294967295 is left unmapped").
+/// Stands for an id outside the map: no file can have it (user_namespaces(7), "4294967295 is left unmapped").
 pub const UNMAPPED: u32 = u32::MAX;
 
 /// `security.capability` with and without the id of the root of a namespace (linux/capability.h).
@@ -45,22 +45,23 @@ const ACL_HEADER_BYTES: usize = 4;
 const ACL_ENTRY_BYTES: usize = 8;
 
 impl IdMaps {
-    /// Whether all ids stay as they are.
+    /// Returns true if all ids stay as they are.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.groups.is_empty()
     }
 
-    /// The metadata with ids of the container, [`UNMAPPED`] for one outside: marks of an overlay may have any owner.
+    /// Returns the metadata with ids of the container, [`UNMAPPED`] for one outside: marks of an overlay may have any
+    /// owner.
     pub fn metadata(&self, found: Metadata) -> Metadata {
         let uid = map(&self.users, found.uid).unwrap_or(UNMAPPED);
         let gid = map(&self.groups, found.gid).unwrap_or(UNMAPPED);
         Metadata { uid, gid, ..found }
     }
 
-    /// Whether the map has both ids of the host.
+    /// Checks that the map has both ids of the host.
     ///
     /// # Errors
-    /// The first that it has not.
+    /// The first id that it does not have.
     pub fn check(&self, uid: u32, gid: u32) -> Result<(), OutsideMap> {
         self.user(uid)?;
         self.group(gid).map(|_| ())

@@ -1,4 +1,4 @@
-//! What a diff compares and a tar header carries.
+//! The metadata that a diff compares and a tar header carries.
 
 use rustix::fs::{Statx, StatxAttributes, major, makedev, minor};
 
@@ -44,7 +44,7 @@ impl FileType {
 /// An inode's identity: device and inode number.
 pub type InodeKey = (u64, u64);
 
-/// In place of an identity that is not known; no inode has it.
+/// Stands for an identity that is not known; no inode has it.
 pub const UNKNOWN_KEY: InodeKey = (0, 0);
 
 /// Everything lstat says that matters to a layer.
@@ -72,14 +72,14 @@ pub struct Metadata {
     pub links: u32,
     /// Major and minor number of a device.
     pub device: (u32, u32),
-    /// Whether something is mounted here (known from Linux 5.8 on).
+    /// True if something is mounted here (known from Linux 5.8 on).
     pub mount_root: bool,
     /// Its owner and set-id bits could neither be kept nor noted, so that nothing is said of them.
     pub lacks_owner: bool,
 }
 
 impl Metadata {
-    /// Of an entry of which only its kind is known yet.
+    /// Returns the metadata of an entry whose kind alone is known yet.
     pub fn of_kind(file_type: FileType) -> Self {
         Self {
             file_type,
@@ -120,24 +120,24 @@ impl Metadata {
         })
     }
 
-    /// True if kind, mode, owner and device number are the same, as far as both are known.
+    /// Returns true if kind, mode, owner and device number are the same, as far as both are known.
     pub fn has_facts_of(&self, other: &Self) -> bool {
         let facts = |m: &Self| (m.file_type, m.device);
         facts(self) == facts(other) && self.has_mode_of(other) && self.has_owner_of(other)
     }
 
-    /// True if the modes are the same, as far as both are known.
+    /// Returns true if the modes are the same, as far as both are known.
     pub fn has_mode_of(&self, other: &Self) -> bool {
         let unknown = if self.lacks_owner || other.lacks_owner { SET_IDS } else { 0 };
         (self.mode ^ other.mode) & !unknown == 0
     }
 
-    /// True if the owners are the same, as far as both are known.
+    /// Returns true if the owners are the same, as far as both are known.
     pub fn has_owner_of(&self, other: &Self) -> bool {
         self.lacks_owner || other.lacks_owner || (self.uid, self.gid) == (other.uid, other.gid)
     }
 
-    /// This, as `note` says it should be. What was changed on the file since the note was written stays: a mode that is not
+    /// Returns this as `note` says it should be. What was changed on the file since the note was written stays: a mode that is not
     /// the one which the file got with the note, content in place of a device.
     pub fn noted(self, note: &Note) -> Self {
         let stands_in = note.kind.filter(|_| self.file_type == FileType::File && self.size == 0);
@@ -147,12 +147,12 @@ impl Metadata {
         Self { file_type, device, mode, uid: note.uid, gid: note.gid, ..self }
     }
 
-    /// Whether this is how overlayfs says that there is nothing.
+    /// Returns true for a whiteout of overlayfs.
     pub fn is_overlay_whiteout(&self) -> bool {
         self.file_type == FileType::CharDevice && self.device == (0, 0)
     }
 
-    /// Whether this is a directory.
+    /// Returns true for a directory.
     pub fn is_directory(&self) -> bool {
         self.file_type == FileType::Directory
     }

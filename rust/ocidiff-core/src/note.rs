@@ -11,7 +11,7 @@ pub const MAX_NOTE_BYTES: usize = 128;
 /// The bits that would lend the rights of an owner that a file could not get.
 pub const SET_IDS: u32 = 0o6000;
 
-/// What a file should be.
+/// The owner, mode and kind that a file should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Note {
     /// Owner in the container.
@@ -20,7 +20,7 @@ pub struct Note {
     pub gid: u32,
     /// The low 12 bits of the mode.
     pub mode: u32,
-    /// What an empty file stands for, with the number of a device; `None` for what the file itself is.
+    /// The kind that an empty file stands for, with the number of a device; `None` for what the file itself is.
     pub kind: Option<(FileType, (u32, u32))>,
 }
 
@@ -42,7 +42,7 @@ impl Note {
         fields.next().is_none().then_some(Self { uid, gid, mode, kind })
     }
 
-    /// The note as it is stored.
+    /// Returns the note as it is stored.
     pub fn encode(&self) -> Vec<u8> {
         let Self { uid, gid, mode, .. } = self;
         let kind = match self.kind {

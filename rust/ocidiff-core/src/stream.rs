@@ -12,16 +12,16 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::control::Control;
 use crate::error::{Error, Result};
 
-/// How long a wait for a pipe lasts before the cancel flag is looked at again.
+/// The longest wait for a pipe before the cancel flag is looked at again.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// A pipe that is ready takes at least this much without blocking (PIPE_BUF).
 const PIPE_BYTES: usize = 4096;
 
-/// What `/dev/null` is (Documentation/admin-guide/devices.txt).
+/// The number of `/dev/null` (Documentation/admin-guide/devices.txt).
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
-/// How much of a file is written before the kernel is asked to bring it to the disk: so the disk works along with everything
-/// else, and who asks for durability in the end hardly waits.
+/// Bytes of a file that are written before the kernel is asked to bring them to the disk. So the disk works along with
+/// everything else, and a final sync hardly waits.
 const WRITE_BACK_BYTES: u64 = 8 << 20;
 
 /// An open file that is read or written from its current offset.

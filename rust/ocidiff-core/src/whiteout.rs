@@ -3,16 +3,16 @@
 use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 
-/// What begins the name of a whiteout.
+/// The prefix of the name of a whiteout.
 pub const PREFIX: &[u8] = b".wh.";
 /// The name that hides everything a directory had in lower layers.
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
 /// The directory at the root in which AUFS keeps a name of each file that has several; theirs are hard links to it.
 pub const PSEUDO_LINKS: &[u8] = b".wh..wh.plnk";
-/// What begins the names that AUFS kept for itself.
+/// The prefix of the names that AUFS kept for itself.
 const META_PREFIX: &[u8] = b".wh..wh.";
 
-/// What the last component of an entry's name says about lower layers.
+/// The meaning of the last component of an entry's name for lower layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whiteout<'a> {
     /// The sibling of this name is gone.
@@ -41,7 +41,7 @@ impl<'a> Whiteout<'a> {
     }
 }
 
-/// True if a clean path is that of a file in [`PSEUDO_LINKS`].
+/// Returns true if a clean path is that of a file in [`PSEUDO_LINKS`].
 pub fn is_pseudo_link(path: &[u8]) -> bool {
     let name = path.strip_prefix(PSEUDO_LINKS).and_then(|rest| rest.strip_prefix(b"/"));
     name.is_some_and(|name| !name.contains(&b'/'))

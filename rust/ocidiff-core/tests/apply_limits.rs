@@ -1,4 +1,4 @@
-//! What bounds and ends an apply: limits, cancellation, a source that fails or sleeps; and what it tells meanwhile.
+//! Bounds and ends of an apply: limits, cancellation, a source that fails or sleeps; and its progress.
 
 #![allow(clippy::unwrap_used)]
 

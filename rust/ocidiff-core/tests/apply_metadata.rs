@@ -17,7 +17,7 @@ use support::{Sandbox, dir, file, gzip, is_root, item, kind_of, link, symlink, t
 const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const OTHER: u32 = 4242;
 
-/// Where owner, mode and device of a file are noted that could not get them.
+/// The attribute that notes owner, mode and device of a file that could not get them.
 const RECORD: &str = "user.containers.override_stat";
 
 fn xattr(sandbox: &Sandbox, path: &str, name: &str) -> Option<Vec<u8>> {
@@ -213,7 +213,7 @@ fn a_capability_survives_owner_mode_and_a_later_link() {
     }
     let sandbox = Sandbox::default();
     let ping = file("ping", "x").owner(OTHER, OTHER).mode(0o755).xattr("security.capability", CAPABILITY);
-    // As GNU tar writes it, the link repeats owner and mode but no attributes.
+    // GNU tar writes it so: the link repeats owner and mode but no attributes.
     sandbox.apply(&[ping, link("also", "ping").owner(OTHER, OTHER).mode(0o755)]).unwrap();
     assert_eq!(xattr(&sandbox, "also", "security.capability").unwrap(), CAPABILITY);
     assert_eq!(fs::metadata(sandbox.at("ping")).unwrap().nlink(), 2);

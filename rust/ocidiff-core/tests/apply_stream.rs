@@ -1,4 +1,4 @@
-//! What stands in the way of reading a layer: compression, broken archives, lies about sizes, old formats.
+//! Obstacles to reading a layer: compression, broken archives, lies about sizes, old formats.
 
 #![allow(clippy::unwrap_used)]
 

@@ -44,7 +44,7 @@ impl<'a> BitWriter<'a> {
         self.position += bytes.len();
     }
 
-    /// The bytes that are complete.
+    /// Returns the bytes that are complete.
     pub fn position(&self) -> usize {
         self.position
     }

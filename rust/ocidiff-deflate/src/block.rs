@@ -1,11 +1,12 @@
-//! One deflate block: its literals and matches as bits, in the shortest of the three forms (RFC 1951 section 3.2.3).
+//! Writes one deflate block: its literals and matches as bits, in the shortest of the three forms (RFC 1951 section
+//! 3.2.3).
 
 use crate::bits::BitWriter;
 use crate::huffman::Code;
 use crate::matches::LONGEST;
 use crate::segment::Segment;
 
-/// How often each symbol occurs.
+/// Counts of each symbol.
 #[derive(Clone)]
 pub struct Histogram {
     /// Literals, the end of the block (256), and lengths (257 to 285).
@@ -24,7 +25,7 @@ const PRECODE_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12,
 /// Symbol above 256 of each match length, and of each distance.
 static LENGTH_SYMBOL: [u8; 259] = length_symbols();
 static DISTANCE_SYMBOL: [u8; 512] = distance_symbols();
-/// Where each symbol begins, and how many bits say the rest.
+/// The base of each symbol, and the number of its extra bits.
 static LENGTH_BASE: [(u16, u8); 30] = length_bases();
 static DISTANCE_BASE: [(u16, u8); 30] = distance_bases();
 
@@ -67,7 +68,7 @@ const fn length_symbols() -> [u8; 259] {
     symbols
 }
 
-/// The first half is for distances up to 256, less one; the second for the larger ones, in steps of 128.
+/// Returns the first half is for distances up to 256, less one; the second for the larger ones, in steps of 128.
 const fn distance_symbols() -> [u8; 512] {
     let bases = distance_bases();
     let mut symbols = [0; 512];
@@ -110,7 +111,7 @@ impl Histogram {
         histogram
     }
 
-    /// The counts of both.
+    /// Returns the counts of both.
     pub fn sum(&self, other: &Self) -> Self {
         let mut sum = self.clone();
         sum.literals.iter_mut().zip(&other.literals).for_each(|(count, other)| *count += other);
@@ -118,7 +119,7 @@ impl Histogram {
         sum
     }
 
-    /// The bits that lengths and distances take beside their codes.
+    /// Returns the bits that lengths and distances take beside their codes.
     fn extra_bits(&self) -> u64 {
         let bits = |counts: &[u32], bases: &[(u16, u8)]| -> u64 {
             counts.iter().zip(bases).map(|(&count, &(_, extra))| u64::from(count) * u64::from(extra)).sum()
@@ -175,7 +176,7 @@ struct Codes {
 }
 
 impl Codes {
-    /// Those that need no description (RFC 1951 section 3.2.6).
+    /// Returns the codes that need no description (RFC 1951 section 3.2.6).
     fn fixed() -> Self {
         let mut lengths = [8; 288];
         lengths[144..256].fill(9);
@@ -193,7 +194,7 @@ type Word = (u32, u32);
 
 fn write_sequences(out: &mut BitWriter<'_>, segment: &Segment, codes: &Codes) {
     let literals: [Word; 256] = std::array::from_fn(|byte| codes.literals.word(byte));
-    // Of lengths, the code and the extra bits; no length, no bits.
+    // The code and the extra bits of each length; no length, no bits.
     let lengths: [Word; 512] = std::array::from_fn(|length| match length {
         3..=LONGEST => {
             let symbol = usize::from(LENGTH_SYMBOL[length]);
@@ -203,7 +204,7 @@ fn write_sequences(out: &mut BitWriter<'_>, segment: &Segment, codes: &Codes) {
         }
         _ => (0, 0),
     });
-    // Of distances, the code, from bit 16 on its bits, from bit 24 on those of code and extra bits; and the base.
+    // For each distance the code, from bit 16 on its bits, from bit 24 on those of code and extra bits; and the base.
     let distances: [(u32, u32); 32] = std::array::from_fn(|symbol| {
         let (base, extra) = DISTANCE_BASE.get(symbol).copied().unwrap_or_default();
         let (code, bits) = codes.distances.word(symbol);

@@ -10,7 +10,7 @@ pub struct Code<const N: usize> {
 }
 
 impl<const N: usize> Code<N> {
-    /// The code of least total length for `frequencies`, no code longer than `limit` bits (at most 15).
+    /// Returns the code of least total length for `frequencies`, no code longer than `limit` bits (at most 15).
     ///
     /// There are always two symbols or more, which the oldest readers want.
     pub fn optimal(frequencies: &[u32; N], limit: u8) -> Self {
@@ -32,7 +32,7 @@ impl<const N: usize> Code<N> {
         Self::from_lengths(lengths)
     }
 
-    /// The codes that belong to `lengths`.
+    /// Returns the codes that belong to `lengths`.
     pub fn from_lengths(lengths: [u8; N]) -> Self {
         let mut counts = [0u16; 16];
         lengths.iter().for_each(|&length| counts[usize::from(length)] += 1);
@@ -52,19 +52,19 @@ impl<const N: usize> Code<N> {
         Self { lengths, codes }
     }
 
-    /// The code of `symbol`, and its length.
+    /// Returns the code of `symbol`, and its length.
     pub fn word(&self, symbol: usize) -> (u32, u32) {
         (u32::from(self.codes[symbol]), u32::from(self.lengths[symbol]))
     }
 
-    /// The bits that symbols of these frequencies take.
+    /// Returns the bits that symbols of these frequencies take.
     pub fn cost_bits(&self, frequencies: &[u32; N]) -> u64 {
         frequencies.iter().zip(&self.lengths).map(|(&count, &length)| u64::from(count) * u64::from(length)).sum()
     }
 }
 
-/// How many codes of each length there are, for leaves sorted by frequency (Moffat and Katajainen, "In-place calculation of
-/// minimum-redundancy codes"), then shortened to `limit` at little cost.
+/// Returns the number of codes of each length, for leaves sorted by frequency (Moffat and Katajainen, "In-place
+/// calculation of minimum-redundancy codes"), then shortened to `limit` at little cost.
 fn limited_counts(leaves: &[(u32, u16)], limit: usize) -> [usize; 16] {
     let count = leaves.len();
     // First the weights of inner nodes, made from the front; then, in the same places, their parents.

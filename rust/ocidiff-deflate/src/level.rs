@@ -1,19 +1,20 @@
-//! What the levels mean; `docs/decisions/0006-a-deflate-of-our-own.md` has the frontier that they were chosen from.
+//! The parameters of the levels; `docs/decisions/0006-a-deflate-of-our-own.md` has the frontier that they were chosen
+//! from.
 
-/// How hard matches are searched: 1 (fast) to 9 (small).
+/// The effort of the search for matches: 1 (fast) to 9 (small).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(pub(crate) usize);
 
 /// The settings of a level.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Search {
-    /// How many earlier places with the same hash are looked at: 1, 2, 4 or 8.
+    /// The number of earlier places with the same hash to look at: 1, 2, 4 or 8.
     pub ways: usize,
     /// Bytes that a hash covers, 4 to 6: with more of them, fewer and longer matches are found.
     pub hash_bytes: u32,
-    /// Whether the next place is tried too, and the longer match taken.
+    /// True if the next place is tried too, and the longer match taken.
     pub lazy: bool,
-    /// Whether matches of three bytes are looked for.
+    /// True if matches of three bytes are looked for.
     pub short: bool,
     /// A match of this length is taken without trying the next place.
     pub nice_bytes: usize,
@@ -61,7 +62,7 @@ pub(crate) const LEVELS: [Search; 9] = [
 ];
 
 impl Level {
-    /// The level `number`; numbers out of range mean the nearest level.
+    /// Returns the level `number`; numbers out of range mean the nearest level.
     pub fn new(number: i32) -> Self {
         Self(number.clamp(1, 9) as usize)
     }

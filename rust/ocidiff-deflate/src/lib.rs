@@ -31,7 +31,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder for `level`.
+    /// Returns an encoder for `level`.
     pub fn new(level: Level) -> Self {
         Self { parser: parser(level), splitter: Splitter::default(), buffer: Vec::new() }
     }

@@ -5,7 +5,7 @@ use crate::window::{DICTIONARY_BYTES, Window, load4, load8};
 
 /// The longest match (RFC 1951 section 3.2.5).
 pub const LONGEST: usize = 258;
-/// What one load compares; shorter matches than this need no second one.
+/// Bytes that one load compares. Shorter matches than this need no second one.
 const LOADED: usize = 8;
 /// A match of three bytes farther away than this costs more than three literals.
 const FARTHEST_SHORT: usize = 4 << 10;
@@ -18,7 +18,7 @@ pub struct Match {
 }
 
 impl Match {
-    /// What the match is worth beside another one that begins where it does, about in bits.
+    /// Returns the worth of the match beside another one that begins where it does, about in bits.
     #[inline(always)]
     pub fn gain(self) -> i32 {
         4 * self.length as i32 - self.distance.ilog2() as i32
@@ -31,7 +31,7 @@ pub trait Bucket: Copy + Default + Send {
     const WAYS: usize;
     /// Puts `at` in front.
     fn push(self, at: usize) -> Self;
-    /// The place number `way`.
+    /// Returns the place number `way`.
     fn place(self, way: usize) -> u16;
 }
 
@@ -78,7 +78,7 @@ impl<B: Bucket, const N: usize> Table<B, N> {
     }
 }
 
-/// The longest match at `at`, if it is longer than `least`; the nearest of equal ones.
+/// Returns the longest match at `at`, if it is longer than `least`; the nearest of equal ones.
 #[inline(always)]
 pub fn find<B: Bucket, const N: usize>(
     table: &mut Table<B, N>,
@@ -93,7 +93,7 @@ pub fn find<B: Bucket, const N: usize>(
     let reach = at.min(DICTIONARY_BYTES);
     let distance_of = |way| usize::from((at as u16).wrapping_sub(bucket.place(way)));
     let mut best = Match { length: 0, distance: 0 };
-    // Which candidates are the same for all that was loaded.
+    // Bits of the candidates that are the same for all that was loaded.
     let mut long = 0u32;
     for way in 0..B::WAYS {
         let distance = distance_of(way);
@@ -108,7 +108,7 @@ pub fn find<B: Bucket, const N: usize>(
         return None;
     }
     if best.length == LOADED {
-        // What stands behind the block must not decide which candidate is the longest.
+        // Bytes behind the block must not decide which candidate is the longest.
         let most = end - at;
         best.length = length_beyond(window, at - best.distance, at).min(most);
         long &= long - 1;
@@ -125,7 +125,7 @@ pub fn find<B: Bucket, const N: usize>(
     (best.length > least).then_some(best)
 }
 
-/// A match of three bytes at `at`.
+/// Returns a match of three bytes at `at`.
 #[inline(always)]
 pub fn find_short<const N: usize>(table: &mut Table<u16, N>, window: &Window, at: usize) -> Option<Match> {
     let word = load4(window, at);
@@ -135,7 +135,7 @@ pub fn find_short<const N: usize>(table: &mut Table<u16, N>, window: &Window, at
     (same && distance.wrapping_sub(1) < at.min(FARTHEST_SHORT)).then_some(Match { length: 3, distance })
 }
 
-/// How long the bytes at `a` and `b` are the same, which is known of the first eight.
+/// Returns how many bytes at `a` and `b` are the same; the first eight are known to be.
 #[inline(always)]
 fn length_beyond(window: &Window, a: usize, b: usize) -> usize {
     let mut length = LOADED;

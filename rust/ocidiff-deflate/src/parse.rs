@@ -20,7 +20,7 @@ pub trait Parse: Send {
     fn parse(&mut self, window: &Window, start: usize, end: usize, each: &mut dyn FnMut(&Segment, usize));
 }
 
-/// The parser of a level: code of its own for each, in which the settings are constants.
+/// Returns the parser of a level: code of its own for each, in which the settings are constants.
 pub fn parser(level: Level) -> Box<dyn Parse> {
     match level.0 {
         1 => Box::<Parser<u16, ONE_WAY, 1>>::default(),
@@ -96,7 +96,7 @@ impl<B: Bucket, const N: usize, const LEVEL: usize> Run<'_, B, N, LEVEL> {
         each(self.segment, self.end);
     }
 
-    /// The match at `at` that is longer than `least`.
+    /// Returns the match at `at` that is longer than `least`.
     #[inline(always)]
     fn find(&mut self, at: usize, least: usize) -> Option<Match> {
         let found = find(self.table, Self::SEARCH, self.window, at, self.end, least);
@@ -107,7 +107,7 @@ impl<B: Bucket, const N: usize, const LEVEL: usize> Run<'_, B, N, LEVEL> {
         found
     }
 
-    /// What to make of a match: a longer one at a next place, or a longer one to the left. Returns where the match begins, the
+    /// Improves a match: a longer one at a next place, or a longer one to the left. Returns where the match begins, the
     /// match, and the first place that is not in the table.
     #[inline(always)]
     fn choose(&mut self, anchor: usize, mut at: usize, mut found: Match, search_end: usize) -> (usize, Match, usize) {

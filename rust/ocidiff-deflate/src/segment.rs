@@ -10,7 +10,7 @@ pub struct Sequence {
     pub literals: u32,
     /// Length of the match, 3 to 258; 0 for none.
     pub length: u16,
-    /// How far back the match is, 1 to 32768; 0 for none.
+    /// The distance of the match, 1 to 32768; 0 for none.
     pub distance: u16,
 }
 
@@ -33,12 +33,12 @@ impl Segment {
         self.literal_count = 0;
     }
 
-    /// The literals.
+    /// Returns the literals.
     pub fn literals(&self) -> &[u8] {
         &self.copied[..self.literal_count]
     }
 
-    /// The literals, and at least four bytes more if there is any sequence.
+    /// Returns the literals, and at least four bytes more if there is any sequence.
     pub fn padded_literals(&self) -> &[u8] {
         &self.copied
     }

@@ -1,4 +1,5 @@
-//! Where one deflate block ends and the next begins: segments share a block as long as one code for both costs no more.
+//! Decides where one deflate block ends and the next begins: segments share a block as long as one code for both costs no
+//! more.
 
 use crate::bits::BitWriter;
 use crate::block::{self, Histogram};
@@ -10,7 +11,7 @@ const HEADER_BITS: i64 = 60;
 /// About what one more symbol takes in the header.
 const SYMBOL_BITS: i64 = 3;
 
-/// What is in no block yet.
+/// The symbols that are in no block yet.
 #[derive(Default)]
 pub struct Splitter {
     start: usize,
@@ -20,7 +21,7 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// A new stretch of bytes begins at `start`.
+    /// Begins a new stretch of bytes at `start`.
     pub fn begin(&mut self, start: usize) {
         (self.start, self.end) = (start, start);
         self.pending.clear();
@@ -58,7 +59,7 @@ impl Splitter {
     }
 }
 
-/// About what a block costs beyond extra bits, in 1/256 bits.
+/// Returns about what a block costs beyond extra bits, in 1/256 bits.
 fn cost(histogram: &Histogram) -> i64 {
     entropy(&histogram.literals) + entropy(&histogram.distances) + (HEADER_BITS << 8)
 }
@@ -72,7 +73,7 @@ fn entropy<const N: usize>(counts: &[u32; N]) -> i64 {
     sum + i64::from(total) * log2(total.max(1))
 }
 
-/// Logarithm of a number that is not 0, in 1/256.
+/// Returns the logarithm of a number that is not 0, in 1/256.
 fn log2(value: u32) -> i64 {
     let whole = value.ilog2();
     let fraction = (u64::from(value) << 8 >> whole) & 0xff;

@@ -4,20 +4,20 @@
 pub const WINDOW_BYTES: usize = 1 << 19;
 /// The farthest that a match may be away (RFC 1951 section 2): more dictionary than this is of no use.
 pub const DICTIONARY_BYTES: usize = 32 << 10;
-/// What loads of eight bytes may read behind the window.
+/// Bytes behind the window that loads of eight bytes may read.
 const MARGIN_BYTES: usize = 8;
 
 /// Dictionary and block, from index 0 on. What stands behind the block has no part in any result.
 pub type Window = [u8; WINDOW_BYTES + MARGIN_BYTES];
 
-/// Four bytes at `at`, which wraps around.
+/// Returns four bytes at `at`, which wraps around.
 #[inline(always)]
 pub fn load4(window: &Window, at: usize) -> u32 {
     let at = at & (WINDOW_BYTES - 1);
     u32::from_le_bytes([window[at], window[at + 1], window[at + 2], window[at + 3]])
 }
 
-/// Eight bytes at `at`, which wraps around.
+/// Returns eight bytes at `at`, which wraps around.
 #[inline(always)]
 pub fn load8(window: &Window, at: usize) -> u64 {
     let at = at & (WINDOW_BYTES - 1);

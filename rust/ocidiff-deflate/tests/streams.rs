@@ -1,4 +1,4 @@
-//! What an independent decoder makes of the encoder's streams, and that nothing but the input decides their bytes.
+//! An independent decoder reads the encoder's streams, and nothing but the input decides their bytes.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Read;

@@ -95,7 +95,7 @@ impl ChangeStream {
         }
     }
 
-    /// What is left out of the changes so far, by reason.
+    /// Returns what is left out of the changes so far, by reason.
     fn skipped(&self) -> LeftOut {
         let (excluded, mounts) = self.control.left_out();
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,14 +13,15 @@ use pyo3::prelude::*;
 
 use crate::error::to_python;
 
-/// How often signals are looked at: short beside the tenth of a second within which an interrupt must end a call.
+/// The interval at which signals are looked at: short beside the tenth of a second within which an interrupt must end a
+/// call.
 const TICK: Duration = Duration::from_millis(10);
 /// Ticks between two calls of `poll`, which is Python code.
 const TICKS_PER_POLL: u32 = 5;
 
 /// Runs `work` to its end, or until a signal handler raises, or until `poll` answers false or raises.
 ///
-/// In each case the worker has been joined when this returns.
+/// The worker has always been joined when this returns.
 pub fn run<T: Send>(poll: &Bound<'_, PyAny>, work: impl FnOnce(&Arc<Control>) -> Result<T> + Send) -> PyResult<T> {
     let control = Arc::new(Control::default());
     let py = poll.py();
@@ -72,7 +73,7 @@ fn tick(poll: Option<&Py<PyAny>>, control: &Control) -> PyResult<bool> {
     })
 }
 
-/// As many threads as asked for; as many as there are cores for 0.
+/// Returns the number of threads to use; 0 asks for as many as there are cores.
 pub fn thread_count(asked: usize) -> usize {
     match asked {
         0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
@@ -80,7 +81,7 @@ pub fn thread_count(asked: usize) -> usize {
     }
 }
 
-/// An own handle on the caller's descriptor, which the caller may close at any time.
+/// Returns a descriptor of our own for the caller's, which the caller may close at any time.
 pub fn own_descriptor(fd: RawFd) -> PyResult<OwnedFd> {
     if fd < 0 {
         return Err(PyOSError::new_err((rustix::io::Errno::BADF.raw_os_error(), "Bad file descriptor")));

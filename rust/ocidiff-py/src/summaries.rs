@@ -1,4 +1,4 @@
-//! What the verbs return to Python: frozen values with the names of `ocidiff.layer.layer`.
+//! The results that the verbs return to Python: frozen values with the names of `ocidiff.layer.layer`.
 
 use std::collections::BTreeMap;
 

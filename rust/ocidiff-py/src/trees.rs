@@ -62,7 +62,7 @@ pub enum Upper {
     },
 }
 
-/// What is compared, not open yet.
+/// The trees to compare, not open yet.
 pub enum Source {
     /// Two trees, and the ids of each.
     Plain([Option<Arc<IdMaps>>; 2], Option<Tree>, Tree),

@@ -1,4 +1,4 @@
-//! How much of the machine a layer may take.
+//! Limits of the resources that a layer may take.
 
 use super::path::LayerPath;
 use crate::compress::decompress::Bounds;
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::tar::pax;
 use crate::tar::read::Entry;
 
-/// What a layer may not pass; a limit that is passed is named, with the entry that did.
+/// Limits of a layer. The error names the limit, and the entry that passed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Largest uncompressed size, with the holes of sparse files and whatever follows the end mark; `None` for no limit.
@@ -22,7 +22,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// More than any honest layer takes: 1 TiB, 10 million entries, and a ratio that gzip cannot reach.
+    /// Returns limits that no honest layer reaches: 1 TiB, 10 million entries, and a ratio that gzip cannot reach.
     fn default() -> Self {
         Self {
             max_bytes: Some(1 << 40),
@@ -35,7 +35,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What concerns the stream as a whole.
+    /// Returns the limits of the stream as a whole.
     pub(crate) fn bounds(&self) -> Bounds {
         Bounds { max_bytes: self.max_bytes, max_ratio: self.max_ratio }
     }

@@ -1,4 +1,4 @@
-//! What a layer is, without a target to write it to.
+//! Measures a layer without a target to write it to.
 
 use std::io::Read;
 
@@ -9,7 +9,7 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::tar::read::Reader;
 
-/// What is known once a layer is read.
+/// The digests, sizes and counts of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerMeasure {
     /// Both digests and both sizes.

@@ -18,7 +18,7 @@ pub use measure::{LayerMeasure, measure_layer};
 
 use crate::digest::Digest;
 
-/// What kind of tree the target is.
+/// The kind of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Destination {
     /// A plain tree: whiteouts remove what is there.
@@ -26,32 +26,32 @@ pub enum Destination {
     Directory,
     /// The upperdir of an overlay: whiteouts become devices 0/0 and `trusted.overlay.opaque`, for the layers below.
     Overlay,
-    /// The same for mounts with the option `userxattr`, which keep their attributes under `user.overlay.`.
+    /// The upperdir of an overlay with the mount option `userxattr`, which keeps its attributes under `user.overlay.`.
     OverlayUserxattr,
 }
 
-/// How a layer is written onto a directory.
+/// Options of an apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ApplyOptions {
     /// Give every entry its recorded owner and treat each failure as an error. Else owners are not touched, set-id bits of
     /// others' files are dropped, `security.*` attributes that may not be set are left out, and empty files stand for
     /// devices; all is counted, and noted in `user.containers.override_stat` where the file system can.
     pub same_owner: bool,
-    /// What kind of tree the target is.
+    /// The kind of the target.
     pub destination: Destination,
     /// The tar is that of an overlay's upper directory: devices 0/0 are whiteouts, attributes mark opaque directories, every
     /// directory has an entry before what is in it, and an end mark is needed.
     pub is_upper: bool,
-    /// What the layer may not pass.
+    /// Limits of the layer.
     pub limits: Limits,
 }
 
-/// What could not be kept, by reason.
+/// Counts of what could not be kept, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Skipped {
     /// Entries whose owner is another than theirs.
     pub owners: u64,
-    /// How many of these, and of the devices, note it in an attribute.
+    /// Owners and devices among these that are noted in an attribute.
     pub recorded: u64,
     /// Devices that were not made.
     pub devices: u64,
@@ -61,7 +61,7 @@ pub struct Skipped {
     pub aufs: u64,
 }
 
-/// What was applied.
+/// A layer that was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApplySummary {
     /// sha256 of the blob, all of it.
@@ -78,8 +78,8 @@ pub struct ApplySummary {
     pub has_root: bool,
     /// Entries handled.
     pub entries: u64,
-    /// How many of them were whiteouts.
+    /// Entries that were whiteouts.
     pub whiteouts: u64,
-    /// What could not be kept.
+    /// Counts of what could not be kept.
     pub skipped: Skipped,
 }

@@ -21,7 +21,7 @@ use crate::tar::read::Entry;
 use crate::tree::{Lost, XattrPolicy};
 use crate::whiteout::{PSEUDO_LINKS, Whiteout};
 
-/// What a name and a target can be (linux/limits.h).
+/// The longest target of a symbolic link is one byte shorter than a path (linux/limits.h).
 const MAX_NAME_BYTES: usize = 255;
 const MAX_TARGET_BYTES: usize = 4095;
 
@@ -30,10 +30,10 @@ pub type Number = usize;
 /// The root, which is never removed.
 pub const ROOT: Number = 0;
 
-/// What all names of a file share. Of the content of a file it keeps a `C`, which the caller makes.
+/// An inode: everything that all names of a file share. `C` is what the caller keeps of the content of a file.
 #[derive(Debug)]
 pub struct Inode<C> {
-    /// What it is; `None` for one that is free.
+    /// The kind; `None` for an inode that is free.
     pub file_type: Option<FileType>,
     /// The low 12 bits of the mode.
     pub mode: u32,
@@ -47,26 +47,26 @@ pub struct Inode<C> {
     pub mtime: (i64, u32),
     /// Number of a device.
     pub device: (u32, u32),
-    /// Of a file with content.
+    /// The content of a file that is not empty.
     pub content: Option<C>,
-    /// Of a symbolic link.
+    /// The target of a symbolic link.
     pub target: Box<[u8]>,
     /// The attributes that can count; see [`Purpose`].
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Of a directory.
+    /// The names in a directory.
     pub children: BTreeMap<Box<[u8]>, Child>,
-    /// How many names lead to it.
+    /// The number of names.
     pub links: usize,
-    /// Of a directory: false if it is as the base has it.
+    /// False for a directory that is as the base has it.
     pub is_described: bool,
-    /// Of a directory: true if it shows nothing of the base.
+    /// True for a directory that shows nothing of the base.
     pub is_opaque: bool,
     /// The last layer of which is known that nothing of those before is left below this directory. It keeps repeated
     /// whiteouts from looking again.
     settled: usize,
 }
 
-/// What a name in a directory leads to.
+/// A name in a directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Child {
     /// Its inode.
@@ -75,7 +75,7 @@ pub struct Child {
     layer: usize,
 }
 
-/// What a model is for.
+/// The purpose of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// An index, which says nothing of the root, and has the attributes that layers of the profile `oci` have, unless empty.
@@ -87,7 +87,7 @@ pub enum Purpose {
     },
 }
 
-/// What becomes of a directory on the way that is not there.
+/// Says what becomes of a missing directory on a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
     /// It is made.
@@ -113,7 +113,7 @@ pub struct Model<C> {
 }
 
 impl<C> Model<C> {
-    /// A tree of which nothing is known but that of a base, if there is one.
+    /// Returns a tree of which nothing is known but that of a base, if there is one.
     pub fn new(purpose: Purpose) -> Self {
         let mut root = Inode { file_type: Some(FileType::Directory), mode: IMPLIED_MODE, links: 1, ..Inode::default() };
         root.is_opaque = purpose != Purpose::Layer { onto_base: true };
@@ -121,7 +121,7 @@ impl<C> Model<C> {
         Self { inodes, free: Vec::new(), purpose, hidden, layer: 0, has_aside: false, lost: Lost::default() }
     }
 
-    /// The names in a directory of the base that are gone, in order.
+    /// Returns the names in a directory of the base that are gone, in order.
     pub fn hidden(&self, directory: Number) -> impl Iterator<Item = &[u8]> {
         self.hidden.get(&directory).into_iter().flatten().map(|name| &**name)
     }
@@ -131,7 +131,7 @@ impl<C> Model<C> {
         self.lost
     }
 
-    /// An inode.
+    /// Returns an inode.
     pub fn inode(&self, number: Number) -> &Inode<C> {
         &self.inodes[number]
     }
@@ -293,14 +293,14 @@ impl<C> Model<C> {
         }
     }
 
-    /// True if a directory that is made there merges with none of the base.
+    /// Returns true if a directory that is made there merges with none of the base.
     fn is_new(&self, parent: Number, name: &[u8]) -> bool {
         let directory = &self.inodes[parent];
         let is_hidden = || self.hidden.get(&parent).is_some_and(|hidden| hidden.contains(name));
         directory.is_opaque || directory.children.contains_key(name) || is_hidden()
     }
 
-    /// A new inode in place of what is there. Its name is not in the directory yet.
+    /// Returns a new inode in place of what is there. Its name is not in the directory yet.
     fn replace(&mut self, parent: Number, name: &[u8], file_type: FileType) -> Number {
         let is_new = self.is_new(parent, name);
         self.remove(parent, name);
@@ -321,7 +321,7 @@ impl<C> Model<C> {
         }
     }
 
-    /// The inode that a hard link leads to, with one name more.
+    /// Returns the inode that a hard link leads to, with one name more.
     fn link(&mut self, entry: &Entry, path: &LayerPath, link: &Link, parent: Number, name: &[u8]) -> Result<Number> {
         let (target_parent, target_name) = link.target.split();
         let target_parent = self.resolve(target_parent, Missing::End)?;
@@ -343,7 +343,8 @@ impl<C> Model<C> {
         Ok(number)
     }
 
-    /// The directory at `path`. Links are followed as if the root were `/`. Where directories are made, what is none is replaced.
+    /// Returns the directory at `path`. Links are followed as if the root were `/`. Where directories are made, what is
+    /// none is replaced.
     fn resolve(&mut self, path: &[u8], missing: Missing) -> Result<Option<Number>> {
         let mut way = Way::new(path);
         let mut above: Vec<Number> = Vec::new();

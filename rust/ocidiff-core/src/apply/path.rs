@@ -31,12 +31,12 @@ impl LayerPath {
         Self(path)
     }
 
-    /// Whether this is the root itself.
+    /// Returns true for the root itself.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The path of the directory above, empty for the root; and the last component.
+    /// Returns the path of the directory above, empty for the root; and the last component.
     pub fn split(&self) -> (&[u8], &[u8]) {
         match self.0.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&self.0[..slash], &self.0[slash + 1..]),
@@ -44,22 +44,22 @@ impl LayerPath {
         }
     }
 
-    /// The components from the root on.
+    /// Returns the components from the root on.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|&byte| byte == b'/').filter(|part| !part.is_empty())
     }
 
-    /// The path itself.
+    /// Returns the path itself.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The path for messages.
+    /// Returns the path for messages.
     pub fn as_path(&self) -> &Path {
         show(&self.0)
     }
 
-    /// The error of an entry that asks for what is never done.
+    /// Returns the error of an entry that asks for what is never done.
     pub fn unsafe_entry(&self, reason: Cause) -> Error {
         let path = if self.is_root() { Path::new("/") } else { self.as_path() };
         Error::UnsafeEntry { path: path.into(), reason }
@@ -109,12 +109,12 @@ impl<'a> Way<'a> {
     }
 }
 
-/// The components of a path, the last one first.
+/// Returns the components of a path, the last one first.
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
     path.rsplit(|&byte| byte == b'/').filter(|part| !matches!(part, &b"" | &b".")).map(<[u8]>::to_vec).collect()
 }
 
-/// The error of a hard link that cannot be made.
+/// Returns the error of a hard link that cannot be made.
 pub(crate) fn link_error(entry: &Entry, path: &LayerPath, target: &LayerPath, cause: Cause) -> Error {
     let (path, target, cause) = (escaped(path.as_bytes()), escaped(target.as_bytes()), Box::new(cause));
     Error::MalformedLayer { offset: entry.offset, reason: Cause::HardLink { path, target, cause } }

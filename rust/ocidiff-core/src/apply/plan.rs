@@ -14,7 +14,7 @@ use crate::whiteout::{Whiteout, is_pseudo_link};
 /// The mode of a directory that no entry describes.
 pub(crate) const IMPLIED_MODE: u32 = 0o755;
 
-/// What an entry asks for.
+/// An action that an entry asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action<'a> {
     /// Says what the root itself is.
@@ -45,12 +45,12 @@ pub(crate) fn plan<'a>(entry: &Entry, path: &'a LayerPath) -> Result<Action<'a>>
     Ok(Whiteout::parse(path.split().1, entry.offset)?.map_or(Action::Make, Action::Hide))
 }
 
-/// What an entry makes, or says of what is there.
+/// An object that an entry makes, or describes.
 #[derive(Debug)]
 pub(crate) struct Object {
     /// Owner and group.
     pub owner: (u32, u32),
-    /// What it is.
+    /// The kind of the object.
     pub kind: Kind,
 }
 
@@ -107,7 +107,7 @@ fn device_of(entry: &Entry, path: &LayerPath) -> Result<(u32, u32)> {
 /// A hard link.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// What it leads to; never the root.
+    /// The name that the link leads to; never the root.
     pub target: LayerPath,
     /// True if the entry says what its file is. One that AUFS kept says that itself.
     pub describes: bool,

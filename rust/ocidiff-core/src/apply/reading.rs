@@ -36,7 +36,7 @@ pub fn apply_to_model<C>(
                 count += 1;
                 let path = LayerPath::clean(&entry.name);
                 limits.check(&entry, &path, count)?;
-                // As in an apply, what the entry says is judged before its data.
+                // The entry is judged before its data, as in an apply.
                 if let Some(file) = model.apply(&entry, &path)?
                     && entry.size > 0
                 {

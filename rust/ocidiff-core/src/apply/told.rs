@@ -17,7 +17,7 @@ const ACL_ENTRY_BYTES: usize = 8;
 /// An ACL without names says no more than the mode, and is not kept.
 const ACL_PLAIN_ENTRIES: usize = 3;
 
-/// The attributes as the kernel tells them.
+/// Returns the attributes as the kernel tells them.
 pub fn told_xattrs<C>(inode: &Inode<C>) -> Vec<Xattr> {
     let mut xattrs = Vec::new();
     for (name, value) in &inode.xattrs {
@@ -25,8 +25,8 @@ pub fn told_xattrs<C>(inode: &Inode<C>) -> Vec<Xattr> {
         if name == ACCESS_ACL.to_bytes() && !value.is_empty() && !follow_mode(&mut value, inode.mode) {
             continue;
         }
-        // One that is bound to the root of the host's namespace is told as one that is bound to none. Without ranges nothing
-        // is outside a map.
+        // A capability that is bound to the root of the host's namespace is told as one that is bound to none. Without
+        // ranges no id is outside a map.
         let _ = IdMaps::default().xattr(name, &mut value);
         xattrs.push((c_string(name), value.into()));
     }

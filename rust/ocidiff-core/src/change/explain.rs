@@ -1,4 +1,4 @@
-//! Why a change is one, and how many bytes it is about. Nothing here has a part in what a layer says.
+//! Explains changes: the reasons, and the bytes of both sides. Nothing here has a part in what a layer says.
 
 use std::collections::HashMap;
 
@@ -37,30 +37,31 @@ pub enum Reason {
     Link,
 }
 
-/// What there is to tell of a change beside its kind and path.
+/// The reasons and sizes of a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Explanation {
     /// All of them, in the order of [`Reason`]; at least one, unless the trees changed meanwhile.
     pub reasons: Vec<Reason>,
     /// Length of the file in the upper tree, 0 for all else; `None` where nothing is there.
     pub upper_bytes: Option<u64>,
-    /// The same of the lower tree. A directory that is gone, or no directory any more, has the bytes of all files below it.
+    /// Length of the file in the lower tree. A directory that is gone, or no directory any more, has the bytes of all
+    /// files below it.
     pub lower_bytes: Option<u64>,
 }
 
 impl Explanation {
-    /// What there is to tell of what only the upper tree has.
+    /// Explains an entry that only the upper tree has.
     pub fn of_new(upper: &Metadata) -> Self {
         Self { reasons: vec![Reason::New], upper_bytes: Some(file_bytes(upper)), lower_bytes: None }
     }
 
-    /// What there is to tell of what only the lower tree has.
+    /// Explains an entry that only the lower tree has.
     pub fn of_gone(lower: &Spot<'_>, xattrs: &mut XattrReader, control: &Control) -> Result<Self> {
         let lower_bytes = Some(bytes_at(lower, xattrs, control)?);
         Ok(Self { reasons: vec![Reason::Deleted], upper_bytes: None, lower_bytes })
     }
 
-    /// What there is to tell of two entries that differ.
+    /// Explains two entries that differ.
     pub fn of_both(
         comparer: &mut Comparer,
         lower: &Spot<'_>,
@@ -76,7 +77,7 @@ impl Explanation {
 }
 
 impl Comparer {
-    /// In what two entries differ that are known not to be the same; all of it, where the verdict needs but one.
+    /// Returns all properties in which two entries differ. A verdict needs only one of them.
     fn reasons(
         &mut self,
         lower: Side<'_>,
@@ -106,7 +107,7 @@ impl Comparer {
     }
 }
 
-/// The bytes of a file, or of all files below a directory.
+/// Returns the bytes of a file, or of all files below a directory.
 fn bytes_at(spot: &Spot<'_>, xattrs: &mut XattrReader, control: &Control) -> Result<u64> {
     let mut bytes = file_bytes(&spot.metadata);
     let mut todo = Vec::from_iter(Pair::alone(spot));
@@ -127,7 +128,7 @@ fn file_bytes(metadata: &Metadata) -> u64 {
     if metadata.file_type == FileType::File { metadata.size } else { 0 }
 }
 
-/// How many bytes of content each change puts into a layer: a file's once, however many names it has.
+/// Counts the bytes of content that each change puts into a layer: a file's once, however many names it has.
 pub struct Carried {
     rules: Rules,
     /// Names seen of each inode with several, and whether its content was counted.
@@ -135,12 +136,12 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// A count for changes by these rules, which has to see all of them in order.
+    /// Returns a count for changes by these rules, which has to see all of them in order.
     pub fn new(rules: Rules) -> Self {
         Self { rules, groups: HashMap::new() }
     }
 
-    /// The bytes that the next change brings, and whether it is the first change of its file.
+    /// Returns the bytes that the next change brings, and whether it is the first change of its file.
     pub fn next(&mut self, change: &Change) -> (u64, bool) {
         let Subject::Leaf { entry, .. } = &change.subject else { return (0, true) };
         let metadata = &entry.metadata;
@@ -150,7 +151,7 @@ impl Carried {
         }
         let key = self.rules.link_key(metadata);
         let (seen, counted) = self.groups.remove(&key).unwrap_or_default();
-        // As in a layer, a group is forgotten once all of its names were seen.
+        // Like a layer, forgets a group once all of its names were seen.
         if seen + 1 < metadata.links || !self.rules.device_in_links {
             self.groups.insert(key, (seen.saturating_add(1), counted || changed));
         }

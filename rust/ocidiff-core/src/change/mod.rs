@@ -40,7 +40,7 @@ pub enum Root {
     Index(Arc<IndexFile>),
 }
 
-/// What is compared.
+/// Two trees to compare.
 #[derive(Clone)]
 pub enum Trees {
     /// Two trees as they are; without the lower one, all is an addition.
@@ -50,7 +50,7 @@ pub enum Trees {
         /// The changed tree.
         upper: Root,
     },
-    /// What an overlay shows, and what it would show without its top layer; only that layer is walked.
+    /// An overlay, compared with itself without its top layer. Only that layer is walked.
     Overlay(Arc<Overlay>),
 }
 
@@ -66,7 +66,7 @@ impl Trees {
         Ok(Self::Plain { lower: lower.map(Root::Directory), upper })
     }
 
-    /// The root of the changed tree, or the directory that takes the changes; `None` for an index.
+    /// Returns the root of the changed tree, or the directory that takes the changes; `None` for an index.
     pub fn upper(&self) -> Option<&Arc<Directory>> {
         match self {
             Self::Plain { upper: Root::Directory(upper), .. } => Some(upper),
@@ -84,7 +84,7 @@ impl Trees {
     }
 }
 
-/// What happened to a path.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
     /// Only the upper tree has it.
@@ -97,14 +97,14 @@ pub enum ChangeKind {
     Unmodified,
 }
 
-/// Which rules decide what a layer says.
+/// The rules that decide what a layer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// Extended attributes that are compared and stored.
     pub xattrs: XattrPolicy,
-    /// Whether hard links are told apart by device as well as by inode number.
+    /// True if two names are one file only if their device is the same too.
     pub device_in_links: bool,
-    /// Whether a real name that begins with `.wh.` is refused instead of becoming a deletion.
+    /// True if a real name that begins with `.wh.` is refused. Otherwise it becomes a deletion.
     pub refuse_whiteout_names: bool,
     /// True if the lower tree was unpacked from layers: a time without a fraction then does not decide, contents do. Times of
     /// the upper tree are bounded before they are compared, as those of the layers were.
@@ -112,11 +112,12 @@ pub struct Rules {
     /// True if a lower time without a fraction of a second does not decide, and contents do. Otherwise only two times without
     /// fractions leave it to the contents.
     pub lower_lacks_fractions: bool,
-    /// Whether a name that changes while it is read is read again, and one that vanishes is not there, in place of an error.
+    /// True if a name that changes while it is read is read again, and one that vanishes is absent. Otherwise both are
+    /// errors.
     pub retry_on_change: bool,
     /// Later modification times are stored as this (seconds since 1970).
     pub source_date_epoch: Option<i64>,
-    /// Whether changes come with an [`Explanation`]. It costs a look at all that a verdict can do without.
+    /// True if changes come with an [`Explanation`], which costs comparisons that a verdict does not need.
     pub explain: bool,
 }
 
@@ -132,7 +133,7 @@ impl Rules {
         source_date_epoch: None,
         explain: false,
     };
-    /// The same bytes for ordinary trees, and nothing lost or forged for the others.
+    /// The bytes of containerd for ordinary trees. For others nothing is lost or forged.
     pub const OCI: Self = Self {
         xattrs: XattrPolicy::Portable,
         device_in_links: true,
@@ -144,22 +145,22 @@ impl Rules {
         explain: false,
     };
 
-    /// The modification time that a layer gives an entry of upper, in seconds since 1970.
+    /// Returns the modification time that a layer gives an entry of upper, in seconds since 1970.
     pub fn stored_mtime(&self, upper: &Metadata) -> i64 {
         self.source_date_epoch.map_or(upper.mtime, |bound| upper.mtime.min(bound))
     }
 
-    /// What makes two names of upper one file.
+    /// Returns the key that all names of one file in upper share.
     pub fn link_key(&self, upper: &Metadata) -> InodeKey {
         let (device, inode) = upper.key;
         (if self.device_in_links { device } else { 0 }, inode)
     }
 }
 
-/// What the upper tree has under a name.
+/// An entry of the upper tree.
 #[derive(Debug)]
 pub struct Entry {
-    /// What lstat says.
+    /// The result of lstat.
     pub metadata: Metadata,
     /// The attributes.
     pub xattrs: Xattrs,
@@ -174,13 +175,13 @@ pub struct Ancestor {
     pub parent: Option<Rc<Ancestor>>,
     /// Path relative to the root, without a slash at either end; empty for the root.
     pub path: Vec<u8>,
-    /// What the upper tree has there.
+    /// The entry of the upper tree.
     pub entry: Entry,
     /// The consumer's mark: set once the directory stands in the layer.
     pub written: Cell<bool>,
 }
 
-/// Where a change happened.
+/// The subject of a change.
 #[derive(Debug)]
 pub enum Subject {
     /// The lower tree's name is gone.
@@ -189,34 +190,34 @@ pub enum Subject {
     Directory(Rc<Ancestor>),
     /// Anything else of the upper tree.
     Leaf {
-        /// What it is.
+        /// The entry.
         entry: Entry,
         /// The directory that holds its content, open where there is some.
         directory: Option<Arc<Directory>>,
         /// Its name there, or a path below.
         name: CString,
-        /// What lstat says of the file with its content, where that is not the one under its own name.
+        /// The result of lstat for the file that holds the content, if that is another one than under this name.
         content: Option<Box<Metadata>>,
     },
 }
 
-/// One step from lower to upper.
+/// A change from lower to upper.
 #[derive(Debug)]
 pub struct Change {
-    /// What happened.
+    /// The kind of the change.
     pub kind: ChangeKind,
     /// Path relative to the root, without a slash at either end.
     pub path: Vec<u8>,
     /// The directory above in the upper tree.
     pub parent: Rc<Ancestor>,
-    /// What it happened to.
+    /// The entry that changed.
     pub subject: Subject,
     /// Why it is a change, where the rules ask for it.
     pub explanation: Option<Box<Explanation>>,
 }
 
 impl Change {
-    /// The attributes of the entry that the rules leave out, unless an earlier name of the same file told of them.
+    /// Returns the attributes of the entry that the rules leave out, unless an earlier name of the same file told of them.
     pub fn lost(&self) -> Lost {
         match &self.subject {
             Subject::Gone => Lost::default(),
@@ -226,7 +227,7 @@ impl Change {
     }
 }
 
-/// `name` in the directory at `path`, both relative to the root.
+/// Returns the path of `name` in the directory at `path`, both relative to the root.
 fn join(path: &[u8], name: &CStr) -> Vec<u8> {
     let name = name.to_bytes();
     let mut joined = Vec::with_capacity(path.len() + 1 + name.len());

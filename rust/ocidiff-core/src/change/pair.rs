@@ -19,7 +19,7 @@ const ATTEMPTS_TO_OPEN: u32 = 3;
 pub enum Pair {
     /// Each of a tree or of an index.
     Plain { upper: Source, lower: Option<Source> },
-    /// What an overlay shows with and without its top layer.
+    /// A directory of an overlay, with and without its top layer.
     Overlay { overlay: Arc<Overlay>, upper: Place, lower: Option<Place> },
 }
 
@@ -33,9 +33,9 @@ pub enum Source {
 
 /// An open directory with its names.
 pub enum Listed {
-    /// Of a tree.
+    /// In a tree.
     Tree(Arc<Directory>, Names),
-    /// Of an index.
+    /// In an index.
     Index(Arc<IndexFile>, Indexed),
 }
 
@@ -47,7 +47,7 @@ pub enum OpenPair {
     Overlay { overlay: Arc<Overlay>, upper: Folder, lower: Option<Folder>, names: Names },
 }
 
-/// What the two directories have under a name.
+/// The result of looking a name up in two directories.
 #[expect(clippy::large_enum_variant, reason = "it stays on the stack")]
 pub enum Met<'a> {
     /// Nothing, or the very same with no more to tell of it.
@@ -58,9 +58,9 @@ pub enum Met<'a> {
     There { name: &'a CStr, upper: Spot<'a>, lower: Option<Spot<'a>> },
 }
 
-/// Where a name leads to in one of the trees.
+/// An entry of one of the trees, and its location.
 pub struct Spot<'a> {
-    /// What lstat says of it.
+    /// The result of lstat, now or when the index was made.
     pub metadata: Metadata,
     at: At<'a>,
 }
@@ -72,7 +72,8 @@ enum At<'a> {
 }
 
 impl Pair {
-    /// Opens both and reads their names. An upper one that is gone, but the root, is empty where that is no error.
+    /// Opens both and reads their names. If `retry_on_change` is set, an upper directory that is gone is empty, unless it
+    /// is the root.
     pub fn open(self, retry_on_change: bool, control: &Control) -> Result<OpenPair> {
         match self {
             Self::Plain { upper, lower } => {
@@ -96,8 +97,8 @@ impl Pair {
     }
 }
 
-/// Opens a directory of upper; `None` when it is gone where that is no error. One that another is about to replace is away for
-/// a moment only.
+/// Opens a directory of upper. Returns `None` if the name vanished and `retry_on_change` is set. Retries a few times,
+/// because a rename can leave a gap.
 fn open_changing<T>(retry_on_change: bool, control: &Control, open: impl Fn() -> Result<T>) -> Result<Option<T>> {
     for attempt in 0..ATTEMPTS_TO_OPEN {
         control.pause(attempt)?;
@@ -111,7 +112,8 @@ fn open_changing<T>(retry_on_change: bool, control: &Control, open: impl Fn() ->
 }
 
 impl Source {
-    /// Opens it and reads its names. One that is gone, but a root, is empty where that is no error.
+    /// Opens the directory and reads its names. If `retry_on_change` is set, one that is gone is empty, unless it is a
+    /// root.
     fn open(self, retry_on_change: bool, control: &Control) -> Result<Listed> {
         match self {
             Self::Tree(name, root) if name.is_empty() => {
@@ -146,12 +148,12 @@ impl Listed {
         }
     }
 
-    /// The name at `index` of the order.
+    /// Returns the name at `index` of the order.
     fn name(&self, index: u32) -> &CStr {
         self.names().get(index as usize)
     }
 
-    /// What is there under the name at `index` of the order.
+    /// Returns the entry under the name at `index` of the order.
     fn spot(&self, index: u32) -> Result<Spot<'_>> {
         match self {
             Self::Tree(directory, names) => Spot::plain(directory, names.get(index as usize)),
@@ -164,7 +166,7 @@ impl Listed {
 }
 
 impl OpenPair {
-    /// How many names there are to look at.
+    /// Returns the number of names to look up.
     pub fn len(&self) -> usize {
         match self {
             Self::Plain { pairs, .. } => pairs.len(),
@@ -172,7 +174,8 @@ impl OpenPair {
         }
     }
 
-    /// What both have under the name at `index` of the order. One that upper has no more is not there where that is no error.
+    /// Looks the name at `index` of the order up in both directories. If `retry_on_change` is set, a name that upper has
+    /// no more counts as absent.
     pub fn meet(&self, index: usize, retry_on_change: bool, xattrs: &mut XattrReader, control: &Control) -> Result<Met<'_>> {
         match self {
             Self::Plain { upper, lower, pairs } => {
@@ -210,7 +213,7 @@ impl OpenPair {
 }
 
 impl OpenPair {
-    /// What lower has under the name at `index` of the order.
+    /// Returns the entry of lower under the name at `index` of the order.
     pub fn lower(&self, index: usize, xattrs: &mut XattrReader) -> Result<Option<Spot<'_>>> {
         match self {
             Self::Plain { lower, pairs, .. } => {
@@ -230,17 +233,17 @@ impl<'a> Spot<'a> {
         Ok(Self { metadata: directory.metadata(name)?, at: At::Plain(directory, name) })
     }
 
-    /// Whether both are the very same place of the same layers, and so the same in all that is below.
+    /// Returns true if both are one inode of one layer, so that everything below is the same too.
     pub fn is_very(&self, other: &Self) -> bool {
         matches!((&self.at, &other.at), (At::Overlay(_, one), At::Overlay(_, other)) if one.is_very(other))
     }
 
-    /// Whether an index tells of it.
+    /// Returns true for an entry of an index.
     pub fn is_recorded(&self) -> bool {
         matches!(self.at, At::Index(..))
     }
 
-    /// As a side of a comparison.
+    /// Returns the entry as a side of a comparison.
     pub fn side(&self) -> Side<'_> {
         let (directory, name, content) = match &self.at {
             At::Plain(directory, name) => (&***directory, *name, None),
@@ -251,7 +254,7 @@ impl<'a> Spot<'a> {
         Side { metadata: &self.metadata, facts: Facts::There { directory, name, content } }
     }
 
-    /// Where the content is, unless under this name in the directory that is listed.
+    /// Returns the location of the content, if it is not under this name in the listed directory.
     pub fn content(&self) -> Option<&Content> {
         match &self.at {
             At::Plain(..) | At::Index(..) => None,
@@ -261,7 +264,7 @@ impl<'a> Spot<'a> {
 }
 
 impl OpenPair {
-    /// The directory of upper that has the content of its files, but those which say else.
+    /// Returns the directory of upper that has the content of its files, but those which say else.
     pub fn directory(&self) -> Option<&Arc<Directory>> {
         match self {
             Self::Plain { upper: Listed::Tree(directory, _), .. } => Some(directory),
@@ -272,7 +275,7 @@ impl OpenPair {
 }
 
 impl Pair {
-    /// The directory at `spot` of either tree, with nothing beside it; `None` where it is no directory.
+    /// Returns the directory of an entry, with nothing beside it; `None` for any other entry.
     pub fn alone(spot: &Spot<'_>) -> Option<Self> {
         if !spot.metadata.is_directory() {
             return None;
@@ -288,7 +291,7 @@ impl Pair {
         Some(Self::Plain { upper, lower: None })
     }
 
-    /// The roots of two trees.
+    /// Returns the roots of two trees.
     pub fn of_roots(upper: Root, lower: Option<Root>) -> Self {
         let source = |root| match root {
             Root::Directory(directory) => Source::Tree(CString::default(), directory),
@@ -300,7 +303,7 @@ impl Pair {
         Self::Plain { upper: source(upper), lower: lower.map(source) }
     }
 
-    /// The directory `upper`, and `lower` where that is one too.
+    /// Returns the directory `upper`, and `lower` where that is one too.
     pub fn of(upper: Spot<'_>, lower: Option<Spot<'_>>) -> Self {
         let lower = lower.filter(|lower| lower.metadata.is_directory());
         let source = |at| match at {

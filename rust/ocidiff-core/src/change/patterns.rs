@@ -59,7 +59,7 @@ impl Patterns {
         Ok(patterns)
     }
 
-    /// True if there are none.
+    /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.rows.start.is_empty()
     }
@@ -74,7 +74,7 @@ impl Patterns {
         states
     }
 
-    /// True if a name is excluded by the last pattern that fits it; `states` are those before it.
+    /// Returns true if a name is excluded by the last pattern that fits it; `states` are those before it.
     pub fn exclude(&self, states: &States, name: &[u8], is_directory: bool) -> bool {
         let mut states = states.clone();
         self.read(&mut states, name);

@@ -19,23 +19,23 @@ use crate::tree::{Directory, XattrReader, Xattrs};
 
 /// Names of one directory that one task handles; a larger directory is shared by the workers.
 const SLICE_NAMES: usize = 1024;
-/// How far the workers run ahead: entries, and a charge for each listing because it may hold a file descriptor.
+/// Entries that the workers run ahead by. Each listing is charged too, because it may hold a file descriptor.
 const AHEAD_ENTRIES: usize = 16 << 10;
 const LISTING_CHARGE: usize = 64;
 
 /// Names a task; the consumer asks for listings by it.
 pub type TaskId = u64;
-/// Where a task stands in the order of the layer: slice and place at each depth.
+/// The position of a task in the order of the layer: slice and place at each depth.
 type Position = Vec<u32>;
 
-/// One name of a directory and what became of it.
+/// A name of a directory, and its outcome.
 pub struct Item {
     pub name: CString,
     pub outcome: Outcome,
     pub explanation: Option<Box<Explanation>>,
 }
 
-/// What became of a name.
+/// The outcome of a comparison.
 pub enum Outcome {
     /// Only lower has it.
     Gone,
@@ -46,12 +46,12 @@ pub enum Outcome {
     Directory(Option<ChangeKind>, Entry, TaskId),
 }
 
-/// What there is to tell of a name that upper has: what happened (`None`: it is the same), what it is, and why.
+/// The kind of the change (`None` for no change), the entry of upper, and the explanation. `None` if nothing is listed.
 type Seen = Option<(Option<ChangeKind>, Entry, Option<Box<Explanation>>)>;
 
-/// What a task found.
+/// The result of a task.
 pub struct Listing {
-    /// In order; names without anything to tell are left out.
+    /// Names in order, without those that are not listed.
     pub items: Vec<Item>,
     /// The upper directory, kept open while it has content to read.
     pub directory: Option<Arc<Directory>>,
@@ -89,7 +89,7 @@ struct Queue {
     closed: bool,
 }
 
-/// What workers and consumer share.
+/// The queue that workers and consumer share.
 pub struct Pool {
     queue: Mutex<Queue>,
     work: Condvar,
@@ -100,7 +100,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool whose first task, number 0, lists the two roots.
+    /// Returns a pool whose first task, number 0, lists the two roots.
     pub fn new(root: Pair, rules: Rules, scope: Option<Arc<Scope>>, control: Arc<Control>) -> Self {
         let pool = Self { queue: Mutex::default(), work: Condvar::new(), news: Condvar::new(), rules, scope, control };
         pool.lock().push(vec![], Work::Open(root, vec![]));
@@ -139,7 +139,7 @@ impl Pool {
         self.news.notify_all();
     }
 
-    /// A worker's life: take the first task, until the pool is closed.
+    /// Runs a worker: takes the first task, until the pool is closed.
     pub fn serve(&self, probe: &Directory) {
         let _guard = CloseOnPanic(self);
         let mut worker =
@@ -184,7 +184,7 @@ impl Pool {
 }
 
 impl Queue {
-    /// Whether a task may be begun, for want of it or because little waits in memory.
+    /// Returns true if a task may begin: little waits in memory, or the consumer waits.
     fn may_run(&self) -> bool {
         self.ahead < AHEAD_ENTRIES || self.consumer_waits
     }
@@ -284,8 +284,8 @@ impl Worker<'_> {
         Ok(Listing { items, directory: pair.directory().filter(|_| has_content).cloned(), more: Vec::new() })
     }
 
-    /// What both trees have under a name, as far as it is in the scope, and what there is to tell of it; once more while it
-    /// changes, where that is wanted.
+    /// Looks a name up in both trees, within the scope, and compares the entries. Repeats that while the name changes, if
+    /// `retry_on_change` is set.
     fn meet<'b>(&mut self, opened: &'b Opened, index: usize) -> Result<(Met<'b>, Seen)> {
         let (retry, control) = (self.pool.rules.retry_on_change, &self.pool.control);
         let mut attempt = 0;
@@ -309,7 +309,7 @@ impl Worker<'_> {
         }
     }
 
-    /// What both trees have under a name, as far as it is in the scope.
+    /// Looks a name up in both trees, within the scope.
     fn narrowed<'b>(&mut self, Opened { pair, states, .. }: &'b Opened, index: usize) -> Result<Met<'b>> {
         let Pool { rules, scope, control, .. } = self.pool;
         let met = pair.meet(index, rules.retry_on_change, &mut self.xattrs, control)?;
@@ -319,12 +319,12 @@ impl Worker<'_> {
         }
     }
 
-    /// The path of `name` in the directory at `path`; empty where nobody asks for it.
+    /// Returns the path of `name` in the directory at `path`; empty where nobody asks for it.
     fn path_below(&self, path: &[u8], name: &CStr) -> Vec<u8> {
         if self.pool.scope.as_ref().is_some_and(|scope| scope.needs_paths()) { join(path, name) } else { Vec::new() }
     }
 
-    /// Whether nothing but its name and kind counts.
+    /// Returns true if only its name and kind count.
     fn has_only_name(&self, upper: &Spot<'_>) -> bool {
         self.pool.scope.as_ref().is_some_and(|scope| scope.only_names(&upper.metadata))
     }
@@ -380,7 +380,7 @@ impl Worker<'_> {
     }
 }
 
-/// The position `number` below `position`.
+/// Returns the position `number` below `position`.
 fn place(position: &[u32], number: usize) -> Position {
     let mut place = Vec::with_capacity(position.len() + 1);
     place.extend_from_slice(position);

@@ -1,4 +1,4 @@
-//! Whether an entry that both trees have is the same in both (continuity fs/diff.go, `sameFile`).
+//! Decides if an entry is the same in both trees (continuity fs/diff.go, `sameFile`).
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -22,16 +22,16 @@ pub struct Comparer {
     buffers: [Vec<u8>; 2],
 }
 
-/// One of the two entries that are compared.
+/// An entry that is compared with another one.
 #[derive(Clone, Copy)]
 pub struct Side<'a> {
-    /// What lstat says of it, or said.
+    /// The result of lstat, now or when the index was made.
     pub metadata: &'a Metadata,
-    /// Where the rest is.
+    /// The location of everything else.
     pub facts: Facts<'a>,
 }
 
-/// Where what lstat does not say of an entry is.
+/// The location of what lstat does not say of an entry.
 #[derive(Clone, Copy)]
 pub enum Facts<'a> {
     /// In a tree.
@@ -40,7 +40,7 @@ pub enum Facts<'a> {
         directory: &'a Directory,
         /// Its name.
         name: &'a CStr,
-        /// Where its content is: a directory, and the path below it.
+        /// The location of its content: a directory, and the path below it.
         content: (&'a Directory, &'a CStr),
     },
     /// In an index.
@@ -56,7 +56,7 @@ impl Side<'_> {
         }
     }
 
-    /// The attributes; none of an entry that is only known by an index, which has but their hashes.
+    /// Returns the attributes; none of an entry that is only known by an index, which has but their hashes.
     pub fn xattrs(&self, reader: &mut XattrReader) -> Result<Xattrs> {
         match self.facts {
             Facts::There { directory, name, .. } => reader.read(directory, name),
@@ -64,7 +64,7 @@ impl Side<'_> {
         }
     }
 
-    /// The attributes that are compared.
+    /// Returns the attributes that are compared.
     fn compared(&self, reader: &mut XattrReader) -> Result<Vec<Xattr>> {
         match self.facts {
             Facts::There { directory, name, .. } => reader.compared(directory, name),
@@ -72,7 +72,7 @@ impl Side<'_> {
         }
     }
 
-    /// The target of a symbolic link.
+    /// Returns the target of a symbolic link.
     pub fn target(&self) -> Result<CString> {
         match self.facts {
             Facts::There { directory, name, .. } => directory.link_target(name),
@@ -82,12 +82,12 @@ impl Side<'_> {
 }
 
 impl Comparer {
-    /// A comparer with its own buffers.
+    /// Returns a comparer with its own buffers.
     pub fn new(rules: Rules) -> Self {
         Self { rules, buffers: [vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]] }
     }
 
-    /// Whether both sides are the same, and the upper side's attributes where they were read on the way.
+    /// Compares two entries. Returns true if they are the same, and the attributes of upper if they were read.
     ///
     /// The cheap tests come first; the order has no part in the verdict.
     pub fn same(
@@ -113,7 +113,7 @@ impl Comparer {
         Ok((same, Some(found)))
     }
 
-    /// Whether the attributes are the same, given those of upper.
+    /// Returns true if the attributes are the same, given those of upper.
     pub(super) fn same_xattrs(
         &self,
         lower: Side<'_>,
@@ -129,20 +129,20 @@ impl Comparer {
         })
     }
 
-    /// Whether the times of two entries of one kind are equal, as far as they can be.
+    /// Returns true if the times of two entries of one kind are equal, as far as both are known.
     pub(super) fn same_mtime(&self, lower: &Metadata, upper: &Metadata) -> bool {
         let mtime = if self.rules.lower_from_layers { self.rules.stored_mtime(upper) } else { upper.mtime };
         let same_fraction = lower.mtime_ns == upper.mtime_ns || self.fraction_lost(lower, upper);
         lower.is_directory() || lower.mtime == mtime && same_fraction
     }
 
-    /// True if the fractions of the times do not decide.
+    /// Returns true if the fractions of the times do not decide.
     fn fraction_lost(&self, lower: &Metadata, upper: &Metadata) -> bool {
         let forgiven = self.rules.lower_from_layers || self.rules.lower_lacks_fractions;
         lower.mtime_ns == 0 && (upper.mtime_ns == 0 || forgiven)
     }
 
-    /// Whether the contents are the same, for entries whose times cannot tell.
+    /// Compares the contents of two entries whose times cannot tell.
     pub(super) fn same_content(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
         match upper.metadata.file_type {
             FileType::Symlink => Ok(lower.target()? == upper.target()?),
@@ -185,7 +185,7 @@ impl Comparer {
         Ok(true)
     }
 
-    /// The same where an index has one of the contents, or both.
+    /// Compares the hashes of two contents, at least one of which is in an index.
     fn same_fingerprint(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
         let known = |side: Side<'_>| match side.facts {
             Facts::Known(record) => record.fingerprint().copied(),
@@ -206,7 +206,7 @@ impl Comparer {
     }
 }
 
-/// Whether an index knows this very state of this very inode.
+/// Returns true if an index has this very state of this inode.
 fn is_known_state(lower: Side<'_>, upper: &Metadata) -> bool {
     matches!(lower.facts, Facts::Known(record) if record.stamp == Some(Stamp::of(upper)))
 }

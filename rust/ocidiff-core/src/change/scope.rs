@@ -1,4 +1,4 @@
-//! Which paths are compared.
+//! Decides which paths are compared.
 //!
 //! Law: the changes within a scope are those between the two trees with all removed that is outside of it. What is outside is
 //! thus never added, and never deleted by itself; nothing below a directory that is outside is looked at.
@@ -16,41 +16,41 @@ use crate::tree::XattrReader;
 #[derive(Debug)]
 pub struct Scope {
     patterns: Patterns,
-    /// Whether sockets are outside.
+    /// True if sockets are outside.
     sockets: bool,
-    /// What becomes of mount points.
+    /// The treatment of mount points.
     mounts: Mounts,
 }
 
-/// What becomes of what is mounted in the trees.
+/// The treatment of what is mounted in the trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mounts {
     /// It counts.
     Crossed,
     /// It is outside.
     Outside,
-    /// Where it is mounted is told, and nothing more.
+    /// The mount point is listed, and nothing below it.
     Named,
 }
 
 impl Scope {
-    /// A scope of patterns, of which the last one that fits a path decides.
+    /// Returns a scope of patterns, of which the last one that fits a path decides.
     pub fn new(patterns: Patterns, sockets: bool, cross_mounts: bool) -> Self {
         Self { patterns, sockets, mounts: if cross_mounts { Mounts::Crossed } else { Mounts::Outside } }
     }
 
-    /// All of a tree; but of what is mounted in it, unless it is crossed, only where it is.
+    /// Returns the scope of a whole tree. Unless mounts are crossed, only the names of mount points count.
     pub fn all(cross_mounts: bool) -> Self {
         let mounts = if cross_mounts { Mounts::Crossed } else { Mounts::Named };
         Self { patterns: Patterns::default(), sockets: false, mounts }
     }
 
-    /// Whether of this entry nothing is told but that it is a mount point.
+    /// Returns true if only the name of this entry counts, because it is a mount point.
     pub fn only_names(&self, metadata: &Metadata) -> bool {
         self.mounts == Mounts::Named && metadata.mount_root
     }
 
-    /// True if patterns are to be asked, and so paths are needed.
+    /// Returns true if patterns are to be asked, and so paths are needed.
     pub fn needs_paths(&self) -> bool {
         !self.patterns.is_empty()
     }
@@ -84,7 +84,7 @@ impl Scope {
                 Ok(Met::Nothing)
             }
             Met::There { name, upper, lower } => {
-                // What is below a mount cannot be known, so that neither side counts.
+                // Files below a mount are not known, so that neither side counts.
                 if self.is_mount(&upper) || lower.as_ref().is_some_and(|lower| self.is_mount(lower)) {
                     control.add_mount();
                     return Ok(Met::Nothing);
@@ -107,7 +107,7 @@ impl Scope {
     }
 
     fn is_mount(&self, spot: &Spot<'_>) -> bool {
-        // Of what was mounted when an index was made nothing is in it.
+        // An index has nothing of what was mounted when it was made.
         spot.metadata.mount_root && (self.mounts == Mounts::Outside || spot.is_recorded())
     }
 
@@ -119,7 +119,7 @@ impl Scope {
     }
 }
 
-/// Whether two entries differ by what a look at them tells, without their content or attributes.
+/// Returns true if two entries differ, without a look at their contents or attributes.
 fn seem_different(lower: &Metadata, upper: &Metadata) -> bool {
     let times = |m: &Metadata| (m.size, m.mtime, m.mtime_ns);
     !lower.has_facts_of(upper) || !upper.is_directory() && times(lower) != times(upper)

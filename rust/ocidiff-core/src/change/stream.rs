@@ -26,7 +26,7 @@ pub struct Changes {
 /// A directory that is being told.
 struct Frame {
     node: Rc<Ancestor>,
-    /// What is left of the current slice.
+    /// The rest of the current slice.
     items: std::vec::IntoIter<Item>,
     directory: Option<Arc<Directory>>,
     more: VecDeque<TaskId>,
@@ -143,7 +143,7 @@ impl Changes {
 impl Iterator for Changes {
     type Item = Result<Change>;
 
-    /// The next change; after an error there is nothing more.
+    /// Returns the next change; after an error there is nothing more.
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
             return None;

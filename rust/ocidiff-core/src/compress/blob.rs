@@ -24,7 +24,7 @@ const BATCH_BLOCKS: usize = 3;
 /// Batches that wait for the thread that hashes, and for the one that writes.
 const WAITING_BATCHES: usize = 1;
 
-/// What is known once a blob is written.
+/// The digests and sizes of a blob that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobSummary {
     /// sha256 of the blob.
@@ -37,7 +37,7 @@ pub struct BlobSummary {
     pub uncompressed_size: u64,
 }
 
-/// Where the blob goes, hashed and counted on the way.
+/// The sink of a blob, which hashes and counts it.
 pub struct BlobSink {
     stream: Stream,
     hasher: Hasher,
@@ -218,7 +218,7 @@ impl BlobWriter {
     /// Ends the tar as it is and waits until the blob is written.
     ///
     /// # Errors
-    /// What any thread of the pipeline ran into.
+    /// The first failure of any thread of the pipeline.
     pub fn finish(mut self) -> Result<BlobSummary> {
         let mut last = std::mem::replace(&mut self.block, self.supply.after(&[]));
         last.set_last();
@@ -255,7 +255,7 @@ fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static
     started.map_err(|source| Error::Io { op: "start thread", path: name.into(), source })
 }
 
-/// What a thread gave; its panic goes on in this one.
+/// Returns the result of a thread. Its panic goes on in this one.
 fn resume<T>(joined: std::thread::Result<T>) -> T {
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -5,7 +5,7 @@ use ocidiff_deflate::{DICTIONARY_BYTES, WINDOW_BYTES, Window};
 
 /// A piece of the tar, with the end of the piece before it as dictionary. Its memory goes back to its [`Supply`].
 pub struct Block {
-    /// As long as a [`Window`].
+    /// The bytes of a [`Window`].
     window: Vec<u8>,
     start: usize,
     end: usize,
@@ -20,13 +20,13 @@ pub struct Supply {
 }
 
 impl Supply {
-    /// A supply that keeps up to `idle` blocks for further use.
+    /// Returns a supply that keeps up to `idle` blocks for further use.
     pub fn new(idle: usize) -> Self {
         let (home, idle) = bounded(idle);
         Self { home, idle }
     }
 
-    /// An empty block that follows `previous`.
+    /// Returns an empty block that follows `previous`.
     pub fn after(&self, previous: &[u8]) -> Block {
         let dictionary = &previous[previous.len().saturating_sub(DICTIONARY_BYTES)..];
         let mut window = self.idle.try_recv().unwrap_or_else(|_| vec![0; size_of::<Window>()]);
@@ -43,22 +43,22 @@ impl Block {
         self.window.first_chunk().unwrap_or(EMPTY)
     }
 
-    /// Where the data begins in the window.
+    /// Returns the offset at which the data begins in the window.
     pub fn start(&self) -> usize {
         self.start
     }
 
-    /// Where it ends.
+    /// Returns the offset at which the data ends.
     pub fn end(&self) -> usize {
         self.end
     }
 
-    /// The data.
+    /// Returns the data.
     pub fn data(&self) -> &[u8] {
         &self.window()[self.start..self.end]
     }
 
-    /// Whether the tar ends here; a pipeline that sees no last block was given up.
+    /// Returns true if the tar ends here. A pipeline that sees no last block was given up.
     pub fn is_last(&self) -> bool {
         self.last
     }
@@ -68,7 +68,7 @@ impl Block {
         self.last = true;
     }
 
-    /// What can still be filled.
+    /// Returns the space that can still be filled.
     pub fn space(&mut self) -> &mut [u8] {
         &mut self.window[self.end..WINDOW_BYTES]
     }
@@ -78,7 +78,7 @@ impl Block {
         self.end = WINDOW_BYTES.min(self.end + count);
     }
 
-    /// Whether there is no space.
+    /// Returns true if there is no space.
     pub fn is_full(&self) -> bool {
         self.end == WINDOW_BYTES
     }

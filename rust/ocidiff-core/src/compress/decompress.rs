@@ -1,8 +1,8 @@
-//! The pass in which a blob becomes a tar again: detected, decompressed, and both of its digests taken.
+//! Decompresses a blob to its tar, and takes the digests of both in the same pass.
 //!
 //! One thread reads and decompresses, one hashes the blob and one the tar, all ahead of the caller by a bounded number of
 //! buffers that go round. Where the blob is the tar it is hashed once.
-//! What is found wrong is told in its place in the stream, so the caller sees the same failure however far they have come.
+//! A failure is reported at its place in the stream, so that the caller sees the same one however far the threads have come.
 
 use std::io::{self, BufRead, Read};
 use std::ops::Deref;
@@ -21,11 +21,11 @@ use crate::error::{Error, Result};
 const BUFFER_BYTES: usize = 256 << 10;
 /// Buffers of blob, and of tar, that go round: what the reader may be ahead of the others.
 const BUFFERS: usize = 64;
-/// The same where several streams are read at a time.
+/// Buffers of each stream if several are read at a time.
 const FEW_BUFFERS: usize = 4;
 /// The largest window of a zstd frame: 128 MiB, what the reference decoder allows by default.
 const ZSTD_WINDOW_LOG: u32 = 27;
-/// What a blob may unpack to whatever its ratio is: a few files of zeros are no attack.
+/// Bytes that a blob may unpack to at any ratio: a few files of zeros are no attack.
 const RATIO_FREE_BYTES: u64 = 64 << 20;
 
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b, 8];
@@ -33,7 +33,7 @@ const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// After a byte from 0x50 to 0x5f (RFC 8878, 3.1.2).
 const ZSTD_SKIPPABLE_MAGIC: &[u8] = &[0x2a, 0x4d, 0x18];
 
-/// What is known once a blob is read.
+/// The digests and sizes of a blob that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digests {
     /// sha256 of the blob.
@@ -46,7 +46,7 @@ pub struct Digests {
     pub uncompressed_size: u64,
 }
 
-/// What a blob may become at most; anything by default.
+/// Limits of the tar; none by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bounds {
     /// Bytes of tar; `None` for no bound.
@@ -92,14 +92,14 @@ impl Pool {
         Self { taken, returned }
     }
 
-    /// A full-sized buffer, as soon as one is free.
+    /// Returns a full-sized buffer, as soon as one is free.
     fn take(&self) -> Vec<u8> {
         let mut buffer = self.taken.recv().unwrap_or_default();
         buffer.resize(BUFFER_BYTES, 0);
         buffer
     }
 
-    /// The first `count` bytes of a buffer, to be shared.
+    /// Returns the first `count` bytes of a buffer, to be shared.
     fn chunk(&self, mut bytes: Vec<u8>, count: usize) -> Arc<Chunk> {
         bytes.truncate(count);
         Arc::new(Chunk { bytes, pool: self.returned.clone() })
@@ -113,7 +113,7 @@ pub struct Decompressed<'scope> {
     taken: usize,
     /// Tells whether all was read.
     reader: ScopedJoinHandle<'scope, bool>,
-    /// Of the blob, and of the tar.
+    /// The threads that hash the blob and the tar.
     hashers: Option<[ScopedJoinHandle<'scope, Hasher>; 2]>,
 }
 
@@ -135,7 +135,8 @@ impl<'scope> Decompressed<'scope> {
         Ok(Self { hashers, ..Self::begin(scope, source, bounds, control, [blob_parts, tar_parts], BUFFERS)? })
     }
 
-    /// The same for one of several streams that are read at a time, whose digests are known: with little memory.
+    /// Starts to decompress one of several streams that are read at a time, whose digests are known. It takes little
+    /// memory.
     ///
     /// # Errors
     /// As [`Decompressed::start`].
@@ -166,7 +167,7 @@ impl<'scope> Decompressed<'scope> {
         Ok(Self { full, current: None, taken: 0, reader, hashers: None })
     }
 
-    /// The digests, once the stream was read to its end.
+    /// Returns the digests, once the stream was read to its end.
     pub fn finish(self) -> Result<Digests> {
         drop((self.full, self.current));
         let is_complete = self.reader.join().unwrap_or(false);
@@ -219,7 +220,7 @@ fn hash(chunks: &Receiver<Arc<Chunk>>) -> Hasher {
     hasher
 }
 
-/// What decompresses, on a thread of its own.
+/// The thread that decompresses.
 struct Worker<'scope> {
     full: Sender<Result<Arc<Chunk>>>,
     parts: Sender<Arc<Chunk>>,
@@ -306,7 +307,7 @@ impl Worker<'_> {
         if let Some(max) = self.bounds.max_bytes
             && *size > max
         {
-            // What is still allowed may hold the reason for another failure, which comes first then.
+            // The part that is still allowed may hold the reason for another failure, which comes first then.
             let mut allowed = chunk.to_vec();
             allowed.truncate((max - before) as usize);
             let (pool, _) = bounded(0);
@@ -428,7 +429,8 @@ impl<R: Read> BufRead for Blob<'_, R> {
     }
 }
 
-/// The source's own failure, or that of a format that is broken. The decoders of the two engines have different words for it.
+/// Returns the source's own failure, or that of a format that is broken. The decoders of the two engines have different
+/// words for it.
 fn format_error(error: io::Error, format: Format) -> Error {
     error.downcast::<Error>().unwrap_or_else(|error| {
         let format = match format {

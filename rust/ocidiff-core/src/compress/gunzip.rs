@@ -7,7 +7,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 /// Window bits of gzip: 32 KiB.
 const WINDOW_BITS: u8 = 15;
 
-/// What a blob of gzip members holds. zlib reads the headers too, whose fields may then have any length and take no memory.
+/// Reads a blob of gzip members. zlib reads the headers too, whose fields may then have any length and take no memory.
 pub(super) struct GzipReader<B> {
     blob: B,
     member: Decompress,
@@ -22,7 +22,7 @@ impl<B: BufRead> GzipReader<B> {
         Self { blob, member: Decompress::new_gzip(WINDOW_BITS), is_between: true, is_broken: false }
     }
 
-    /// The blob.
+    /// Returns the blob.
     pub fn get_ref(&self) -> &B {
         &self.blob
     }

@@ -18,14 +18,14 @@ pub struct BlockCompressor(Encoder);
 pub struct Piece {
     /// Deflate data that ends on a byte boundary.
     pub bytes: Vec<u8>,
-    /// Whether the stream ends here.
+    /// True if the stream ends here.
     pub last: bool,
     checksum: u32,
     plain_bytes: u64,
 }
 
 impl BlockCompressor {
-    /// A compressor for `level`, 1 to 9.
+    /// Returns a compressor for `level`, 1 to 9.
     pub fn new(level: i32) -> Self {
         Self(Encoder::new(Level::new(level)))
     }
@@ -38,7 +38,7 @@ impl BlockCompressor {
     }
 }
 
-/// What the end of a member says of its plain bytes.
+/// The checksum and length of the plain bytes, which end a member.
 #[derive(Default)]
 pub struct Trailer {
     checksum: u32,
@@ -52,7 +52,7 @@ impl Trailer {
         self.plain_bytes += piece.plain_bytes;
     }
 
-    /// The eight bytes that end the member.
+    /// Returns the eight bytes that end the member.
     pub fn bytes(&self) -> [u8; 8] {
         // RFC 1952: the size modulo 2^32.
         let (checksum, size) = (u64::from(self.checksum), self.plain_bytes & 0xffff_ffff);

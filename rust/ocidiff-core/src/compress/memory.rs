@@ -1,4 +1,4 @@
-//! How many threads a bound of memory allows.
+//! Computes how many threads a bound of memory allows.
 
 use super::Compression;
 use crate::cause::Cause;
@@ -8,10 +8,10 @@ const MIB: u64 = 1 << 20;
 
 /// The bound where the caller has none.
 const DEFAULT_BYTES: u64 = 128 * MIB;
-/// What a process takes besides: its program, the listings that wait, and a file that is read before its header is written.
+/// Memory of a process besides: its program, the listings that wait, and a file that is read before its header is written.
 /// Measured: 27 MiB with Python, 24 without anything to read.
 const PROCESS_BYTES: u64 = 34 * MIB;
-/// What a thread takes that walks: two buffers of comparison.
+/// Memory of a thread that walks: two buffers of comparison.
 const WALKER_BYTES: u64 = MIB / 2;
 /// Blocks and pieces that wait beside those of the threads.
 const GZIP_SPARE_BYTES: u64 = 4 * MIB;
@@ -22,8 +22,8 @@ const ZSTD_SPARE_BYTES: u64 = 16 * MIB;
 /// A job, its output, and tables, in MiB for each level from 1 on. Measured at a level of each group, and rounded up.
 const ZSTD_THREAD_MIB: [u64; 19] = [10, 10, 10, 11, 11, 11, 13, 13, 30, 30, 50, 50, 50, 74, 74, 58, 58, 58, 92];
 
-/// The number of threads, `wanted` or fewer, whose work on a layer stays within `memory_bytes`; without a bound, within
-/// 128 MiB, or what a single thread takes.
+/// Returns the number of threads, `wanted` or fewer, whose work on a layer stays within `memory_bytes`; without a bound,
+/// within 128 MiB, or what a single thread takes.
 ///
 /// # Errors
 /// [`Error::Usage`] when the bound is less than a single thread takes.

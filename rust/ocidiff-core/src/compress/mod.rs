@@ -1,4 +1,4 @@
-//! Compression: the one pass in which a tar becomes a blob, and both of their digests are taken.
+//! Compresses a tar to a blob, and takes the digests of both in the same pass.
 //!
 //! Law: the bytes depend on the tar, the compression and the level alone, never on the number of threads.
 
@@ -15,7 +15,7 @@ pub const GZIP_LEVEL: i32 = 6;
 /// The level of zstd if a caller names none.
 pub const ZSTD_LEVEL: i32 = 3;
 
-/// How a blob is compressed.
+/// The compression of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// One gzip member, from independent blocks that share a dictionary.

@@ -43,7 +43,7 @@ impl Encoder {
     }
 }
 
-/// The sink's own error, which has passed through the library as an `io::Error`.
+/// Returns the sink's own error, which has passed through the library as an `io::Error`.
 fn unwrap(error: std::io::Error) -> Error {
     error.downcast::<Error>().unwrap_or_else(|source| Error::Io { op: "write", path: "".into(), source })
 }

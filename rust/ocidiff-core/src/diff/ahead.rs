@@ -21,7 +21,7 @@ const AHEAD: usize = 64;
 const BATCH: usize = 16;
 /// Batches of files that wait for the thread.
 const WAITING: usize = AHEAD / BATCH;
-/// What is asked for of one file; the kernel itself reads ahead in those that are longer.
+/// Bytes to ask for of one file. The kernel itself reads ahead in longer ones.
 const FIRST_BYTES: NonZeroU64 = NonZeroU64::MIN.saturating_add((1 << 20) - 1);
 
 /// A file that will be read.
@@ -56,13 +56,13 @@ impl Ahead {
             self.queue.push_back(change);
         }
         if let Some(wishes) = self.wishes.as_ref().filter(|_| !wanted.is_empty()) {
-            // Where nobody keeps up with asking, reading itself does.
+            // If asking cannot keep up, reading itself does the work.
             let _ = wishes.try_send(wanted);
         }
     }
 }
 
-/// The file of a change, if it will be read.
+/// Returns the file of a change, if it will be read.
 fn wish(change: &Change) -> Option<Wish> {
     let Subject::Leaf { entry, directory: Some(directory), name, content } = &change.subject else { return None };
     let metadata = content.as_deref().unwrap_or(&entry.metadata);
@@ -90,7 +90,7 @@ impl Drop for Ahead {
 
 fn ask(wishes: &Receiver<Vec<Wish>>) {
     for (directory, name) in wishes.iter().flatten() {
-        // What fails here fails again where it is told.
+        // A failure here happens again where it is reported.
         if let Ok(file) = directory.open_file(&name) {
             let _ = fadvise(&file, 0, Some(FIRST_BYTES), Advice::WillNeed);
         }

@@ -19,7 +19,7 @@ use crate::tree::{Directory, XattrReader, Xattrs};
 
 /// Larger files go aside into a file without a name, and only where they have to.
 const IN_MEMORY_BYTES: u64 = 4 << 20;
-/// Of these even larger ones cost more to copy than it is worth to foresee a change.
+/// Larger files cost more to copy than it is worth to foresee a change.
 const COPIED_BYTES: u64 = 256 << 20;
 const BLOCK_BYTES: usize = 128 << 10;
 /// A file that changed so lately may well change again.
@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_millis(20);
 const WRITE: Duration = Duration::from_millis(1);
 const LONGEST_WRITE: Duration = Duration::from_secs(1);
 
-/// What a name was at one moment.
+/// The state of a name at one moment.
 pub enum Taken {
     /// Nothing, or a directory: one took the place of a file at a moment at which there was nothing.
     Gone,
@@ -42,7 +42,7 @@ pub enum Taken {
 
 /// The content of a file, apart from it; see [`Live::read`].
 pub enum Content {
-    /// As many bytes of the reader's memory.
+    /// Bytes in the memory of the reader.
     Memory(usize),
     Spool(File),
 }
@@ -57,16 +57,16 @@ pub struct Live {
 }
 
 impl Live {
-    /// A reader for the tree of `probe`. Large files that have rested for `streamed_after` are not put aside; `None` when
-    /// nothing that was written can be taken back. What is put aside and does not fit into memory goes into the directory
-    /// `spool`; `None` for that of temporary files.
+    /// Returns a reader for the tree of `probe`. Large files that have rested for `streamed_after` are not put aside;
+    /// `None` when nothing that was written can be taken back. What is put aside and does not fit into memory goes into
+    /// the directory `spool`; `None` for that of temporary files.
     pub fn new(rules: Rules, probe: &Directory, streamed_after: Option<Duration>, spool: Option<&Path>) -> Self {
         let spool = spool.map_or_else(std::env::temp_dir, Path::to_owned);
         Self { xattrs: XattrReader::new(rules.xattrs, probe), memory: Vec::new(), streamed_after, spool }
     }
 
-    /// Whether a file is so large that a copy costs, and changed so long ago that none is needed, or is larger still: it can
-    /// be written as it is read, and should it change after all, all is written again.
+    /// Returns true if a file can be written as it is read: a copy of it would cost, and it changed long ago or is larger
+    /// still. If it changes after all, everything is written again.
     pub fn may_stream(&self, metadata: &Metadata) -> bool {
         self.streamed_after.is_some_and(|least| {
             let rested = age(metadata).is_some_and(|age| age > least);
@@ -98,7 +98,7 @@ impl Live {
         Err(Error::SourceChanged { path: directory.path_of(name), reason: Cause::NeverRested })
     }
 
-    /// The same at once; `None` when it changed meanwhile.
+    /// Reads a name once; `None` if it changed meanwhile.
     fn attempt(
         &mut self,
         directory: &Directory,
@@ -131,7 +131,7 @@ impl Live {
         if now != seen && !has_grown {
             return Ok(None);
         }
-        // What is read twice was all there between the two readings.
+        // Content that is read twice existed between the two readings.
         let is_sure = now == seen && shows_changes;
         if !is_sure && !self.is_same_again(&file, &mut content, directory, name, control)? {
             return Ok(None);
@@ -147,7 +147,7 @@ impl Live {
         Ok(directory.find(name)?.is_some_and(is_still).then_some(taken))
     }
 
-    /// What has taken the place of a file.
+    /// Returns the entry that has taken the place of a file.
     fn other(&mut self, directory: &Directory, name: &CStr, metadata: Metadata) -> Result<Entry> {
         directory.check_ids(name, &metadata)?;
         let is_link = metadata.file_type == FileType::Symlink;
@@ -193,7 +193,7 @@ impl Live {
         Ok(Some(Content::Spool(spool)))
     }
 
-    /// Whether a file begins with what was read of it, still.
+    /// Returns true if a file still begins with what was read of it.
     fn is_same_again(
         &self,
         file: &OwnedFd,
@@ -231,7 +231,7 @@ impl Live {
     }
 }
 
-/// What fstat says of a file, and whether a change from that moment on would show; waits a little for that.
+/// Returns the result of fstat, and true if a change from that moment on would show. Waits a little for that.
 pub fn settle(file: &OwnedFd, directory: &Directory, name: &CStr, control: &Control) -> Result<(Metadata, bool)> {
     let seen = directory.open_metadata(file, name)?;
     let mebibytes = u32::try_from(seen.size >> 20).unwrap_or(u32::MAX);
@@ -248,7 +248,7 @@ pub fn settle(file: &OwnedFd, directory: &Directory, name: &CStr, control: &Cont
     }
 }
 
-/// How long ago something changed; `None` when that is yet to come.
+/// Returns the time since the last change; `None` if that is in the future.
 fn age(metadata: &Metadata) -> Option<Duration> {
     let (seconds, nanoseconds) = metadata.ctime;
     let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::new(u64::try_from(seconds).ok()?, nanoseconds))?;

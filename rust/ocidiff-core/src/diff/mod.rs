@@ -44,24 +44,25 @@ use ahead::Ahead;
 use live::Live;
 use record::Recorder;
 
-/// What a layer shall be.
+/// Options of a diff.
 #[derive(Debug, Clone)]
 pub struct DiffOptions {
-    /// Which rules decide what it says.
+    /// The rules that decide what the layer says.
     pub rules: Rules,
-    /// Which paths count; `None` for all.
+    /// The paths that count; `None` for all.
     pub scope: Option<Arc<Scope>>,
-    /// How the blob is compressed.
+    /// The compression of the blob.
     pub compression: Compression,
     /// Threads that walk and threads that compress, each; the bytes do not depend on it.
     pub threads: usize,
     /// The memory of the process, which may mean fewer threads; `None` for 128 MiB, or what one thread takes.
     pub memory_bytes: Option<u64>,
-    /// Where large files that may change are put aside, in files without a name; `None` for the directory of temporary files.
+    /// The directory in which large files that may change are put aside, in files without a name; `None` for that of
+    /// temporary files.
     pub spool: Option<PathBuf>,
 }
 
-/// What is known once a layer is written.
+/// A layer that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiffSummary {
     /// Digests and sizes.
@@ -115,7 +116,7 @@ pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: 
     write_live(trees, sink, options, control, live::LATELY)
 }
 
-/// The same, where large files that have rested for `streamed_after` are written as they are read.
+/// Like [`write_layer`], but streams files over 4 MiB that have not changed for `streamed_after`.
 fn write_live(
     trees: Trees,
     sink: OwnedFd,
@@ -137,7 +138,8 @@ fn write_live(
     attempt(trees, sink, options, control, None)
 }
 
-/// Where a layer begins in its sink, when all that is written can be taken back: at the end of a file, or nowhere.
+/// Returns the offset at which the layer begins, if everything written can be taken back: at the end of a file. `None` for
+/// other sinks.
 fn start_of(sink: &OwnedFd) -> Result<Option<u64>> {
     let stat = fstat(sink).map_err(Error::sys("stat", ""))?;
     if is_null_device(&stat) {
@@ -207,7 +209,7 @@ fn attempt(
     })
 }
 
-/// The changes from `lower` to `upper`, in the order of a layer, while the trees are read.
+/// Returns the changes from `lower` to `upper`, in the order of a layer, while the trees are read.
 ///
 /// # Errors
 /// [`crate::Error::Io`] when a root is missing or no directory.
@@ -222,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    /// What `disturb` leaves of a large file, found in a layer that was being written while it was called.
+    /// Returns the layer of a large file that `disturb` changes while it is written.
     fn disturbed(before: &[u8], disturb: impl FnOnce(&Path) + Send) -> (DiffSummary, Vec<u8>) {
         let upper = tempfile::tempdir().unwrap();
         let file = upper.path().join("file");

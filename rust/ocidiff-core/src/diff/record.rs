@@ -30,7 +30,7 @@ struct Group {
     seen: u32,
 }
 
-/// What became of an entry.
+/// The outcome of writing an entry.
 enum Written {
     /// It is of the file that the walk saw; with what it was when it was read, unless the same.
     Source(Option<Entry>),
@@ -48,13 +48,13 @@ pub struct Recorder {
     sockets: u64,
     lost: Lost,
     vanished: (u64, u64),
-    /// What reads files that may be changing, where that is no error.
+    /// Reads files that may be changing, if that is no error.
     live: Option<Live>,
     control: Arc<Control>,
 }
 
 impl Recorder {
-    /// A recorder that writes to `blob`; without `live`, a file that changes is an error.
+    /// Returns a recorder that writes to `blob`; without `live`, a file that changes is an error.
     pub fn new(blob: BlobWriter, rules: Rules, live: Option<Live>, control: Arc<Control>) -> Self {
         Self {
             blob,
@@ -70,7 +70,7 @@ impl Recorder {
         }
     }
 
-    /// How many additions and how many modifications were told of names that had vanished when their turn came.
+    /// Returns the number of additions and modifications of names that vanished before their turn.
     pub fn vanished(&self) -> (u64, u64) {
         self.vanished
     }
@@ -143,7 +143,7 @@ impl Recorder {
     /// Writes an entry with its data.
     fn leaf(&mut self, change: &Change, entry: &Entry) -> Result<Written> {
         match &change.subject {
-            // What is in the lower layers of an overlay rests.
+            // Lower layers of an overlay do not change.
             Subject::Leaf { directory: Some(directory), name, content: None, .. }
                 if entry.metadata.file_type == FileType::File && entry.metadata.size > 0 =>
             {
@@ -223,7 +223,8 @@ impl Recorder {
         Ok(Written::Source(None))
     }
 
-    /// An entry whose inode has several names: the first changed one carries the data, all others become links to it.
+    /// Returns an entry whose inode has several names: the first changed one carries the data, all others become links to
+    /// it.
     fn linked(&mut self, change: &Change, entry: &Entry) -> Result<()> {
         self.check_linked_name(&change.path)?;
         let key = self.rules.link_key(&entry.metadata);

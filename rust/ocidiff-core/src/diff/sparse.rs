@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::{Errno, pread, retry_on_intr};
 
-/// In smaller files a look for holes costs more than reading them.
+/// Smaller files are read, which costs less than a look for holes.
 const LEAST_BYTES: u64 = 1 << 20;
 
 /// Reads a file once, from its beginning.
@@ -17,7 +17,7 @@ pub struct SparseReader<'a> {
 }
 
 impl<'a> SparseReader<'a> {
-    /// A reader for a file of `size` bytes.
+    /// Returns a reader for a file of `size` bytes.
     pub fn new(file: &'a OwnedFd, size: u64) -> Self {
         let known = if size < LEAST_BYTES { u64::MAX } else { 0 };
         Self { file, offset: 0, data: (0, known) }
@@ -45,7 +45,7 @@ impl<'a> SparseReader<'a> {
     fn next_data(&self) -> Result<(u64, u64), Errno> {
         let start = match seek(self.file, SeekFrom::Data(self.offset)) {
             Err(Errno::NXIO) => return Ok((u64::MAX, u64::MAX)),
-            // Where holes are not told everything is data.
+            // If holes are not known, everything is data.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok((self.offset, u64::MAX)),
             start => start?,
         };

@@ -17,7 +17,7 @@ use crate::tree::{Directory, Xattr, XattrPolicy};
 /// An XXH3-128 hash, in the canonical order of bytes.
 pub type Xxh3 = [u8; 16];
 
-/// Which hashes there are of a content.
+/// The hashes that contents get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// XXH3-128 alone.
@@ -36,7 +36,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Whether two contents are the same, as far as their hashes tell: sha256 decides where both have it.
+    /// Returns true if the hashes of two contents agree. sha256 decides if both have it.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self.sha256, other.sha256) {
             (Some(one), Some(other)) => one == other,
@@ -44,7 +44,7 @@ impl Fingerprint {
         }
     }
 
-    /// Which hashes these are.
+    /// Returns which hashes these are.
     pub fn wanted(&self) -> Wanted {
         if self.sha256.is_some() { Wanted::Sha256 } else { Wanted::Xxh3 }
     }
@@ -57,7 +57,7 @@ pub struct FingerprintHasher {
 }
 
 impl FingerprintHasher {
-    /// A hasher of no bytes yet.
+    /// Returns a hasher of no bytes yet.
     pub fn new(wanted: Wanted) -> Self {
         Self { xxh3: XxHash3_128::new(), sha256: (wanted == Wanted::Sha256).then(Hasher::default) }
     }
@@ -70,7 +70,7 @@ impl FingerprintHasher {
         }
     }
 
-    /// The hashes of all bytes.
+    /// Returns the hashes of all bytes.
     pub fn finish(self) -> Fingerprint {
         Fingerprint {
             xxh3: self.xxh3.finish_128().to_be_bytes(),
@@ -79,7 +79,7 @@ impl FingerprintHasher {
     }
 }
 
-/// The hashes of a file, which is the one that was seen and stays so; `buffer` is any room for its bytes.
+/// Returns the hashes of a file, which is the one that was seen and stays so; `buffer` is any room for its bytes.
 ///
 /// # Errors
 /// [`Error::SourceChanged`]; [`Error::Io`].
@@ -101,7 +101,7 @@ pub fn fingerprint_file(
     found.ok_or_else(|| Error::SourceChanged { path: directory.path_of(name), reason: Cause::BecameShorter })
 }
 
-/// The hashes of the first `size` bytes of a file; `None` when it has fewer.
+/// Returns the hashes of the first `size` bytes of a file; `None` when it has fewer.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -133,14 +133,14 @@ pub fn fingerprint_open_file(
 /// Hashes of the attributes that can count, apart where the policies differ; none of no attribute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct XattrDigests {
-    /// Of the value of `security.capability`.
+    /// Hash of the value of `security.capability`.
     pub capability: Option<Xxh3>,
-    /// Of names and values of all others.
+    /// Hash of names and values of all others.
     pub others: Option<Xxh3>,
 }
 
 impl XattrDigests {
-    /// The hashes of attributes that are not empty, sorted by name.
+    /// Returns the hashes of attributes that are not empty, sorted by name.
     pub fn of(xattrs: &[Xattr]) -> Self {
         let mut digests = Self::default();
         let mut others = XxHash3_128::new();
@@ -163,7 +163,7 @@ impl XattrDigests {
         digests
     }
 
-    /// These, without what the policy does not look at.
+    /// Returns these hashes without those that the policy does not look at.
     pub fn seen_by(self, policy: XattrPolicy) -> Self {
         match policy {
             XattrPolicy::Capability => Self { others: None, ..self },

@@ -10,7 +10,7 @@ use crate::cause::Cause;
 use crate::metadata::{FileType, InodeKey, Metadata};
 use crate::rules::linux::{MAX_MAJOR, MAX_MINOR, MODE_BITS};
 
-/// What an index begins with.
+/// The first bytes of an index.
 pub const MAGIC: &[u8; 8] = b"OCIDIFFX";
 /// The version of the format that is written, and the only one that is read.
 pub const VERSION: u16 = 1;
@@ -42,22 +42,22 @@ const KINDS: [(u16, FileType); 7] = [
 ];
 const NS_PER_SECOND: u32 = 1_000_000_000;
 
-/// What is said of the whole index.
+/// The header of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Whether contents have a sha256 beside the XXH3-128.
+    /// True if contents have a sha256 beside the XXH3-128.
     pub has_sha256: bool,
     /// The chain ID of the layers that it was made from; zeros for a tree.
     pub chain_id: [u8; 32],
 }
 
 impl Header {
-    /// Which hashes contents have.
+    /// Returns the hashes that contents have.
     pub fn wanted(&self) -> Wanted {
         if self.has_sha256 { Wanted::Sha256 } else { Wanted::Xxh3 }
     }
 
-    /// The bytes of the header.
+    /// Returns the bytes of the header.
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
@@ -70,7 +70,7 @@ impl Header {
     /// Reads a header.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The cause, if it is no header.
     pub fn decode(bytes: &[u8]) -> Result<Self, Cause> {
         let mut fields = Fields(bytes);
         if fields.take(MAGIC.len()).ok() != Some(MAGIC) {
@@ -90,16 +90,16 @@ impl Header {
     }
 }
 
-/// Where a block is; nowhere for an empty directory.
+/// The place of a block; empty for an empty directory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extent {
     /// From the start of the file.
     pub offset: u64,
-    /// In bytes.
+    /// Length in bytes.
     pub length: u32,
 }
 
-/// What the end of the file says.
+/// The trailer of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {
     /// The block of the root.
@@ -111,7 +111,7 @@ pub struct Trailer {
 }
 
 impl Trailer {
-    /// The bytes before the checksum.
+    /// Returns the bytes before the checksum.
     pub fn encode(&self) -> [u8; TRAILER_BYTES - CHECKSUM_BYTES] {
         let mut bytes = [0; TRAILER_BYTES - CHECKSUM_BYTES];
         bytes[..8].copy_from_slice(&self.root.offset.to_le_bytes());
@@ -129,7 +129,7 @@ impl Trailer {
     }
 }
 
-/// What is kept of an entry beside its metadata.
+/// The data of an entry beside its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
     /// Nothing: of an empty file, and of what has no content.
@@ -142,7 +142,7 @@ pub enum Kept {
     Children(Extent),
 }
 
-/// What no two states of any files share: a change to an inode sets its change time, which nobody can choose.
+/// Identifies one state of one file: a change to an inode sets its change time, which nobody can choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Device and inode number.
@@ -152,7 +152,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of what lstat says this of.
+    /// Returns the stamp of what lstat says this of.
     pub fn of(metadata: &Metadata) -> Self {
         Self { key: metadata.key, ctime: metadata.ctime }
     }
@@ -161,12 +161,12 @@ impl Stamp {
 /// An entry of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// What a comparison looks at. Identity, number of names and change time are none of it, nor are size and times of a
-    /// directory.
+    /// The metadata that a comparison looks at: without identity, number of names and change time, and for a directory
+    /// without size and times.
     pub metadata: Metadata,
     /// Its attributes.
     pub xattrs: XattrDigests,
-    /// Which state of which inode it was, where that was wanted and is sure.
+    /// The state of the inode, if it was asked for and is sure.
     pub stamp: Option<Stamp>,
     /// The rest.
     pub kept: Kept,
@@ -253,7 +253,7 @@ impl Block {
         self.bytes.len()
     }
 
-    /// Whether there are no records.
+    /// Returns true if there are no records.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -293,7 +293,7 @@ impl<'a> Fields<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    /// The number of records that a block begins with, too.
+    /// Reads a number, such as the number of records that a block begins with.
     pub fn u32(&mut self) -> Result<u32, Cause> {
         self.array().map(u32::from_le_bytes)
     }
@@ -302,7 +302,7 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// The name of the next record, with a NUL after it in `buffer`.
+    /// Returns the name of the next record, with a NUL after it in `buffer`.
     pub fn name(&mut self) -> Result<&'a [u8], Cause> {
         let length = self.u8()?;
         let name = self.take(length.into())?;
@@ -312,7 +312,7 @@ impl<'a> Fields<'a> {
         Ok(name)
     }
 
-    /// The rest of the record; blocks of directories lie before `limit`.
+    /// Returns the rest of the record; blocks of directories lie before `limit`.
     pub fn record(&mut self, header: &Header, limit: u64) -> Result<Record, Cause> {
         let mode = self.u16()?;
         let kind = KINDS.iter().find(|(bits, _)| *bits == mode >> 12);
@@ -372,7 +372,7 @@ impl<'a> Fields<'a> {
 }
 
 impl Record {
-    /// The target of a symbolic link.
+    /// Returns the target of a symbolic link.
     pub fn target(&self) -> Option<&CStr> {
         match &self.kept {
             Kept::Target(target) => Some(target),
@@ -380,7 +380,7 @@ impl Record {
         }
     }
 
-    /// The hashes of a file with content.
+    /// Returns the hashes of a file with content.
     pub fn fingerprint(&self) -> Option<&Fingerprint> {
         match &self.kept {
             Kept::Content(fingerprint) => Some(fingerprint),
@@ -388,7 +388,7 @@ impl Record {
         }
     }
 
-    /// Where the entries of a directory are.
+    /// Returns the place of the entries of a directory.
     pub fn children(&self) -> Option<Extent> {
         match self.kept {
             Kept::Children(extent) => Some(extent),

@@ -29,7 +29,7 @@ pub struct IndexFile {
     path: PathBuf,
     header: Header,
     trailer: Trailer,
-    /// Where the trailer begins.
+    /// Offset of the trailer.
     end: u64,
     /// Names that were read.
     read: AtomicU64,
@@ -72,7 +72,7 @@ impl IndexFile {
         Ok(Self { fd, path: path.to_owned(), header, trailer, end, read: AtomicU64::new(0) })
     }
 
-    /// What it says of itself.
+    /// Returns the header of the index.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -120,7 +120,7 @@ impl IndexFile {
         }
     }
 
-    /// The entry at `index` of the order of names.
+    /// Returns the entry at `index` of the order of names.
     ///
     /// # Errors
     /// [`Error::IndexFile`].
@@ -138,7 +138,7 @@ impl IndexFile {
 #[derive(Debug)]
 pub struct Folder {
     bytes: Vec<u8>,
-    /// Where each record goes on after its name.
+    /// Offset after the name of each record.
     places: Vec<u32>,
     names: Names,
     /// The directories in it lie before.
@@ -151,7 +151,7 @@ impl Folder {
         &self.names
     }
 
-    /// The name at `index` of the order.
+    /// Returns the name at `index` of the order.
     pub fn name(&self, index: usize) -> &CStr {
         self.names.get(index)
     }

@@ -16,7 +16,7 @@ use crate::tree::Lost;
 /// Writes are gathered up to this many bytes.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// What is known once an index is written.
+/// An index that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexSummary {
     /// sha256 of the file.

@@ -17,12 +17,12 @@ use crate::tar::read::Piece;
 type Model = model::Model<Box<Fingerprint>>;
 type Inode = model::Inode<Box<Fingerprint>>;
 
-/// What is known once layers are indexed.
+/// The index of layers, and the layers that were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayersIndexed {
-    /// Of the index.
+    /// The index.
     pub index: IndexSummary,
-    /// What the layers were, which the caller compares with what they should be.
+    /// The digests and sizes of the layers, for the caller to verify.
     pub layers: Vec<LayerMeasure>,
 }
 
@@ -77,7 +77,7 @@ fn hash(hasher: &mut FingerprintHasher, piece: Piece<'_>, control: &Control) -> 
 struct Frame<'a> {
     block: Block,
     children: Box<dyn Iterator<Item = (&'a [u8], &'a Inode)> + 'a>,
-    /// What it is in the directory above.
+    /// The name and inode in the directory above.
     this: Option<(&'a [u8], &'a Inode)>,
 }
 

@@ -1,4 +1,4 @@
-//! The index of a tree.
+//! Writes the index of a tree.
 //!
 //! One thread takes what the walk tells, in order, and puts blocks together. Contents are hashed by others; since a hash has
 //! the same length whatever it is, places are given at once, and blocks are written when their hashes have come.
@@ -29,8 +29,8 @@ const BATCHES_AHEAD: usize = 64;
 /// Finished blocks that wait for their hashes, in bytes.
 const BLOCKS_AHEAD_BYTES: usize = 4 << 20;
 const READ_BYTES: usize = 128 << 10;
-/// What changed later before the index was begun gets no stamp: a change time is that of the last tick of the clock, up to 2
-/// seconds ago on some file systems, so that a change to come could have the same one.
+/// Files that changed later than this before the start get no stamp: a change time is that of the last tick of the clock,
+/// up to 2 seconds ago on some file systems, so that a change to come could have the same one.
 const SETTLED_SECONDS: i64 = 3;
 
 /// Files of one directory to hash.
@@ -56,21 +56,21 @@ struct Gathered {
 
 /// A directory whose entries are being told.
 struct Frame {
-    /// Where it is; `None` for the root.
+    /// The directory; `None` for the root.
     directory: Option<Rc<Ancestor>>,
     block: Block,
     gathered: Option<Gathered>,
     awaited: Vec<Awaited>,
 }
 
-/// How an index is made.
+/// Options of an index.
 #[derive(Debug, Clone, Copy)]
 pub struct IndexOptions {
-    /// What the index says of itself: which hashes contents get, and which layers it stands for.
+    /// The header: which hashes contents get, and which layers the index stands for.
     pub header: Header,
-    /// Whether files get stamps, by which a comparison with this very tree knows what has not changed since.
+    /// True if files get stamps, by which a comparison with this very tree knows what has not changed since.
     pub stamps: bool,
-    /// Whether what is mounted in the tree counts; otherwise there is only told where it is.
+    /// True if what is mounted in the tree counts. Otherwise the index says only where it is.
     pub cross_mounts: bool,
     /// Threads that walk, and as many that hash.
     pub threads: usize,
@@ -182,7 +182,7 @@ impl Teller<'_> {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
         let plain = Metadata { mount_root: false, ..*metadata };
         let is_settled = self.settled_before.is_some_and(|time| metadata.ctime.0 < time);
-        // One that its owner may not read has no change time that says anything.
+        // Reading a file that its owner may not read changes its change time, so that a stamp of it would say nothing.
         let stamp = (is_settled && metadata.mode & 0o400 != 0).then(|| Stamp::of(metadata));
         let place = frame.block.push(name.to_bytes(), &plain, stamp, &XattrDigests::of(&entry.xattrs.kept), &kept);
         let Some(directory) = directory else { return Ok(()) };
@@ -205,7 +205,7 @@ impl Teller<'_> {
         frame.block.push(name.to_bytes(), &metadata, None, &XattrDigests::default(), &kept);
     }
 
-    /// What stands in a block until the hashes are there.
+    /// Returns what stands in a block until the hashes are known.
     fn unknown(&self) -> Fingerprint {
         Fingerprint { xxh3: [0; 16], sha256: (self.wanted == Wanted::Sha256).then_some([0; 32]) }
     }
@@ -266,7 +266,7 @@ impl Frame {
         Self { directory, block: Block::default(), gathered: None, awaited: Vec::new() }
     }
 
-    /// Whether this is the directory `ancestor`.
+    /// Returns true if this is the directory `ancestor`.
     fn is_of(&self, ancestor: &Rc<Ancestor>) -> bool {
         match &self.directory {
             Some(directory) => Rc::ptr_eq(directory, ancestor),

@@ -1,4 +1,4 @@
-//! What numbers and names of Linux can hold.
+//! Limits of numbers and names in Linux.
 
 /// The largest id. The next one means "leave it" to chown.
 pub const MAX_ID: u32 = u32::MAX - 1;

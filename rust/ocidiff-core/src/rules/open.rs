@@ -1,4 +1,4 @@
-//! How files and directories are opened, and the paths that lead to what is open.
+//! Flags that open files and directories, and paths that lead to what is open.
 //!
 //! Law: nothing is followed but the path that a caller gives a root by, and no descriptor is inherited.
 
@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 
 /// A directory to list. Its path may be a symbolic link.
 pub const ROOT: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// The same without a right to read it.
+/// A root without a right to read it. Its path may be a symbolic link.
 pub const ROOT_HANDLE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// A directory to list.
 pub const DIRECTORY: OFlags = ROOT.union(OFlags::NOFOLLOW);

@@ -13,19 +13,19 @@ pub const ACCESS_ACL: &CStr = c"system.posix_acl_access";
 pub const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
 /// The note of what a file could not get; see [`crate::note`].
 pub const NOTE: &CStr = c"user.containers.override_stat";
-/// What the marks of overlayfs begin with, by default and with the mount option `userxattr`.
+/// The prefix of the marks of overlayfs without the mount option `userxattr`.
 pub const OVERLAY: &[u8] = b"trusted.overlay.";
 /// See [`OVERLAY`].
 pub const OVERLAY_USERXATTR: &[u8] = b"user.overlay.";
-/// What attributes begin with in which fuse-overlayfs keeps its marks.
+/// The prefix of the marks of fuse-overlayfs.
 pub const FUSE: &[u8] = b"user.fuseoverlayfs.";
-/// The same of a fuse-overlayfs that root runs; its mounts show them.
+/// The prefix of the marks of a fuse-overlayfs that root runs; its mounts show them.
 pub const FUSE_OF_ROOT: &[u8] = b"security.fuseoverlayfs.";
 
-/// What escapes a mark of an overlay within another one.
+/// The prefix that escapes a mark of an overlay within another one.
 const ESCAPE: &[u8] = b"overlay.";
 
-/// Which extended attributes count.
+/// The extended attributes that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XattrPolicy {
     /// `security.capability` alone, as containerd does.
@@ -48,7 +48,7 @@ enum Stored {
 pub enum Ids {
     /// There are none.
     None,
-    /// That of the root of a user namespace, as capabilities of revision 3 have.
+    /// The id of the root of a user namespace, as capabilities of revision 3 have.
     OfRoot,
     /// Those of users and groups that an ACL names.
     OfAcl,
@@ -63,16 +63,16 @@ enum Files {
     Regular,
 }
 
-/// Who keeps an attribute for itself.
+/// The owner of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// Nobody: it is of the file.
+    /// The file itself.
     File,
     /// overlayfs.
     Overlay,
     /// fuse-overlayfs.
     FuseOverlay,
-    /// Who notes what a file could not get.
+    /// The note of what a file could not get.
     Note,
 }
 
@@ -84,10 +84,10 @@ pub struct Class {
     stored: Stored,
     /// True if an apply sets it. Others belong to the host, or mean something to overlayfs or to us.
     pub is_accepted: bool,
-    /// What an id map changes.
+    /// The ids that an id map changes.
     pub ids: Ids,
     files: Files,
-    /// Who keeps it for itself.
+    /// The owner of the attribute.
     pub owner: Owner,
 }
 
@@ -109,7 +109,7 @@ static CLASSES: [Class; 12] = [
 ];
 
 impl Class {
-    /// The class of the attribute `name`.
+    /// Returns the class of the attribute `name`.
     pub fn of(name: &[u8]) -> &'static Self {
         let fits = |class: &&Self| match class.pattern {
             [] => true,
@@ -120,7 +120,7 @@ impl Class {
         CLASSES.iter().find(fits).unwrap_or(last)
     }
 
-    /// True if layers of this policy have it, so that its absence from an entry says that it is gone.
+    /// Returns true if layers of this policy have it, so that its absence from an entry says that it is gone.
     pub fn is_stored(&self, policy: XattrPolicy) -> bool {
         match self.stored {
             Stored::Never => false,
@@ -129,7 +129,7 @@ impl Class {
         }
     }
 
-    /// True if the kernel lets a file of this type have it.
+    /// Returns true if the kernel lets a file of this type have it.
     pub fn fits(&self, file_type: FileType) -> bool {
         match self.files {
             Files::All => true,
@@ -183,7 +183,7 @@ impl Lost {
         self.other = self.other.saturating_add(other.other);
     }
 
-    /// The counts that are not 0, with what they are told by.
+    /// Returns the counts that are not 0, with what they are told by.
     pub fn told(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let classes = [
             ("xattrs.other", self.other),
@@ -200,7 +200,7 @@ impl Lost {
 mod tests {
     use super::*;
 
-    /// A class as the page says it.
+    /// Returns a class as the page says it.
     fn row(class: &Class) -> String {
         let pattern = class.pattern.escape_ascii().to_string();
         let name = match class.pattern.last() {

@@ -18,12 +18,12 @@ pub struct AsideFile {
 }
 
 impl AsideFile {
-    /// A file in that directory; `None` for that of temporary files.
+    /// Returns a file in that directory; `None` for that of temporary files.
     pub fn new(directory: Option<PathBuf>) -> Self {
         Self { directory: directory.unwrap_or_else(std::env::temp_dir), file: None, end: 0 }
     }
 
-    /// Where the next piece goes.
+    /// Returns the offset of the next piece.
     pub fn end(&self) -> u64 {
         self.end
     }

@@ -22,19 +22,19 @@ use crate::tar::read::{Piece, Reader};
 const MOST_OPEN: usize = 4;
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
-/// Where the content of a file is: the number of its layer, and where the header of its entry begins.
+/// The origin of the content of a file: the number of its layer, and the offset of the header of its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// The first layer is 0.
     pub layer: usize,
-    /// In bytes of the tar.
+    /// Offset in bytes of the tar.
     pub offset: u64,
 }
 
 /// Sizes of the files of a layer whose content is left, by where their entries begin.
 pub type Wanted = HashMap<u64, u64>;
 
-/// What is left of each layer.
+/// Returns what is left of each layer.
 pub fn wanted(model: &Model<Origin>, layers: usize) -> Vec<Wanted> {
     let mut wanted = vec![Wanted::new(); layers];
     let mut todo = vec![ROOT];

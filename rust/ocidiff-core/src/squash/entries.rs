@@ -39,7 +39,7 @@ impl<'a> Entries<'a> {
         Self { model, onto_base, has_begun: false, frames: Vec::new(), sources, entries: 0, whiteouts: 0 }
     }
 
-    /// How many entries there were, and how many of them were whiteouts.
+    /// Returns the number of entries, and of whiteouts among them.
     pub fn counts(&self) -> (u64, u64) {
         (self.entries, self.whiteouts)
     }

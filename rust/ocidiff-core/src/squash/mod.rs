@@ -25,27 +25,27 @@ use crate::tree::Lost;
 use contents::{Contents, Origin};
 use entries::Entries;
 
-/// How the new layer is written.
+/// Options of a squash.
 #[derive(Debug, Clone)]
 pub struct SquashOptions {
-    /// How the blob is compressed.
+    /// The compression of the blob.
     pub compression: Compression,
     /// Threads that compress; the bytes do not depend on it.
     pub threads: usize,
     /// The memory of the process, which may mean fewer threads; see [`crate::diff::DiffOptions`].
     pub memory_bytes: Option<u64>,
-    /// Where contents are set aside that come too early; `None` for the directory of temporary files.
+    /// The directory in which contents are set aside that come too early; `None` for that of temporary files.
     pub spool: Option<PathBuf>,
 }
 
-/// What is known once the new layer is written.
+/// A layer that was made of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SquashSummary {
     /// Digests and sizes.
     pub blob: BlobSummary,
     /// Entries of the tar.
     pub entries: u64,
-    /// How many of them are whiteouts.
+    /// Entries that are whiteouts.
     pub whiteouts: u64,
     /// Attributes that no apply sets.
     pub lost: Lost,
@@ -76,7 +76,7 @@ impl Squash {
         apply_to_model(&mut self.model, layer, &limits, control, |entry, _| Ok(origin(entry.offset)))
     }
 
-    /// How many bytes of files the new layer gets from each layer.
+    /// Returns the bytes of files that the new layer gets from each layer.
     pub fn content_bytes(&self) -> Vec<u64> {
         let wanted = contents::wanted(&self.model, self.limits.len());
         wanted.iter().map(|files| files.values().fold(0, |sum: u64, &size| sum.saturating_add(size))).collect()
@@ -119,7 +119,7 @@ impl Squash {
                 }
                 Ok(())
             };
-            // What is left of the layers is not read, and a source may sleep.
+            // The rest of the layers is not read, and a source may sleep.
             let written = write();
             reading.cancel();
             written

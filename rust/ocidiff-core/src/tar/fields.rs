@@ -16,7 +16,7 @@ pub struct Time {
 }
 
 impl Time {
-    /// A moment without a fraction.
+    /// Returns a moment without a fraction.
     pub fn from_seconds(seconds: i64) -> Self {
         Self { seconds, nanoseconds: 0 }
     }
@@ -42,7 +42,7 @@ impl Time {
     }
 }
 
-/// Decimal digits with an optional minus, and nothing else.
+/// Parses decimal digits with an optional minus, and nothing else.
 pub(super) fn decimal(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -51,12 +51,12 @@ pub(super) fn decimal(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The bytes before the first NUL.
+/// Returns the bytes before the first NUL.
 pub(super) fn field_text(field: &[u8]) -> &[u8] {
     field.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-/// An octal field, or one in base 256 as GNU writes large and negative numbers.
+/// Parses an octal field, or one in base 256 as GNU writes large and negative numbers.
 pub(super) fn number(field: &[u8]) -> Option<i64> {
     let first = *field.first()?;
     if first & 0x80 != 0 {

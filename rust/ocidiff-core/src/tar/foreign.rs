@@ -1,10 +1,10 @@
-//! What else a stream may be that should be a tar.
+//! Recognizes other formats that a stream may have in place of a tar.
 
 use crate::cause::Cause;
 use crate::error::Error;
 
-/// What compressed data begins with. None of it is the beginning of a tar header with a right checksum in practice, and it
-/// is only looked at where there is none.
+/// The first bytes of compressed data. None of it is the beginning of a tar header with a right checksum in practice, and
+/// it is only looked at where there is none.
 const MAGICS: [(&[u8], &str); 13] = [
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
@@ -22,12 +22,12 @@ const MAGICS: [(&[u8], &str); 13] = [
     (b"\x28\xb5\x2f\xfd", "zstd"),
 ];
 
-/// The name of the compression that a stream has which begins like this.
+/// Returns the name of the compression that a stream has which begins like this.
 pub(super) fn compression_of(head: &[u8]) -> Option<&'static str> {
     MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|&(_, name)| name)
 }
 
-/// The error of a stream with that compression.
+/// Returns the error of a stream with that compression.
 pub(super) fn unsupported(format: &'static str) -> Error {
     Error::Unsupported { path: "layer".into(), reason: Cause::CompressedData { format } }
 }

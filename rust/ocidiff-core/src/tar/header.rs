@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 /// The unit of a tar.
 pub const BLOCK_BYTES: usize = 512;
-/// What ends a tar: two blocks of zeros.
+/// The end of a tar: two blocks of zeros.
 pub const END: [u8; 2 * BLOCK_BYTES] = [0; 2 * BLOCK_BYTES];
 
 const NAME_BYTES: usize = 100;
@@ -15,7 +15,7 @@ const PREFIX_BYTES: usize = 155;
 const MAX_OCTAL_8: u64 = 0o7_777_777;
 const MAX_OCTAL_12: u64 = 0o77_777_777_777;
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum EntryType {
@@ -40,7 +40,7 @@ pub enum EntryType {
 pub struct Header<'a> {
     /// Name relative to the root; a directory's ends in a slash.
     pub name: &'a [u8],
-    /// What the entry is.
+    /// The type of the entry.
     pub entry_type: EntryType,
     /// Permission bits, 12 of them.
     pub mode: u32,
@@ -165,7 +165,7 @@ pub fn pad(out: &mut Vec<u8>, size: u64) {
     out.resize(out.len() + padding(size), 0);
 }
 
-/// How many bytes fill the last block of `size` bytes of data.
+/// Returns the number of bytes that fill the last block of `size` bytes of data.
 pub fn padding(size: u64) -> usize {
     (size.next_multiple_of(BLOCK_BYTES as u64) - size) as usize
 }
@@ -178,7 +178,7 @@ pub(super) fn seal(block: &mut [u8; BLOCK_BYTES]) {
     put_octal(&mut block[148..155], sum.into());
 }
 
-/// Octal digits and a NUL; a number that does not fit stands in a PAX record and is 0 here.
+/// Writes octal digits and a NUL; a number that does not fit stands in a PAX record and is 0 here.
 pub(super) fn put_octal(field: &mut [u8], value: u64) {
     let digits = field.len() - 1;
     let mut rest = if value >> (3 * digits) == 0 { value } else { 0 };
@@ -189,8 +189,8 @@ pub(super) fn put_octal(field: &mut [u8], value: u64) {
     field[digits] = 0;
 }
 
-/// Text cut to its field. Where the cut ends in a slash, the first of those slashes becomes a NUL, or old readers would
-/// take a file for a directory.
+/// Writes text cut to its field. If the cut ends in a slash, the first of those slashes becomes a NUL, or old readers
+/// would take the entry for a directory.
 fn put_text(field: &mut [u8], text: &[u8]) {
     let length = text.len().min(field.len());
     field[..length].copy_from_slice(&text[..length]);
@@ -207,7 +207,7 @@ fn octal_time(seconds: i64) -> Option<u64> {
     u64::try_from(seconds).ok().filter(|&seconds| seconds <= MAX_OCTAL_12)
 }
 
-/// Prefix and name of a long name, where USTAR can hold it.
+/// Returns prefix and name of a long name, if USTAR can hold it.
 fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
     if name.len() <= NAME_BYTES || !name.is_ascii() {
         return None;

@@ -28,7 +28,7 @@ impl Records {
         self.records.push((key.to_vec(), record));
     }
 
-    /// The records, sorted by key; `None` when they are too large.
+    /// Returns the records, sorted by key; `None` when they are too large.
     pub fn finish(mut self) -> Option<Vec<u8>> {
         self.records.sort();
         let bytes: Vec<u8> = self.records.into_iter().flat_map(|(_, record)| record).collect();
@@ -40,7 +40,7 @@ fn decimal_digits(number: usize) -> usize {
     number.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
-/// The block before `size` bytes of records for the entry `name`.
+/// Returns the block before `size` bytes of records for the entry `name`.
 pub fn header_block(name: &[u8], size: usize) -> [u8; BLOCK_BYTES] {
     let (directory, base) = match name.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => name.split_at(slash + 1),

@@ -17,14 +17,14 @@ use super::sparse::{Form, MapReader, Segment, segments};
 use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 
-/// One entry as the archive has it.
+/// An entry as the archive has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where its header begins, in bytes of the tar.
+    /// Offset of its header, in bytes of the tar.
     pub offset: u64,
     /// Its name as it stands: not cleaned, perhaps absolute.
     pub name: Vec<u8>,
-    /// What it is.
+    /// The type of the entry.
     pub entry_type: EntryType,
     /// The low 12 bits of the mode.
     pub mode: u32,
@@ -36,7 +36,7 @@ pub struct Entry {
     pub size: u64,
     /// True for a file of which the tar leaves out the holes.
     pub is_sparse: bool,
-    /// Where its data ends, in bytes of the tar and of the holes that the tar leaves out.
+    /// Offset of the end of its data, in bytes of the tar and of the holes that the tar leaves out.
     pub end: u64,
     /// Modification time.
     pub mtime: Time,
@@ -63,9 +63,9 @@ pub enum Piece<'a> {
 pub struct Reader<R> {
     inner: R,
     max_header_bytes: u64,
-    /// How much of the tar was taken.
+    /// Bytes of the tar that were taken.
     offset: u64,
-    /// What is left of the current file.
+    /// The rest of the current file.
     segment: Segment,
     segments: std::vec::IntoIter<Segment>,
     padding: u64,
@@ -80,7 +80,7 @@ impl<R: BufRead> Reader<R> {
         Self { inner, max_header_bytes, offset: 0, segment, segments, padding: 0, holes: 0, has_end: false }
     }
 
-    /// How many bytes of holes the tar has left out so far.
+    /// Returns the bytes of holes that the tar has left out so far.
     pub fn holes(&self) -> u64 {
         self.holes
     }
@@ -93,7 +93,8 @@ impl<R: BufRead> Reader<R> {
         if self.has_end { Ok(()) } else { Err(self.malformed(Cause::NoEndMark)) }
     }
 
-    /// The next entry, after what is left of the one before; `None` at the end mark, or where the stream ends between entries.
+    /// Returns the next entry, after what is left of the one before; `None` at the end mark, or where the stream ends
+    /// between entries.
     ///
     /// # Errors
     /// [`Error::MalformedLayer`]; [`Error::Unsupported`] for an unknown form of PAX sparse files, and for a stream that is
@@ -195,7 +196,7 @@ impl<R: BufRead> Reader<R> {
         Ok(done)
     }
 
-    /// A block, or `None` where the stream ends before it.
+    /// Returns a block, or `None` where the stream ends before it.
     fn block(&mut self) -> Result<Option<[u8; BLOCK_BYTES]>> {
         let mut block = [0; BLOCK_BYTES];
         match self.fill(&mut block)? {
@@ -205,7 +206,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// The error of a block that is no header; the first one may be compressed data.
+    /// Returns the error of a block that is no header; the first one may be compressed data.
     fn not_a_header(&self, block: &[u8; BLOCK_BYTES], reason: Cause) -> Error {
         match foreign::compression_of(block) {
             Some(name) if self.offset <= BLOCK_BYTES as u64 => foreign::unsupported(name),
@@ -213,7 +214,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// A header with the right checksum; `None` at the end.
+    /// Returns a header with the right checksum; `None` at the end.
     fn header_block(&mut self) -> Result<Option<[u8; BLOCK_BYTES]>> {
         const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
         let Some(block) = self.block()? else { return Ok(None) };
@@ -230,7 +231,7 @@ impl<R: BufRead> Reader<R> {
         Ok(Some(block))
     }
 
-    /// The content of a header that describes the entry after it.
+    /// Returns the content of a header that describes the entry after it.
     fn special(&mut self, block: &[u8; BLOCK_BYTES]) -> Result<Vec<u8>> {
         let fields = Fields::read(block).map_err(|reason| self.malformed(reason))?;
         let size = u64::try_from(fields.size).map_err(|_| self.malformed(Cause::NegativeHeaderSize))?;
@@ -319,7 +320,7 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
-    /// The map that stands before the data, in whole blocks.
+    /// Returns the map that stands before the data, in whole blocks.
     fn map_in_data(&mut self, entry: &Entry) -> Result<MapReader> {
         let wrong = |reason: Cause| Error::MalformedLayer { offset: entry.offset, reason: reason.of(&entry.name) };
         let mut reader = MapReader::default();
@@ -346,7 +347,7 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-/// What an entry is, by its type flag and, in old tar, by its name.
+/// Returns the type of an entry, by its flag and, in old tar, by its name.
 fn type_of(flag: u8, name: &[u8], offset: u64) -> Result<EntryType> {
     Ok(match flag {
         0 if name.ends_with(b"/") => EntryType::Directory,
@@ -372,7 +373,7 @@ fn path_of(name: &[u8]) -> PathBuf {
     OsStr::from_bytes(name).into()
 }
 
-/// The stream's own error, which has passed through [`BufRead`] as an `io::Error`.
+/// Returns the stream's own error, which has passed through [`BufRead`] as an `io::Error`.
 fn from_stream(error: std::io::Error) -> Error {
     error.downcast::<Error>().unwrap_or_else(|source| Error::Io { op: "read", path: "".into(), source })
 }

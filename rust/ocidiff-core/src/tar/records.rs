@@ -10,7 +10,7 @@ use crate::rules::xattr::CAPABILITY;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
-/// What headers before an entry's own say of it. The last header of each kind counts, as in Go.
+/// The fields that headers before an entry's own say of it. The last header of each kind counts, as in Go.
 #[derive(Debug, Default)]
 pub(super) struct Overrides {
     pub pax: Records,
@@ -44,7 +44,7 @@ pub(super) fn parse(mut content: &[u8]) -> Result<Records, Cause> {
     Ok(records)
 }
 
-/// Key, value and what follows the first record.
+/// Returns key and value of the first record, and what follows it.
 fn split(content: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = content.iter().position(|&byte| byte == b' ')?;
     if content.starts_with(b"-") {
@@ -88,17 +88,17 @@ impl Records {
         true
     }
 
-    /// A text.
+    /// Returns a text.
     pub fn text(&self, key: &[u8]) -> Option<Vec<u8>> {
         self.texts.get(key).cloned()
     }
 
-    /// A decimal number; an error says what is wrong with it.
+    /// Returns a decimal number; an error says what is wrong with it.
     pub fn number(&self, key: &[u8]) -> Result<Option<i64>, Cause> {
         self.texts.get(key).map(|text| decimal(text).ok_or_else(|| wrong(key))).transpose()
     }
 
-    /// A time; an error says what is wrong with it.
+    /// Returns a time; an error says what is wrong with it.
     pub fn time(&self, key: &[u8]) -> Result<Option<Time>, Cause> {
         self.texts.get(key).map(|text| Time::parse(text).ok_or_else(|| wrong(key))).transpose()
     }

@@ -9,7 +9,7 @@ use super::fields::decimal;
 
 use crate::cause::Cause;
 
-/// How the keys of sparse files begin.
+/// The prefix of the keys of sparse files.
 pub(super) const PREFIX: &[u8] = b"GNU.sparse.";
 /// More pieces than any file has that tar can describe in a reasonable map; Go's `archive/tar` has the same bound.
 const MAX_EXTENTS: usize = 1 << 20;
@@ -38,7 +38,7 @@ pub(super) struct Records {
     numbers: usize,
 }
 
-/// Where the map is.
+/// The place of the map.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// The file is not sparse.
@@ -75,7 +75,7 @@ impl Records {
         self.texts.get(key).map(Vec::as_slice)
     }
 
-    /// Which form these records have.
+    /// Returns the form of these records.
     pub fn form(&self) -> Form {
         match (self.text(b"major"), self.text(b"minor")) {
             (Some(b"0"), Some(b"0" | b"1")) => Form::InRecords,
@@ -89,18 +89,18 @@ impl Records {
         }
     }
 
-    /// The name of the file; that of the entry is another one then.
+    /// Returns the name of the file; that of the entry is another one then.
     pub fn name(&self) -> Option<Vec<u8>> {
         self.text(b"name").map(<[u8]>::to_vec)
     }
 
-    /// How long the file is, holes included.
+    /// Returns the length of the file with its holes.
     pub fn size(&self) -> Result<Option<u64>, Cause> {
         let Some(text) = self.text(b"size").or(self.text(b"realsize")) else { return Ok(None) };
         number(text).map(Some).ok_or(Cause::SparseSizeIsNoNumber)
     }
 
-    /// The map, where it is in the records.
+    /// Returns the map, where it is in the records.
     pub fn map(&self) -> Result<Vec<Extent>, Cause> {
         let text = if self.numbers > 0 { &self.pairs } else { self.text(b"map").unwrap_or_default() };
         let count = number(self.text(b"numblocks").unwrap_or_default()).ok_or(Cause::SparseMapIsNoNumbers)?;
@@ -121,7 +121,7 @@ impl Records {
 pub(super) struct MapReader {
     text: Vec<u8>,
     lines: u64,
-    /// How many pieces it has, once that is read.
+    /// The number of pieces, once it is read.
     count: Option<u64>,
 }
 
@@ -150,7 +150,7 @@ impl MapReader {
         Ok(())
     }
 
-    /// The map.
+    /// Returns the map.
     pub fn map(self) -> Result<Vec<Extent>, Cause> {
         extents(self.count.unwrap_or_default(), self.text.split(|&byte| byte == b'\n').skip(1))
     }
@@ -177,7 +177,8 @@ fn extents<'a>(count: u64, mut numbers: impl Iterator<Item = &'a [u8]>) -> Resul
     Ok(extents)
 }
 
-/// The file of `size` bytes as holes and data in order, for a map that tells of exactly the `stored` bytes of its data.
+/// Returns the file of `size` bytes as holes and data in order, for a map that tells of exactly the `stored` bytes of its
+/// data.
 pub(super) fn segments(map: &[Extent], size: u64, stored: u64) -> Result<Vec<Segment>, Cause> {
     let mut segments = Vec::with_capacity(map.len() + 1);
     let (mut end, mut data) = (0, 0);

@@ -1,4 +1,4 @@
-//! Reading what belongs to this process and is closed to it by its mode: the mode is opened for the moment, and restored.
+//! Reads what belongs to this process and is closed to it by its mode: opens the mode for the moment, and restores it.
 //!
 //! Law: nobody in this process sees an opened mode. A file is opened, read from its handle and closed again under the lock; a
 //! directory, which has to stay open to be searched, is remembered with its own mode until the last handle on it goes.
@@ -27,7 +27,7 @@ struct Opened {
     handles: usize,
 }
 
-/// True if modes bind this process even where it owns the file.
+/// Returns true if modes bind this process even where it owns the file.
 pub fn is_bound() -> bool {
     !geteuid().is_root()
 }
@@ -48,7 +48,7 @@ pub fn while_open<T>(parent: BorrowedFd<'_>, name: &CStr, read: impl FnOnce(&str
     while_handle_open(&openat(parent, name, open::HANDLE, Mode::empty())?, read)
 }
 
-/// The same of an open file or directory.
+/// Like [`while_open`], for an open file or directory.
 pub fn while_handle_open<T>(handle: &OwnedFd, read: impl FnOnce(&str) -> Result<T>) -> Result<T> {
     let _opened = OPENED.write().unwrap_or_else(PoisonError::into_inner);
     let stat = fstat(handle)?;
@@ -113,7 +113,7 @@ pub fn release(fd: &OwnedFd, key: InodeKey) {
     }
 }
 
-/// A handle on what belongs to this process, that needs no right to read.
+/// Returns a handle on what belongs to this process, that needs no right to read.
 fn pin(parent: BorrowedFd<'_>, name: &CStr) -> Result<(OwnedFd, Stat)> {
     let pinned = openat(parent, name, open::HANDLE, Mode::empty())?;
     let stat = fstat(&pinned)?;

@@ -73,10 +73,10 @@ struct FsInfo {
     rest: [u8; 992],
 }
 
-/// Whether both files, of `size` bytes each, lie in the same blocks of one file system. `false` says nothing.
+/// Returns true if both files, of `size` bytes each, lie in the same blocks of one file system. False says nothing.
 pub fn share_all_blocks(files: &[OwnedFd; 2], size: u64) -> bool {
-    // What is still to be written has no place yet, or, on XFS, hides behind its old one. So both are brought to the disk, but
-    // only when the answer hangs on it.
+    // Data that is still to be written has no place yet, or, on XFS, hides behind its old one. So both are brought to the
+    // disk, but only when the answer hangs on it.
     size >= LEAST_BYTES && on_one_file_system(files) && same_extents(files, size, 0) && same_extents(files, size, SYNC)
 }
 
@@ -107,7 +107,7 @@ fn same_extents([first, second]: &[OwnedFd; 2], size: u64, flags: u32) -> bool {
     let mut maps = [EMPTY; 2];
     let mut start = 0;
     while start < size {
-        // What was set aside behind the end is nobody's content.
+        // Blocks that were set aside behind the end are nobody's content.
         let range = (start, size - start);
         let [a, b] = &mut maps;
         let (Some(a), Some(b)) = (extents(first, range, flags, a), extents(second, range, flags, b)) else { return false };
@@ -132,7 +132,8 @@ const EMPTY: Map = Map {
     extents: [Extent { logical: 0, physical: 0, length: 0, reserved: [0; 2], flags: 0, reserved_flags: [0; 3] }; BATCH],
 };
 
-/// The extents of a range, given by start and length, as far as one call gives them; `None` where they are not told.
+/// Returns the extents of a range, given by start and length, as far as one call gives them; `None` where they are not
+/// told.
 fn extents<'a>(file: &OwnedFd, (start, length): (u64, u64), flags: u32, map: &'a mut Map) -> Option<&'a [Extent]> {
     map.request = Request { start, length, flags, mapped: 0, capacity: BATCH as u32, reserved: 0 };
     // SAFETY: this call reads a `fiemap` and fills up to `capacity` extents behind it, which are there.

@@ -26,7 +26,7 @@ const MOST: usize = 1024;
 /// Directories that stay open on the way down to one that is opened again: the walk comes back through them.
 const KEPT_ON_THE_WAY: usize = 8;
 
-/// How many directories may be open, besides those that nobody may close.
+/// The number of directories that may be open, besides those that nobody may close.
 static LIMIT: AtomicUsize = AtomicUsize::new(FEWEST);
 
 /// The directories that are open, the longest first. Descriptors belong to the process, so that all calls share this.
@@ -47,7 +47,7 @@ enum State {
     Closed(InodeKey),
 }
 
-/// Where a directory was found.
+/// The place at which a directory was found.
 #[derive(Debug)]
 pub(super) struct Origin {
     pub parent: Arc<Directory>,
@@ -66,22 +66,23 @@ impl Origin {
 }
 
 impl Handle {
-    /// The handle of the directory `of`, which may be closed once that is noted ([`note_open`]), if it has an origin.
+    /// Returns the handle of the directory `of`, which may be closed once that is noted ([`note_open`]), if it has an
+    /// origin.
     pub fn new(fd: OwnedFd, origin: Option<Origin>, of: Weak<Directory>) -> Self {
         Self { state: RwLock::new(State::Open(Arc::new(fd))), origin, of }
     }
 
-    /// The directory itself.
+    /// Returns the directory itself.
     pub fn of(&self) -> Option<Arc<Directory>> {
         self.of.upgrade()
     }
 
-    /// Where the directory was found; `None` for a root.
+    /// Returns the place at which the directory was found; `None` for a root.
     pub fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
     }
 
-    /// The descriptor of the directory, opened again if it was closed.
+    /// Returns the descriptor of the directory, opened again if it was closed.
     ///
     /// # Errors
     /// `ENOENT` and its like if the directory is gone, `ESTALE` if another one has taken its place.
@@ -92,7 +93,7 @@ impl Handle {
         }
     }
 
-    /// The descriptor if it is open.
+    /// Returns the descriptor if it is open.
     pub fn open_fd(&self) -> Option<Arc<OwnedFd>> {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Open(fd) => Some(fd.clone()),
@@ -129,7 +130,7 @@ impl Handle {
             State::Open(fd) => Ok(fd.clone()),
             State::Closed(key) if key_of(&fd)? == *key => {
                 *state = State::Open(fd.clone());
-                // Not while it is locked: noting it may close another one.
+                // Noting it may close another one, which must not happen while it is locked.
                 drop(state);
                 note_open(self.of.clone());
                 Ok(fd)
@@ -148,7 +149,7 @@ impl Handle {
         }
     }
 
-    /// The directory above, for whoever takes a chain of them apart.
+    /// Returns the directory above, for whoever takes a chain of them apart.
     pub fn take_parent(&mut self) -> Option<Arc<Directory>> {
         self.origin.take().map(|origin| origin.parent)
     }

@@ -1,4 +1,4 @@
-//! Reading a tree: directory handles and names, never whole paths, nothing followed.
+//! Reads a tree by directory handles and names, never by whole paths. Nothing is followed.
 
 mod access;
 pub mod extents;
@@ -40,7 +40,7 @@ pub struct Directory {
     /// The path of a root, for messages; empty for all others.
     root: PathBuf,
     view: Arc<View>,
-    /// What its mode is given back by, if that had to be opened. Such a directory stays open.
+    /// The key to give its mode back by, if that had to be opened. Such a directory stays open.
     opened: Option<InodeKey>,
 }
 
@@ -49,7 +49,7 @@ impl Drop for Directory {
         if let (Some(key), Some(fd)) = (self.opened, self.handle.open_fd()) {
             access::release(&fd, key);
         }
-        // One by one: a deep tree would take a deep stack.
+        // Parents are dropped one by one: a deep tree would take a deep stack.
         let mut above = self.handle.take_parent();
         while let Some(mut last) = above.and_then(Arc::into_inner) {
             above = last.handle.take_parent();
@@ -66,12 +66,12 @@ impl Directory {
         Self::open_mapped(path, None)
     }
 
-    /// The same, with all ids below it mapped.
+    /// Opens the root of a tree, with all ids below it mapped.
     pub fn open_mapped(path: &Path, ids: Option<Arc<IdMaps>>) -> Result<Arc<Self>> {
         let failed = |errno| Error::io("open", path, errno);
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(Errno::INVAL))?;
         let (fd, opened) = match access::is_bound() {
-            // What the path leads to, if it is a symbolic link, rather than the link.
+            // Pins the target of the path, if it is a symbolic link, rather than the link.
             true => match openat(CWD, path, open::ROOT_HANDLE, Mode::empty()) {
                 Ok(pinned) => access::open_directory(pinned.as_fd(), c".", open::ROOT).map_err(failed)?,
                 Err(errno) => return Err(failed(errno)),
@@ -92,7 +92,7 @@ impl Directory {
         directory
     }
 
-    /// The descriptor of this directory.
+    /// Returns the descriptor of this directory.
     ///
     /// # Errors
     /// See [`Handle::fd`].
@@ -104,7 +104,7 @@ impl Directory {
         self.fd().map_err(|errno| self.failed("open", c"", errno))
     }
 
-    /// The same directory, in which attributes that begin with `marks` are those of an overlay.
+    /// Returns this directory as one in which attributes that begin with `marks` are those of an overlay.
     pub fn with_marks(&self, marks: &'static [&'static [u8]]) -> Result<Arc<Self>> {
         let view = View::of(&*self.open_fd()?, self.view.ids.clone());
         let mut view = view.map_err(|errno| self.failed("stat", c"", errno))?;
@@ -127,7 +127,7 @@ impl Directory {
         }
     }
 
-    /// A handle of its own on this directory, seen as `view` says; it stays open.
+    /// Returns a handle of its own on this directory, seen as `view` says; it stays open.
     fn reopened(&self, view: Arc<View>) -> Result<Arc<Self>> {
         let (fd, opened) = self.open_directory(c".", open::ROOT).map_err(|errno| self.failed("open", c"", errno))?;
         Ok(Self::new(fd, opened, self.path_of(c""), view, None))
@@ -169,7 +169,8 @@ impl Directory {
         Ok((here, name))
     }
 
-    /// What lstat says of `path` below this one; `None` where there is nothing, or a link or file on the way.
+    /// Returns the result of lstat for `path` below this directory; `None` if there is nothing, or a link or file on the
+    /// way.
     pub fn find_below(&self, path: &CStr) -> Result<Option<Metadata>> {
         match self.open_through(path, open::HANDLE) {
             Ok(file) => self.open_metadata(&file, path).map(Some),
@@ -214,7 +215,7 @@ impl Directory {
         }
     }
 
-    /// What lstat says of `name`, as this tree is seen.
+    /// Returns the result of lstat for `name`, as this tree is seen.
     pub fn metadata(&self, name: &CStr) -> Result<Metadata> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let here = self.open_fd()?;
@@ -223,7 +224,7 @@ impl Directory {
         self.view.of_name(here.as_fd(), name, metadata).map_err(|errno| self.failed("read xattr", name, errno))
     }
 
-    /// What lstat says of `name`; `None` where there is no such name.
+    /// Returns the result of lstat for `name`; `None` if there is no such name.
     pub fn find(&self, name: &CStr) -> Result<Option<Metadata>> {
         match self.metadata(name) {
             Err(Error::SourceChanged { .. }) => Ok(None),
@@ -231,14 +232,14 @@ impl Directory {
         }
     }
 
-    /// What fstat says of an open file, as this tree is seen, for comparison with its lstat.
+    /// Returns the result of fstat for an open file, as this tree is seen, for comparison with its lstat.
     pub fn open_metadata(&self, file: &OwnedFd, name: &CStr) -> Result<Metadata> {
         let found = self.look(|| statx(file, c"", AtFlags::EMPTY_PATH, WANTED));
         let metadata = self.metadata_of(found.map_err(|errno| self.failed("stat", name, errno))?, name)?;
         self.view.of_open(file, metadata).map_err(|errno| self.failed("read xattr", name, errno))
     }
 
-    /// A stat, with the mode that a directory has where another one is open for the moment.
+    /// Returns a stat, with the mode that a directory has where another one is open for the moment.
     fn look(&self, stat: impl FnOnce() -> rustix::io::Result<Statx>) -> rustix::io::Result<(Statx, Option<u32>)> {
         if !self.view.is_bound {
             return stat().map(|found| (found, None));
@@ -269,7 +270,7 @@ impl Directory {
         }
     }
 
-    /// An attribute's value, with ids of the container.
+    /// Returns an attribute's value, with ids of the container.
     fn mapped(&self, name: &CStr, key: &CStr, value: &[u8]) -> Result<Box<[u8]>> {
         let Some(ids) = &self.view.ids else { return Ok(value.into()) };
         let mut value = value.to_vec();
@@ -281,13 +282,13 @@ impl Directory {
         Error::Unrepresentable { path: self.path_of(name), reason: Cause::OutsideIdMap { kind, id } }
     }
 
-    /// True if what notes on files say counts.
+    /// Returns true if what notes on files say counts.
     pub fn reads_notes(&self) -> bool {
         self.view.reads_notes()
     }
 
-    /// True if the attribute `key` is not one of the files of this tree: it says what they are, or is of the overlay that
-    /// the tree is a layer of.
+    /// Returns true if the attribute `key` is not one of the files of this tree: it says what they are, or is of the
+    /// overlay that the tree is a layer of.
     fn keeps_for_itself(&self, key: &[u8]) -> bool {
         match Class::of(key).owner {
             Owner::File => false,
@@ -298,7 +299,7 @@ impl Directory {
         }
     }
 
-    /// The target of the symbolic link `name`, exactly as stored.
+    /// Returns the target of the symbolic link `name`, exactly as stored.
     pub fn link_target(&self, name: &CStr) -> Result<CString> {
         readlinkat(&*self.open_fd()?, name, Vec::with_capacity(256)).map_err(|errno| self.failed("readlink", name, errno))
     }
@@ -308,7 +309,7 @@ impl Directory {
         self.handle.of().ok_or_else(|| self.failed("open", c"", Errno::STALE))
     }
 
-    /// The path of `name` in this directory, for messages.
+    /// Returns the path of `name` in this directory, for messages.
     pub fn path_of(&self, name: &CStr) -> PathBuf {
         let mut names = if name.is_empty() { Vec::new() } else { vec![name] };
         let mut here = self;
@@ -321,7 +322,8 @@ impl Directory {
         path
     }
 
-    /// A failed call on `name`. A name that was listed and is gone now is told as a change of the tree.
+    /// Returns the error of a failed call on `name`. A name that was listed and is gone now is reported as a change of the
+    /// tree.
     fn failed(&self, op: &'static str, name: &CStr, errno: Errno) -> Error {
         let path = self.path_of(name);
         match errno {

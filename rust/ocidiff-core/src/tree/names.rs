@@ -17,7 +17,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 pub struct Names {
     /// NUL-terminated names, one behind the other.
     bytes: Vec<u8>,
-    /// Where each name begins and how long it is, NUL included; sorted by the names' raw bytes.
+    /// Offset and length of each name, NUL included; sorted by the names' raw bytes.
     places: Vec<(usize, u16)>,
 }
 
@@ -47,7 +47,7 @@ impl Names {
         Ok(names)
     }
 
-    /// These names, each once.
+    /// Collects these names, each once.
     pub fn collect(mut all: Vec<CString>) -> Self {
         all.sort_unstable();
         all.dedup();
@@ -63,17 +63,17 @@ impl Names {
         self.bytes.push(0);
     }
 
-    /// How many names there are.
+    /// Returns the number of names.
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// The name at `index` of the order.
+    /// Returns the name at `index` of the order.
     pub fn get(&self, index: usize) -> &CStr {
         let (start, length) = self.places[index];
         CStr::from_bytes_with_nul(&self.bytes[start..start + usize::from(length)]).unwrap_or_default()

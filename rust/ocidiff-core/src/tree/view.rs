@@ -1,4 +1,4 @@
-//! How the files of a tree are seen: with ids of the container, and as the notes on them say.
+//! The view of a tree: with ids of the container, and as the notes on its files say.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,16 +16,16 @@ use crate::note::{MAX_NOTE_BYTES, Note};
 use crate::rules::open::{proc_path, proc_path_below};
 use crate::rules::xattr::NOTE;
 
-/// What all directories of one tree have in common.
+/// The view that all directories of one tree share.
 #[derive(Debug, Default)]
 pub struct View {
-    /// What ids become.
+    /// The id maps.
     pub ids: Option<Arc<IdMaps>>,
-    /// How notes are read, where they count.
+    /// The way to read notes, if they count.
     notes: Option<Notes>,
     /// Modes bind this process.
     pub is_bound: bool,
-    /// What the names of the attributes begin with that an overlay keeps for itself in this tree.
+    /// The prefixes of the attributes that an overlay keeps for itself in this tree.
     pub marks: &'static [&'static [u8]],
 }
 
@@ -42,8 +42,8 @@ struct Notes {
 }
 
 impl View {
-    /// The view of the tree whose root is `root`. Notes count if its root has one, as everything has that an apply without
-    /// owners wrote, or if this is no root, who could not be misled by them.
+    /// Returns the view of the tree whose root is `root`. Notes count if its root has one, as everything has that an apply
+    /// without owners wrote, or if this is no root, who could not be misled by them.
     pub fn of(root: &OwnedFd, ids: Option<Arc<IdMaps>>) -> Result<Self> {
         let mut value = [0; MAX_NOTE_BYTES];
         let answer = get_by_handle(root.as_fd(), c".", NOTE, &mut value);
@@ -62,12 +62,12 @@ impl View {
         Ok(Self { ids, notes, is_bound, marks: &[] })
     }
 
-    /// True if notes say what files are.
+    /// Returns true if notes say what files are.
     pub fn reads_notes(&self) -> bool {
         self.notes.is_some()
     }
 
-    /// What lstat said of `name`, as it is seen.
+    /// Returns the view of what lstat said of `name`.
     pub fn of_name(&self, directory: BorrowedFd<'_>, name: &CStr, found: Metadata) -> Result<Metadata> {
         self.seen(found, |notes, value| {
             let answer = match notes.by_handle {
@@ -78,7 +78,7 @@ impl View {
         })
     }
 
-    /// What fstat said of an open file, as it is seen.
+    /// Returns the view of what fstat said of an open file.
     pub fn of_open(&self, file: &OwnedFd, found: Metadata) -> Result<Metadata> {
         // A handle without a right to read takes no call on attributes.
         let path = proc_path(file.as_fd());
@@ -88,7 +88,7 @@ impl View {
         })
     }
 
-    /// An answer, or that of `again` if a mode stood in the way.
+    /// Returns an answer, or that of `again` if a mode stood in the way.
     fn or_opened(&self, answer: Result<usize>, again: impl FnOnce() -> Result<usize>) -> Result<usize> {
         match answer {
             Err(Errno::ACCESS) if self.is_bound => again(),
@@ -111,13 +111,13 @@ impl View {
         let mut value = [0; MAX_NOTE_BYTES];
         let note = match read(notes, &mut value) {
             Ok(length) => Note::parse(&value[..length]),
-            // One that is longer than any that is understood.
+            // A note that is longer than any that is understood.
             Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE | Errno::ACCESS) => None,
             Err(errno) => return Err(errno),
         };
         let Some(note) = note else { return Ok(seen) };
         let noted = seen.noted(&note);
-        // Who gave it another owner since meant it.
+        // An owner that was given since is meant.
         let (uid, gid) = (if same_user { noted.uid } else { seen.uid }, if same_group { noted.gid } else { seen.gid });
         Ok(Metadata { uid, gid, ..noted })
     }

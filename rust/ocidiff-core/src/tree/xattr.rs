@@ -19,7 +19,7 @@ pub type Xattr = (CString, Box<[u8]>);
 pub struct Xattrs {
     /// Those that count and are not empty, sorted by name.
     pub kept: Vec<Xattr>,
-    /// How many others there are, which no layer of these rules holds.
+    /// Counts of the others, which no layer of these rules holds.
     pub lost: Lost,
 }
 
@@ -37,7 +37,7 @@ pub struct XattrReader {
 }
 
 impl XattrReader {
-    /// A reader for trees on this kernel; `probe` is any open directory.
+    /// Returns a reader for trees on this kernel; `probe` is any open directory.
     pub fn new(policy: XattrPolicy, probe: &Directory) -> Self {
         // A sandbox may answer EPERM for a system call that it does not know.
         let refused = [Errno::NOSYS, Errno::PERM];
@@ -45,7 +45,7 @@ impl XattrReader {
         Self { policy, by_handle: !answer.is_err_and(|errno| refused.contains(&errno)), buffer: vec![0; MAX_BYTES] }
     }
 
-    /// The attributes of `name`.
+    /// Returns the attributes of `name`.
     ///
     /// # Errors
     /// [`Error::Io`]; a missing attribute or a file system without attributes is no error.
@@ -65,7 +65,7 @@ impl XattrReader {
         Ok(Xattrs { kept, lost })
     }
 
-    /// The attributes of `name` that are compared.
+    /// Returns the attributes of `name` that are compared.
     ///
     /// # Errors
     /// As [`XattrReader::read`].
@@ -76,7 +76,7 @@ impl XattrReader {
         }
     }
 
-    /// The names of all attributes of `name`, each with its NUL.
+    /// Returns the names of all attributes of `name`, each with its NUL.
     pub fn keys(&mut self, directory: &Directory, name: &CStr) -> Result<&[u8]> {
         let here = directory.open_fd()?;
         let answer = if self.by_handle {
@@ -97,7 +97,7 @@ impl XattrReader {
         Ok(Some((key.to_owned(), directory.mapped(name, key, value)?)))
     }
 
-    /// The attribute `key` of `name` as it is, whatever the policy; it may be empty.
+    /// Returns the attribute `key` of `name` as it is, whatever the policy; it may be empty.
     pub fn raw(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<&[u8]>> {
         let here = directory.open_fd()?;
         let mut answer = if self.by_handle {

@@ -139,7 +139,7 @@ pub fn seal(block: &mut [u8; 512]) {
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-/// One PAX record.
+/// Returns a PAX record.
 pub fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let mut length = rest;
@@ -168,14 +168,14 @@ pub fn tar(items: &[Item]) -> Vec<u8> {
     out
 }
 
-/// One gzip member.
+/// Returns a gzip member.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
-/// One zstd frame.
+/// Returns a zstd frame.
 pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::stream::encode_all(bytes, 3).unwrap()
 }
@@ -237,7 +237,7 @@ impl Sandbox {
         found
     }
 
-    /// The same as text, each with what `ls -F` puts behind it.
+    /// Returns the names as text, each with what `ls -F` puts behind it.
     pub fn listing(&self) -> Vec<String> {
         let mark = |path: &Path| match fs::symlink_metadata(self.root().join(path)).unwrap().file_type() {
             kind if kind.is_dir() => "/",
@@ -285,7 +285,7 @@ fn walk(directory: &Path, visit: &mut dyn FnMut(&Path) -> bool) {
     }
 }
 
-/// Whether the test may give files away and make devices.
+/// Returns true if the test may give files away and make devices.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

@@ -1,4 +1,4 @@
-//! What an entry says of an object besides its content: owner, extended attributes, mode and times, set in this order.
+//! Sets what an entry says of an object besides its content: owner, extended attributes, mode and times, in this order.
 //!
 //! A new owner clears set-id bits and capabilities, so those come after it; writing changes times, so they come last.
 
@@ -28,31 +28,31 @@ use crate::tar::read::Entry;
 
 /// The kernel's limit on the list of one inode's attributes (linux/limits.h).
 const LIST_BYTES: usize = 64 << 10;
-/// What the owner of a file needs to read and set its attributes.
+/// The rights that the owner of a file needs to read and set its attributes.
 const OWNER_RW: RawMode = 0o600;
 
-/// What an empty file stands for, and the number of a device.
+/// The kind that an empty file stands for, and the number of a device.
 pub(super) type NotedKind = (metadata::FileType, (u32, u32));
 
-/// How attributes are set, for all entries of one apply.
+/// The rules by which all entries of one apply get their attributes.
 #[derive(Debug)]
 pub(super) struct Policy {
     /// Owners are set, and each failure is an error.
     pub same_owner: bool,
-    /// Who owns what we make.
+    /// The owner of what this process makes.
     pub identity: (u32, u32),
     /// Devices that may not be made are no error.
     pub may_lack_devices: bool,
     /// There may be notes of layers before, which are wrong once an entry can keep what it says.
     pub has_notes: bool,
-    /// What a layer would hold of an object is kept, or it is an error.
+    /// True if it is an error that an attribute which a layer stores cannot be kept.
     pub is_exact: bool,
-    /// What overlayfs reads as its own in this target.
+    /// The prefix of the attributes that overlayfs reads in this target.
     pub overlay_prefix: Option<&'static [u8]>,
 }
 
 impl Policy {
-    /// The rules for this process; `has_notes` tells of the target.
+    /// Returns the rules for this process; `has_notes` tells of the target.
     pub fn new(options: &ApplyOptions, has_notes: bool) -> Self {
         Self {
             same_owner: options.same_owner,
@@ -72,30 +72,31 @@ impl Policy {
         self.same_owner || owner == self.identity
     }
 
-    /// True if the owner of an entry is noted. That of a user is noted too who has it anyway: what that user makes later has no
-    /// note, and is root's to those who see the user as root.
+    /// Returns true if the owner of an entry is noted. That of a user is noted too who has it anyway: what that user makes
+    /// later has no note, and is root's to those who see the user as root.
     pub fn notes(&self, owner: (u32, u32)) -> bool {
         !self.keeps(owner) || self.notes_all()
     }
 
-    /// True if all owners are noted.
+    /// Returns true if all owners are noted.
     pub fn notes_all(&self) -> bool {
         !self.same_owner && self.identity != (0, 0)
     }
 
-    /// The mode of an entry, without set-id bits where its owner is not kept: they would lend the rights of somebody else.
+    /// Returns the mode of an entry, without set-id bits where its owner is not kept: they would lend the rights of
+    /// somebody else.
     pub fn mode_of(&self, entry: &Entry, owner: (u32, u32)) -> RawMode {
         if self.keeps(owner) { entry.mode } else { entry.mode & !SET_IDS }
     }
 }
 
-/// Whether even root may make no devices. Where it cannot be told, it may.
+/// Returns true in a user namespace, where even root cannot make devices. False if that is not known.
 fn is_in_user_namespace() -> bool {
     let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else { return false };
     map.split_whitespace().ne(["0", "0", "4294967295"])
 }
 
-/// What could not be kept, counted by all who write.
+/// Counts what could not be kept; shared by all threads that write.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     owners: AtomicU64,
@@ -114,7 +115,7 @@ impl Tally {
         self.aufs.fetch_add(1, Relaxed);
     }
 
-    /// The counts so far.
+    /// Returns the counts so far.
     pub fn skipped(&self) -> Skipped {
         Skipped {
             owners: self.owners.load(Relaxed),
@@ -131,9 +132,9 @@ pub(super) struct Node<'a> {
     pub place: &'a Place<'a>,
     pub fd: Option<BorrowedFd<'a>>,
     pub file_type: FileType,
-    /// What it is now, where that is known.
+    /// The stat of the object now, if it is known.
     pub now: Option<Stat>,
-    /// Whether this entry made it.
+    /// True if this entry made the object.
     pub is_new: bool,
 }
 
@@ -151,8 +152,8 @@ impl Node<'_> {
                 Errno::INVAL => place.unsafe_entry(Cause::UnknownOwner { uid: owner.0, gid: owner.1 }),
                 _ => place.failed("chown")(errno),
             })?,
-            // What an earlier layer gave another owner becomes what this process would have made: else the owner would
-            // seem to have been changed after the note.
+            // An earlier layer may have given it another owner. It becomes what this process would have made: else the
+            // owner would seem to have been changed after the note.
             false if !self.is_new && !place.path.is_root() => match self.set_owner(policy.identity) {
                 Err(Errno::PERM) => false,
                 done => done.map_err(place.failed("chown"))?,
@@ -176,7 +177,7 @@ impl Node<'_> {
             tally.owners.fetch_add(lacks, Relaxed);
             tally.recorded.fetch_add(lacks & u64::from(is_noted), Relaxed);
         } else if policy.has_notes && self.can_have(NOTE.to_bytes()) && !self.is_new {
-            // That of the root says that there are others.
+            // A note on the root says that there are others.
             match place.path.is_root() {
                 true => drop(self.note(owner, entry.mode, None)?),
                 false => self.remove_xattr(NOTE).map_err(place.failed("remove xattr of"))?,
@@ -226,7 +227,7 @@ impl Node<'_> {
         Ok(())
     }
 
-    /// Whether an object may do without an attribute that could not be set.
+    /// Returns true if the object may lack an attribute that could not be set.
     fn may_lack(&self, name: &[u8], errno: Errno, policy: &Policy) -> Result<bool> {
         let is_needed = policy.is_exact && Class::of(name).is_stored(XattrPolicy::Portable);
         match errno {
@@ -234,7 +235,7 @@ impl Node<'_> {
             Errno::OPNOTSUPP => Ok(true),
             Errno::PERM if !self.can_have(name) => Ok(true),
             Errno::PERM if is_for_root(name) && !policy.same_owner => Ok(true),
-            // What the kernel says of the attribute itself, not of the file.
+            // The kernel refuses the attribute itself, not the file.
             Errno::INVAL | Errno::RANGE | Errno::TOOBIG | Errno::NOSPC => {
                 let (name, why) = (escaped(name), words_of(&errno.into()));
                 Err(self.place.unsafe_entry(Cause::RefusedXattr { name, why }))
@@ -243,14 +244,14 @@ impl Node<'_> {
         }
     }
 
-    /// Whether this is a file of ours that an earlier entry made, and that its mode keeps us from writing to.
+    /// Returns true for a file of this process that an earlier entry made, and that its mode keeps us from writing to.
     fn is_closed(&self, policy: &Policy) -> bool {
         let is_ours = |now: &Stat| now.st_uid == policy.identity.0 && now.st_mode & OWNER_RW != OWNER_RW;
         let is_old_file = !self.is_new && self.file_type == FileType::RegularFile;
         is_old_file && policy.identity.0 != 0 && self.now.as_ref().is_some_and(is_ours)
     }
 
-    /// What the note of an empty file says that it stands for.
+    /// Returns the kind that an empty file stands for, if its note says one.
     pub fn noted_kind(&self, policy: &Policy) -> Result<Option<NotedKind>> {
         if self.file_type != FileType::RegularFile || self.now.is_none_or(|now| now.st_size != 0) {
             return Ok(None);
@@ -388,15 +389,15 @@ impl Node<'_> {
     }
 }
 
-/// The times of an entry, whole: the file system rounds or bounds what it cannot hold. Reading counts as no later than
-/// writing where the entry does not say.
+/// Returns the times of an entry, whole: the file system rounds or bounds what it cannot hold. Reading counts as no later
+/// than writing where the entry does not say.
 pub(super) fn times_of(entry: &Entry) -> Timestamps {
     let spec = |time: Time| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     let atime = entry.atime.map_or(entry.mtime, |atime| atime.max(entry.mtime));
     Timestamps { last_access: spec(atime), last_modification: spec(entry.mtime) }
 }
 
-/// Whether the kernel keeps the attribute from everybody but root.
+/// Returns true if only root may set the attribute.
 fn is_for_root(name: &[u8]) -> bool {
     name.starts_with(b"security.") || name.starts_with(b"trusted.")
 }

@@ -36,7 +36,7 @@ struct Node {
     rest: Option<Rest>,
 }
 
-/// What is done to a directory once nothing more is made in it.
+/// The attributes that a directory gets once nothing more is made in it.
 #[derive(Debug)]
 struct Rest {
     times: Option<Timestamps>,
@@ -52,7 +52,7 @@ pub(super) struct Directories {
     /// Names that this layer wrote.
     written: HashSet<u64>,
     hasher: RandomState,
-    /// What the target keeps for overlayfs, if it is an upperdir.
+    /// The marks for overlayfs, if the target is an upperdir.
     upper: Option<Upper>,
 }
 
@@ -251,7 +251,7 @@ impl Directories {
         &mut self.nodes[number]
     }
 
-    /// The node of a directory. All that are worked in were entered or made.
+    /// Returns the node of a directory. All that are worked in were entered or made.
     fn number(&self, directory: InodeKey) -> usize {
         self.known.get(&directory).copied().unwrap_or(TOP)
     }
@@ -264,7 +264,7 @@ impl Directories {
         }
     }
 
-    /// The path of a node, for messages.
+    /// Returns the path of a node, for messages.
     fn path(&self, mut number: usize) -> Vec<u8> {
         let mut names: Vec<&[u8]> = Vec::new();
         while number != TOP {

@@ -1,4 +1,4 @@
-//! What each entry of a layer does to the root. Spec: image-spec layer.md, "Applying Changesets".
+//! Applies each entry of a layer to the root. Spec: image-spec layer.md, "Applying Changesets".
 
 use std::collections::HashSet;
 use std::io::BufRead;
@@ -40,7 +40,7 @@ pub(super) struct Applier<'a> {
     shared: &'a Shared<'a>,
     writers: Writers<'a>,
     directories: Directories,
-    /// What the tar of an upper directory has said so far, if it is one.
+    /// The entries of the tar of an upper directory so far, if it is one.
     pub(super) upper_tar: Option<UpperTar>,
     /// Paths of devices that could not be made, whose hard links cannot be either.
     left_out: HashSet<Vec<u8>>,
@@ -163,7 +163,7 @@ impl<'a> Applier<'a> {
         remover.remove(&place.parent, place.name()).map_err(|failure| place.failed_removal(failure))
     }
 
-    /// The directory `path`, made where it is missing.
+    /// Returns the directory `path`, made where it is missing.
     fn directory(&mut self, path: &[u8]) -> Result<Arc<Directory>> {
         if let Some(found) = self.root.reach(path, &mut self.directories)? {
             return Ok(found);
@@ -172,8 +172,8 @@ impl<'a> Applier<'a> {
         self.root.make(path, &mut self.directories)
     }
 
-    /// The directory that a whiteout is in, or `None` where a whiteout has nothing to hide: there is none, or a file. Only
-    /// an upperdir gets one for it, as it may be in a lower layer.
+    /// Returns the directory that a whiteout is in; `None` if the whiteout has nothing to hide there, since there is none,
+    /// or a file. An upperdir gets one for it, because a lower layer may have it.
     fn directory_of_whiteout(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
         match self.root.find(path, &mut self.directories)? {
             None if self.directories.are_upper() => self.root.walk(path, Missing::MadeForMark, &mut self.directories),
@@ -299,7 +299,7 @@ impl<'a> Applier<'a> {
     pub(super) fn describe_root(&mut self, entry: &Entry, path: LayerPath) -> Result<()> {
         let owner = Object::of(entry, &path)?.owner;
         let place = Place { root: self.target, parent: self.root.top().clone(), path };
-        // What its ACL says holds for those who come after this entry.
+        // Its ACL concerns only what is made after this entry.
         self.writers.wait()?;
         let root = place.parent.open(b".").map_err(place.failed("open"))?;
         self.describe_directory(entry, &place, owner, (&root, false))?;
@@ -329,7 +329,7 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// The directory, and whether it was made.
+    /// Returns the directory, and true if it was made.
     fn make_directory(&mut self, place: &Place<'_>) -> Result<(Directory, bool)> {
         let mut replaces = false;
         let mut made = place.parent.make(place.name());

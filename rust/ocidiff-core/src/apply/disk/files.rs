@@ -15,7 +15,7 @@ use crate::tar::read::{Entry, Piece};
 
 /// The mode of a file until all of its attributes are set.
 pub(super) const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
-/// What file systems keep a hole by.
+/// The block by which file systems store holes.
 const BLOCK_BYTES: usize = 4096;
 /// Shorter runs of zeros are written: a file of many pieces is slower to read.
 const MIN_HOLE_BYTES: usize = 16 * BLOCK_BYTES;
@@ -71,7 +71,7 @@ pub(super) struct FileWriter<'a> {
     file: &'a OwnedFd,
     place: &'a Place<'a>,
     control: &'a Control,
-    /// What is before is written, or is a hole.
+    /// Everything before this offset is written, or is a hole.
     position: u64,
     /// Zeros after that, of which it is not known yet how many there are.
     zeros: u64,
@@ -146,15 +146,15 @@ impl<'a> FileWriter<'a> {
     }
 }
 
-/// True if the zeros from `start` to `end` of a file hold a long run of whole blocks.
+/// Returns true if the zeros from `start` to `end` of a file hold a long run of whole blocks.
 fn is_hole(start: u64, end: u64, is_end_of_file: bool) -> bool {
     let block = BLOCK_BYTES as u64;
     let whole_end = if is_end_of_file { end } else { end / block * block };
     whole_end.saturating_sub(start.next_multiple_of(block)) >= MIN_HOLE_BYTES as u64
 }
 
-/// How many bytes of `data`, which is at `offset` of the file, to write, and how many zeros come after them. Zeros at the
-/// start are told apart, since there may be more before them.
+/// Returns how many bytes of `data`, which is at `offset` of the file, to write, and how many zeros follow them. Zeros at
+/// the start are told apart, since there may be more before them.
 fn next_run(data: &[u8], offset: u64) -> (usize, usize) {
     let (mut end, mut position) = (0, 0);
     while position < data.len() {

@@ -17,14 +17,14 @@ use crate::rules::linux::MODE_BITS;
 use crate::rules::open::{DIRECTORY, DIRECTORY_HANDLE, proc_path, proc_path_below};
 use crate::rules::xattr::{ACCESS_ACL, DEFAULT_ACL, NOTE};
 
-/// What the owner must be allowed to do with a directory that is written into.
+/// The rights that the owner needs in a directory that is written into.
 pub(super) const OWNER_ALL: RawMode = 0o700;
 
 /// An open directory that is written into.
 #[derive(Debug)]
 pub(super) struct Directory {
     fd: OwnedFd,
-    /// What it was when it was opened.
+    /// The stat of the directory when it was opened.
     stat: Stat,
     default_acl: OnceLock<bool>,
 }
@@ -36,22 +36,22 @@ impl Directory {
         Ok(Self { fd, stat, default_acl: OnceLock::new() })
     }
 
-    /// Device and inode number.
+    /// Returns device and inode number.
     pub fn key(&self) -> InodeKey {
         (self.stat.st_dev, self.stat.st_ino)
     }
 
-    /// What it was when it was opened.
+    /// Returns the stat of the directory when it was opened.
     pub fn stat(&self) -> Stat {
         self.stat
     }
 
-    /// A handle on the directory `name`; ENOTDIR or ELOOP when it is something else, a link included.
+    /// Returns a handle on the directory `name`; ENOTDIR or ELOOP when it is something else, a link included.
     pub fn enter(&self, name: &[u8]) -> Result<Self> {
         Self::new(openat(&self.fd, name, DIRECTORY_HANDLE, Mode::empty())?)
     }
 
-    /// The same as a readable descriptor, in which everything can be removed.
+    /// Opens the directory `name` for reading, so that everything in it can be removed.
     pub fn open(&self, name: &[u8]) -> Result<Self> {
         let opened = match openat(&self.fd, name, DIRECTORY, Mode::empty()) {
             Err(Errno::ACCESS) => {
@@ -91,7 +91,7 @@ impl Directory {
         Ok(Some(mode))
     }
 
-    /// Whether there is nothing in it; false when that may not be known.
+    /// Returns true if the directory is empty; false if it may not be read.
     pub fn is_empty(&self) -> Result<bool> {
         let listing = match openat(&self.fd, c".", DIRECTORY, Mode::empty()) {
             Err(Errno::ACCESS) => return Ok(false),
@@ -121,12 +121,12 @@ impl Directory {
         }
     }
 
-    /// True if this has a note.
+    /// Returns true if this has a note.
     pub fn has_note(&self) -> bool {
         getxattr(proc_path(self.fd.as_fd()), NOTE, &mut [0u8; 0]).is_ok()
     }
 
-    /// Whether what is made here inherits ACLs, which its entry knows nothing of.
+    /// Returns true if new files inherit ACLs here, which their entries do not have.
     pub fn has_default_acl(&self) -> bool {
         *self.default_acl.get_or_init(|| getxattr(proc_path(self.fd.as_fd()), DEFAULT_ACL, &mut [0u8; 0]).is_ok())
     }

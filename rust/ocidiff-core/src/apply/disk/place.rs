@@ -1,4 +1,4 @@
-//! Where an entry goes, and how its failures are told.
+//! The place of an entry, and the errors of calls on it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,17 +20,17 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The last component.
+    /// Returns the last component.
     pub fn name(&self) -> &[u8] {
         self.path.split().1
     }
 
-    /// The error of a call on this place.
+    /// Returns the error of a call on this place.
     pub fn failed(&self, op: &'static str) -> impl Fn(Errno) -> Error + '_ {
         move |errno| Error::io(op, below(self.root, self.path.as_bytes()), errno)
     }
 
-    /// The error of a removal here.
+    /// Returns the error of a removal here.
     pub fn failed_removal(&self, failure: Failure) -> Error {
         match failure {
             Failure::Cancelled => Error::Cancelled,
@@ -38,23 +38,23 @@ impl Place<'_> {
         }
     }
 
-    /// What cannot be said of the object here.
+    /// Returns the error for something that this target cannot hold.
     pub fn unsupported(&self, reason: Cause) -> Error {
         Error::Unsupported { path: self.path.as_path().into(), reason }
     }
 
-    /// What is never done.
+    /// Returns the error for an entry that is never applied.
     pub fn unsafe_entry(&self, reason: Cause) -> Error {
         self.path.unsafe_entry(reason)
     }
 
-    /// Something stands here that this layer wrote under another name, as the file system sees it.
+    /// Returns the error for a name that this layer wrote under another one, as the file system sees it.
     pub fn collision(&self) -> Error {
         self.unsafe_entry(Cause::NameCollides)
     }
 }
 
-/// A path below the root as the caller knows it.
+/// Returns a path below the root as the caller knows it.
 pub(super) fn below(root: &Path, path: &[u8]) -> PathBuf {
     if path.is_empty() { root.to_owned() } else { root.join(show(path)) }
 }

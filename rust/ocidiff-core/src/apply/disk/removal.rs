@@ -46,7 +46,7 @@ struct Level {
     name: Vec<u8>,
     /// Directories in it that are still to be removed.
     pending: Vec<Vec<u8>>,
-    /// Whether something in it stays.
+    /// True if something in it stays.
     kept: bool,
 }
 
@@ -133,7 +133,7 @@ impl Remover<'_> {
         Ok(level)
     }
 
-    /// One pass over a directory; tells whether something was removed.
+    /// Removes what can be removed in one pass over a directory. Returns true if something was removed.
     fn read_once(&mut self, directory: &Directory, level: &mut Level) -> Result<bool> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
         let mut entries = RawDir::new(directory, &mut buffer);

@@ -19,7 +19,7 @@ use crate::metadata::InodeKey;
 use crate::rules::linux::MODE_BITS;
 use crate::rules::open;
 
-/// How often the kernel may ask to try again because something was renamed meanwhile.
+/// Attempts of a call that the kernel asks to repeat because something was renamed meanwhile.
 const MAX_RETRIES: usize = 16;
 /// The target of an apply.
 #[derive(Debug)]
@@ -33,14 +33,14 @@ pub(super) struct Root {
     current: Option<(Vec<u8>, Arc<Directory>)>,
 }
 
-/// What becomes of directories that a path needs and that are missing.
+/// Says what becomes of missing directories on a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
     /// The path leads nowhere.
     Absent,
     /// They are made to be written into, also in place of what is no directory.
     Made,
-    /// In an upperdir, they are made to hold a mark, unless nothing of a lower layer can be there.
+    /// They are made in an upperdir to hold a mark, unless no lower layer can have anything there.
     MadeForMark,
 }
 
@@ -62,7 +62,7 @@ impl Root {
         Ok(())
     }
 
-    /// The root itself.
+    /// Returns the root itself.
     pub fn top(&self) -> &Arc<Directory> {
         &self.top
     }
@@ -81,7 +81,7 @@ impl Root {
         self.mark()
     }
 
-    /// True if notes below the root count.
+    /// Returns true if notes below the root count.
     pub fn is_marked(&self) -> bool {
         self.top.has_note()
     }
@@ -127,7 +127,7 @@ impl Root {
         self.current = None;
     }
 
-    /// The error of a call on `path`, with the path that the caller knows it by.
+    /// Returns the error of a call on `path`, with the path that the caller knows it by.
     pub fn failed<'a>(&'a self, op: &'static str, path: &'a [u8]) -> impl Fn(Errno) -> Error + 'a {
         move |errno| Error::io(op, below(&self.path, path), errno)
     }
@@ -238,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    /// A root, and the same without openat2.
+    /// Returns a root, and the same without openat2.
     fn roots(path: &Path) -> [Root; 2] {
         let mut old = Root::open(path).unwrap();
         old.has_openat2 = false;

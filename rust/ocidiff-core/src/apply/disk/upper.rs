@@ -1,5 +1,5 @@
-//! What a target is besides a tree when it is the upperdir of an overlay: what hides lower layers is kept in it, as overlayfs
-//! reads it. Spec: Linux overlayfs.rst, "whiteouts and opaque directories".
+//! Writes the marks of an upperdir that hide lower layers, as overlayfs reads them. Spec: Linux overlayfs.rst, "whiteouts
+//! and opaque directories".
 
 use std::os::fd::AsFd;
 
@@ -62,8 +62,8 @@ impl Upper {
         }
     }
 
-    /// The form for those who may make no device: an empty file with an attribute, in a directory that says that there are
-    /// such. Overlayfs reads it in every layer but the upper and the lowest one, from Linux 6.7 on.
+    /// Hides a name where no device may be made: writes an empty file with an attribute, in a directory that says that
+    /// there are such. Overlayfs reads it in every layer but the upper and the lowest one, from Linux 6.7 on.
     fn hide_by_attribute(&self, parent: &Directory, name: &[u8]) -> Result<()> {
         let file = openat(parent, name, NEW_FILE, Mode::from_raw_mode(OWNER_ALL))?;
         fsetxattr(&file, self.name("whiteout"), b"y", XattrFlags::empty())?;

@@ -17,7 +17,7 @@ use crate::tar::header::EntryType;
 use crate::tar::read::{Entry, Reader};
 use crate::whiteout::{OPAQUE, PREFIX, Whiteout};
 
-/// What an entry of an upper directory says.
+/// An entry of an upper directory, as it is meant.
 enum Said {
     /// The name is gone.
     Whiteout,
@@ -27,7 +27,7 @@ enum Said {
     Opaque(Entry),
 }
 
-/// What the entries so far have said. Of names only keyed hashes are kept, as in `Directories`.
+/// The state of reading the tar of an upper directory. Of names only keyed hashes are kept, as in `Directories`.
 #[derive(Debug, Default)]
 pub(super) struct UpperTar {
     hasher: RandomState,
@@ -72,7 +72,7 @@ impl UpperTar {
         Ok(if marks.is_opaque { Said::Opaque(entry) } else { Said::Object(entry) })
     }
 
-    /// The directories that are opaque too, now that it is known who wrote the marks.
+    /// Returns the directories that are opaque too, now that it is known who wrote the marks.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a mark that is not read.

@@ -24,7 +24,7 @@ const QUEUE: usize = 8;
 const BATCH_FILES: usize = 256;
 /// Data and headers of a batch; a file with more headers is a batch of its own.
 const BATCH_BYTES: usize = 1 << 20;
-/// What an extended attribute takes besides name and value.
+/// Bytes that an extended attribute takes besides name and value.
 const XATTR_BYTES: usize = 128;
 /// More threads would wait for the one that reads the stream, or for the file system.
 const MAX_THREADS: usize = 4;
@@ -42,7 +42,7 @@ pub(super) struct SmallFile<'a> {
     pub file: Option<OwnedFd>,
 }
 
-/// What all who write share.
+/// The values that all threads share.
 pub(super) struct Shared<'a> {
     pub policy: Policy,
     pub tally: Tally,
@@ -54,14 +54,14 @@ pub(super) struct Shared<'a> {
 struct Batch<'a> {
     files: Vec<SmallFile<'a>>,
     data: Vec<u8>,
-    /// What the headers of the files take.
+    /// Bytes of the headers of the files.
     header_bytes: usize,
 }
 
 /// The threads, and what is under way.
 pub(super) struct Writers<'a> {
     sender: Sender<Batch<'a>>,
-    /// What is not yet handed over.
+    /// The files that are not yet handed over.
     batch: Batch<'a>,
     progress: Arc<Progress>,
     shared: &'a Shared<'a>,
@@ -98,10 +98,10 @@ impl<'a> Writers<'a> {
         Ok(Self { sender, batch: Batch::default(), progress, shared })
     }
 
-    /// Where the data of the file goes that `entry`, in `parent`, describes and that is written next.
+    /// Returns the buffer for the data of the next file, which `entry` describes, in `parent`.
     ///
     /// # Errors
-    /// What became of files before.
+    /// The failure of an earlier file.
     pub fn data(&mut self, parent: &Directory, entry: &Entry) -> Result<&mut Vec<u8>> {
         let batch = &self.batch;
         let header_bytes = header_bytes(entry);
@@ -137,7 +137,7 @@ impl<'a> Writers<'a> {
             return Ok(());
         }
         self.progress.lock().pending += 1;
-        // Who would have to wait works instead.
+        // The threads are busy: do the work here instead of waiting.
         if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = self.sender.try_send(batch) {
             self.progress.run(batch, self.shared);
         }
@@ -187,7 +187,7 @@ impl Progress {
     }
 }
 
-/// About what a file that waits takes besides its data. Its name is kept as it stands and cleaned.
+/// Returns about the bytes that a waiting file takes besides its data. Its name is kept as it stands and cleaned.
 fn header_bytes(entry: &Entry) -> usize {
     let xattrs: usize = entry.xattrs.iter().map(|(name, value)| XATTR_BYTES + name.len() + value.len()).sum();
     2 * entry.name.len() + entry.link_name.len() + xattrs

@@ -1,4 +1,4 @@
-//! One name of an overlay, resolved through its layers as the kernel does (fs/overlayfs/namei.c, `ovl_lookup`).
+//! Resolves a name of an overlay through its layers as the kernel does (fs/overlayfs/namei.c, `ovl_lookup`).
 
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::rules::linux::MAX_NAME_BYTES;
 use crate::tree::{Directory, XattrReader};
 use crate::whiteout;
 
-/// What an overlay shows under a name.
+/// An entry of an overlay.
 #[derive(Debug)]
 pub struct Found {
     /// Its layer, from the top.
@@ -20,34 +20,34 @@ pub struct Found {
     pub directory: Arc<Directory>,
     /// Its name there, which a redirect may have changed.
     pub name: CString,
-    /// What lstat says of it.
+    /// The result of lstat.
     pub metadata: Metadata,
     /// For a directory, what is merged.
     pub place: Option<Place>,
-    /// Where its content is, unless in `directory` under `name`.
+    /// The location of its content, if it is not in `directory` under `name`.
     pub content: Option<Content>,
     path: Vec<u8>,
 }
 
-/// Where the content of a file is.
+/// The location of the content of a file.
 #[derive(Debug, Clone)]
 pub struct Content {
     /// The directory of a layer.
     pub directory: Arc<Directory>,
     /// The path below it, without symbolic links.
     pub path: CString,
-    /// What lstat says of the file that holds the content.
+    /// The result of lstat for the file that holds the content.
     pub metadata: Metadata,
 }
 
 impl Found {
-    /// Whether both are one file or directory, with the same directories merged.
+    /// Returns true if both are one file or directory, with the same directories merged.
     pub fn is_very(&self, other: &Self) -> bool {
         (self.layer, &self.path, &self.place) == (other.layer, &other.path, &other.place)
     }
 }
 
-/// What one layer has under a name.
+/// An entry of one layer.
 struct Probe {
     metadata: Metadata,
     whiteout: bool,
@@ -102,7 +102,7 @@ impl Search {
         self.name.starts_with(b"/")
     }
 
-    /// Whether what a layer has at the end of the name belongs to the answer, and how the lookup goes on.
+    /// Decides if the entry of a layer at the end of the name belongs to the answer, and how the lookup goes on.
     fn accept(&mut self, probe: &Probe) -> bool {
         let is_directory = probe.metadata.is_directory();
         let is_masked = if is_directory { self.metacopy } else { self.is_directory };
@@ -122,7 +122,7 @@ impl Search {
 }
 
 impl Overlay {
-    /// What the overlay shows under `name` of `folder`.
+    /// Returns the entry that the overlay shows under `name` of `folder`.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for marks that the kernel refuses too, [`Error::Io`].
@@ -237,7 +237,7 @@ impl Overlay {
         Ok(None)
     }
 
-    /// What one layer has under a plain name of one of its directories.
+    /// Returns the entry that one layer has under a plain name of one of its directories.
     fn probe(&self, layer: usize, directory: &Directory, name: &CStr, xattrs: &mut XattrReader) -> Result<Option<Probe>> {
         let (mut whiteout, mut opaque, mut metacopy, mut redirect) = (false, false, false, None);
         if self.format == Format::Names {
@@ -276,7 +276,7 @@ impl Overlay {
         Ok(Some(Probe { metadata, whiteout, opaque, metacopy, redirect }))
     }
 
-    /// Whether a directory hides what lower layers have under its name.
+    /// Returns true if a directory hides what lower layers have under its name.
     pub(super) fn is_opaque(&self, directory: &Directory, name: &CStr, xattrs: &mut XattrReader) -> Result<bool> {
         if self.format != Format::Names {
             return Ok(xattrs.raw(directory, name, self.keys().opaque)? == Some(b"y"));
@@ -305,7 +305,7 @@ impl Overlay {
         Ok(Some(value.to_vec()))
     }
 
-    /// The content of a file whose last copy in the layers has none: in a layer for data alone.
+    /// Returns the content of a file whose last copy in the layers has none: in a layer for data alone.
     fn data_of(&self, search: &Search, hits: &[Hit]) -> Result<Content> {
         let layers = if search.is_absolute() { &self.data[..] } else { &[] };
         let path = c_string(search.name.strip_prefix(b"/").unwrap_or(&search.name));
@@ -329,7 +329,7 @@ impl Overlay {
     }
 }
 
-/// What the kernel refuses too.
+/// Returns the error for a mark that the kernel refuses too.
 fn refused(directory: &Directory, name: &CStr, cause: Cause) -> Error {
     Error::Unsupported { path: directory.path_of(name), reason: Cause::OverlayMark { cause: Box::new(cause) } }
 }

@@ -20,7 +20,7 @@ use crate::error::{Error, Result, words_of};
 use crate::idmap::IdMaps;
 use crate::rules::xattr::{FUSE, OVERLAY, OVERLAY_USERXATTR};
 
-/// How deletions, opaque directories and the like are marked.
+/// The format of marks: deletions, opaque directories and the like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// overlayfs, with attributes `trusted.overlay.*`.
@@ -31,7 +31,7 @@ pub enum Format {
     Names,
 }
 
-/// Where the directories of an overlay are, and what is known of how it is mounted.
+/// The directories of an overlay, and what is known of how it is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverlayPaths {
     /// The directory that takes the changes.
@@ -40,13 +40,13 @@ pub struct OverlayPaths {
     pub lowers: Vec<PathBuf>,
     /// Directories that only hold the content of files which others redirect to, top first.
     pub data: Vec<PathBuf>,
-    /// How it is marked; `None` to find out.
+    /// The format of its marks; `None` to find out.
     pub format: Option<Format>,
-    /// Whether redirects of directories are followed, as the option `redirect_dir` of a mount says.
+    /// True if redirects of directories are followed, as the mount option `redirect_dir` says.
     pub redirects: bool,
-    /// What the ids of files in the upper directory become.
+    /// The id maps of the upper directory.
     pub ids: Option<Arc<IdMaps>>,
-    /// The same of the lower directories, which an id-mapped mount may show with other ids than they have.
+    /// The id maps of the lower directories, which an id-mapped mount may show with other ids than they have.
     pub lower_ids: Option<Arc<IdMaps>>,
 }
 
@@ -125,13 +125,13 @@ impl Overlay {
         Ok(overlay)
     }
 
-    /// Whether every name has to be looked at: a renamed directory brings files of lower layers under new names, and other
-    /// names of these files may be anywhere (layer-format.md, "Hard links").
+    /// Returns true if every name has to be looked up: a renamed directory brings files of lower layers under new names,
+    /// and other names of these files may be anywhere (layer-format.md, "Hard links").
     pub fn complete(&self) -> bool {
         self.complete
     }
 
-    /// Whether all layers are on one file system, so that an inode number alone tells a file.
+    /// Returns true if all layers are on one file system, so that an inode number alone identifies a file.
     pub fn on_one_device(&self) -> Result<bool> {
         let mut devices = self.layers.iter().map(|layer| Ok(layer.metadata(c".")?.key.0));
         let first = devices.next().transpose()?;
@@ -143,12 +143,12 @@ impl Overlay {
         Ok(true)
     }
 
-    /// The directory that takes the changes.
+    /// Returns the directory that takes the changes.
     pub fn upper(&self) -> &Arc<Directory> {
         &self.layers[0]
     }
 
-    /// The root of the changed tree, and that of the tree below it.
+    /// Returns the root of the changed tree, and that of the tree below it.
     pub fn roots(&self) -> Result<(Place, Place)> {
         let mut reader = self.reader();
         let mut root = |first: usize| -> Result<Place> {
@@ -175,8 +175,8 @@ impl Overlay {
         Ok(Folder { parts: place.parts.iter().map(open).collect::<Result<_>>()? })
     }
 
-    /// The names that may be in a directory of the changed tree or in the one below it and may differ; `None` for `lower`
-    /// where there is none. All others are the same in both.
+    /// Returns the names that may be in a directory of the changed tree or in the one below it and may differ; `None` for
+    /// `lower` where there is none. All others are the same in both.
     ///
     /// A name may turn out to be in neither.
     pub fn candidates(&self, upper: &Folder, lower: Option<&Folder>, control: &Control) -> Result<Names> {
@@ -197,7 +197,7 @@ impl Overlay {
         Ok(Names::collect(all))
     }
 
-    /// The name that an entry of a layer speaks of; `None` when it speaks of none.
+    /// Returns the name that an entry of a layer speaks of; `None` when it speaks of none.
     fn real_name<'a>(&self, name: &'a CStr) -> Option<&'a CStr> {
         use crate::whiteout::{PREFIX, Whiteout};
         if self.format != Format::Names || !name.to_bytes().starts_with(PREFIX) {
@@ -209,7 +209,7 @@ impl Overlay {
         }
     }
 
-    /// Whether a renamed directory brings files with several names.
+    /// Returns true if a renamed directory brings files with several names.
     fn has_links_below(&self, redirected: &[Vec<u8>], control: &Control) -> Result<bool> {
         let mut reader = self.reader();
         let mut todo = Vec::new();
@@ -231,7 +231,7 @@ impl Overlay {
         Ok(false)
     }
 
-    /// Whether a directory has files with several names; directories in it are `todo`.
+    /// Returns true if a directory has files with several names; directories in it are `todo`.
     fn has_links_in(
         &self,
         place: &Place,
@@ -255,7 +255,7 @@ impl Overlay {
         Ok(false)
     }
 
-    /// The directory at `path` of the changed tree.
+    /// Returns the directory at `path` of the changed tree.
     fn place_of(&self, path: &[u8], reader: &mut XattrReader) -> Result<Option<Place>> {
         let mut place = self.roots()?.0;
         for name in path.split(|&byte| byte == b'/') {
@@ -274,14 +274,14 @@ impl Overlay {
 }
 
 impl Place {
-    /// Whether this is the root of an overlay.
+    /// Returns true for the root of an overlay.
     pub fn is_root(&self) -> bool {
         self.parts.iter().all(|part| part.path.is_empty())
     }
 }
 
 impl Folder {
-    /// The directory of the top layer, where this is one.
+    /// Returns the directory of the top layer, where this is one.
     pub fn upper(&self) -> Option<&Arc<Directory>> {
         self.parts.first().filter(|(part, _)| part.layer == 0).map(|(_, directory)| directory)
     }
@@ -293,7 +293,7 @@ fn c_string(bytes: &[u8]) -> CString {
 }
 
 impl Error {
-    /// An overlay at `path` that cannot be read without mounting it.
+    /// Returns the error of an overlay at `path` that cannot be read without mounting it.
     fn overlay(path: &Path, reason: Cause) -> Self {
         Self::Overlay { path: path.to_owned(), reason }
     }

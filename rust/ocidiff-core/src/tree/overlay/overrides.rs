@@ -12,7 +12,7 @@ use crate::tree::{Directory, XattrReader};
 /// The attributes, in the order in which the root of a layer is asked for one.
 const KEYS: [&CStr; 2] = [c"security.fuseoverlayfs.override_stat", c"user.fuseoverlayfs.override_stat"];
 
-/// The attribute that holds the owners and modes of a layer, if its root has one.
+/// Returns the attribute that holds the owners and modes of a layer, if its root has one.
 pub fn key_of(root: &Arc<Directory>, reader: &mut XattrReader) -> Result<Option<&'static CStr>> {
     for key in KEYS {
         if reader.raw(root, c".", key)?.is_some() {

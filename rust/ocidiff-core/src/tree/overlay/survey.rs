@@ -1,4 +1,4 @@
-//! What an upper directory tells of how it was written, found by reading its directories once.
+//! Finds out how an upper directory was written, by reading its directories once.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -39,7 +39,7 @@ pub struct Survey {
     pub redirected: Vec<Vec<u8>>,
 }
 
-/// What a directory has that a survey looks at.
+/// The facts of a directory that a survey looks at.
 #[derive(Default)]
 struct Listed {
     directories: Vec<CString>,
@@ -71,7 +71,7 @@ impl Survey {
             }
             let mut below = Self::default();
             below.read(lower, false, control)?;
-            // Where both kinds of marks are, they tell nothing of who wrote the upper directory.
+            // If there are both kinds of marks, they do not say who wrote the upper directory.
             survey.names = below.names && !below.trusted && !below.user;
             (survey.trusted, survey.user) = (below.trusted && !below.names, below.user && !below.names);
         }
@@ -117,7 +117,7 @@ impl Survey {
         Ok(())
     }
 
-    /// How the directory is marked.
+    /// Returns the format of the marks in the directory.
     pub fn format(&self, upper: &Path, told: Option<Format>) -> Result<Format> {
         let refuse = |reason: Cause| Err(Error::overlay(upper, reason));
         let format = match told {
@@ -207,7 +207,7 @@ fn is_directory(directory: &Directory, name: &CStr, told: FileType) -> Result<bo
     }
 }
 
-/// Whether attributes `trusted.*` are seen: elsewhere they are silently absent.
+/// Returns true if attributes `trusted.*` are seen: elsewhere they are silently absent.
 fn may_read_trusted() -> bool {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));

@@ -156,6 +156,6 @@ def test_the_binding_reads_each_field_that_python_does_not_act_on_alone(tmp_path
         IdMaps: _fields(IdMaps),
         IdRange: _fields(IdRange),
         IndexOptions: _fields(IndexOptions),
-        ApplyOptions: _fields(ApplyOptions) - {"same_owner"} | {"sets_owners"},
+        ApplyOptions: _fields(ApplyOptions) - {"same_owner"} | {"restores_owners"},
         Limits: _fields(Limits),
     }

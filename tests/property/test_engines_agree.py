@@ -16,7 +16,7 @@ from support import trees, verbs
     profile=st.sampled_from(Profile),
     epoch=st.sampled_from([None, None, 0, 1_600_000_000]),
     from_scratch=st.booleans(),
-    lower_from_layers=st.booleans(),
+    lower_has_layer_times=st.booleans(),
 )
 def test_both_engines_write_the_same_tar(
     rust: Engine,
@@ -26,10 +26,10 @@ def test_both_engines_write_the_same_tar(
     profile: Profile,
     epoch: int | None,
     from_scratch: bool,
-    lower_from_layers: bool,
+    lower_has_layer_times: bool,
 ) -> None:
     strategies.RAN["diff: rust = pure"] += 1
-    options = {"profile": profile, "source_date_epoch": epoch, "lower_from_layers": lower_from_layers}
+    options = {"profile": profile, "source_date_epoch": epoch, "lower_has_layer_times": lower_has_layer_times}
     with strategies.build(pair) as (lower, upper, _):
         below = None if from_scratch else lower
         one, tar = verbs.diff(rust, below, upper, **options)
@@ -39,7 +39,7 @@ def test_both_engines_write_the_same_tar(
         assert one == other
         listed = verbs.changes(rust, below, upper, profile)
         assert listed == verbs.changes(pure, below, upper, profile)
-        if not lower_from_layers:
+        if not lower_has_layer_times:
             assert len(listed) == one.added + one.modified + one.deleted
 
 

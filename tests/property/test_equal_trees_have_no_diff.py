@@ -36,5 +36,7 @@ def test_a_tree_does_not_differ_from_what_its_layers_give(
         for before, after in ((None, lower), (lower, upper)):
             _, layer = verbs.diff(engine, before, after, profile=profile, source_date_epoch=epoch)
             verbs.apply(engine, layer, unpacked)
-        summary, _ = verbs.diff(engine, unpacked, upper, profile=profile, source_date_epoch=epoch, lower_from_layers=True)
+        summary, _ = verbs.diff(
+            engine, unpacked, upper, profile=profile, source_date_epoch=epoch, lower_has_layer_times=True
+        )
         assert summary.diff_id == EMPTY_TAR

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(3600)
     pair=strategies.pairs(sockets=True),
     profile=st.sampled_from(Profile),
     epoch=st.sampled_from([None, None, 0, 1_600_000_000]),
-    lower_from_layers=st.booleans(),
+    lower_has_layer_times=st.booleans(),
     sha256=st.booleans(),
 )
 def test_an_index_in_place_of_the_tree(
@@ -29,13 +29,13 @@ def test_an_index_in_place_of_the_tree(
     pair: strategies.Pair,
     profile: Profile,
     epoch: int | None,
-    lower_from_layers: bool,
+    lower_has_layer_times: bool,
     sha256: bool,
 ) -> None:
     # What was unpacked from layers has no inode of the changed tree.
-    lower_from_layers = lower_from_layers and not any(entry["type"] == "lowerlink" for entry in pair.upper)
+    lower_has_layer_times = lower_has_layer_times and not any(entry["type"] == "lowerlink" for entry in pair.upper)
     strategies.RAN["index = tree, in both engines"] += 1
-    options = {"profile": profile, "source_date_epoch": epoch, "lower_from_layers": lower_from_layers}
+    options = {"profile": profile, "source_date_epoch": epoch, "lower_has_layer_times": lower_has_layer_times}
     with strategies.build(pair) as (lower, upper, _):
         below, above = (verbs.index(rust, tree, sha256=sha256) for tree in (lower, upper))
         assert below == verbs.index(pure, lower, sha256=sha256)

@@ -66,7 +66,7 @@ def test_what_a_user_unpacked_differs_from_nothing(rust: Engine, pure: Engine, p
                 own_index = verbs.index(engine, place / "rust")
                 with verbs.saved_index(own_index) as known:
                     assert verbs.changes(engine, known, place / "pure", Profile.OCI) == []
-                summary, _ = verbs.diff(engine, place / "pure", place / "rust", lower_from_layers=True)
+                summary, _ = verbs.diff(engine, place / "pure", place / "rust", lower_has_layer_times=True)
                 assert summary.entries == 0
             if not _has_what_is_lost(lower):
                 with probes.as_user(), verbs.saved_index(index) as known:

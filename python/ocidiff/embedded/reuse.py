@@ -140,7 +140,7 @@ def _adopt(
         options = LayerOptions(
             compression=Compression.NONE,
             source_date_epoch=source_date_epoch,
-            lower_from_layers=True,
+            lower_has_layer_times=True,
             # All of it, so that a snapshot with what the layer leaves out is not taken for the layer.
             scope=Scope(cross_mounts=True),
             on_change=OnChange.FAIL,

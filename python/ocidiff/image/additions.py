@@ -109,7 +109,7 @@ class _Writer:
         self._archive = archive
         self._tree = tree
         # Root gives files the ids of the host, which the walk maps; others note those of the container.
-        self._is_mapped = bool(ids) and ApplyOptions().sets_owners
+        self._is_mapped = bool(ids) and ApplyOptions().restores_owners
         self._root = (_host_root(ids.users), _host_root(ids.groups)) if self._is_mapped else (0, 0)
         self._directories = {b""}
 

@@ -84,7 +84,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
     ):
         options = replace(
             request.options,
-            lower_from_layers=source.lower_from_layers,
+            lower_has_layer_times=source.lower_has_layer_times,
             lower_lacks_owners=source.lower_lacks_owners,
             ids=request.options.ids or source.ids,
         )
@@ -96,7 +96,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             options = options_for(source.upper, options)
         if request.options.ignore_file:
             options = with_ignore_file(options, source.upper)
-        if not options.lower_from_layers:
+        if not options.lower_has_layer_times:
             from ocidiff.layer.fractions import with_lower_times
 
             options = with_lower_times(options, source.lower, source.upper)
@@ -207,7 +207,7 @@ def _added_layer(
     from ocidiff.layer.upper_tar import options_for
 
     # What is asked for by name is neither excluded nor compared by the times of layers.
-    options = replace(options, lower_from_layers=False, lower_lacks_owners=False, scope=Scope())
+    options = replace(options, lower_has_layer_times=False, lower_lacks_owners=False, scope=Scope())
     with (
         services.private_directory() as place,
         added(additions, tree, place, options, engine=engine, monitor=monitor) as layers,

@@ -101,7 +101,7 @@ def changes_of_container(services: Services, container: Container, comparison: C
     ) as source:
         options = replace(
             comparison.layer,
-            lower_from_layers=source.lower_from_layers,
+            lower_has_layer_times=source.lower_has_layer_times,
             lower_lacks_owners=source.lower_lacks_owners,
             ids=source.ids,
         )
@@ -167,7 +167,7 @@ def changes_of_images(
             raise UsageError("upper: must be an image or a tree")
         if isinstance(above, bytes):
             refuse_unseen(above)
-        options = replace(comparison.layer, lower_from_layers=not is_tree(lower))
+        options = replace(comparison.layer, lower_has_layer_times=not is_tree(lower))
         if comparison.ignore_file:
             options = with_ignore_file(options, above)
         options = with_lower_times(options, below, above)

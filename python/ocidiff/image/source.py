@@ -39,7 +39,7 @@ class Source:
         base: Image that it grows on; None for none.
         lower: What tells the tree of the base; None for no parent tree.
         upper: Path of the changed tree; or an overlay, whose lowerdirs are then the parent tree, and `lower` is None.
-        lower_from_layers: True if the lower tree has the times that layers keep.
+        lower_has_layer_times: True if the lower tree has the times that layers keep.
         lower_lacks_owners: True if it was unpacked without the right to set owners.
         ids: What the ids of files are in a container whose trees lack owners.
         container: The container that it is, locked; None for a directory.
@@ -48,7 +48,7 @@ class Source:
     base: Image | None
     lower: Lower | None
     upper: bytes | OverlayLayers
-    lower_from_layers: bool
+    lower_has_layer_times: bool
     lower_lacks_owners: bool
     ids: IdMaps = IdMaps()
     container: Container | None = None
@@ -123,13 +123,13 @@ def open_source(
                 refuse_unseen(own.upperdir if isinstance(own, OverlayLayers) else own)
             lacks_owners = bool(ids) and not lower_has_ids
             yield Source(
-                image, below, own, lower_from_layers=True, lower_lacks_owners=lacks_owners, ids=ids, container=container
+                image, below, own, lower_has_layer_times=True, lower_lacks_owners=lacks_owners, ids=ids, container=container
             )
             return
         parent = None if base in (None, SCRATCH) else lookup.find_image(services, str(base), platform)
         tree = stack.enter_context(_lower_tree(services, parent, lower, limits, engine, monitor))
         from_layers = parent is not None and (lower is None or _is_index_of(tree, parent))
-        lacks_owners = not (isinstance(tree, IndexPath) or ApplyOptions().sets_owners)
+        lacks_owners = not (isinstance(tree, IndexPath) or ApplyOptions().restores_owners)
         if not isinstance(source, UpperTar):
             yield Source(parent, tree, tree_path(source), from_layers, lacks_owners)
             return

@@ -63,7 +63,7 @@ def unpack(
         target.has_root = done.has_root
         if index is not None and sink is not None:
             with naming(index):
-                how = IndexOptions(_chain_id(image) if done.is_whole and options.sets_owners else None)
+                how = IndexOptions(_chain_id(image) if done.is_whole and options.restores_owners else None)
                 engine.write_index(os.fsencode(target.tree), sink, how, replace(monitor, progress=None))
 
 

@@ -37,7 +37,7 @@ def with_lower_times(options: LayerOptions, lower: Lower | None, upper: Upper) -
 
     The profile `containerd` counts fractions as containerd does. A warning then says so, if files differ in nothing else.
     """
-    if options.lower_from_layers:
+    if options.lower_has_layer_times:
         return options
     try:
         lacks = _lacks_fractions(lower, upper)

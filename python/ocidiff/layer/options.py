@@ -218,8 +218,8 @@ class LayerOptions(DiffOptions):
 
     Attributes:
         compression: How the blob is compressed.
-        lower_from_layers: True if the lower tree was unpacked from layers. `lower_lacks_fractions` then holds, and times of
-            the upper tree are bounded by `source_date_epoch` before they are compared, as those of the layers were.
+        lower_has_layer_times: True if the lower tree was unpacked from layers. `lower_lacks_fractions` then holds, and times
+            of the upper tree are bounded by `source_date_epoch` before they are compared, as those of the layers were.
         lower_lacks_fractions: True if a lower time without a fraction of a second does not decide, and contents do.
             Otherwise only two times without fractions leave it to the contents.
         lower_lacks_owners: The lower tree was unpacked from layers without the right to set owners: what has no note of its
@@ -233,7 +233,7 @@ class LayerOptions(DiffOptions):
     """
 
     compression: Compression = Compression.GZIP
-    lower_from_layers: bool = False
+    lower_has_layer_times: bool = False
     lower_lacks_fractions: bool = False
     lower_lacks_owners: bool = False
     ids: IdMaps = field(default_factory=IdMaps)
@@ -244,7 +244,7 @@ class LayerOptions(DiffOptions):
     @property
     def lower_has_ids(self) -> bool:
         """True if the lower tree has ids of the container already."""
-        return self.lower_from_layers and not self.lower_lacks_owners
+        return self.lower_has_layer_times and not self.lower_lacks_owners
 
     @property
     def device_in_links(self) -> bool:
@@ -403,6 +403,6 @@ class ApplyOptions:
     is_upper: bool = False
 
     @property
-    def sets_owners(self) -> bool:
-        """Whether every entry gets its recorded owner."""
+    def restores_owners(self) -> bool:
+        """True if every entry gets its recorded owner."""
         return os.geteuid() == 0 if self.same_owner is None else self.same_owner

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ocidiff_core::apply::{ApplyOptions, Limits, apply_layer};
-use ocidiff_core::change::{ChangeKind, Changes, Root, Rules, Trees};
+use ocidiff_core::change::{ChangeKind, Changes, Rules, TreeSource, Trees};
 use ocidiff_core::compress::Compression;
 use ocidiff_core::control::Control;
 use ocidiff_core::diff::{DiffOptions, write_layer};
 use ocidiff_core::error::Error;
 use ocidiff_core::index::{Header, IndexFile};
 use ocidiff_core::indexer::{IndexOptions, write_index, write_index_of_layers};
-use ocidiff_core::tree::Directory;
+use ocidiff_core::tree::TreeDir;
 
 const PLAIN: DiffOptions = DiffOptions {
     rules: Rules::OCI,
@@ -29,8 +29,8 @@ const PLAIN: DiffOptions = DiffOptions {
 };
 const HEADER: Header = Header { has_sha256: true, chain_id: [0; 32] };
 
-fn tree(path: &Path) -> Root {
-    Root::Directory(Directory::open_root(path).unwrap())
+fn tree(path: &Path) -> TreeSource {
+    TreeSource::Directory(TreeDir::open_root(path).unwrap())
 }
 
 fn index(path: &Path, place: &Path, threads: usize) {
@@ -41,17 +41,17 @@ fn index(path: &Path, place: &Path, threads: usize) {
     assert_eq!(summary.size, fs::metadata(place).unwrap().len());
 }
 
-fn open(place: &Path) -> Root {
-    Root::Index(Arc::new(IndexFile::open(place, &Control::default()).unwrap()))
+fn open(place: &Path) -> TreeSource {
+    TreeSource::Index(Arc::new(IndexFile::open(place, &Control::default()).unwrap()))
 }
 
-fn layer(lower: Option<Root>, upper: &Path, place: &Path) -> Vec<u8> {
+fn layer(lower: Option<TreeSource>, upper: &Path, place: &Path) -> Vec<u8> {
     let sink = File::create(place).unwrap().into();
     write_layer(Trees::Plain { lower, upper: tree(upper) }, sink, &PLAIN, &Arc::default()).unwrap();
     fs::read(place).unwrap()
 }
 
-fn changes(lower: Root, upper: Root) -> Vec<(ChangeKind, Vec<u8>)> {
+fn changes(lower: TreeSource, upper: TreeSource) -> Vec<(ChangeKind, Vec<u8>)> {
     let trees = Trees::Plain { lower: Some(lower), upper };
     let changes = Changes::start(trees, Rules::OCI, None, 2, Arc::default()).unwrap();
     changes.map(|change| change.map(|change| (change.kind, change.path)).unwrap()).collect()

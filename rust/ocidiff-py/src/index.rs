@@ -2,9 +2,9 @@
 
 use std::os::fd::RawFd;
 
-use ocidiff_core::change::{Root, Trees};
+use ocidiff_core::change::{TreeSource, Trees};
 use ocidiff_core::indexer;
-use ocidiff_core::tree::Directory;
+use ocidiff_core::tree::TreeDir;
 use pyo3::prelude::*;
 
 use crate::error::to_python;
@@ -19,7 +19,7 @@ pub fn write_index(tree: Path, sink: RawFd, options: IndexOptions, poll: &Bound<
     let (Path(tree), ids, sink) = (tree, options.ids.maps(), own_descriptor(sink)?);
     let options = options.index().map_err(to_python)?;
     run(poll, |control| {
-        let upper = Root::Directory(Directory::open_mapped(&tree, ids)?);
+        let upper = TreeSource::Directory(TreeDir::open_mapped(&tree, ids)?);
         let done = indexer::write_index(Trees::Plain { lower: None, upper }, sink, options, control)?;
         Ok(IndexSummary::new(&done, control.left_out().1))
     })

@@ -29,7 +29,7 @@ pub struct LayerOptions {
     source_date_epoch: Option<i64>,
     on_change: String,
     scope: Scope,
-    lower_from_layers: bool,
+    lower_has_layer_times: bool,
     lower_lacks_fractions: bool,
     device_in_links: bool,
     spool: Option<PathBuf>,
@@ -48,7 +48,7 @@ impl LayerOptions {
             other => return Err(unknown("profile", other, "oci or containerd")),
         };
         Ok(Rules {
-            lower_from_layers: self.lower_from_layers,
+            lower_has_layer_times: self.lower_has_layer_times,
             lower_lacks_fractions: self.lower_lacks_fractions,
             device_in_links: self.device_in_links,
             source_date_epoch: self.source_date_epoch,
@@ -219,7 +219,7 @@ impl IndexOptions {
 /// The fields of `ApplyOptions`.
 #[derive(FromPyObject)]
 pub struct ApplyOptions {
-    sets_owners: bool,
+    restores_owners: bool,
     destination: String,
     limits: Limits,
     is_upper: bool,
@@ -235,7 +235,7 @@ impl ApplyOptions {
             other => return Err(unknown("destination", other, "directory, overlay or overlay-userxattr")),
         };
         Ok(apply::ApplyOptions {
-            same_owner: self.sets_owners,
+            same_owner: self.restores_owners,
             destination,
             is_upper: self.is_upper,
             limits: self.limits.limits(),

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ocidiff_core::Result;
-use ocidiff_core::change::{Root, Trees};
+use ocidiff_core::change::{TreeSource, Trees};
 use ocidiff_core::control::Control;
 use ocidiff_core::idmap::IdMaps;
 use ocidiff_core::index::IndexFile;
-use ocidiff_core::tree::Directory;
+use ocidiff_core::tree::TreeDir;
 use ocidiff_core::tree::overlay::{Format, OverlayPaths};
 use pyo3::prelude::*;
 
@@ -99,10 +99,10 @@ impl Source {
 }
 
 impl Tree {
-    fn open(&self, ids: &Option<Arc<IdMaps>>, control: &Control) -> Result<Root> {
+    fn open(&self, ids: &Option<Arc<IdMaps>>, control: &Control) -> Result<TreeSource> {
         match self {
-            Self::Directory(Path(path)) => Directory::open_mapped(path, ids.clone()).map(Root::Directory),
-            Self::Index { path: Path(path) } => Ok(Root::Index(Arc::new(IndexFile::open(path, control)?))),
+            Self::Directory(Path(path)) => TreeDir::open_mapped(path, ids.clone()).map(TreeSource::Directory),
+            Self::Index { path: Path(path) } => Ok(TreeSource::Index(Arc::new(IndexFile::open(path, control)?))),
         }
     }
 }

@@ -105,8 +105,8 @@ def test_the_layer_is_that_of_the_unmapped_twin(
 @pytest.mark.root
 def test_a_lower_tree_from_layers_has_the_ids_of_the_container(engine: Engine, twins: tuple[Path, Path, Path, Path]) -> None:
     lower, upper, _, mapped_upper = twins
-    plain, _ = verbs.diff(engine, lower, upper, lower_from_layers=True)
-    assert verbs.diff(engine, lower, mapped_upper, lower_from_layers=True, ids=MAPS)[0] == plain
+    plain, _ = verbs.diff(engine, lower, upper, lower_has_layer_times=True)
+    assert verbs.diff(engine, lower, mapped_upper, lower_has_layer_times=True, ids=MAPS)[0] == plain
 
 
 @pytest.mark.root

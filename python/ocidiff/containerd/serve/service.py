@@ -93,7 +93,7 @@ def _options(request: Any, call: Call, ids: IdMaps) -> LayerOptions:  # noqa: AN
         source_date_epoch=None if epoch is None else epoch.seconds,
         ids=ids,
         # Lower directories of an id-mapped overlay have the ids of the image.
-        lower_from_layers=bool(ids),
+        lower_has_layer_times=bool(ids),
     )
 
 

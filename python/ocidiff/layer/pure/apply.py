@@ -50,7 +50,7 @@ class Applier:
 
     def __init__(self, root: Root, options: ApplyOptions) -> None:
         self._root = root
-        self._same_owner = options.sets_owners
+        self._same_owner = options.restores_owners
         self._may_lack_devices = not self._same_owner or _is_in_user_namespace()
         self._upper = None if options.destination is Destination.DIRECTORY else Upper(root, options.destination)
         self._upper_tar = UpperTar() if options.is_upper else None

@@ -159,7 +159,7 @@ def same(lower: AnyTree, old: Node, upper: AnyTree, new: Node, options: LayerOpt
 def same_mtime(a: os.stat_result, b: os.stat_result, options: LayerOptions) -> bool:
     """Whether the times of two entries that are no directories are equal, as far as they can be."""
     seconds = b.st_mtime_ns // _NANOSECONDS
-    if options.lower_from_layers and options.source_date_epoch is not None:
+    if options.lower_has_layer_times and options.source_date_epoch is not None:
         seconds = min(seconds, options.source_date_epoch)
     if a.st_mtime_ns // _NANOSECONDS != seconds:
         return False
@@ -168,7 +168,7 @@ def same_mtime(a: os.stat_result, b: os.stat_result, options: LayerOptions) -> b
 
 def _fraction_lost(a: os.stat_result, b: os.stat_result, options: LayerOptions) -> bool:
     """True if the fractions of the times do not decide."""
-    forgiven = options.lower_from_layers or options.lower_lacks_fractions
+    forgiven = options.lower_has_layer_times or options.lower_lacks_fractions
     return not a.st_mtime_ns % _NANOSECONDS and (forgiven or not b.st_mtime_ns % _NANOSECONDS)
 
 

@@ -4,7 +4,7 @@ use super::path::LayerPath;
 use crate::compress::decompress::Bounds;
 use crate::error::{Error, Result};
 use crate::tar::pax;
-use crate::tar::read::Entry;
+use crate::tar::read::TarEntry;
 
 /// Limits of a layer. The error names the limit, and the entry that passed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Limits {
     ///
     /// # Errors
     /// [`Error::LimitExceeded`].
-    pub(crate) fn check(&self, entry: &Entry, path: &LayerPath, count: u64) -> Result<()> {
+    pub(crate) fn check(&self, entry: &TarEntry, path: &LayerPath, count: u64) -> Result<()> {
         let passed = |limit, value, max| {
             Err(Error::LimitExceeded { limit, value, max, path: path.as_path().into(), offset: entry.offset })
         };

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::metadata::FileType;
 use crate::rules::xattr::{CAPABILITY, Class};
 use crate::tar::header::EntryType;
-use crate::tar::read::Entry;
+use crate::tar::read::TarEntry;
 use crate::tree::{Lost, XattrPolicy};
 use crate::whiteout::{PSEUDO_LINKS, Whiteout};
 
@@ -152,7 +152,7 @@ impl<C> Model<C> {
     ///
     /// # Errors
     /// Those of an apply that come from the entry.
-    pub fn apply(&mut self, entry: &Entry, path: &LayerPath) -> Result<Option<Number>> {
+    pub fn apply(&mut self, entry: &TarEntry, path: &LayerPath) -> Result<Option<Number>> {
         let whiteout = match plan(entry, path)? {
             Action::DescribeRoot => {
                 let object = Object::of(entry, path)?;
@@ -248,7 +248,7 @@ impl<C> Model<C> {
         }
     }
 
-    fn create(&mut self, entry: &Entry, path: &LayerPath, parent: Number, name: &[u8]) -> Result<Number> {
+    fn create(&mut self, entry: &TarEntry, path: &LayerPath, parent: Number, name: &[u8]) -> Result<Number> {
         let object = Object::of(entry, path)?;
         check_name(path, name)?;
         let there = self.inodes[parent].children.get(name).copied();
@@ -322,7 +322,7 @@ impl<C> Model<C> {
     }
 
     /// Returns the inode that a hard link leads to, with one name more.
-    fn link(&mut self, entry: &Entry, path: &LayerPath, link: &Link, parent: Number, name: &[u8]) -> Result<Number> {
+    fn link(&mut self, entry: &TarEntry, path: &LayerPath, link: &Link, parent: Number, name: &[u8]) -> Result<Number> {
         let (target_parent, target_name) = link.target.split();
         let target_parent = self.resolve(target_parent, Missing::End)?;
         let find = |model: &Self| model.inodes.get(target_parent?)?.children.get(target_name).map(|child| child.number);
@@ -412,7 +412,7 @@ impl<C> Default for Inode<C> {
 impl<C> Inode<C> {
     /// Takes owner, attributes, mode and time of an entry. One that made this, or merges with it, says all of it; a link may
     /// leave out attributes.
-    fn describe(&mut self, entry: &Entry, owner: (u32, u32), says_all: bool, purpose: Purpose, lost: &mut Lost) {
+    fn describe(&mut self, entry: &TarEntry, owner: (u32, u32), says_all: bool, purpose: Purpose, lost: &mut Lost) {
         self.is_described = true;
         if says_all {
             // A directory keeps those that no layer has.
@@ -452,7 +452,7 @@ fn check_name(path: &LayerPath, name: &[u8]) -> Result<()> {
     }
 }
 
-fn check_target(entry: &Entry, path: &LayerPath) -> Result<()> {
+fn check_target(entry: &TarEntry, path: &LayerPath) -> Result<()> {
     let errno = match entry.link_name.len() {
         0 => Errno::NOENT,
         1..=MAX_TARGET_BYTES => return Ok(()),

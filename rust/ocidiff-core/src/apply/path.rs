@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
-use crate::tar::read::Entry;
+use crate::tar::read::TarEntry;
 
 /// A relative path without `.`, `..` and empty components; the only kind of path past the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +115,7 @@ fn components(path: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Returns the error of a hard link that cannot be made.
-pub(crate) fn link_error(entry: &Entry, path: &LayerPath, target: &LayerPath, cause: Cause) -> Error {
+pub(crate) fn link_error(entry: &TarEntry, path: &LayerPath, target: &LayerPath, cause: Cause) -> Error {
     let (path, target, cause) = (escaped(path.as_bytes()), escaped(target.as_bytes()), Box::new(cause));
     Error::MalformedLayer { offset: entry.offset, reason: Cause::HardLink { path, target, cause } }
 }

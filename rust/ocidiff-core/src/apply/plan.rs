@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::metadata::FileType;
 use crate::rules::linux::{MAX_ID, MAX_MAJOR, MAX_MINOR};
 use crate::tar::header::EntryType;
-use crate::tar::read::Entry;
+use crate::tar::read::TarEntry;
 use crate::whiteout::{Whiteout, is_pseudo_link};
 
 /// The mode of a directory that no entry describes.
@@ -33,7 +33,7 @@ pub(crate) enum Action<'a> {
 ///
 /// # Errors
 /// [`Error::MalformedLayer`] for a whiteout of nothing.
-pub(crate) fn plan<'a>(entry: &Entry, path: &'a LayerPath) -> Result<Action<'a>> {
+pub(crate) fn plan<'a>(entry: &TarEntry, path: &'a LayerPath) -> Result<Action<'a>> {
     if path.is_root() {
         return Ok(Action::DescribeRoot);
     }
@@ -72,7 +72,7 @@ impl Object {
     /// # Errors
     /// [`Error::UnsafeEntry`] for a root that is no directory, and for numbers that Linux cannot have;
     /// [`Error::MalformedLayer`] for a hard link to the root.
-    pub fn of(entry: &Entry, path: &LayerPath) -> Result<Self> {
+    pub fn of(entry: &TarEntry, path: &LayerPath) -> Result<Self> {
         if path.is_root() && entry.entry_type != EntryType::Directory {
             return Err(path.unsafe_entry(Cause::RootIsNoDirectory));
         }
@@ -93,7 +93,7 @@ impl Object {
     }
 }
 
-fn device_of(entry: &Entry, path: &LayerPath) -> Result<(u32, u32)> {
+fn device_of(entry: &TarEntry, path: &LayerPath) -> Result<(u32, u32)> {
     let (major, minor) = entry.device;
     if !(0..=i64::from(MAX_MAJOR)).contains(&major) || !(0..=i64::from(MAX_MINOR)).contains(&minor) {
         return Err(path.unsafe_entry(Cause::DeviceOutOfRange { major, minor }));
@@ -114,7 +114,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn of(entry: &Entry, path: &LayerPath) -> Result<Self> {
+    fn of(entry: &TarEntry, path: &LayerPath) -> Result<Self> {
         let target = LayerPath::clean(&entry.link_name);
         let describes = !is_pseudo_link(target.as_bytes());
         let link = Self { target, describes };
@@ -125,7 +125,7 @@ impl Link {
     ///
     /// # Errors
     /// [`Error::MalformedLayer`] if there is nothing, or nothing that can be linked.
-    pub fn check(&self, entry: &Entry, path: &LayerPath, is_directory: Option<bool>, is_same: bool) -> Result<()> {
+    pub fn check(&self, entry: &TarEntry, path: &LayerPath, is_directory: Option<bool>, is_same: bool) -> Result<()> {
         match is_directory {
             None => Err(self.refused(entry, path, Cause::TargetIsMissing)),
             Some(true) => Err(self.refused(entry, path, Cause::TargetIsDirectory)),
@@ -134,7 +134,7 @@ impl Link {
         }
     }
 
-    fn refused(&self, entry: &Entry, path: &LayerPath, cause: Cause) -> Error {
+    fn refused(&self, entry: &TarEntry, path: &LayerPath, cause: Cause) -> Error {
         link_error(entry, path, &self.target, cause)
     }
 }

@@ -10,7 +10,7 @@ use crate::compress::decompress::Decompressed;
 use crate::control::Control;
 use crate::error::Result;
 use crate::stream::Stream;
-use crate::tar::read::{Entry, Reader};
+use crate::tar::read::{Reader, TarEntry};
 
 /// Applies the next layer to a model, and returns what it is. `content_of` makes what the model keeps of a file that is not empty.
 ///
@@ -21,7 +21,7 @@ pub fn apply_to_model<C>(
     layer: OwnedFd,
     limits: &Limits,
     control: &Arc<Control>,
-    mut content_of: impl FnMut(&Entry, &mut Reader<Decompressed<'_>>) -> Result<C>,
+    mut content_of: impl FnMut(&TarEntry, &mut Reader<Decompressed<'_>>) -> Result<C>,
 ) -> Result<LayerMeasure> {
     let source = Stream::new(layer, control.clone())?;
     std::thread::scope(|scope| {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::pair::{Met, Pair, Spot};
-use super::same::{Comparer, Side};
+use super::pair::{DirPair, Located, NameLookup};
+use super::same::{CompareSide, Comparer};
 use super::{Change, ChangeKind, Rules, Subject};
 use crate::control::Control;
 use crate::error::Result;
@@ -56,7 +56,7 @@ impl Explanation {
     }
 
     /// Explains an entry that only the lower tree has.
-    pub fn of_gone(lower: &Spot<'_>, xattrs: &mut XattrReader, control: &Control) -> Result<Self> {
+    pub fn of_gone(lower: &Located<'_>, xattrs: &mut XattrReader, control: &Control) -> Result<Self> {
         let lower_bytes = Some(bytes_at(lower, xattrs, control)?);
         Ok(Self { reasons: vec![Reason::Deleted], upper_bytes: None, lower_bytes })
     }
@@ -64,8 +64,8 @@ impl Explanation {
     /// Explains two entries that differ.
     pub fn of_both(
         comparer: &mut Comparer,
-        lower: &Spot<'_>,
-        upper: &Spot<'_>,
+        lower: &Located<'_>,
+        upper: &Located<'_>,
         xattrs: &mut XattrReader,
         control: &Control,
     ) -> Result<Self> {
@@ -80,8 +80,8 @@ impl Comparer {
     /// Returns all properties in which two entries differ. A verdict needs only one of them.
     fn reasons(
         &mut self,
-        lower: Side<'_>,
-        upper: Side<'_>,
+        lower: CompareSide<'_>,
+        upper: CompareSide<'_>,
         xattrs: &mut XattrReader,
         control: &Control,
     ) -> Result<Vec<Reason>> {
@@ -108,16 +108,16 @@ impl Comparer {
 }
 
 /// Returns the bytes of a file, or of all files below a directory.
-fn bytes_at(spot: &Spot<'_>, xattrs: &mut XattrReader, control: &Control) -> Result<u64> {
-    let mut bytes = file_bytes(&spot.metadata);
-    let mut todo = Vec::from_iter(Pair::alone(spot));
+fn bytes_at(located: &Located<'_>, xattrs: &mut XattrReader, control: &Control) -> Result<u64> {
+    let mut bytes = file_bytes(&located.metadata);
+    let mut todo = Vec::from_iter(DirPair::alone(located));
     while let Some(directory) = todo.pop() {
         let opened = directory.open(false, control)?;
         for index in 0..opened.len() {
             control.check()?;
-            if let Met::There { upper: spot, .. } = opened.meet(index, false, xattrs, control)? {
-                bytes = bytes.saturating_add(file_bytes(&spot.metadata));
-                todo.extend(Pair::alone(&spot));
+            if let NameLookup::Found { upper: located, .. } = opened.lookup(index, false, xattrs, control)? {
+                bytes = bytes.saturating_add(file_bytes(&located.metadata));
+                todo.extend(DirPair::alone(&located));
             }
         }
     }

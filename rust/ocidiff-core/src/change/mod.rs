@@ -29,13 +29,13 @@ use crate::idmap::IdMaps;
 use crate::index::IndexFile;
 use crate::metadata::{InodeKey, Metadata};
 use crate::tree::overlay::{Overlay, OverlayPaths};
-use crate::tree::{Directory, Lost, XattrPolicy, Xattrs};
+use crate::tree::{Lost, TreeDir, XattrPolicy, Xattrs};
 
 /// A tree, or what is known of one.
 #[derive(Clone)]
-pub enum Root {
+pub enum TreeSource {
     /// The tree itself.
-    Directory(Arc<Directory>),
+    Directory(Arc<TreeDir>),
     /// An index of it.
     Index(Arc<IndexFile>),
 }
@@ -46,9 +46,9 @@ pub enum Trees {
     /// Two trees as they are; without the lower one, all is an addition.
     Plain {
         /// The parent tree.
-        lower: Option<Root>,
+        lower: Option<TreeSource>,
         /// The changed tree.
-        upper: Root,
+        upper: TreeSource,
     },
     /// An overlay, compared with itself without its top layer. Only that layer is walked.
     Overlay(Arc<Overlay>),
@@ -61,15 +61,15 @@ impl Trees {
     /// [`crate::Error::Io`] when a root is missing or no directory.
     pub fn open(lower: Option<&Path>, upper: &Path, ids: [Option<Arc<IdMaps>>; 2]) -> Result<Self> {
         let [lower_ids, upper_ids] = ids;
-        let lower = lower.map(|lower| Directory::open_mapped(lower, lower_ids)).transpose()?;
-        let upper = Root::Directory(Directory::open_mapped(upper, upper_ids)?);
-        Ok(Self::Plain { lower: lower.map(Root::Directory), upper })
+        let lower = lower.map(|lower| TreeDir::open_mapped(lower, lower_ids)).transpose()?;
+        let upper = TreeSource::Directory(TreeDir::open_mapped(upper, upper_ids)?);
+        Ok(Self::Plain { lower: lower.map(TreeSource::Directory), upper })
     }
 
     /// Returns the root of the changed tree, or the directory that takes the changes; `None` for an index.
-    pub fn upper(&self) -> Option<&Arc<Directory>> {
+    pub fn upper(&self) -> Option<&Arc<TreeDir>> {
         match self {
-            Self::Plain { upper: Root::Directory(upper), .. } => Some(upper),
+            Self::Plain { upper: TreeSource::Directory(upper), .. } => Some(upper),
             Self::Plain { .. } => None,
             Self::Overlay(overlay) => Some(overlay.upper()),
         }
@@ -108,7 +108,7 @@ pub struct Rules {
     pub refuse_whiteout_names: bool,
     /// True if the lower tree was unpacked from layers: a time without a fraction then does not decide, contents do. Times of
     /// the upper tree are bounded before they are compared, as those of the layers were.
-    pub lower_from_layers: bool,
+    pub lower_has_layer_times: bool,
     /// True if a lower time without a fraction of a second does not decide, and contents do. Otherwise only two times without
     /// fractions leave it to the contents.
     pub lower_lacks_fractions: bool,
@@ -127,7 +127,7 @@ impl Rules {
         xattrs: XattrPolicy::Capability,
         device_in_links: false,
         refuse_whiteout_names: false,
-        lower_from_layers: false,
+        lower_has_layer_times: false,
         lower_lacks_fractions: false,
         retry_on_change: false,
         source_date_epoch: None,
@@ -138,7 +138,7 @@ impl Rules {
         xattrs: XattrPolicy::Portable,
         device_in_links: true,
         refuse_whiteout_names: true,
-        lower_from_layers: false,
+        lower_has_layer_times: false,
         lower_lacks_fractions: false,
         retry_on_change: false,
         source_date_epoch: None,
@@ -159,7 +159,7 @@ impl Rules {
 
 /// An entry of the upper tree.
 #[derive(Debug)]
-pub struct Entry {
+pub struct UpperEntry {
     /// The result of lstat.
     pub metadata: Metadata,
     /// The attributes.
@@ -176,7 +176,7 @@ pub struct Ancestor {
     /// Path relative to the root, without a slash at either end; empty for the root.
     pub path: Vec<u8>,
     /// The entry of the upper tree.
-    pub entry: Entry,
+    pub entry: UpperEntry,
     /// The consumer's mark: set once the directory stands in the layer.
     pub written: Cell<bool>,
 }
@@ -191,9 +191,9 @@ pub enum Subject {
     /// Anything else of the upper tree.
     Leaf {
         /// The entry.
-        entry: Entry,
+        entry: UpperEntry,
         /// The directory that holds its content, open where there is some.
-        directory: Option<Arc<Directory>>,
+        directory: Option<Arc<TreeDir>>,
         /// Its name there, or a path below.
         name: CString,
         /// The result of lstat for the file that holds the content, if that is another one than under this name.

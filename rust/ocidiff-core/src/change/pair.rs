@@ -4,19 +4,19 @@ use std::cmp::Ordering;
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use super::Root;
-use super::same::{Facts, Side};
+use super::TreeSource;
+use super::same::{CompareSide, Facts};
 use crate::control::Control;
 use crate::error::Result;
-use crate::index::{Extent, Folder as Indexed, IndexFile, Record};
+use crate::index::{Extent, Folder as Indexed, IndexFile, TreeIndexEntry};
 use crate::metadata::Metadata;
 use crate::tree::overlay::{Content, Folder, Found, Overlay, Place};
-use crate::tree::{Directory, Names, XattrReader};
+use crate::tree::{Names, TreeDir, XattrReader};
 
 const ATTEMPTS_TO_OPEN: u32 = 3;
 
 /// Two directories of one path, not opened yet; lower may be missing.
-pub enum Pair {
+pub enum DirPair {
     /// Each of a tree or of an index.
     Plain { upper: Source, lower: Option<Source> },
     /// A directory of an overlay, with and without its top layer.
@@ -26,7 +26,7 @@ pub enum Pair {
 /// A directory, not opened yet.
 pub enum Source {
     /// A name in an open directory; empty for this itself.
-    Tree(CString, Arc<Directory>),
+    Tree(CString, Arc<TreeDir>),
     /// A place in an index.
     Index(Arc<IndexFile>, Extent),
 }
@@ -34,13 +34,13 @@ pub enum Source {
 /// An open directory with its names.
 pub enum Listed {
     /// In a tree.
-    Tree(Arc<Directory>, Names),
+    Tree(Arc<TreeDir>, Names),
     /// In an index.
     Index(Arc<IndexFile>, Indexed),
 }
 
 /// Two open directories of one path, with the names to look at.
-pub enum OpenPair {
+pub enum OpenDirPair {
     /// With the index into the names of lower and of upper for each name of either, in order.
     Plain { upper: Listed, lower: Option<Listed>, pairs: Vec<(Option<u32>, Option<u32>)> },
     /// With the names that may differ.
@@ -49,38 +49,38 @@ pub enum OpenPair {
 
 /// The result of looking a name up in two directories.
 #[expect(clippy::large_enum_variant, reason = "it stays on the stack")]
-pub enum Met<'a> {
+pub enum NameLookup<'a> {
     /// Nothing, or the very same with no more to tell of it.
     Nothing,
     /// Only lower has it.
     Gone(&'a CStr),
     /// Upper has it, and maybe lower.
-    There { name: &'a CStr, upper: Spot<'a>, lower: Option<Spot<'a>> },
+    Found { name: &'a CStr, upper: Located<'a>, lower: Option<Located<'a>> },
 }
 
 /// An entry of one of the trees, and its location.
-pub struct Spot<'a> {
+pub struct Located<'a> {
     /// The result of lstat, now or when the index was made.
     pub metadata: Metadata,
-    at: At<'a>,
+    at: Location<'a>,
 }
 
-enum At<'a> {
-    Plain(&'a Arc<Directory>, &'a CStr),
-    Index(&'a Arc<IndexFile>, Box<Record>),
+enum Location<'a> {
+    Plain(&'a Arc<TreeDir>, &'a CStr),
+    Index(&'a Arc<IndexFile>, Box<TreeIndexEntry>),
     Overlay(&'a Arc<Overlay>, Box<Found>),
 }
 
-impl Pair {
+impl DirPair {
     /// Opens both and reads their names. If `retry_on_change` is set, an upper directory that is gone is empty, unless it
     /// is the root.
-    pub fn open(self, retry_on_change: bool, control: &Control) -> Result<OpenPair> {
+    pub fn open(self, retry_on_change: bool, control: &Control) -> Result<OpenDirPair> {
         match self {
             Self::Plain { upper, lower } => {
                 let upper = upper.open(retry_on_change, control)?;
                 let lower = lower.map(|lower| lower.open(false, control)).transpose()?;
                 let pairs = merge(lower.as_ref().map(Listed::names), upper.names());
-                Ok(OpenPair::Plain { upper, lower, pairs })
+                Ok(OpenDirPair::Plain { upper, lower, pairs })
             }
             Self::Overlay { overlay, upper, lower } => {
                 let lower = lower.map(|lower| overlay.open_folder(&lower)).transpose()?;
@@ -91,7 +91,7 @@ impl Pair {
                 let open = || overlay.open_folder(&upper).and_then(list);
                 let opened = open_changing(retry_on_change && !upper.is_root(), control, open)?;
                 let (upper, names) = opened.map_or_else(|| list(Folder::default()), Ok)?;
-                Ok(OpenPair::Overlay { overlay, upper, lower, names })
+                Ok(OpenDirPair::Overlay { overlay, upper, lower, names })
             }
         }
     }
@@ -154,18 +154,18 @@ impl Listed {
     }
 
     /// Returns the entry under the name at `index` of the order.
-    fn spot(&self, index: u32) -> Result<Spot<'_>> {
+    fn located(&self, index: u32) -> Result<Located<'_>> {
         match self {
-            Self::Tree(directory, names) => Spot::plain(directory, names.get(index as usize)),
+            Self::Tree(directory, names) => Located::plain(directory, names.get(index as usize)),
             Self::Index(file, folder) => {
                 let record = file.record(folder, index as usize)?;
-                Ok(Spot { metadata: record.metadata, at: At::Index(file, Box::new(record)) })
+                Ok(Located { metadata: record.metadata, at: Location::Index(file, Box::new(record)) })
             }
         }
     }
 }
 
-impl OpenPair {
+impl OpenDirPair {
     /// Returns the number of names to look up.
     pub fn len(&self) -> usize {
         match self {
@@ -176,96 +176,110 @@ impl OpenPair {
 
     /// Looks the name at `index` of the order up in both directories. If `retry_on_change` is set, a name that upper has
     /// no more counts as absent.
-    pub fn meet(&self, index: usize, retry_on_change: bool, xattrs: &mut XattrReader, control: &Control) -> Result<Met<'_>> {
+    pub fn lookup(
+        &self,
+        index: usize,
+        retry_on_change: bool,
+        xattrs: &mut XattrReader,
+        control: &Control,
+    ) -> Result<NameLookup<'_>> {
         match self {
             Self::Plain { upper, lower, pairs } => {
                 let (in_lower, in_upper) = pairs[index];
                 let lower = lower.as_ref().zip(in_lower);
-                let gone = || lower.map_or(Met::Nothing, |(listed, index)| Met::Gone(listed.name(index)));
+                let gone = || lower.map_or(NameLookup::Nothing, |(listed, index)| NameLookup::Gone(listed.name(index)));
                 let Some(index) = in_upper else { return Ok(gone()) };
-                let spot = match upper.spot(index) {
+                let located = match upper.located(index) {
                     Err(error) if retry_on_change && error.is_change() => {
                         control.add_vanished();
                         return Ok(gone());
                     }
-                    spot => spot?,
+                    located => located?,
                 };
-                let lower = lower.map(|(listed, index)| listed.spot(index)).transpose()?;
-                Ok(Met::There { name: upper.name(index), upper: spot, lower })
+                let lower = lower.map(|(listed, index)| listed.located(index)).transpose()?;
+                Ok(NameLookup::Found { name: upper.name(index), upper: located, lower })
             }
             Self::Overlay { overlay, upper, lower, names } => {
                 let name = names.get(index);
                 let mut find = |folder: &Folder| -> Result<_> {
                     let found = overlay.lookup(folder, name, xattrs)?;
-                    Ok(found.map(|found| Spot { metadata: found.metadata, at: At::Overlay(overlay, Box::new(found)) }))
+                    Ok(found
+                        .map(|found| Located { metadata: found.metadata, at: Location::Overlay(overlay, Box::new(found)) }))
                 };
                 let upper = find(upper)?;
                 let lower = lower.as_ref().map(find).transpose()?.flatten();
                 Ok(match (upper, lower) {
-                    (None, None) => Met::Nothing,
-                    (None, Some(_)) => Met::Gone(name),
-                    (Some(upper), Some(lower)) if !overlay.complete() && upper.is_very(&lower) => Met::Nothing,
-                    (Some(upper), lower) => Met::There { name, upper, lower },
+                    (None, None) => NameLookup::Nothing,
+                    (None, Some(_)) => NameLookup::Gone(name),
+                    (Some(upper), Some(lower)) if !overlay.complete() && upper.is_same_inode_of_same_layer(&lower) => {
+                        NameLookup::Nothing
+                    }
+                    (Some(upper), lower) => NameLookup::Found { name, upper, lower },
                 })
             }
         }
     }
 }
 
-impl OpenPair {
+impl OpenDirPair {
     /// Returns the entry of lower under the name at `index` of the order.
-    pub fn lower(&self, index: usize, xattrs: &mut XattrReader) -> Result<Option<Spot<'_>>> {
+    pub fn lower(&self, index: usize, xattrs: &mut XattrReader) -> Result<Option<Located<'_>>> {
         match self {
             Self::Plain { lower, pairs, .. } => {
                 let found = lower.as_ref().zip(pairs[index].0);
-                found.map(|(listed, index)| listed.spot(index)).transpose()
+                found.map(|(listed, index)| listed.located(index)).transpose()
             }
             Self::Overlay { overlay, lower, names, .. } => {
                 let found = lower.as_ref().map(|lower| overlay.lookup(lower, names.get(index), xattrs)).transpose()?;
-                Ok(found.flatten().map(|found| Spot { metadata: found.metadata, at: At::Overlay(overlay, Box::new(found)) }))
+                Ok(found
+                    .flatten()
+                    .map(|found| Located { metadata: found.metadata, at: Location::Overlay(overlay, Box::new(found)) }))
             }
         }
     }
 }
 
-impl<'a> Spot<'a> {
-    fn plain(directory: &'a Arc<Directory>, name: &'a CStr) -> Result<Self> {
-        Ok(Self { metadata: directory.metadata(name)?, at: At::Plain(directory, name) })
+impl<'a> Located<'a> {
+    fn plain(directory: &'a Arc<TreeDir>, name: &'a CStr) -> Result<Self> {
+        Ok(Self { metadata: directory.metadata(name)?, at: Location::Plain(directory, name) })
     }
 
     /// Returns true if both are one inode of one layer, so that everything below is the same too.
-    pub fn is_very(&self, other: &Self) -> bool {
-        matches!((&self.at, &other.at), (At::Overlay(_, one), At::Overlay(_, other)) if one.is_very(other))
+    pub fn is_same_inode_of_same_layer(&self, other: &Self) -> bool {
+        match (&self.at, &other.at) {
+            (Location::Overlay(_, one), Location::Overlay(_, other)) => one.is_same_inode_of_same_layer(other),
+            _ => false,
+        }
     }
 
     /// Returns true for an entry of an index.
     pub fn is_recorded(&self) -> bool {
-        matches!(self.at, At::Index(..))
+        matches!(self.at, Location::Index(..))
     }
 
     /// Returns the entry as a side of a comparison.
-    pub fn side(&self) -> Side<'_> {
+    pub fn side(&self) -> CompareSide<'_> {
         let (directory, name, content) = match &self.at {
-            At::Plain(directory, name) => (&***directory, *name, None),
-            At::Index(_, record) => return Side { metadata: &self.metadata, facts: Facts::Known(record) },
-            At::Overlay(_, found) => (&*found.directory, &*found.name, found.content.as_ref()),
+            Location::Plain(directory, name) => (&***directory, *name, None),
+            Location::Index(_, record) => return CompareSide { metadata: &self.metadata, facts: Facts::Indexed(record) },
+            Location::Overlay(_, found) => (&*found.directory, &*found.name, found.content.as_ref()),
         };
         let content = content.map_or((directory, name), |content| (&content.directory, &content.path));
-        Side { metadata: &self.metadata, facts: Facts::There { directory, name, content } }
+        CompareSide { metadata: &self.metadata, facts: Facts::Live { directory, name, content } }
     }
 
     /// Returns the location of the content, if it is not under this name in the listed directory.
     pub fn content(&self) -> Option<&Content> {
         match &self.at {
-            At::Plain(..) | At::Index(..) => None,
-            At::Overlay(_, found) => found.content.as_ref(),
+            Location::Plain(..) | Location::Index(..) => None,
+            Location::Overlay(_, found) => found.content.as_ref(),
         }
     }
 }
 
-impl OpenPair {
+impl OpenDirPair {
     /// Returns the directory of upper that has the content of its files, but those which say else.
-    pub fn directory(&self) -> Option<&Arc<Directory>> {
+    pub fn directory(&self) -> Option<&Arc<TreeDir>> {
         match self {
             Self::Plain { upper: Listed::Tree(directory, _), .. } => Some(directory),
             Self::Plain { .. } => None,
@@ -274,16 +288,16 @@ impl OpenPair {
     }
 }
 
-impl Pair {
+impl DirPair {
     /// Returns the directory of an entry, with nothing beside it; `None` for any other entry.
-    pub fn alone(spot: &Spot<'_>) -> Option<Self> {
-        if !spot.metadata.is_directory() {
+    pub fn alone(located: &Located<'_>) -> Option<Self> {
+        if !located.metadata.is_directory() {
             return None;
         }
-        let upper = match &spot.at {
-            At::Plain(directory, name) => Source::Tree((*name).to_owned(), (*directory).clone()),
-            At::Index(file, record) => Source::Index((*file).clone(), record.children().unwrap_or_default()),
-            At::Overlay(overlay, found) => {
+        let upper = match &located.at {
+            Location::Plain(directory, name) => Source::Tree((*name).to_owned(), (*directory).clone()),
+            Location::Index(file, record) => Source::Index((*file).clone(), record.children().unwrap_or_default()),
+            Location::Overlay(overlay, found) => {
                 let upper = found.place.clone().unwrap_or_default();
                 return Some(Self::Overlay { overlay: (*overlay).clone(), upper, lower: None });
             }
@@ -292,10 +306,10 @@ impl Pair {
     }
 
     /// Returns the roots of two trees.
-    pub fn of_roots(upper: Root, lower: Option<Root>) -> Self {
+    pub fn of_roots(upper: TreeSource, lower: Option<TreeSource>) -> Self {
         let source = |root| match root {
-            Root::Directory(directory) => Source::Tree(CString::default(), directory),
-            Root::Index(file) => {
+            TreeSource::Directory(directory) => Source::Tree(CString::default(), directory),
+            TreeSource::Index(file) => {
                 let root = file.root();
                 Source::Index(file, root)
             }
@@ -304,12 +318,12 @@ impl Pair {
     }
 
     /// Returns the directory `upper`, and `lower` where that is one too.
-    pub fn of(upper: Spot<'_>, lower: Option<Spot<'_>>) -> Self {
+    pub fn of(upper: Located<'_>, lower: Option<Located<'_>>) -> Self {
         let lower = lower.filter(|lower| lower.metadata.is_directory());
         let source = |at| match at {
-            At::Plain(directory, name) => Ok(Source::Tree(name.to_owned(), directory.clone())),
-            At::Index(file, record) => Ok(Source::Index(file.clone(), record.children().unwrap_or_default())),
-            At::Overlay(overlay, found) => Err((overlay, found)),
+            Location::Plain(directory, name) => Ok(Source::Tree(name.to_owned(), directory.clone())),
+            Location::Index(file, record) => Ok(Source::Index(file.clone(), record.children().unwrap_or_default())),
+            Location::Overlay(overlay, found) => Err((overlay, found)),
         };
         match source(upper.at) {
             Ok(upper) => Self::Plain { upper, lower: lower.and_then(|lower| source(lower.at).ok()) },

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::pair::{Met, OpenPair, Pair, Spot};
+use super::pair::{DirPair, Located, NameLookup, OpenDirPair};
 use super::patterns::States;
 use super::same::Comparer;
-use super::{ChangeKind, Entry, Explanation, Rules, Scope, join};
+use super::{ChangeKind, Explanation, Rules, Scope, UpperEntry, join};
 use crate::control::{ATTEMPTS, Control};
 use crate::error::{Error, Result};
 use crate::metadata::FileType;
 use crate::tree::overlay::Content;
-use crate::tree::{Directory, XattrReader, Xattrs};
+use crate::tree::{TreeDir, XattrReader, Xattrs};
 
 /// Names of one directory that one task handles; a larger directory is shared by the workers.
 const SLICE_NAMES: usize = 1024;
@@ -41,33 +41,33 @@ pub enum Outcome {
     Gone,
     /// Something that is no directory: added, modified, or the same with more names; and where its content is, unless in
     /// the listed directory.
-    Leaf(ChangeKind, Entry, Option<Box<Content>>),
+    Leaf(ChangeKind, UpperEntry, Option<Box<Content>>),
     /// A directory, what happened to it (`None`: it is the same), and the task that lists it.
-    Directory(Option<ChangeKind>, Entry, TaskId),
+    Directory(Option<ChangeKind>, UpperEntry, TaskId),
 }
 
 /// The kind of the change (`None` for no change), the entry of upper, and the explanation. `None` if nothing is listed.
-type Seen = Option<(Option<ChangeKind>, Entry, Option<Box<Explanation>>)>;
+type Seen = Option<(Option<ChangeKind>, UpperEntry, Option<Box<Explanation>>)>;
 
 /// The result of a task.
 pub struct Listing {
     /// Names in order, without those that are not listed.
     pub items: Vec<Item>,
     /// The upper directory, kept open while it has content to read.
-    pub directory: Option<Arc<Directory>>,
+    pub directory: Option<Arc<TreeDir>>,
     /// Further slices of the same directory, in order.
     pub more: Vec<TaskId>,
 }
 
 enum Work {
     /// Two directories, and their path where the scope needs it.
-    Open(Pair, Vec<u8>),
+    Open(DirPair, Vec<u8>),
     Slice(Arc<Opened>, usize),
 }
 
 /// Two open directories, and their path and the states of the patterns there, where the scope needs them.
 struct Opened {
-    pair: OpenPair,
+    pair: OpenDirPair,
     path: Vec<u8>,
     states: States,
 }
@@ -101,7 +101,7 @@ pub struct Pool {
 
 impl Pool {
     /// Returns a pool whose first task, number 0, lists the two roots.
-    pub fn new(root: Pair, rules: Rules, scope: Option<Arc<Scope>>, control: Arc<Control>) -> Self {
+    pub fn new(root: DirPair, rules: Rules, scope: Option<Arc<Scope>>, control: Arc<Control>) -> Self {
         let pool = Self { queue: Mutex::default(), work: Condvar::new(), news: Condvar::new(), rules, scope, control };
         pool.lock().push(vec![], Work::Open(root, vec![]));
         pool
@@ -140,7 +140,7 @@ impl Pool {
     }
 
     /// Runs a worker: takes the first task, until the pool is closed.
-    pub fn serve(&self, probe: &Directory) {
+    pub fn serve(&self, probe: &TreeDir) {
         let _guard = CloseOnPanic(self);
         let mut worker =
             Worker { pool: self, comparer: Comparer::new(self.rules), xattrs: XattrReader::new(self.rules.xattrs, probe) };
@@ -246,26 +246,28 @@ impl Worker<'_> {
         let mut has_content = false;
         for index in start..end {
             self.pool.control.check()?;
-            let (met, seen) = self.meet(opened, index)?;
-            let (name, upper, lower) = match met {
-                Met::Nothing => continue,
-                Met::Gone(name) => {
+            let (found, seen) = self.lookup(opened, index)?;
+            let (name, upper, lower) = match found {
+                NameLookup::Nothing => continue,
+                NameLookup::Gone(name) => {
                     let explanation = self.explain_gone(pair, index)?;
                     items.push(Item { name: name.to_owned(), outcome: Outcome::Gone, explanation });
                     continue;
                 }
-                Met::There { name, upper, lower } => (name, upper, lower),
+                NameLookup::Found { name, upper, lower } => (name, upper, lower),
             };
             if self.has_only_name(&upper) {
-                let entry = Entry { metadata: upper.metadata, xattrs: Xattrs::default(), target: None };
+                let entry = UpperEntry { metadata: upper.metadata, xattrs: Xattrs::default(), target: None };
                 let outcome = Outcome::Leaf(ChangeKind::Add, entry, None);
                 items.push(Item { name: name.to_owned(), outcome, explanation: None });
                 continue;
             }
             let Some((kind, entry, explanation)) = seen else { continue };
             let outcome = if entry.metadata.is_directory() {
-                children
-                    .push((place(position, items.len()), Work::Open(Pair::of(upper, lower), self.path_below(path, name))));
+                children.push((
+                    place(position, items.len()),
+                    Work::Open(DirPair::of(upper, lower), self.path_below(path, name)),
+                ));
                 // The task's number is known once all children are handed over together.
                 Outcome::Directory(kind, entry, 0)
             } else {
@@ -286,17 +288,17 @@ impl Worker<'_> {
 
     /// Looks a name up in both trees, within the scope, and compares the entries. Repeats that while the name changes, if
     /// `retry_on_change` is set.
-    fn meet<'b>(&mut self, opened: &'b Opened, index: usize) -> Result<(Met<'b>, Seen)> {
+    fn lookup<'b>(&mut self, opened: &'b Opened, index: usize) -> Result<(NameLookup<'b>, Seen)> {
         let (retry, control) = (self.pool.rules.retry_on_change, &self.pool.control);
         let mut attempt = 0;
         loop {
-            let met = self.narrowed(opened, index).and_then(|met| match &met {
-                Met::There { upper, lower, .. } if !self.has_only_name(upper) => {
-                    self.look(upper, lower.as_ref()).map(|seen| (met, seen))
+            let found = self.narrowed(opened, index).and_then(|found| match &found {
+                NameLookup::Found { upper, lower, .. } if !self.has_only_name(upper) => {
+                    self.look(upper, lower.as_ref()).map(|seen| (found, seen))
                 }
-                _ => Ok((met, None)),
+                _ => Ok((found, None)),
             });
-            match met {
+            match found {
                 Err(error) if retry && error.is_change() && attempt < ATTEMPTS => {
                     if attempt == 0 {
                         control.add_retried();
@@ -304,18 +306,18 @@ impl Worker<'_> {
                     attempt += 1;
                     control.pause(attempt)?;
                 }
-                met => return met,
+                found => return found,
             }
         }
     }
 
     /// Looks a name up in both trees, within the scope.
-    fn narrowed<'b>(&mut self, Opened { pair, states, .. }: &'b Opened, index: usize) -> Result<Met<'b>> {
+    fn narrowed<'b>(&mut self, Opened { pair, states, .. }: &'b Opened, index: usize) -> Result<NameLookup<'b>> {
         let Pool { rules, scope, control, .. } = self.pool;
-        let met = pair.meet(index, rules.retry_on_change, &mut self.xattrs, control)?;
+        let found = pair.lookup(index, rules.retry_on_change, &mut self.xattrs, control)?;
         match scope {
-            Some(scope) => scope.narrow(states, met, pair, index, &mut self.xattrs, control),
-            None => Ok(met),
+            Some(scope) => scope.narrow(states, found, pair, index, &mut self.xattrs, control),
+            None => Ok(found),
         }
     }
 
@@ -325,12 +327,12 @@ impl Worker<'_> {
     }
 
     /// Returns true if only its name and kind count.
-    fn has_only_name(&self, upper: &Spot<'_>) -> bool {
+    fn has_only_name(&self, upper: &Located<'_>) -> bool {
         self.pool.scope.as_ref().is_some_and(|scope| scope.only_names(&upper.metadata))
     }
 
     /// Looks at a name that upper has; `None` when there is nothing to tell of it.
-    fn look(&mut self, upper: &Spot<'_>, lower: Option<&Spot<'_>>) -> Result<Seen> {
+    fn look(&mut self, upper: &Located<'_>, lower: Option<&Located<'_>>) -> Result<Seen> {
         let metadata = upper.metadata;
         let side = upper.side();
         side.check_ids()?;
@@ -350,7 +352,7 @@ impl Worker<'_> {
         let is_link = metadata.file_type == FileType::Symlink;
         let target = is_link.then(|| side.target()).transpose()?;
         let explanation = self.explain(kind, upper, lower)?;
-        Ok(Some((kind, Entry { metadata, xattrs, target }, explanation)))
+        Ok(Some((kind, UpperEntry { metadata, xattrs, target }, explanation)))
     }
 }
 
@@ -358,8 +360,8 @@ impl Worker<'_> {
     fn explain(
         &mut self,
         kind: Option<ChangeKind>,
-        upper: &Spot<'_>,
-        lower: Option<&Spot<'_>>,
+        upper: &Located<'_>,
+        lower: Option<&Located<'_>>,
     ) -> Result<Option<Box<Explanation>>> {
         if !self.pool.rules.explain || kind.is_none() {
             return Ok(None);
@@ -371,7 +373,7 @@ impl Worker<'_> {
         Ok(Some(Box::new(explanation)))
     }
 
-    fn explain_gone(&mut self, opened: &OpenPair, index: usize) -> Result<Option<Box<Explanation>>> {
+    fn explain_gone(&mut self, opened: &OpenDirPair, index: usize) -> Result<Option<Box<Explanation>>> {
         if !self.pool.rules.explain {
             return Ok(None);
         }

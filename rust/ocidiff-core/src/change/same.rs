@@ -8,10 +8,10 @@ use rustix::io::{Errno, retry_on_intr};
 use super::Rules;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::index::{Fingerprint, Record, Stamp, Wanted, XattrDigests, fingerprint_open_file};
+use crate::index::{Fingerprint, Stamp, TreeIndexEntry, Wanted, XattrDigests, fingerprint_open_file};
 use crate::metadata::{FileType, Metadata, UNKNOWN_KEY};
 use crate::tree::extents::share_all_blocks;
-use crate::tree::{Directory, Xattr, XattrReader, Xattrs};
+use crate::tree::{TreeDir, Xattr, XattrReader, Xattrs};
 
 /// Large enough that a comparison is bound by memory, small enough for every thread to own two.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -24,7 +24,7 @@ pub struct Comparer {
 
 /// An entry that is compared with another one.
 #[derive(Clone, Copy)]
-pub struct Side<'a> {
+pub struct CompareSide<'a> {
     /// The result of lstat, now or when the index was made.
     pub metadata: &'a Metadata,
     /// The location of everything else.
@@ -35,48 +35,48 @@ pub struct Side<'a> {
 #[derive(Clone, Copy)]
 pub enum Facts<'a> {
     /// In a tree.
-    There {
+    Live {
         /// The directory that holds it.
-        directory: &'a Directory,
+        directory: &'a TreeDir,
         /// Its name.
         name: &'a CStr,
         /// The location of its content: a directory, and the path below it.
-        content: (&'a Directory, &'a CStr),
+        content: (&'a TreeDir, &'a CStr),
     },
     /// In an index.
-    Known(&'a Record),
+    Indexed(&'a TreeIndexEntry),
 }
 
-impl Side<'_> {
+impl CompareSide<'_> {
     /// Refuses an owner or group outside the id map.
     pub fn check_ids(&self) -> Result<()> {
         match self.facts {
-            Facts::There { directory, name, .. } => directory.check_ids(name, self.metadata),
-            Facts::Known(_) => Ok(()),
+            Facts::Live { directory, name, .. } => directory.check_ids(name, self.metadata),
+            Facts::Indexed(_) => Ok(()),
         }
     }
 
     /// Returns the attributes; none of an entry that is only known by an index, which has but their hashes.
     pub fn xattrs(&self, reader: &mut XattrReader) -> Result<Xattrs> {
         match self.facts {
-            Facts::There { directory, name, .. } => reader.read(directory, name),
-            Facts::Known(_) => Ok(Xattrs::default()),
+            Facts::Live { directory, name, .. } => reader.read(directory, name),
+            Facts::Indexed(_) => Ok(Xattrs::default()),
         }
     }
 
     /// Returns the attributes that are compared.
     fn compared(&self, reader: &mut XattrReader) -> Result<Vec<Xattr>> {
         match self.facts {
-            Facts::There { directory, name, .. } => reader.compared(directory, name),
-            Facts::Known(_) => Ok(Vec::new()),
+            Facts::Live { directory, name, .. } => reader.compared(directory, name),
+            Facts::Indexed(_) => Ok(Vec::new()),
         }
     }
 
     /// Returns the target of a symbolic link.
     pub fn target(&self) -> Result<CString> {
         match self.facts {
-            Facts::There { directory, name, .. } => directory.link_target(name),
-            Facts::Known(record) => Ok(record.target().unwrap_or_default().to_owned()),
+            Facts::Live { directory, name, .. } => directory.link_target(name),
+            Facts::Indexed(record) => Ok(record.target().unwrap_or_default().to_owned()),
         }
     }
 }
@@ -92,8 +92,8 @@ impl Comparer {
     /// The cheap tests come first; the order has no part in the verdict.
     pub fn same(
         &mut self,
-        lower: Side<'_>,
-        upper: Side<'_>,
+        lower: CompareSide<'_>,
+        upper: CompareSide<'_>,
         xattrs: &mut XattrReader,
         control: &Control,
     ) -> Result<(bool, Option<Xattrs>)> {
@@ -116,38 +116,43 @@ impl Comparer {
     /// Returns true if the attributes are the same, given those of upper.
     pub(super) fn same_xattrs(
         &self,
-        lower: Side<'_>,
-        upper: (Side<'_>, &[Xattr]),
+        lower: CompareSide<'_>,
+        upper: (CompareSide<'_>, &[Xattr]),
         reader: &mut XattrReader,
     ) -> Result<bool> {
-        let known = |record: &Record| record.xattrs.seen_by(self.rules.xattrs);
+        let known = |record: &TreeIndexEntry| record.xattrs.seen_by(self.rules.xattrs);
         Ok(match (lower.facts, upper.0.facts) {
-            (Facts::There { .. }, Facts::There { .. }) => lower.compared(reader)? == upper.1,
-            (Facts::Known(lower), Facts::There { .. }) => known(lower) == XattrDigests::of(upper.1),
-            (Facts::There { .. }, Facts::Known(upper)) => XattrDigests::of(&lower.compared(reader)?) == known(upper),
-            (Facts::Known(lower), Facts::Known(upper)) => known(lower) == known(upper),
+            (Facts::Live { .. }, Facts::Live { .. }) => lower.compared(reader)? == upper.1,
+            (Facts::Indexed(lower), Facts::Live { .. }) => known(lower) == XattrDigests::of(upper.1),
+            (Facts::Live { .. }, Facts::Indexed(upper)) => XattrDigests::of(&lower.compared(reader)?) == known(upper),
+            (Facts::Indexed(lower), Facts::Indexed(upper)) => known(lower) == known(upper),
         })
     }
 
     /// Returns true if the times of two entries of one kind are equal, as far as both are known.
     pub(super) fn same_mtime(&self, lower: &Metadata, upper: &Metadata) -> bool {
-        let mtime = if self.rules.lower_from_layers { self.rules.stored_mtime(upper) } else { upper.mtime };
+        let mtime = if self.rules.lower_has_layer_times { self.rules.stored_mtime(upper) } else { upper.mtime };
         let same_fraction = lower.mtime_ns == upper.mtime_ns || self.fraction_lost(lower, upper);
         lower.is_directory() || lower.mtime == mtime && same_fraction
     }
 
     /// Returns true if the fractions of the times do not decide.
     fn fraction_lost(&self, lower: &Metadata, upper: &Metadata) -> bool {
-        let forgiven = self.rules.lower_from_layers || self.rules.lower_lacks_fractions;
+        let forgiven = self.rules.lower_has_layer_times || self.rules.lower_lacks_fractions;
         lower.mtime_ns == 0 && (upper.mtime_ns == 0 || forgiven)
     }
 
     /// Compares the contents of two entries whose times cannot tell.
-    pub(super) fn same_content(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
+    pub(super) fn same_content(
+        &mut self,
+        lower: CompareSide<'_>,
+        upper: CompareSide<'_>,
+        control: &Control,
+    ) -> Result<bool> {
         match upper.metadata.file_type {
             FileType::Symlink => Ok(lower.target()? == upper.target()?),
             FileType::File if upper.metadata.size > 0 => match (lower.facts, upper.facts) {
-                (Facts::There { content: below, .. }, Facts::There { content: above, .. }) => {
+                (Facts::Live { content: below, .. }, Facts::Live { content: above, .. }) => {
                     self.same_bytes(below, above, upper.metadata.size, control)
                 }
                 _ => self.same_fingerprint(lower, upper, control),
@@ -158,12 +163,12 @@ impl Comparer {
 
     fn same_bytes(
         &mut self,
-        lower: (&Directory, &CStr),
-        upper: (&Directory, &CStr),
+        lower: (&TreeDir, &CStr),
+        upper: (&TreeDir, &CStr),
         size: u64,
         control: &Control,
     ) -> Result<bool> {
-        let open = |(directory, name): (&Directory, &CStr)| directory.open_file(name);
+        let open = |(directory, name): (&TreeDir, &CStr)| directory.open_file(name);
         let files = [open(lower)?, open(upper)?];
         if share_all_blocks(&files, size) {
             return Ok(true);
@@ -186,20 +191,20 @@ impl Comparer {
     }
 
     /// Compares the hashes of two contents, at least one of which is in an index.
-    fn same_fingerprint(&mut self, lower: Side<'_>, upper: Side<'_>, control: &Control) -> Result<bool> {
-        let known = |side: Side<'_>| match side.facts {
-            Facts::Known(record) => record.fingerprint().copied(),
-            Facts::There { .. } => None,
+    fn same_fingerprint(&mut self, lower: CompareSide<'_>, upper: CompareSide<'_>, control: &Control) -> Result<bool> {
+        let known = |side: CompareSide<'_>| match side.facts {
+            Facts::Indexed(record) => record.fingerprint().copied(),
+            Facts::Live { .. } => None,
         };
         let wanted = known(lower).or(known(upper)).map_or(Wanted::Xxh3, |known| known.wanted());
-        let mut hash = |side: Side<'_>| -> Result<Option<Fingerprint>> {
+        let mut hash = |side: CompareSide<'_>| -> Result<Option<Fingerprint>> {
             match side.facts {
-                Facts::There { content: (directory, name), .. } => {
+                Facts::Live { content: (directory, name), .. } => {
                     let file = directory.open_file(name)?;
                     let buffer = &mut self.buffers[0];
                     fingerprint_open_file(&file, (directory, name), side.metadata.size, wanted, buffer, control)
                 }
-                Facts::Known(record) => Ok(record.fingerprint().copied()),
+                Facts::Indexed(record) => Ok(record.fingerprint().copied()),
             }
         };
         Ok(hash(lower)?.zip(hash(upper)?).is_some_and(|(lower, upper)| lower.is_same(&upper)))
@@ -207,11 +212,11 @@ impl Comparer {
 }
 
 /// Returns true if an index has this very state of this inode.
-fn is_known_state(lower: Side<'_>, upper: &Metadata) -> bool {
-    matches!(lower.facts, Facts::Known(record) if record.stamp == Some(Stamp::of(upper)))
+fn is_known_state(lower: CompareSide<'_>, upper: &Metadata) -> bool {
+    matches!(lower.facts, Facts::Indexed(record) if record.stamp == Some(Stamp::of(upper)))
 }
 
-fn failed((directory, name): (&Directory, &CStr), errno: Errno) -> Error {
+fn failed((directory, name): (&TreeDir, &CStr), errno: Errno) -> Error {
     Error::io("read", directory.path_of(name), errno)
 }
 

@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 
-use super::pair::{Met, OpenPair, Spot};
+use super::pair::{Located, NameLookup, OpenDirPair};
 use super::patterns::{Patterns, States};
 use crate::control::Control;
 use crate::error::Result;
@@ -64,30 +64,30 @@ impl Scope {
     pub fn narrow<'a>(
         &self,
         states: &States,
-        met: Met<'a>,
-        pair: &'a OpenPair,
+        found: NameLookup<'a>,
+        pair: &'a OpenDirPair,
         index: usize,
         xattrs: &mut XattrReader,
         control: &Control,
-    ) -> Result<Met<'a>> {
-        match met {
-            Met::Nothing => Ok(Met::Nothing),
-            Met::Gone(name) => {
-                let Some(lower) = pair.lower(index, xattrs)? else { return Ok(Met::Nothing) };
+    ) -> Result<NameLookup<'a>> {
+        match found {
+            NameLookup::Nothing => Ok(NameLookup::Nothing),
+            NameLookup::Gone(name) => {
+                let Some(lower) = pair.lower(index, xattrs)? else { return Ok(NameLookup::Nothing) };
                 if self.is_mount(&lower) {
                     control.add_mount();
                 } else if self.excludes(states, name, &lower.metadata) {
                     control.add_excluded();
                 } else {
-                    return Ok(Met::Gone(name));
+                    return Ok(NameLookup::Gone(name));
                 }
-                Ok(Met::Nothing)
+                Ok(NameLookup::Nothing)
             }
-            Met::There { name, upper, lower } => {
+            NameLookup::Found { name, upper, lower } => {
                 // Files below a mount are not known, so that neither side counts.
                 if self.is_mount(&upper) || lower.as_ref().is_some_and(|lower| self.is_mount(lower)) {
                     control.add_mount();
-                    return Ok(Met::Nothing);
+                    return Ok(NameLookup::Nothing);
                 }
                 let is_out = self.excludes(states, name, &upper.metadata);
                 let differs = lower.as_ref().is_none_or(|lower| seem_different(&lower.metadata, &upper.metadata));
@@ -98,17 +98,17 @@ impl Scope {
                     control.add_excluded();
                 }
                 Ok(match below {
-                    lower if !is_out => Met::There { name, upper, lower },
-                    Some(_) => Met::Gone(name),
-                    None => Met::Nothing,
+                    lower if !is_out => NameLookup::Found { name, upper, lower },
+                    Some(_) => NameLookup::Gone(name),
+                    None => NameLookup::Nothing,
                 })
             }
         }
     }
 
-    fn is_mount(&self, spot: &Spot<'_>) -> bool {
+    fn is_mount(&self, located: &Located<'_>) -> bool {
         // An index has nothing of what was mounted when it was made.
-        spot.metadata.mount_root && (self.mounts == Mounts::Outside || spot.is_recorded())
+        located.metadata.mount_root && (self.mounts == Mounts::Outside || located.is_recorded())
     }
 
     fn excludes(&self, states: &States, name: &CStr, metadata: &Metadata) -> bool {

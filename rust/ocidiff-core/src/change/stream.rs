@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::pair::Pair;
+use super::pair::DirPair;
 use super::pool::{Item, Outcome, Pool, TaskId};
-use super::{Ancestor, Change, ChangeKind, Entry, Root, Rules, Scope, Subject, Trees, join};
+use super::{Ancestor, Change, ChangeKind, Rules, Scope, Subject, TreeSource, Trees, UpperEntry, join};
 use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::tree::overlay::Content;
-use crate::tree::{Directory, Xattrs};
+use crate::tree::{TreeDir, Xattrs};
 
 /// The changes from a lower to an upper tree, in the order of a layer. Dropping it ends and joins its threads.
 pub struct Changes {
@@ -28,7 +28,7 @@ struct Frame {
     node: Rc<Ancestor>,
     /// The rest of the current slice.
     items: std::vec::IntoIter<Item>,
-    directory: Option<Arc<Directory>>,
+    directory: Option<Arc<TreeDir>>,
     more: VecDeque<TaskId>,
 }
 
@@ -47,11 +47,13 @@ impl Changes {
         let (upper, pair) = match trees {
             Trees::Plain { lower, upper } => {
                 let directory = match [Some(&upper), lower.as_ref()] {
-                    [Some(Root::Directory(directory)), _] | [_, Some(Root::Directory(directory))] => directory.clone(),
+                    [Some(TreeSource::Directory(directory)), _] | [_, Some(TreeSource::Directory(directory))] => {
+                        directory.clone()
+                    }
                     // Two indexes ask the system for nothing.
-                    _ => Directory::open_root("/".as_ref())?,
+                    _ => TreeDir::open_root("/".as_ref())?,
                 };
-                (directory, Pair::of_roots(upper, lower))
+                (directory, DirPair::of_roots(upper, lower))
             }
             Trees::Overlay(overlay) => {
                 if !rules.device_in_links && !overlay.on_one_device()? {
@@ -59,14 +61,14 @@ impl Changes {
                     return Err(Error::Overlay { path: overlay.upper().path_of(c""), reason });
                 }
                 let (upper, lower) = overlay.roots()?;
-                (overlay.upper().clone(), Pair::Overlay { overlay, upper, lower: Some(lower) })
+                (overlay.upper().clone(), DirPair::Overlay { overlay, upper, lower: Some(lower) })
             }
         };
         let metadata = upper.metadata(c".")?;
         let root = Ancestor {
             parent: None,
             path: Vec::new(),
-            entry: Entry { metadata, xattrs: Xattrs::default(), target: None },
+            entry: UpperEntry { metadata, xattrs: Xattrs::default(), target: None },
             written: Cell::new(true),
         };
         let pool = Arc::new(Pool::new(pair, rules, scope, control));

@@ -13,7 +13,7 @@ use rustix::fs::{Advice, fadvise};
 use crate::change::{Change, ChangeKind, Changes, Subject};
 use crate::error::{Error, Result};
 use crate::metadata::FileType;
-use crate::tree::Directory;
+use crate::tree::TreeDir;
 
 /// Changes that are looked at before they are due.
 const AHEAD: usize = 64;
@@ -25,7 +25,7 @@ const WAITING: usize = AHEAD / BATCH;
 const FIRST_BYTES: NonZeroU64 = NonZeroU64::MIN.saturating_add((1 << 20) - 1);
 
 /// A file that will be read.
-type Wish = (Arc<Directory>, CString);
+type Wish = (Arc<TreeDir>, CString);
 
 /// Changes in their order, with their files on the way into memory.
 pub struct Ahead {

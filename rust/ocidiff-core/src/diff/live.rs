@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 use rustix::fs;
 
 use crate::cause::Cause;
-use crate::change::{self, Entry, Rules};
+use crate::change::{self, Rules, UpperEntry};
 use crate::control::{ATTEMPTS, Control};
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, Metadata};
-use crate::tree::{Directory, XattrReader, Xattrs};
+use crate::tree::{TreeDir, XattrReader, Xattrs};
 
 /// Larger files go aside into a file without a name, and only where they have to.
 const IN_MEMORY_BYTES: u64 = 4 << 20;
@@ -37,7 +37,7 @@ pub enum Taken {
     /// A regular file with its content, and its attributes where it is not as the walk saw it.
     File { metadata: Metadata, xattrs: Option<Xattrs>, content: Content },
     /// Something else that took its place.
-    Other(Entry),
+    Other(UpperEntry),
 }
 
 /// The content of a file, apart from it; see [`Live::read`].
@@ -60,7 +60,7 @@ impl Live {
     /// Returns a reader for the tree of `probe`. Large files that have rested for `streamed_after` are not put aside;
     /// `None` when nothing that was written can be taken back. What is put aside and does not fit into memory goes into
     /// the directory `spool`; `None` for that of temporary files.
-    pub fn new(rules: Rules, probe: &Directory, streamed_after: Option<Duration>, spool: Option<&Path>) -> Self {
+    pub fn new(rules: Rules, probe: &TreeDir, streamed_after: Option<Duration>, spool: Option<&Path>) -> Self {
         let spool = spool.map_or_else(std::env::temp_dir, Path::to_owned);
         Self { xattrs: XattrReader::new(rules.xattrs, probe), memory: Vec::new(), streamed_after, spool }
     }
@@ -78,7 +78,7 @@ impl Live {
     ///
     /// # Errors
     /// [`Error::SourceChanged`] when it never does.
-    pub fn take(&mut self, directory: &Directory, name: &CStr, expected: &Metadata, control: &Control) -> Result<Taken> {
+    pub fn take(&mut self, directory: &TreeDir, name: &CStr, expected: &Metadata, control: &Control) -> Result<Taken> {
         for attempt in 0..ATTEMPTS {
             control.pause(attempt)?;
             let taken = self.attempt(directory, name, expected, control);
@@ -101,7 +101,7 @@ impl Live {
     /// Reads a name once; `None` if it changed meanwhile.
     fn attempt(
         &mut self,
-        directory: &Directory,
+        directory: &TreeDir,
         name: &CStr,
         expected: &Metadata,
         control: &Control,
@@ -148,11 +148,11 @@ impl Live {
     }
 
     /// Returns the entry that has taken the place of a file.
-    fn other(&mut self, directory: &Directory, name: &CStr, metadata: Metadata) -> Result<Entry> {
+    fn other(&mut self, directory: &TreeDir, name: &CStr, metadata: Metadata) -> Result<UpperEntry> {
         directory.check_ids(name, &metadata)?;
         let is_link = metadata.file_type == FileType::Symlink;
         let target = is_link.then(|| directory.link_target(name)).transpose()?;
-        Ok(Entry { metadata, xattrs: self.xattrs.read(directory, name)?, target })
+        Ok(UpperEntry { metadata, xattrs: self.xattrs.read(directory, name)?, target })
     }
 
     /// Reads the first `size` bytes of a file into memory, or into a file of their own; `None` when there are fewer.
@@ -160,7 +160,7 @@ impl Live {
         &mut self,
         file: &OwnedFd,
         size: u64,
-        directory: &Directory,
+        directory: &TreeDir,
         name: &CStr,
         control: &Control,
     ) -> Result<Option<Content>> {
@@ -198,7 +198,7 @@ impl Live {
         &self,
         file: &OwnedFd,
         content: &mut Content,
-        directory: &Directory,
+        directory: &TreeDir,
         name: &CStr,
         control: &Control,
     ) -> Result<bool> {
@@ -232,7 +232,7 @@ impl Live {
 }
 
 /// Returns the result of fstat, and true if a change from that moment on would show. Waits a little for that.
-pub fn settle(file: &OwnedFd, directory: &Directory, name: &CStr, control: &Control) -> Result<(Metadata, bool)> {
+pub fn settle(file: &OwnedFd, directory: &TreeDir, name: &CStr, control: &Control) -> Result<(Metadata, bool)> {
     let seen = directory.open_metadata(file, name)?;
     let mebibytes = u32::try_from(seen.size >> 20).unwrap_or(u32::MAX);
     let least = TICK + WRITE.saturating_mul(mebibytes).min(LONGEST_WRITE);
@@ -256,6 +256,6 @@ fn age(metadata: &Metadata) -> Option<Duration> {
 }
 
 /// Reads until the buffer is full; tells whether the file did not end before.
-fn fill(file: &OwnedFd, buffer: &mut [u8], directory: &Directory, name: &CStr) -> Result<bool> {
+fn fill(file: &OwnedFd, buffer: &mut [u8], directory: &TreeDir, name: &CStr) -> Result<bool> {
     change::fill(file, buffer).map_err(|errno| Error::io("read", directory.path_of(name), errno))
 }

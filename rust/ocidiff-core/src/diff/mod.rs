@@ -32,7 +32,7 @@ use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_getfl, fstat, ftruncate, seek
 use rustix::io::Errno;
 
 use crate::cause::Cause;
-use crate::change::{ChangeKind, Changes, Root, Rules, Scope, Trees};
+use crate::change::{ChangeKind, Changes, Rules, Scope, TreeSource, Trees};
 use crate::compress::Compression;
 use crate::compress::blob::{BlobSummary, BlobWriter};
 use crate::compress::memory::threads_within;
@@ -42,7 +42,7 @@ use crate::stream::{Stream, is_null_device};
 use crate::tree::Lost;
 use ahead::Ahead;
 use live::Live;
-use record::Recorder;
+use record::LayerWriter;
 
 /// Options of a diff.
 #[derive(Debug, Clone)]
@@ -110,7 +110,7 @@ pub fn write_diff(
 /// # Errors
 /// As [`write_diff`]; [`Error::Usage`] for an upper tree of which there is only an index.
 pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: &Arc<Control>) -> Result<DiffSummary> {
-    if let Trees::Plain { upper: Root::Index(_), .. } = trees {
+    if let Trees::Plain { upper: TreeSource::Index(_), .. } = trees {
         return Err(Error::Usage(Cause::IndexAsUpper));
     }
     write_live(trees, sink, options, control, live::LATELY)
@@ -177,7 +177,7 @@ fn attempt(
     let changes = Changes::start(trees, options.rules, options.scope.clone(), threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
     let blob = BlobWriter::start(stream, options.compression, threads, control.clone())?;
-    let mut recorder = Recorder::new(blob, options.rules, live, control.clone());
+    let mut recorder = LayerWriter::new(blob, options.rules, live, control.clone());
     let (mut added, mut modified, mut deleted) = (0, 0, 0);
     for change in Ahead::start(changes)? {
         let change = change?;

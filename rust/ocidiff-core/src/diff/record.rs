@@ -11,20 +11,20 @@ use std::sync::Arc;
 use super::live::{Live, Taken, settle};
 use super::sparse::SparseReader;
 use crate::cause::Cause;
-use crate::change::{Ancestor, Change, ChangeKind, Entry, Rules, Subject};
+use crate::change::{Ancestor, Change, ChangeKind, Rules, Subject, UpperEntry};
 use crate::compress::blob::{BlobSummary, BlobWriter};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, InodeKey, Metadata};
 use crate::tar::header::{END, EntryType, Header, pad};
-use crate::tree::{Directory, Lost};
+use crate::tree::{Lost, TreeDir};
 use crate::whiteout;
 
 /// The names of one inode with several of them, as far as they were seen.
 #[derive(Default)]
 struct Group {
     /// The name that carries the data, and what it was when it was read, unless as the walk saw it.
-    source: Option<(Vec<u8>, Option<Entry>)>,
+    source: Option<(Vec<u8>, Option<UpperEntry>)>,
     /// Unchanged names that were seen before any source.
     waiting: Vec<(Vec<u8>, Rc<Ancestor>)>,
     seen: u32,
@@ -33,13 +33,13 @@ struct Group {
 /// The outcome of writing an entry.
 enum Written {
     /// It is of the file that the walk saw; with what it was when it was read, unless the same.
-    Source(Option<Entry>),
+    Source(Option<UpperEntry>),
     /// Something else, or nothing, had its name.
     Other,
 }
 
 /// Writes changes as entries.
-pub struct Recorder {
+pub struct LayerWriter {
     blob: BlobWriter,
     rules: Rules,
     groups: HashMap<InodeKey, Group>,
@@ -53,7 +53,7 @@ pub struct Recorder {
     control: Arc<Control>,
 }
 
-impl Recorder {
+impl LayerWriter {
     /// Returns a recorder that writes to `blob`; without `live`, a file that changes is an error.
     pub fn new(blob: BlobWriter, rules: Rules, live: Option<Live>, control: Arc<Control>) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl Recorder {
     }
 
     /// Writes an entry with its data.
-    fn leaf(&mut self, change: &Change, entry: &Entry) -> Result<Written> {
+    fn leaf(&mut self, change: &Change, entry: &UpperEntry) -> Result<Written> {
         match &change.subject {
             // Lower layers of an overlay do not change.
             Subject::Leaf { directory: Some(directory), name, content: None, .. }
@@ -161,8 +161,8 @@ impl Recorder {
     fn changing(
         &mut self,
         change: &Change,
-        entry: &Entry,
-        directory: &Directory,
+        entry: &UpperEntry,
+        directory: &TreeDir,
         name: &CStr,
         live: &mut Live,
     ) -> Result<Written> {
@@ -173,7 +173,7 @@ impl Recorder {
         match live.take(directory, name, seen, &self.control)? {
             Taken::File { metadata, xattrs, mut content } => {
                 let is_same_file = metadata.key == seen.key;
-                let now = xattrs.map(|xattrs| Entry { metadata, xattrs, target: None });
+                let now = xattrs.map(|xattrs| UpperEntry { metadata, xattrs, target: None });
                 self.check_name(&change.path)?;
                 self.parents(&change.parent)?;
                 self.put_entry(&change.path, now.as_ref().unwrap_or(entry), EntryType::File)?;
@@ -200,7 +200,7 @@ impl Recorder {
     }
 
     /// Writes an entry as the walk saw it.
-    fn resting(&mut self, change: &Change, entry: &Entry) -> Result<Written> {
+    fn resting(&mut self, change: &Change, entry: &UpperEntry) -> Result<Written> {
         let entry_type = match entry.metadata.file_type {
             FileType::Symlink => EntryType::Symlink,
             FileType::Fifo => EntryType::Fifo,
@@ -225,7 +225,7 @@ impl Recorder {
 
     /// Returns an entry whose inode has several names: the first changed one carries the data, all others become links to
     /// it.
-    fn linked(&mut self, change: &Change, entry: &Entry) -> Result<()> {
+    fn linked(&mut self, change: &Change, entry: &UpperEntry) -> Result<()> {
         self.check_linked_name(&change.path)?;
         let key = self.rules.link_key(&entry.metadata);
         let mut group = self.groups.remove(&key).unwrap_or_default();
@@ -248,14 +248,14 @@ impl Recorder {
         Ok(())
     }
 
-    fn link(&mut self, path: &[u8], parent: &Rc<Ancestor>, source: &[u8], entry: &Entry) -> Result<()> {
+    fn link(&mut self, path: &[u8], parent: &Rc<Ancestor>, source: &[u8], entry: &UpperEntry) -> Result<()> {
         self.check_name(path)?;
         self.parents(parent)?;
         let header = self.header_of(path, entry, EntryType::Link);
         self.put(&Header { link_name: source, size: 0, ..header })
     }
 
-    fn header_of<'a>(&self, name: &'a [u8], entry: &'a Entry, entry_type: EntryType) -> Header<'a> {
+    fn header_of<'a>(&self, name: &'a [u8], entry: &'a UpperEntry, entry_type: EntryType) -> Header<'a> {
         let metadata = &entry.metadata;
         let link_name = entry.target.as_ref().filter(|_| entry_type == EntryType::Symlink);
         Header {
@@ -275,7 +275,7 @@ impl Recorder {
         }
     }
 
-    fn put_entry(&mut self, name: &[u8], entry: &Entry, entry_type: EntryType) -> Result<()> {
+    fn put_entry(&mut self, name: &[u8], entry: &UpperEntry, entry_type: EntryType) -> Result<()> {
         self.lost.add(&entry.xattrs.lost);
         self.put(&self.header_of(name, entry, entry_type))
     }
@@ -292,7 +292,7 @@ impl Recorder {
     }
 
     /// Copies exactly the bytes that the header promised, of exactly the file that was seen.
-    fn content(&mut self, directory: &Directory, name: &CStr, expected: &Metadata) -> Result<()> {
+    fn content(&mut self, directory: &TreeDir, name: &CStr, expected: &Metadata) -> Result<()> {
         if expected.size == 0 {
             return Ok(());
         }
@@ -311,7 +311,7 @@ impl Recorder {
     }
 
     /// Opens a file that is still what was seen of it.
-    fn open_unchanged(&self, directory: &Directory, name: &CStr, expected: &Metadata) -> Result<OwnedFd> {
+    fn open_unchanged(&self, directory: &TreeDir, name: &CStr, expected: &Metadata) -> Result<OwnedFd> {
         let file = directory.open_file(name)?;
         check_unchanged(directory, name, expected, &settle(&file, directory, name, &self.control)?.0)?;
         Ok(file)
@@ -349,7 +349,7 @@ fn refused(path: &[u8], reason: Cause) -> Error {
 }
 
 /// Tells what changed of a file, as far as a message can.
-fn check_unchanged(directory: &Directory, name: &CStr, expected: &Metadata, found: &Metadata) -> Result<()> {
+fn check_unchanged(directory: &TreeDir, name: &CStr, expected: &Metadata, found: &Metadata) -> Result<()> {
     let reason = match () {
         () if expected == found => return Ok(()),
         () if expected.key != found.key => Cause::Replaced,

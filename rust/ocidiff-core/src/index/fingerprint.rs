@@ -12,7 +12,7 @@ use crate::digest::Hasher;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::rules::xattr::CAPABILITY;
-use crate::tree::{Directory, Xattr, XattrPolicy};
+use crate::tree::{TreeDir, Xattr, XattrPolicy};
 
 /// An XXH3-128 hash, in the canonical order of bytes.
 pub type Xxh3 = [u8; 16];
@@ -84,7 +84,7 @@ impl FingerprintHasher {
 /// # Errors
 /// [`Error::SourceChanged`]; [`Error::Io`].
 pub fn fingerprint_file(
-    (directory, name): (&Directory, &CStr),
+    (directory, name): (&TreeDir, &CStr),
     expected: &Metadata,
     wanted: Wanted,
     buffer: &mut [u8],
@@ -107,7 +107,7 @@ pub fn fingerprint_file(
 /// [`Error::Io`].
 pub fn fingerprint_open_file(
     file: &OwnedFd,
-    (directory, name): (&Directory, &CStr),
+    (directory, name): (&TreeDir, &CStr),
     size: u64,
     wanted: Wanted,
     buffer: &mut [u8],

@@ -160,7 +160,7 @@ impl Stamp {
 
 /// An entry of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct TreeIndexEntry {
     /// The metadata that a comparison looks at: without identity, number of names and change time, and for a directory
     /// without size and times.
     pub metadata: Metadata,
@@ -313,7 +313,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns the rest of the record; blocks of directories lie before `limit`.
-    pub fn record(&mut self, header: &Header, limit: u64) -> Result<Record, Cause> {
+    pub fn record(&mut self, header: &Header, limit: u64) -> Result<TreeIndexEntry, Cause> {
         let mode = self.u16()?;
         let kind = KINDS.iter().find(|(bits, _)| *bits == mode >> 12);
         let file_type = kind.map(|(_, kind)| *kind).ok_or(Cause::UnknownRecordType)?;
@@ -340,7 +340,7 @@ impl<'a> Fields<'a> {
             if extent.offset.checked_add(extent.length.into()).is_none_or(|end| end > limit) {
                 return Err(Cause::DirectoryOutsideIndex);
             }
-            return Ok(Record { metadata, xattrs, stamp, kept: Kept::Children(extent) });
+            return Ok(TreeIndexEntry { metadata, xattrs, stamp, kept: Kept::Children(extent) });
         }
         metadata.mtime = self.u64()?.cast_signed();
         metadata.mtime_ns = self.u32()?;
@@ -367,11 +367,11 @@ impl<'a> Fields<'a> {
             }
             _ => Kept::Nothing,
         };
-        Ok(Record { metadata, xattrs, stamp, kept })
+        Ok(TreeIndexEntry { metadata, xattrs, stamp, kept })
     }
 }
 
-impl Record {
+impl TreeIndexEntry {
     /// Returns the target of a symbolic link.
     pub fn target(&self) -> Option<&CStr> {
         match &self.kept {

@@ -9,6 +9,6 @@ mod read;
 mod write;
 
 pub use fingerprint::{Fingerprint, FingerprintHasher, Wanted, XattrDigests, fingerprint_file, fingerprint_open_file};
-pub use format::{Block, Extent, Header, Kept, Record, Stamp};
+pub use format::{Block, Extent, Header, Kept, Stamp, TreeIndexEntry};
 pub use read::{Folder, IndexFile};
 pub use write::{IndexSummary, IndexWriter};

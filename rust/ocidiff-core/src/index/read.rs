@@ -13,7 +13,7 @@ use rustix::io::{pread, retry_on_intr};
 use twox_hash::XxHash3_128;
 
 use super::format::{
-    CHECKSUM_BYTES, Extent, Fields, HEADER_BYTES, Header, LEAST_RECORD_BYTES, Record, TRAILER_BYTES, Trailer,
+    CHECKSUM_BYTES, Extent, Fields, HEADER_BYTES, Header, LEAST_RECORD_BYTES, TRAILER_BYTES, Trailer, TreeIndexEntry,
 };
 use crate::cause::Cause;
 use crate::control::Control;
@@ -124,7 +124,7 @@ impl IndexFile {
     ///
     /// # Errors
     /// [`Error::IndexFile`].
-    pub fn record(&self, folder: &Folder, index: usize) -> Result<Record> {
+    pub fn record(&self, folder: &Folder, index: usize) -> Result<TreeIndexEntry> {
         let bytes = folder.bytes.get(folder.places[index] as usize..).unwrap_or_default();
         Fields(bytes).record(&self.header, folder.limit).map_err(|reason| self.broken(reason))
     }

@@ -12,14 +12,14 @@ use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::change::{Ancestor, Change, Changes, Entry, Rules, Scope, Subject, Trees};
+use crate::change::{Ancestor, Change, Changes, Rules, Scope, Subject, Trees, UpperEntry};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::index::{
     Block, Extent, Fingerprint, Header, IndexSummary, IndexWriter, Kept, Stamp, Wanted, XattrDigests, fingerprint_file,
 };
 use crate::metadata::{FileType, Metadata};
-use crate::tree::Directory;
+use crate::tree::TreeDir;
 
 /// Files that are handed over together, at most, and their bytes: many small ones, or one large one.
 const BATCH_FILES: usize = 64;
@@ -35,7 +35,7 @@ const SETTLED_SECONDS: i64 = 3;
 
 /// Files of one directory to hash.
 struct Batch {
-    directory: Arc<Directory>,
+    directory: Arc<TreeDir>,
     files: Vec<(CString, Metadata)>,
     answer: Sender<Result<Vec<Fingerprint>>>,
 }
@@ -48,7 +48,7 @@ struct Awaited {
 
 /// Files of one directory that are not handed over yet.
 struct Gathered {
-    directory: Arc<Directory>,
+    directory: Arc<TreeDir>,
     files: Vec<(CString, Metadata)>,
     places: Vec<usize>,
     bytes: u64,
@@ -169,7 +169,7 @@ impl Teller<'_> {
         Ok(())
     }
 
-    fn leaf(&mut self, entry: &Entry, directory: Option<Arc<Directory>>, name: CString) -> Result<()> {
+    fn leaf(&mut self, entry: &UpperEntry, directory: Option<Arc<TreeDir>>, name: CString) -> Result<()> {
         let metadata = &entry.metadata;
         self.writer.leave_out(&entry.xattrs.lost);
         let directory = directory.filter(|_| metadata.file_type == FileType::File && metadata.size > 0);
@@ -226,7 +226,7 @@ impl Teller<'_> {
         let directory = frame.directory.clone();
         let extent = self.close(frame)?;
         if let (Some(directory), Some(above)) = (directory, self.frames.last_mut()) {
-            let Entry { metadata, xattrs, .. } = &directory.entry;
+            let UpperEntry { metadata, xattrs, .. } = &directory.entry;
             let name = directory.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
             let metadata = Metadata { mount_root: false, ..*metadata };
             above.block.push(name, &metadata, None, &XattrDigests::of(&xattrs.kept), &Kept::Children(extent));

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 
 /// An entry as the archive has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TarEntry {
     /// Offset of its header, in bytes of the tar.
     pub offset: u64,
     /// Its name as it stands: not cleaned, perhaps absolute.
@@ -99,7 +99,7 @@ impl<R: BufRead> Reader<R> {
     /// # Errors
     /// [`Error::MalformedLayer`]; [`Error::Unsupported`] for an unknown form of PAX sparse files, and for a stream that is
     /// compressed data; [`Error::LimitExceeded`] for a long PAX or GNU header; what the stream itself says.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+    pub fn next_entry(&mut self) -> Result<Option<TarEntry>> {
         self.read_data(|_| Ok(()))?;
         if !self.skip(self.padding)? {
             return Ok(None);
@@ -249,7 +249,7 @@ impl<R: BufRead> Reader<R> {
         Error::LimitExceeded { limit: "max_header_bytes", value, max: self.max_header_bytes, path: path_of(name), offset }
     }
 
-    fn entry(&mut self, block: &[u8; BLOCK_BYTES], overrides: Overrides, offset: u64) -> Result<Entry> {
+    fn entry(&mut self, block: &[u8; BLOCK_BYTES], overrides: Overrides, offset: u64) -> Result<TarEntry> {
         let wrong = |reason: Cause| Error::MalformedLayer { offset, reason };
         let fields = Fields::read(block).map_err(wrong)?;
         let Overrides { pax, long_name, long_link } = overrides;
@@ -269,7 +269,7 @@ impl<R: BufRead> Reader<R> {
         if entry_type == EntryType::File && stored.min(fields.size) < 0 {
             return Err(wrong(Cause::NegativeSize { size: stored.min(fields.size) }.of(&name)));
         }
-        let mut entry = Entry {
+        let mut entry = TarEntry {
             offset,
             entry_type,
             mode: (fields.mode & 0o7777) as u32,
@@ -294,7 +294,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Finds the holes of a sparse file.
-    fn open_sparse(&mut self, entry: &mut Entry, records: &super::sparse::Records) -> Result<()> {
+    fn open_sparse(&mut self, entry: &mut TarEntry, records: &super::sparse::Records) -> Result<()> {
         let (offset, name) = (entry.offset, entry.name.clone());
         let wrong = |reason: Cause| Error::MalformedLayer { offset, reason: reason.of(&name) };
         let form = records.form();
@@ -321,7 +321,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Returns the map that stands before the data, in whole blocks.
-    fn map_in_data(&mut self, entry: &Entry) -> Result<MapReader> {
+    fn map_in_data(&mut self, entry: &TarEntry) -> Result<MapReader> {
         let wrong = |reason: Cause| Error::MalformedLayer { offset: entry.offset, reason: reason.of(&entry.name) };
         let mut reader = MapReader::default();
         while !reader.is_whole() {

@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::{Errno, Result};
 use rustix::process::{Resource, getrlimit};
 
-use super::Directory;
+use super::TreeDir;
 use crate::metadata::InodeKey;
 use crate::rules::open;
 
@@ -30,7 +30,7 @@ const KEPT_ON_THE_WAY: usize = 8;
 static LIMIT: AtomicUsize = AtomicUsize::new(FEWEST);
 
 /// The directories that are open, the longest first. Descriptors belong to the process, so that all calls share this.
-static OPEN: Mutex<VecDeque<Weak<Directory>>> = Mutex::new(VecDeque::new());
+static OPEN: Mutex<VecDeque<Weak<TreeDir>>> = Mutex::new(VecDeque::new());
 
 /// An open directory, or how to open it again.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(super) struct Handle {
     state: RwLock<State>,
     origin: Option<Origin>,
     /// The directory that this is the handle of.
-    of: Weak<Directory>,
+    of: Weak<TreeDir>,
 }
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ enum State {
 /// The place at which a directory was found.
 #[derive(Debug)]
 pub(super) struct Origin {
-    pub parent: Arc<Directory>,
+    pub parent: Arc<TreeDir>,
     /// Its name there, or a path through directories alone.
     pub name: CString,
 }
@@ -68,12 +68,12 @@ impl Origin {
 impl Handle {
     /// Returns the handle of the directory `of`, which may be closed once that is noted ([`note_open`]), if it has an
     /// origin.
-    pub fn new(fd: OwnedFd, origin: Option<Origin>, of: Weak<Directory>) -> Self {
+    pub fn new(fd: OwnedFd, origin: Option<Origin>, of: Weak<TreeDir>) -> Self {
         Self { state: RwLock::new(State::Open(Arc::new(fd))), origin, of }
     }
 
     /// Returns the directory itself.
-    pub fn of(&self) -> Option<Arc<Directory>> {
+    pub fn of(&self) -> Option<Arc<TreeDir>> {
         self.of.upgrade()
     }
 
@@ -150,13 +150,13 @@ impl Handle {
     }
 
     /// Returns the directory above, for whoever takes a chain of them apart.
-    pub fn take_parent(&mut self) -> Option<Arc<Directory>> {
+    pub fn take_parent(&mut self) -> Option<Arc<TreeDir>> {
         self.origin.take().map(|origin| origin.parent)
     }
 }
 
 /// Notes that a directory is open, and closes the one that has been for longest if these are too many.
-pub(super) fn note_open(directory: Weak<Directory>) {
+pub(super) fn note_open(directory: Weak<TreeDir>) {
     let limit = LIMIT.load(Relaxed);
     let mut closing = Vec::new();
     {

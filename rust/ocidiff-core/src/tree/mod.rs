@@ -35,7 +35,7 @@ const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
 
 /// A directory of a tree. It is open whenever it is needed, and may be closed in between.
 #[derive(Debug)]
-pub struct Directory {
+pub struct TreeDir {
     handle: Handle,
     /// The path of a root, for messages; empty for all others.
     root: PathBuf,
@@ -44,7 +44,7 @@ pub struct Directory {
     opened: Option<InodeKey>,
 }
 
-impl Drop for Directory {
+impl Drop for TreeDir {
     fn drop(&mut self) {
         if let (Some(key), Some(fd)) = (self.opened, self.handle.open_fd()) {
             access::release(&fd, key);
@@ -57,7 +57,7 @@ impl Drop for Directory {
     }
 }
 
-impl Directory {
+impl TreeDir {
     /// Opens the root of a tree. The path itself may be a symbolic link; nothing below is followed.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use rustix::fs::RawDir;
 
-use super::Directory;
+use super::TreeDir;
 use crate::control::Control;
 use crate::error::Result;
 
@@ -23,7 +23,7 @@ pub struct Names {
 
 impl Names {
     /// Reads all names but `.` and `..`.
-    pub fn read(directory: &Directory, control: &Control) -> Result<Self> {
+    pub fn read(directory: &TreeDir, control: &Control) -> Result<Self> {
         let failed = |errno| directory.failed("read directory", c"", errno);
         let mut names = Self::default();
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{getxattr, lgetxattr, llistxattr};
 use rustix::io::Errno;
 
-use super::{Directory, access};
+use super::{TreeDir, access};
 use crate::error::Result;
 use crate::rules::open::proc_path_below;
 use crate::rules::xattr::{CAPABILITY, Class, Lost, XattrPolicy};
@@ -38,7 +38,7 @@ pub struct XattrReader {
 
 impl XattrReader {
     /// Returns a reader for trees on this kernel; `probe` is any open directory.
-    pub fn new(policy: XattrPolicy, probe: &Directory) -> Self {
+    pub fn new(policy: XattrPolicy, probe: &TreeDir) -> Self {
         // A sandbox may answer EPERM for a system call that it does not know.
         let refused = [Errno::NOSYS, Errno::PERM];
         let answer = probe.fd().and_then(|fd| get_by_handle(fd.as_fd(), c".", CAPABILITY, &mut [0; 64]));
@@ -48,8 +48,8 @@ impl XattrReader {
     /// Returns the attributes of `name`.
     ///
     /// # Errors
-    /// [`Error::Io`]; a missing attribute or a file system without attributes is no error.
-    pub fn read(&mut self, directory: &Directory, name: &CStr) -> Result<Xattrs> {
+    /// [`crate::Error::Io`]; a missing attribute or a file system without attributes is no error.
+    pub fn read(&mut self, directory: &TreeDir, name: &CStr) -> Result<Xattrs> {
         let policy = self.policy;
         let (mut wanted, mut lost) = (Vec::new(), Lost::default());
         for key in self.keys(directory, name)?.split_inclusive(|&byte| byte == 0) {
@@ -69,7 +69,7 @@ impl XattrReader {
     ///
     /// # Errors
     /// As [`XattrReader::read`].
-    pub fn compared(&mut self, directory: &Directory, name: &CStr) -> Result<Vec<Xattr>> {
+    pub fn compared(&mut self, directory: &TreeDir, name: &CStr) -> Result<Vec<Xattr>> {
         match self.policy {
             XattrPolicy::Capability => Ok(self.value(directory, name, CAPABILITY)?.into_iter().collect()),
             XattrPolicy::Portable => self.read(directory, name).map(|xattrs| xattrs.kept),
@@ -77,7 +77,7 @@ impl XattrReader {
     }
 
     /// Returns the names of all attributes of `name`, each with its NUL.
-    pub fn keys(&mut self, directory: &Directory, name: &CStr) -> Result<&[u8]> {
+    pub fn keys(&mut self, directory: &TreeDir, name: &CStr) -> Result<&[u8]> {
         let here = directory.open_fd()?;
         let answer = if self.by_handle {
             sized(&mut self.buffer, |buffer| list_by_handle(here.as_fd(), name, buffer))
@@ -92,13 +92,13 @@ impl XattrReader {
         }
     }
 
-    fn value(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<Xattr>> {
+    fn value(&mut self, directory: &TreeDir, name: &CStr, key: &CStr) -> Result<Option<Xattr>> {
         let Some(value) = self.raw(directory, name, key)?.filter(|value| !value.is_empty()) else { return Ok(None) };
         Ok(Some((key.to_owned(), directory.mapped(name, key, value)?)))
     }
 
     /// Returns the attribute `key` of `name` as it is, whatever the policy; it may be empty.
-    pub fn raw(&mut self, directory: &Directory, name: &CStr, key: &CStr) -> Result<Option<&[u8]>> {
+    pub fn raw(&mut self, directory: &TreeDir, name: &CStr, key: &CStr) -> Result<Option<&[u8]>> {
         let here = directory.open_fd()?;
         let mut answer = if self.by_handle {
             sized(&mut self.buffer, |buffer| get_by_handle(here.as_fd(), name, key, buffer))
@@ -199,7 +199,7 @@ mod tests {
         set("user.overlay.origin", b"3").unwrap();
         let long = vec![b'x'; FIRST_BYTES + 1];
         set("user.long", &long).unwrap();
-        let root = Directory::open_root(dir.path()).unwrap();
+        let root = TreeDir::open_root(dir.path()).unwrap();
         let mut reader = XattrReader::new(XattrPolicy::Portable, &root);
         let expected = [(c"user.a", &b"1"[..]), (c"user.b", b"2"), (c"user.long", &long)];
         let expected: Vec<Xattr> = expected.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();

@@ -24,7 +24,7 @@ use crate::rules::linux::MODE_BITS;
 use crate::rules::open::{HANDLE, proc_path};
 use crate::rules::xattr::{ACCESS_ACL, Class, Ids, NOTE, OVERLAY, OVERLAY_USERXATTR, XattrPolicy, escape};
 use crate::tar::Time;
-use crate::tar::read::Entry;
+use crate::tar::read::TarEntry;
 
 /// The kernel's limit on the list of one inode's attributes (linux/limits.h).
 const LIST_BYTES: usize = 64 << 10;
@@ -85,7 +85,7 @@ impl Policy {
 
     /// Returns the mode of an entry, without set-id bits where its owner is not kept: they would lend the rights of
     /// somebody else.
-    pub fn mode_of(&self, entry: &Entry, owner: (u32, u32)) -> RawMode {
+    pub fn mode_of(&self, entry: &TarEntry, owner: (u32, u32)) -> RawMode {
         if self.keeps(owner) { entry.mode } else { entry.mode & !SET_IDS }
     }
 }
@@ -140,7 +140,7 @@ pub(super) struct Node<'a> {
 
 impl Node<'_> {
     /// Sets owner, attributes and mode.
-    pub fn describe(&self, entry: &Entry, owner: (u32, u32), policy: &Policy, tally: &Tally) -> Result<()> {
+    pub fn describe(&self, entry: &TarEntry, owner: (u32, u32), policy: &Policy, tally: &Tally) -> Result<()> {
         let place = self.place;
         let is_closed = self.is_closed(policy);
         if is_closed {
@@ -271,7 +271,7 @@ impl Node<'_> {
     /// entry that made it.
     pub fn stand_in(
         &self,
-        entry: &Entry,
+        entry: &TarEntry,
         owner: (u32, u32),
         kind: NotedKind,
         policy: &Policy,
@@ -314,7 +314,7 @@ impl Node<'_> {
     }
 
     /// Removes the attributes that a layer can carry and this entry does not, where there can be any.
-    fn remove_other_xattrs(&self, entry: &Entry) -> SystemResult<()> {
+    fn remove_other_xattrs(&self, entry: &TarEntry) -> SystemResult<()> {
         if self.file_type == FileType::Directory && !self.is_new {
             for name in self.xattrs()?.split(|&byte| byte == 0) {
                 if Class::of(name).is_stored(XattrPolicy::Portable) && !entry.xattrs.contains_key(name) {
@@ -391,7 +391,7 @@ impl Node<'_> {
 
 /// Returns the times of an entry, whole: the file system rounds or bounds what it cannot hold. Reading counts as no later
 /// than writing where the entry does not say.
-pub(super) fn times_of(entry: &Entry) -> Timestamps {
+pub(super) fn times_of(entry: &TarEntry) -> Timestamps {
     let spec = |time: Time| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     let atime = entry.atime.map_or(entry.mtime, |atime| atime.max(entry.mtime));
     Timestamps { last_access: spec(atime), last_modification: spec(entry.mtime) }

@@ -11,8 +11,8 @@ use std::hash::{BuildHasher, RandomState};
 use rustix::fs::{AtFlags, RawMode, Stat, Timestamps, utimensat};
 use rustix::io::{Errno, Result as SystemResult};
 
-use super::handle::Directory;
-use super::root::Root;
+use super::handle::WritableDir;
+use super::root::ApplyRoot;
 use super::upper::Upper;
 use crate::control::Control;
 use crate::error::Result;
@@ -58,7 +58,7 @@ pub(super) struct Directories {
 
 impl Directories {
     /// Begins with the target itself.
-    pub fn new(top: &Directory, is_empty: bool, upper: Option<Upper>) -> Self {
+    pub fn new(top: &WritableDir, is_empty: bool, upper: Option<Upper>) -> Self {
         let mut new =
             Self { nodes: Vec::new(), known: HashMap::new(), written: HashSet::new(), hasher: RandomState::new(), upper };
         new.add(TOP, b"", top.key(), is_empty);
@@ -76,7 +76,7 @@ impl Directories {
     }
 
     /// Adds `found`, which is `name` in the directory `above`, unless it is known.
-    pub fn enter(&mut self, above: InodeKey, name: &[u8], found: &Directory) {
+    pub fn enter(&mut self, above: InodeKey, name: &[u8], found: &WritableDir) {
         if self.has(found.key()) {
             return;
         }
@@ -87,13 +87,13 @@ impl Directories {
     }
 
     /// Adds a directory that this layer has made to write it or something in it.
-    pub fn make(&mut self, above: InodeKey, name: &[u8], made: &Directory) {
+    pub fn make(&mut self, above: InodeKey, name: &[u8], made: &WritableDir) {
         let above = self.number(above);
         self.add(above, name, made.key(), true);
     }
 
     /// Adds a directory that was made in an upperdir for a mark alone. Like the mark, it is not written by this layer.
-    pub fn make_for_mark(&mut self, above: InodeKey, name: &[u8], made: &Directory) {
+    pub fn make_for_mark(&mut self, above: InodeKey, name: &[u8], made: &WritableDir) {
         self.hold_mark(above);
         let above = self.number(above);
         self.add(above, name, made.key(), false);
@@ -130,7 +130,7 @@ impl Directories {
     }
 
     /// Hides all that lower layers have below `directory`, if the target is an upperdir.
-    pub fn make_opaque(&mut self, directory: &Directory) -> SystemResult<()> {
+    pub fn make_opaque(&mut self, directory: &WritableDir) -> SystemResult<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
         let number = self.number(directory.key());
         if !self.nodes[number].is_opaque {
@@ -141,7 +141,7 @@ impl Directories {
     }
 
     /// Hides `name`, which is free, in `parent`, if the target is an upperdir and a lower layer may show there.
-    pub fn hide(&mut self, parent: &Directory, name: &[u8]) -> SystemResult<()> {
+    pub fn hide(&mut self, parent: &WritableDir, name: &[u8]) -> SystemResult<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
         if self.is_hidden(parent.key()) {
             return Ok(());
@@ -156,7 +156,7 @@ impl Directories {
     }
 
     /// Returns true if `name` in `parent`, whose metadata is `there`, only hides what lower layers have.
-    pub fn is_whiteout(&self, parent: &Directory, name: &[u8], there: &Stat) -> bool {
+    pub fn is_whiteout(&self, parent: &WritableDir, name: &[u8], there: &Stat) -> bool {
         self.upper.as_ref().is_some_and(|upper| upper.is_whiteout(parent, name, there))
     }
 
@@ -183,7 +183,7 @@ impl Directories {
 
     /// Does what is left to do, each directory after those in it, since its mode may close the way. Directories that are
     /// gone are left out, and links are never followed. Each directory on the way is entered once.
-    pub fn finish(&self, root: &Root, control: &Control) -> Result<()> {
+    pub fn finish(&self, root: &ApplyRoot, control: &Control) -> Result<()> {
         let below = self.ways();
         let failed = |number: usize, op| move |errno| root.failed(op, &self.path(number))(errno);
         let mut way = vec![(TOP, below[TOP].iter())];

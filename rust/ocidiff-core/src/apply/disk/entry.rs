@@ -12,10 +12,10 @@ use rustix::io::Errno;
 use super::attributes::{Node, NotedKind, times_of};
 use super::directories::Directories;
 use super::files::{self, FileWriter, PRIVATE};
-use super::handle::{Directory, OWNER_ALL};
+use super::handle::{OWNER_ALL, WritableDir};
 use super::place::Place;
 use super::removal::Remover;
-use super::root::{Missing, Root};
+use super::root::{ApplyRoot, Missing};
 use super::upper::Upper;
 use super::upper_tar::UpperTar;
 use super::writers::{Shared, SmallFile, Writers};
@@ -26,7 +26,7 @@ use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata;
-use crate::tar::read::{Entry, Piece, Reader};
+use crate::tar::read::{Piece, Reader, TarEntry};
 use crate::whiteout::{PSEUDO_LINKS, Whiteout};
 
 /// Larger files are written as they are read, and not by another thread.
@@ -34,7 +34,7 @@ const SMALL_BYTES: u64 = 128 << 10;
 
 /// Applies entries in stream order.
 pub(super) struct Applier<'a> {
-    root: Root,
+    root: ApplyRoot,
     target: &'a Path,
     limits: Limits,
     shared: &'a Shared<'a>,
@@ -59,7 +59,7 @@ pub(super) struct Applier<'a> {
 impl<'a> Applier<'a> {
     /// Begins to write onto `root`, which the caller knows as `target`.
     pub fn new(
-        root: Root,
+        root: ApplyRoot,
         target: &'a Path,
         options: &ApplyOptions,
         shared: &'a Shared<'a>,
@@ -90,7 +90,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Does what `entry` says; its data comes from `tar`.
-    pub fn apply(&mut self, entry: Entry, tar: &mut Reader<impl BufRead>) -> Result<()> {
+    pub fn apply(&mut self, entry: TarEntry, tar: &mut Reader<impl BufRead>) -> Result<()> {
         self.shared.control.check()?;
         self.entries += 1;
         self.shared.control.add_entries(1);
@@ -111,7 +111,7 @@ impl<'a> Applier<'a> {
         }
     }
 
-    pub(super) fn create_below(&mut self, entry: Entry, path: LayerPath, tar: &mut Reader<impl BufRead>) -> Result<()> {
+    pub(super) fn create_below(&mut self, entry: TarEntry, path: LayerPath, tar: &mut Reader<impl BufRead>) -> Result<()> {
         let parent = self.directory(path.split().0)?;
         self.create(entry, Place { root: self.target, parent, path }, tar)
     }
@@ -164,7 +164,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Returns the directory `path`, made where it is missing.
-    fn directory(&mut self, path: &[u8]) -> Result<Arc<Directory>> {
+    fn directory(&mut self, path: &[u8]) -> Result<Arc<WritableDir>> {
         if let Some(found) = self.root.reach(path, &mut self.directories)? {
             return Ok(found);
         }
@@ -174,7 +174,7 @@ impl<'a> Applier<'a> {
 
     /// Returns the directory that a whiteout is in; `None` if the whiteout has nothing to hide there, since there is none,
     /// or a file. An upperdir gets one for it, because a lower layer may have it.
-    fn directory_of_whiteout(&mut self, path: &[u8]) -> Result<Option<Arc<Directory>>> {
+    fn directory_of_whiteout(&mut self, path: &[u8]) -> Result<Option<Arc<WritableDir>>> {
         match self.root.find(path, &mut self.directories)? {
             None if self.directories.are_upper() => self.root.walk(path, Missing::MadeForMark, &mut self.directories),
             found => Ok(found),
@@ -206,7 +206,7 @@ impl<'a> Applier<'a> {
         }
     }
 
-    fn create(&mut self, entry: Entry, place: Place<'a>, tar: &mut Reader<impl BufRead>) -> Result<()> {
+    fn create(&mut self, entry: TarEntry, place: Place<'a>, tar: &mut Reader<impl BufRead>) -> Result<()> {
         let Object { owner, kind } = Object::of(&entry, &place.path)?;
         if !self.is_marked && self.shared.policy.notes(owner) {
             self.root.mark().map_err(Error::sys("set xattr of", self.target))?;
@@ -252,7 +252,7 @@ impl<'a> Applier<'a> {
     /// is read meanwhile depends on it.
     fn create_file(
         &mut self,
-        entry: Entry,
+        entry: TarEntry,
         place: Place<'a>,
         owner: (u32, u32),
         tar: &mut Reader<impl BufRead>,
@@ -282,7 +282,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Sets all attributes of a file that got one more name.
-    fn describe_linked(&self, entry: &Entry, owner: (u32, u32), node: &Node<'_>) -> Result<()> {
+    fn describe_linked(&self, entry: &TarEntry, owner: (u32, u32), node: &Node<'_>) -> Result<()> {
         let kind = if self.has_stand_ins { node.noted_kind(&self.shared.policy)? } else { None };
         let Some(kind) = kind else { return self.finish_node(entry, owner, node) };
         node.stand_in(entry, owner, kind, &self.shared.policy, None)?;
@@ -290,13 +290,13 @@ impl<'a> Applier<'a> {
     }
 
     /// Sets all attributes of an object that is no directory.
-    fn finish_node(&self, entry: &Entry, owner: (u32, u32), node: &Node<'_>) -> Result<()> {
+    fn finish_node(&self, entry: &TarEntry, owner: (u32, u32), node: &Node<'_>) -> Result<()> {
         node.describe(entry, owner, &self.shared.policy, &self.shared.tally)?;
         node.set_times(&times_of(entry))
     }
 
     /// Gives the root what its entry says. It is there already, and the only one without a name.
-    pub(super) fn describe_root(&mut self, entry: &Entry, path: LayerPath) -> Result<()> {
+    pub(super) fn describe_root(&mut self, entry: &TarEntry, path: LayerPath) -> Result<()> {
         let owner = Object::of(entry, &path)?.owner;
         let place = Place { root: self.target, parent: self.root.top().clone(), path };
         // Its ACL concerns only what is made after this entry.
@@ -307,7 +307,7 @@ impl<'a> Applier<'a> {
         self.root.reopen()
     }
 
-    fn create_directory(&mut self, entry: &Entry, place: &Place<'_>, owner: (u32, u32)) -> Result<()> {
+    fn create_directory(&mut self, entry: &TarEntry, place: &Place<'_>, owner: (u32, u32)) -> Result<()> {
         let (directory, is_new) = self.make_directory(place)?;
         self.describe_directory(entry, place, owner, (&directory, is_new))
     }
@@ -315,10 +315,10 @@ impl<'a> Applier<'a> {
     /// Sets all but times, which change with everything that is made in a directory, and a mode that forbids to make it.
     fn describe_directory(
         &mut self,
-        entry: &Entry,
+        entry: &TarEntry,
         place: &Place<'_>,
         owner: (u32, u32),
-        (directory, is_new): (&Directory, bool),
+        (directory, is_new): (&WritableDir, bool),
     ) -> Result<()> {
         let (fd, now) = (Some(directory.as_fd()), Some(directory.stat()));
         let node = Node { place, fd, file_type: FileType::Directory, now, is_new };
@@ -330,7 +330,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Returns the directory, and true if it was made.
-    fn make_directory(&mut self, place: &Place<'_>) -> Result<(Directory, bool)> {
+    fn make_directory(&mut self, place: &Place<'_>) -> Result<(WritableDir, bool)> {
         let mut replaces = false;
         let mut made = place.parent.make(place.name());
         if let Err(Errno::EXIST) = made {
@@ -357,7 +357,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Makes the link, and tells what its inode is; `None` when its target was left out.
-    fn link(&mut self, entry: &Entry, link: &Link, place: &Place<'_>) -> Result<Option<Stat>> {
+    fn link(&mut self, entry: &TarEntry, link: &Link, place: &Place<'_>) -> Result<Option<Stat>> {
         self.writers.wait()?;
         let check = |is_directory, is_same| link.check(entry, &place.path, is_directory, is_same);
         let (parent, name) = link.target.split();
@@ -380,7 +380,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Makes a device, or an empty file that says what it stands for; false when it was left out.
-    fn create_device(&mut self, entry: &Entry, place: &Place<'_>, owner: (u32, u32), kind: NotedKind) -> Result<bool> {
+    fn create_device(&mut self, entry: &TarEntry, place: &Place<'_>, owner: (u32, u32), kind: NotedKind) -> Result<bool> {
         let (device, number) = kind;
         let file_type = match device {
             metadata::FileType::CharDevice => FileType::CharacterDevice,

@@ -11,7 +11,7 @@ use super::writers::{Shared, SmallFile};
 use crate::control::Control;
 use crate::error::Result;
 use crate::rules::open::NEW_FILE;
-use crate::tar::read::{Entry, Piece};
+use crate::tar::read::{Piece, TarEntry};
 
 /// The mode of a file until all of its attributes are set.
 pub(super) const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -21,7 +21,7 @@ const BLOCK_BYTES: usize = 4096;
 const MIN_HOLE_BYTES: usize = 16 * BLOCK_BYTES;
 
 /// Makes the file of an entry, where nothing is.
-pub(super) fn make(place: &Place<'_>, entry: &Entry, owner: (u32, u32), policy: &Policy) -> rustix::io::Result<OwnedFd> {
+pub(super) fn make(place: &Place<'_>, entry: &TarEntry, owner: (u32, u32), policy: &Policy) -> rustix::io::Result<OwnedFd> {
     // Made with its own mode it needs no other, unless something that is still to be set depends on who may do what.
     let is_final =
         owner == policy.identity && !policy.notes(owner) && entry.xattrs.is_empty() && !place.parent.has_default_acl();
@@ -56,7 +56,7 @@ pub(super) fn write_small(small: SmallFile<'_>, data: &[u8], shared: &Shared<'_>
 pub(super) fn describe(
     file: &OwnedFd,
     place: &Place<'_>,
-    entry: &Entry,
+    entry: &TarEntry,
     owner: (u32, u32),
     shared: &Shared<'_>,
 ) -> Result<()> {

@@ -22,14 +22,14 @@ pub(super) const OWNER_ALL: RawMode = 0o700;
 
 /// An open directory that is written into.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct WritableDir {
     fd: OwnedFd,
     /// The stat of the directory when it was opened.
     stat: Stat,
     default_acl: OnceLock<bool>,
 }
 
-impl Directory {
+impl WritableDir {
     /// Takes an open directory.
     pub fn new(fd: OwnedFd) -> Result<Self> {
         let stat = fstat(&fd)?;
@@ -137,7 +137,7 @@ impl Directory {
     }
 }
 
-impl AsFd for Directory {
+impl AsFd for WritableDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::tar::read::Reader;
 use attributes::{Policy, Tally};
 use entry::Applier;
-use root::Root;
+use root::ApplyRoot;
 use writers::{Shared, Writers};
 
 /// Writes the layer in `source` onto the directory `target`. Its compression is detected; no bytes are an empty layer.
@@ -30,10 +30,9 @@ use writers::{Shared, Writers};
 /// A failure also cancels `control`, which belongs to this one call: a source that sleeps must not hold it up.
 ///
 /// # Errors
-/// [`Error::MalformedLayer`](crate::Error::MalformedLayer) and [`Error::UnsafeEntry`](crate::Error::UnsafeEntry) for what the
-/// layer says, [`Error::LimitExceeded`](crate::Error::LimitExceeded),
-/// [`Error::Unsupported`](crate::Error::Unsupported) for sparse files in an unknown form and other compressions,
-/// [`Error::Io`](crate::Error::Io) for what the system refuses, and [`Error::Cancelled`](crate::Error::Cancelled).
+/// [`Error::MalformedLayer`] and [`Error::UnsafeEntry`] for what the layer says, [`Error::LimitExceeded`],
+/// [`Error::Unsupported`] for sparse files in an unknown form and other compressions, [`Error::Io`] for what the system
+/// refuses, and [`Error::Cancelled`].
 ///
 /// Spec: image-spec layer.md, "Applying Changesets".
 pub fn apply_layer(
@@ -42,7 +41,7 @@ pub fn apply_layer(
     options: &ApplyOptions,
     control: &Control,
 ) -> Result<ApplySummary> {
-    let mut root = Root::open(target)?;
+    let mut root = ApplyRoot::open(target)?;
     let policy = Policy::new(options, root.is_marked());
     if policy.notes_all() {
         root.note_owners().map_err(Error::sys("set xattr of", target))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::handle::Directory;
+use super::handle::WritableDir;
 use super::removal::Failure;
 use crate::apply::path::{LayerPath, show};
 use crate::cause::Cause;
@@ -15,7 +15,7 @@ use crate::error::Error;
 pub(super) struct Place<'a> {
     /// The target as the caller knows it; for messages only.
     pub root: &'a Path,
-    pub parent: Arc<Directory>,
+    pub parent: Arc<WritableDir>,
     pub path: LayerPath,
 }
 

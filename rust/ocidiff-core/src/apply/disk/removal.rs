@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, RawDir, SeekFrom, seek, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::directories::Directories;
-use super::handle::Directory;
+use super::handle::WritableDir;
 use crate::control::Control;
 use crate::metadata::InodeKey;
 
@@ -52,7 +52,7 @@ struct Level {
 
 impl Remover<'_> {
     /// Removes `name` in `parent` with all below it; missing is fine.
-    pub fn remove(&mut self, parent: &Directory, name: &[u8]) -> Result<()> {
+    pub fn remove(&mut self, parent: &WritableDir, name: &[u8]) -> Result<()> {
         let written = self.is_written(parent.key(), name);
         let answer = if written { Err(Errno::ISDIR) } else { unlinkat(parent, name, AtFlags::empty()) };
         match answer {
@@ -72,7 +72,7 @@ impl Remover<'_> {
     }
 
     /// Removes all below `directory`; tells whether something was spared.
-    pub fn empty(&mut self, directory: Directory) -> Result<bool> {
+    pub fn empty(&mut self, directory: WritableDir) -> Result<bool> {
         if self.is_clear(directory.key()) {
             return Ok(true);
         }
@@ -123,7 +123,7 @@ impl Remover<'_> {
     }
 
     /// Removes what is no directory and notes what is.
-    fn read(&mut self, directory: &Directory, name: Vec<u8>) -> Result<Level> {
+    fn read(&mut self, directory: &WritableDir, name: Vec<u8>) -> Result<Level> {
         let mut level = Level { key: directory.key(), name, pending: Vec::new(), kept: false };
         // Removing while reading can hide names from the reader on some file systems: read until there is nothing to remove.
         while self.read_once(directory, &mut level)? {
@@ -134,7 +134,7 @@ impl Remover<'_> {
     }
 
     /// Removes what can be removed in one pass over a directory. Returns true if something was removed.
-    fn read_once(&mut self, directory: &Directory, level: &mut Level) -> Result<bool> {
+    fn read_once(&mut self, directory: &WritableDir, level: &mut Level) -> Result<bool> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
         let mut entries = RawDir::new(directory, &mut buffer);
         let mut has_removed = false;

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, ResolveFlags, openat, openat2, readlinkat, 
 use rustix::io::Errno;
 
 use super::directories::Directories;
-use super::handle::Directory;
+use super::handle::WritableDir;
 use super::place::below;
 use crate::apply::path::Way;
 use crate::apply::plan::IMPLIED_MODE;
@@ -23,14 +23,14 @@ use crate::rules::open;
 const MAX_RETRIES: usize = 16;
 /// The target of an apply.
 #[derive(Debug)]
-pub(super) struct Root {
-    top: Arc<Directory>,
+pub(super) struct ApplyRoot {
+    top: Arc<WritableDir>,
     path: PathBuf,
     has_openat2: bool,
     /// Owners are noted, those of directories that the layer does not describe too.
     notes_owners: bool,
-    /// The directory that was asked for last; see [`Root::forget`].
-    current: Option<(Vec<u8>, Arc<Directory>)>,
+    /// The directory that was asked for last; see [`ApplyRoot::forget`].
+    current: Option<(Vec<u8>, Arc<WritableDir>)>,
 }
 
 /// Says what becomes of missing directories on a path.
@@ -44,14 +44,14 @@ pub(super) enum Missing {
     MadeForMark,
 }
 
-impl Root {
+impl ApplyRoot {
     /// Opens the directory `path`, which may be a symbolic link to one.
     ///
     /// # Errors
     /// [`Error::Io`] when it is missing or no directory.
     pub fn open(path: &Path) -> Result<Self> {
         let fd = openat(CWD, path, open::ROOT_HANDLE, Mode::empty()).map_err(Error::sys("open", path))?;
-        let top = Arc::new(Directory::new(fd).map_err(Error::sys("stat", path))?);
+        let top = Arc::new(WritableDir::new(fd).map_err(Error::sys("stat", path))?);
         Ok(Self { top, path: path.to_owned(), has_openat2: true, notes_owners: false, current: None })
     }
 
@@ -63,7 +63,7 @@ impl Root {
     }
 
     /// Returns the root itself.
-    pub fn top(&self) -> &Arc<Directory> {
+    pub fn top(&self) -> &Arc<WritableDir> {
         &self.top
     }
 
@@ -87,7 +87,7 @@ impl Root {
     }
 
     /// Returns the directory `path` if it is there, whatever files are still to be made. It is remembered for the next call.
-    pub fn reach(&mut self, path: &[u8], known: &mut Directories) -> Result<Option<Arc<Directory>>> {
+    pub fn reach(&mut self, path: &[u8], known: &mut Directories) -> Result<Option<Arc<WritableDir>>> {
         let found = self.find(path, known)?;
         if let Some(found) = &found
             && self.current.as_ref().is_none_or(|(current, _)| current != path)
@@ -98,7 +98,7 @@ impl Root {
     }
 
     /// Returns the directory `path`, or `None` when there is none.
-    pub fn find(&mut self, path: &[u8], known: &mut Directories) -> Result<Option<Arc<Directory>>> {
+    pub fn find(&mut self, path: &[u8], known: &mut Directories) -> Result<Option<Arc<WritableDir>>> {
         match &self.current {
             _ if path.is_empty() => return Ok(Some(self.top.clone())),
             Some((current, directory)) if current == path => return Ok(Some(directory.clone())),
@@ -115,7 +115,7 @@ impl Root {
     ///
     /// # Errors
     /// [`Error::UnsafeEntry`] for too many symbolic links; [`Error::Io`].
-    pub fn make(&mut self, path: &[u8], known: &mut Directories) -> Result<Arc<Directory>> {
+    pub fn make(&mut self, path: &[u8], known: &mut Directories) -> Result<Arc<WritableDir>> {
         let made = self.walk(path, Missing::Made, known)?;
         let made = made.ok_or_else(|| self.failed("open", path)(Errno::NOENT))?;
         self.current = Some((path.to_vec(), made.clone()));
@@ -133,14 +133,14 @@ impl Root {
     }
 
     /// Asks the kernel; `None` when it cannot tell, or a link is on the way: then the walk finds out.
-    fn open_directly(&mut self, path: &[u8]) -> Result<Option<Directory>> {
+    fn open_directly(&mut self, path: &[u8]) -> Result<Option<WritableDir>> {
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
         for _ in 0..MAX_RETRIES {
             if !self.has_openat2 {
                 break;
             }
             match openat2(&*self.top, path, open::ROOT_HANDLE, Mode::empty(), inside) {
-                Ok(fd) => return Directory::new(fd).map(Some).map_err(self.failed("stat", path)),
+                Ok(fd) => return WritableDir::new(fd).map(Some).map_err(self.failed("stat", path)),
                 Err(Errno::AGAIN) => {}
                 // An old kernel, or a sandbox that does not know the call.
                 Err(Errno::NOSYS | Errno::PERM) => self.has_openat2 = false,
@@ -154,7 +154,7 @@ impl Root {
     ///
     /// # Errors
     /// [`Error::UnsafeEntry`] for too many symbolic links, or too long ones; [`Error::Io`].
-    pub fn walk(&self, path: &[u8], missing: Missing, known: &mut Directories) -> Result<Option<Arc<Directory>>> {
+    pub fn walk(&self, path: &[u8], missing: Missing, known: &mut Directories) -> Result<Option<Arc<WritableDir>>> {
         let mut way = Way::new(path);
         let mut here = self.top.clone();
         // The identities of the directories above, to go back by.
@@ -222,7 +222,7 @@ impl Root {
     }
 
     /// Makes sure that we can work in a directory of ours.
-    fn grant(&self, directory: Directory, path: &[u8], known: &mut Directories) -> Result<Arc<Directory>> {
+    fn grant(&self, directory: WritableDir, path: &[u8], known: &mut Directories) -> Result<Arc<WritableDir>> {
         if let Some(mode) = directory.grant().map_err(self.failed("chmod", path))? {
             known.restore(directory.key(), mode);
         }
@@ -239,13 +239,13 @@ mod tests {
     use super::*;
 
     /// Returns a root, and the same without openat2.
-    fn roots(path: &Path) -> [Root; 2] {
-        let mut old = Root::open(path).unwrap();
+    fn roots(path: &Path) -> [ApplyRoot; 2] {
+        let mut old = ApplyRoot::open(path).unwrap();
         old.has_openat2 = false;
-        [Root::open(path).unwrap(), old]
+        [ApplyRoot::open(path).unwrap(), old]
     }
 
-    fn known(root: &Root) -> Directories {
+    fn known(root: &ApplyRoot) -> Directories {
         Directories::new(root.top(), false, None)
     }
 
@@ -311,7 +311,7 @@ mod tests {
         for with_openat2 in [true, false] {
             let outside = tree();
             let path = outside.path().join("root");
-            let mut root = Root::open(&path).unwrap();
+            let mut root = ApplyRoot::open(&path).unwrap();
             root.has_openat2 = with_openat2;
             let mut known = known(&root);
             for asked in ["x/y/z", "climbs/new", "dead/new", "file/new", "to-file/new"] {

@@ -14,7 +14,7 @@ use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 use crate::rules::xattr::{Class, OVERLAY, OVERLAY_USERXATTR, Owner, mark_of};
 use crate::tar::header::EntryType;
-use crate::tar::read::{Entry, Reader};
+use crate::tar::read::{Reader, TarEntry};
 use crate::whiteout::{OPAQUE, PREFIX, Whiteout};
 
 /// An entry of an upper directory, as it is meant.
@@ -22,9 +22,9 @@ enum Said {
     /// The name is gone.
     Whiteout,
     /// An object, without the attributes of overlayfs.
-    Object(Entry),
+    Object(TarEntry),
     /// A directory that hides all that lower layers have below it.
-    Opaque(Entry),
+    Opaque(TarEntry),
 }
 
 /// The state of reading the tar of an upper directory. Of names only keyed hashes are kept, as in `Directories`.
@@ -47,7 +47,7 @@ impl UpperTar {
     /// # Errors
     /// [`Error::MalformedLayer`] if its directory is not in the tar, [`Error::Unsupported`] for what an upper directory of
     /// overlayfs does not have, or only a mount can resolve.
-    fn read(&mut self, mut entry: Entry, path: &LayerPath) -> Result<Said> {
+    fn read(&mut self, mut entry: TarEntry, path: &LayerPath) -> Result<Said> {
         let marks = self.take_marks(&mut entry, path)?;
         if path.is_root() {
             // The kernel asks no root whether it is opaque.
@@ -88,7 +88,7 @@ impl UpperTar {
         self.hasher.hash_one(path)
     }
 
-    fn check_name(&self, entry: &Entry, path: &LayerPath) -> Result<()> {
+    fn check_name(&self, entry: &TarEntry, path: &LayerPath) -> Result<()> {
         let (parent, name) = path.split();
         let malformed =
             |cause: Cause| Err(Error::MalformedLayer { offset: entry.offset, reason: cause.of(path.as_bytes()) });
@@ -105,7 +105,7 @@ impl UpperTar {
     }
 
     /// Takes the attributes of overlayfs off an entry.
-    fn take_marks(&mut self, entry: &mut Entry, path: &LayerPath) -> Result<Marks> {
+    fn take_marks(&mut self, entry: &mut TarEntry, path: &LayerPath) -> Result<Marks> {
         let mut marks = Marks::default();
         for (prefix, is_trusted) in [(OVERLAY, true), (OVERLAY_USERXATTR, false)] {
             let value = |mark: &[u8]| entry.xattrs.get(&[prefix, mark].concat());
@@ -141,7 +141,7 @@ impl UpperTar {
 
 impl Applier<'_> {
     /// Does what an entry of an upper directory says.
-    pub(super) fn apply_of_upper(&mut self, entry: Entry, path: LayerPath, tar: &mut Reader<impl BufRead>) -> Result<()> {
+    pub(super) fn apply_of_upper(&mut self, entry: TarEntry, path: LayerPath, tar: &mut Reader<impl BufRead>) -> Result<()> {
         let Some(upper_tar) = &mut self.upper_tar else { return Ok(()) };
         match upper_tar.read(entry, &path)? {
             Said::Object(entry) if path.is_root() => self.describe_root(&entry, path),

@@ -12,11 +12,11 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use super::attributes::{Policy, Tally};
 use super::files::write_small;
-use super::handle::Directory;
+use super::handle::WritableDir;
 use super::place::Place;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::tar::read::Entry;
+use crate::tar::read::TarEntry;
 
 /// Batches that wait.
 const QUEUE: usize = 8;
@@ -36,7 +36,7 @@ pub(super) struct SmallFile<'a> {
     /// Its place in the layer, so that of several failures always the same one is told.
     pub number: u64,
     pub place: Place<'a>,
-    pub entry: Entry,
+    pub entry: TarEntry,
     pub owner: (u32, u32),
     /// The file, if it had to be made before.
     pub file: Option<OwnedFd>,
@@ -102,7 +102,7 @@ impl<'a> Writers<'a> {
     ///
     /// # Errors
     /// The failure of an earlier file.
-    pub fn data(&mut self, parent: &Directory, entry: &Entry) -> Result<&mut Vec<u8>> {
+    pub fn data(&mut self, parent: &WritableDir, entry: &TarEntry) -> Result<&mut Vec<u8>> {
         let batch = &self.batch;
         let header_bytes = header_bytes(entry);
         let bytes = batch.data.len() + batch.header_bytes + entry.size as usize + header_bytes;
@@ -188,7 +188,7 @@ impl Progress {
 }
 
 /// Returns about the bytes that a waiting file takes besides its data. Its name is kept as it stands and cleaned.
-fn header_bytes(entry: &Entry) -> usize {
+fn header_bytes(entry: &TarEntry) -> usize {
     let xattrs: usize = entry.xattrs.iter().map(|(name, value)| XATTR_BYTES + name.len() + value.len()).sum();
     2 * entry.name.len() + entry.link_name.len() + xattrs
 }

@@ -8,7 +8,7 @@ use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, Metadata};
 use crate::rules::linux::MAX_NAME_BYTES;
-use crate::tree::{Directory, XattrReader};
+use crate::tree::{TreeDir, XattrReader};
 use crate::whiteout;
 
 /// An entry of an overlay.
@@ -17,7 +17,7 @@ pub struct Found {
     /// Its layer, from the top.
     pub layer: usize,
     /// The directory of that layer which has it.
-    pub directory: Arc<Directory>,
+    pub directory: Arc<TreeDir>,
     /// Its name there, which a redirect may have changed.
     pub name: CString,
     /// The result of lstat.
@@ -33,7 +33,7 @@ pub struct Found {
 #[derive(Debug, Clone)]
 pub struct Content {
     /// The directory of a layer.
-    pub directory: Arc<Directory>,
+    pub directory: Arc<TreeDir>,
     /// The path below it, without symbolic links.
     pub path: CString,
     /// The result of lstat for the file that holds the content.
@@ -42,7 +42,7 @@ pub struct Content {
 
 impl Found {
     /// Returns true if both are one file or directory, with the same directories merged.
-    pub fn is_very(&self, other: &Self) -> bool {
+    pub fn is_same_inode_of_same_layer(&self, other: &Self) -> bool {
         (self.layer, &self.path, &self.place) == (other.layer, &other.path, &other.place)
     }
 }
@@ -92,7 +92,7 @@ struct Search {
 /// A name found in one layer.
 struct Hit {
     part: Part,
-    directory: Arc<Directory>,
+    directory: Arc<TreeDir>,
     name: CString,
     metadata: Metadata,
 }
@@ -172,7 +172,7 @@ impl Overlay {
     fn step(
         &self,
         part: &Part,
-        directory: &Arc<Directory>,
+        directory: &Arc<TreeDir>,
         search: &mut Search,
         xattrs: &mut XattrReader,
     ) -> Result<Option<Hit>> {
@@ -238,7 +238,7 @@ impl Overlay {
     }
 
     /// Returns the entry that one layer has under a plain name of one of its directories.
-    fn probe(&self, layer: usize, directory: &Directory, name: &CStr, xattrs: &mut XattrReader) -> Result<Option<Probe>> {
+    fn probe(&self, layer: usize, directory: &TreeDir, name: &CStr, xattrs: &mut XattrReader) -> Result<Option<Probe>> {
         let (mut whiteout, mut opaque, mut metacopy, mut redirect) = (false, false, false, None);
         if self.format == Format::Names {
             if name.to_bytes().starts_with(whiteout::PREFIX) {
@@ -277,7 +277,7 @@ impl Overlay {
     }
 
     /// Returns true if a directory hides what lower layers have under its name.
-    pub(super) fn is_opaque(&self, directory: &Directory, name: &CStr, xattrs: &mut XattrReader) -> Result<bool> {
+    pub(super) fn is_opaque(&self, directory: &TreeDir, name: &CStr, xattrs: &mut XattrReader) -> Result<bool> {
         if self.format != Format::Names {
             return Ok(xattrs.raw(directory, name, self.keys().opaque)? == Some(b"y"));
         }
@@ -293,7 +293,7 @@ impl Overlay {
         Ok(false)
     }
 
-    fn redirect(&self, directory: &Directory, name: &CStr, xattrs: &mut XattrReader) -> Result<Option<Vec<u8>>> {
+    fn redirect(&self, directory: &TreeDir, name: &CStr, xattrs: &mut XattrReader) -> Result<Option<Vec<u8>>> {
         let Some(value) = xattrs.raw(directory, name, self.keys().redirect)? else { return Ok(None) };
         // Old kernels counted the NUL.
         let value = value.strip_suffix(b"\0").unwrap_or(value);
@@ -330,7 +330,7 @@ impl Overlay {
 }
 
 /// Returns the error for a mark that the kernel refuses too.
-fn refused(directory: &Directory, name: &CStr, cause: Cause) -> Error {
+fn refused(directory: &TreeDir, name: &CStr, cause: Cause) -> Error {
     Error::Unsupported { path: directory.path_of(name), reason: Cause::OverlayMark { cause: Box::new(cause) } }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub use lookup::{Content, Found};
 
-use super::{Directory, Names, XattrPolicy, XattrReader};
+use super::{Names, TreeDir, XattrPolicy, XattrReader};
 use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result, words_of};
@@ -54,8 +54,8 @@ pub struct OverlayPaths {
 #[derive(Debug)]
 pub struct Overlay {
     /// Top first: the upper directory, then the lower ones.
-    layers: Vec<Arc<Directory>>,
-    data: Vec<Arc<Directory>>,
+    layers: Vec<Arc<TreeDir>>,
+    data: Vec<Arc<TreeDir>>,
     format: Format,
     /// For each layer the attribute that holds its owners and modes, if there is one.
     overrides: Vec<Option<&'static CStr>>,
@@ -79,7 +79,7 @@ pub struct Place {
 /// An open directory of an overlay; by default one that is not there.
 #[derive(Debug, Default)]
 pub struct Folder {
-    parts: Vec<(Part, Arc<Directory>)>,
+    parts: Vec<(Part, Arc<TreeDir>)>,
 }
 
 impl Overlay {
@@ -89,8 +89,8 @@ impl Overlay {
     /// [`Error::Overlay`] when the marks cannot be read or understood, [`Error::Io`] when a directory cannot be read. What
     /// this accepts is read without a further doubt.
     pub fn open(paths: &OverlayPaths, control: &Control) -> Result<Self> {
-        let below = |path: &PathBuf| Directory::open_mapped(path, paths.lower_ids.clone());
-        let upper = Directory::open_mapped(&paths.upper, paths.ids.clone());
+        let below = |path: &PathBuf| TreeDir::open_mapped(path, paths.lower_ids.clone());
+        let upper = TreeDir::open_mapped(&paths.upper, paths.ids.clone());
         let layers = std::iter::once(upper).chain(paths.lowers.iter().map(below)).collect::<Result<Vec<_>>>()?;
         let data = paths.data.iter().map(below).collect::<Result<Vec<_>>>()?;
         let found = survey::Survey::of(&layers, paths.format.is_some(), control)?;
@@ -144,7 +144,7 @@ impl Overlay {
     }
 
     /// Returns the directory that takes the changes.
-    pub fn upper(&self) -> &Arc<Directory> {
+    pub fn upper(&self) -> &Arc<TreeDir> {
         &self.layers[0]
     }
 
@@ -167,7 +167,7 @@ impl Overlay {
 
     /// Opens a directory.
     pub fn open_folder(&self, place: &Place) -> Result<Folder> {
-        let open = |part: &Part| -> Result<(Part, Arc<Directory>)> {
+        let open = |part: &Part| -> Result<(Part, Arc<TreeDir>)> {
             // A handle of its own, because reading names moves it.
             let path = if part.path.is_empty() { c".".into() } else { c_string(&part.path) };
             Ok((part.clone(), self.layers[part.layer].open_below(&path)?))
@@ -282,7 +282,7 @@ impl Place {
 
 impl Folder {
     /// Returns the directory of the top layer, where this is one.
-    pub fn upper(&self) -> Option<&Arc<Directory>> {
+    pub fn upper(&self) -> Option<&Arc<TreeDir>> {
         self.parts.first().filter(|(part, _)| part.layer == 0).map(|(_, directory)| directory)
     }
 }

@@ -7,13 +7,13 @@ use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::rules::linux::MODE_BITS;
-use crate::tree::{Directory, XattrReader};
+use crate::tree::{TreeDir, XattrReader};
 
 /// The attributes, in the order in which the root of a layer is asked for one.
 const KEYS: [&CStr; 2] = [c"security.fuseoverlayfs.override_stat", c"user.fuseoverlayfs.override_stat"];
 
 /// Returns the attribute that holds the owners and modes of a layer, if its root has one.
-pub fn key_of(root: &Arc<Directory>, reader: &mut XattrReader) -> Result<Option<&'static CStr>> {
+pub fn key_of(root: &Arc<TreeDir>, reader: &mut XattrReader) -> Result<Option<&'static CStr>> {
     for key in KEYS {
         if reader.raw(root, c".", key)?.is_some() {
             return Ok(Some(key));
@@ -27,7 +27,7 @@ pub fn key_of(root: &Arc<Directory>, reader: &mut XattrReader) -> Result<Option<
 /// # Errors
 /// [`Error::Unsupported`] for a value that fuse-overlayfs refuses too; [`Error::Io`].
 pub fn overridden(
-    directory: &Directory,
+    directory: &TreeDir,
     name: &CStr,
     key: &CStr,
     metadata: Metadata,

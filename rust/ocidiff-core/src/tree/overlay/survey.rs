@@ -13,7 +13,7 @@ use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::rules::xattr::{Class, FUSE, OVERLAY, OVERLAY_USERXATTR, Owner, mark_of};
-use crate::tree::{Directory, XattrPolicy, XattrReader};
+use crate::tree::{TreeDir, XattrPolicy, XattrReader};
 use crate::whiteout;
 
 const BUFFER_BYTES: usize = 32 << 10;
@@ -55,7 +55,7 @@ impl Survey {
     ///
     /// If its directories have none, and the caller does not know the format, then its files tell fuse-overlayfs, which
     /// notes where a file was copied from. Last come the layers between it and the lowest one.
-    pub fn of(layers: &[Arc<Directory>], is_told: bool, control: &Control) -> Result<Self> {
+    pub fn of(layers: &[Arc<TreeDir>], is_told: bool, control: &Control) -> Result<Self> {
         let mut survey = Self::default();
         let Some((upper, lowers)) = layers.split_first() else { return Ok(survey) };
         survey.read(upper, false, control)?;
@@ -83,7 +83,7 @@ impl Survey {
     }
 
     /// Reads the names of all directories, and the attributes of these; or those of all files.
-    fn read(&mut self, root: &Arc<Directory>, of_files: bool, control: &Control) -> Result<()> {
+    fn read(&mut self, root: &Arc<TreeDir>, of_files: bool, control: &Control) -> Result<()> {
         let mut reader = XattrReader::new(XattrPolicy::Capability, root);
         // Handles of the directories above, so that a tree of any width needs few.
         let mut todo = vec![(root.clone(), Vec::new())];
@@ -142,7 +142,7 @@ impl Survey {
 
     /// Reads the marks of a directory. Beside the name that makes it opaque, fuse-overlayfs sets the attribute that
     /// overlayfs sets alone.
-    fn look(&mut self, directory: &Directory, path: &[u8], is_opaque: bool, reader: &mut XattrReader) -> Result<()> {
+    fn look(&mut self, directory: &TreeDir, path: &[u8], is_opaque: bool, reader: &mut XattrReader) -> Result<()> {
         let is_root = path.is_empty();
         let mut has_redirect = false;
         for key in reader.keys(directory, c".")?.split(|&byte| byte == 0) {
@@ -168,7 +168,7 @@ impl Survey {
         Ok(())
     }
 
-    fn look_at_files(&mut self, directory: &Directory, names: &[CString], reader: &mut XattrReader) -> Result<()> {
+    fn look_at_files(&mut self, directory: &TreeDir, names: &[CString], reader: &mut XattrReader) -> Result<()> {
         for name in names {
             match reader.keys(directory, name) {
                 Err(error) if error.is_change() => {}
@@ -179,7 +179,7 @@ impl Survey {
     }
 }
 
-fn list(directory: &Arc<Directory>, with_others: bool) -> Result<Listed> {
+fn list(directory: &Arc<TreeDir>, with_others: bool) -> Result<Listed> {
     let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
     let mut entries = RawDir::new(directory.rewound()?.open_fd()?, &mut buffer);
     let mut listed = Listed::default();
@@ -200,7 +200,7 @@ fn list(directory: &Arc<Directory>, with_others: bool) -> Result<Listed> {
     Ok(listed)
 }
 
-fn is_directory(directory: &Directory, name: &CStr, told: FileType) -> Result<bool> {
+fn is_directory(directory: &TreeDir, name: &CStr, told: FileType) -> Result<bool> {
     match told {
         FileType::Unknown => Ok(directory.find(name)?.is_some_and(|metadata| metadata.is_directory())),
         told => Ok(told == FileType::Directory),

@@ -91,9 +91,12 @@ def test_the_command_prints_what_the_call_returns(tmp_path: Path, capsys: Output
     (tree / "file").write_text("x")
 
     def without_time(document: dict[str, object]) -> dict[str, object]:
-        layer = document.get("layer")
-        rest = {name: value for name, value in document.items() if name not in {"seconds", "layer"}}
-        return {**rest, "layer": without_time(layer)} if isinstance(layer, dict) else rest
+        return {name: timeless(value) for name, value in document.items() if name != "seconds"}
+
+    def timeless(value: object) -> object:
+        if isinstance(value, list):
+            return [timeless(one) for one in value]
+        return without_time(value) if isinstance(value, dict) else value
 
     assert main(["commit", str(tree), "app:v1", "--store", str(store), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -152,11 +152,12 @@ def command(
         if metadata is not None:
             with naming(str(metadata_file)):
                 write_all(metadata, as_json(metadata_document(image)).encode() + b"\n")
-    if image.layer is not None and not settings.quiet:
-        warn_of_skipped("commit", image.layer.skipped)
-        warn_of_changes("commit", image.layer)
+    for layer in image.layers if not settings.quiet else ():
+        warn_of_skipped("commit", layer.skipped)
+        warn_of_changes("commit", layer)
     if settings.verbose or (sys.stderr.isatty() and not settings.quiet):
-        complain(f"{image.name}: {layer_line(image.layer) if image.layer else 'no change, no layer'}")
+        for line in map(layer_line, image.layers) if image.layers else ("no change, no layer",):
+            complain(f"{image.name}: {line}")
 
 
 def _source(first: str | None, second: str | None, upper: ocidiff.UpperTar | None) -> tuple[str | ocidiff.UpperTar, str]:

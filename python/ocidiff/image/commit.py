@@ -126,7 +126,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             layers.append(added)
             config = mutate.extend_config(config, added, _entry_of_additions(config, additions))
         image = _stored(leased.content, request, config, parent, layers)
-        image = replace(image, layer=layers[1] or layer if request.upper is not None else layer)
+        image = replace(image, layers=tuple(one for one in layers if one is not None))
         if source.container is not None and layer is not None and chain is not None:
             done = Committed(image.name, image.config_digest, chain, layer, options)
             leased.containers.committed(source.container, done)

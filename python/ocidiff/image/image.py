@@ -36,7 +36,7 @@ class Image:
         descriptor: Of its manifest.
         manifest: Its layers.
         config: What it says about itself.
-        layer: The layer that the call added; None when it added none.
+        layers: The layers that the call wrote, lowest first: that of the change, that of `upper`, and that of `additions`.
         seconds: Wall time of the call; 0 where nothing was done but reading.
     """
 
@@ -44,8 +44,13 @@ class Image:
     descriptor: Descriptor
     manifest: Manifest
     config: ImageConfig
-    layer: Layer | None = None
+    layers: tuple[Layer, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def layer(self) -> Layer | None:
+        """The first of `layers`, which is the only one unless there is an `upper` or are `additions`; None for none."""
+        return self.layers[0] if self.layers else None
 
     @property
     def config_digest(self) -> Digest:
@@ -70,7 +75,7 @@ class Image:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return the object that `commit --json` prints: the image, and the layer that the call added."""
+        """Return the object that `commit --json` prints: the image, and the layers that the call wrote."""
         return {
             "name": self.name,
             "mediaType": self.descriptor.media_type,
@@ -78,6 +83,7 @@ class Image:
             "size": self.descriptor.size,
             "configDigest": self.config_digest,
             "layer": self.layer and self.layer.to_dict(),
+            "layers": [layer.to_dict() for layer in self.layers],
             "seconds": round(self.seconds, 6),
         }
 

@@ -50,6 +50,22 @@ def test_diff_prints_the_digest_of_the_file_it_wrote(capsys: Output) -> None:
     assert err == ""
 
 
+def test_commit_tells_each_layer_that_it_wrote(capsys: Output) -> None:
+    words = ["commit", "./lower", "app:1", "--add", "upper/etc/new:/opt/new"]
+    assert main([*words, "--json", "-v"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    main(["inspect", "app:1"])
+    manifest = json.loads(capsys.readouterr().out)["manifest"]
+    assert [layer["digest"] for layer in told["layers"]] == [layer["digest"] for layer in manifest["layers"]]
+    assert told["layer"] == told["layers"][0]
+    assert [" added, " in line for line in err.splitlines() if line.startswith("ocidiff: app:1: ")] == [True, True]
+    assert main(["commit", "./lower", "app:1", "--base", "app:1", "--lower", "lower", "--json", "-v"]) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["layer"], json.loads(out)["layers"]) == (None, [])
+    assert "no change, no layer" in err
+
+
 def test_the_tar_of_an_upper_directory_takes_the_place_of_the_tree(capsys: Output) -> None:
     Path("upper.tar").write_bytes(archives.tar(archives.directory(b"./"), archives.file(b"./new")))
     assert main(["diff", "lower", "--upper-tar", "upper.tar", "-o", "layer.tar"]) == 0

@@ -66,7 +66,7 @@ def test_what_is_added_is_a_layer_over_the_changed_tree(
         compression="none",
         engine=engine_name,
     )
-    assert image.layer is None
+    assert [layer.descriptor for layer in image.layers] == [*image.manifest.layers[1:]]
     assert image.manifest.layers[:1] == before.manifest.layers
     found = {member.name: member for member in members(tmp_path / "store", image, 1)}
     assert list(found) == [
@@ -88,7 +88,9 @@ def test_a_change_and_an_addition_are_two_layers(
     store: EmbeddedStore, tree: Path, host: Path, tmp_path: Path, engine_name: EngineName
 ) -> None:
     image = store.commit(tree, "app:1", additions=[f"{host}/tool:/opt/tool"], compression="none", engine=engine_name)
-    assert image.layer is not None
+    assert [layer.descriptor for layer in image.layers] == [*image.manifest.layers]
+    assert image.layer == image.layers[0]
+    assert [layer.diff_id for layer in image.layers] == [*image.config.rootfs.diff_ids]
     assert [len(members(tmp_path / "store", image, number)) for number in (0, 1)] == [3, 2]
     store.unpack("app:1", tmp_path / "got")
     assert (tmp_path / "got/opt/tool").read_text() == "#!/bin/sh\n"

@@ -117,7 +117,7 @@ class Store:
                 name, in place of `options`.
 
         Returns:
-            The image. Its `layers` are those that the call wrote: none if nothing changed, and the history has an entry more.
+            The image. Its `layers` are those that the call wrote: none if nothing changed, which is an entry of the history.
 
         Raises:
             UsageError: An argument is out of range, or arguments contradict each other.

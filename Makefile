@@ -40,7 +40,7 @@ check: $(CORE) ## Lint, types, formats and architecture: what a change must pass
 	MYPYPATH=python:tests $(BIN)/mypy --explicit-package-bases --exclude ^tests/property/ --exclude ^tests/hostile/ tests
 	MYPYPATH=python:tests:tests/property $(BIN)/mypy --explicit-package-bases tests/property
 	MYPYPATH=python:tests:tests/hostile $(BIN)/mypy --explicit-package-bases tests/hostile
-	MYPYPATH=python:benches $(BIN)/mypy --explicit-package-bases benches examples docs release
+	MYPYPATH=python:benches:tests $(BIN)/mypy --explicit-package-bases benches examples docs release
 	$(BIN)/python -m mypy.stubtest ocidiff._core
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings

@@ -79,3 +79,75 @@ def shape(tree: Path) -> set[tuple[str, int, int, int]]:
 
 
 WORKLOADS = {"many-small": many_small, "few-large": few_large, "deletions": deletions}
+
+
+class Pool:
+    """Bytes to cut files from: quick, and the same each time."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        words = text(self.chance, 4 * MIB)
+        # Half of what programs are made of repeats.
+        code = b"".join(self.chance.randbytes(24) + words[number * 24 : number * 24 + 24] for number in range(MIB // 12))
+        self._kinds = (words, words, code)
+
+    def write(self, path: Path, size: int) -> None:
+        """Write a file of `size` bytes, with a time of its own in whole seconds."""
+        kind = self.chance.choice(self._kinds)
+        with path.open("wb") as file:
+            while size > 0:
+                start = self.chance.randrange(len(kind) - 1)
+                size -= file.write(kind[start : start + size])
+        seconds = 1_600_000_000 + self.chance.randrange(10**8)
+        os.utime(path, (seconds, seconds))
+
+
+def system(tree: Path, count: int = 60_000) -> None:
+    """Write `count` files as a Debian system with development tools has them: half below 3 KiB, 40 KiB on average."""
+    pool = Pool(3)
+    for number in range(count):
+        directory = tree / f"usr/{number % 23:02}" / f"{number % 7:02}" / f"{number % 31:02}"
+        if number < 23 * 7 * 31:
+            directory.mkdir(parents=True, exist_ok=True)
+        size = int(min(pool.chance.lognormvariate(7.9, 2.2), 64 * MIB))
+        pool.write(directory / f"{number:05}", size)
+        if number % 11 == 0:
+            (directory / f"{number:05}.link").symlink_to(f"{number:05}")
+
+
+def change_one_percent(root: Path) -> None:
+    """Change one per cent of a tree of `system`: content, names, modes, owners, links and directories."""
+    pool = Pool(4)
+    files = sorted(path for path in (root / "usr").rglob("*") if path.is_file() and not path.is_symlink())
+    chosen = pool.chance.sample(files, max(8, len(files) // 100))
+    for number, path in enumerate(chosen):
+        match number % 8:
+            case 0 | 1 | 2:
+                pool.write(path, path.stat().st_size + 100)
+            case 3:
+                path.unlink()
+            case 4:
+                pool.write(path.with_suffix(".new"), 3000)
+            case 5:
+                path.chmod(0o4750)
+            case 6:
+                os.chown(path, 1000, 1000)
+            case _:
+                os.link(path, path.with_suffix(".hard"))
+    for directory in sorted({path.parent for path in chosen})[:: max(8, len(chosen) // 8)]:
+        shutil.rmtree(directory)
+        directory.mkdir()
+        pool.write(directory / "new", 3000)
+
+
+def add_packages(root: Path, size_mib: int = 1300) -> None:
+    """Add packages of `size_mib` MiB in all: a tenth of it in files of 64 MiB, the rest as a system has them."""
+    pool = Pool(5)
+    left, number = size_mib * MIB, 0
+    while left > 0:
+        directory = root / f"opt/{number % 400:03}"
+        directory.mkdir(parents=True, exist_ok=True)
+        size = 64 * MIB if number % 5000 == 4999 else int(min(pool.chance.lognormvariate(9.3, 2.0), 64 * MIB))
+        size = min(size, left)
+        pool.write(directory / f"{number:05}", size)
+        left, number = left - max(size, 1), number + 1

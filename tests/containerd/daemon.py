@@ -93,6 +93,11 @@ class Daemon:
                 probes.missing(f"containerd does not start: {(self.place / 'log').read_text()[-1000:]}")
             time.sleep(0.1)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(number)

@@ -24,12 +24,12 @@ class ContainerEngine:
         self, namespace: str, line: list[str | Path], environment: dict[str, str], options: tuple[str, ...]
     ) -> None:
         self.namespace = namespace
-        self._line, self._environment, self._options = line, environment, options
+        self.line, self.environment, self._options = line, environment, options
 
     def __call__(self, *words: str) -> str:
         """Run its command, and return what it writes."""
         done = subprocess.run(
-            [*self._line, *words], env=self._environment, capture_output=True, text=True, timeout=120, check=False
+            [*self.line, *words], env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import time
@@ -241,6 +242,33 @@ def test_the_layers_of_the_base_may_be_discarded(
     assert image.manifest.layers[0].digest == layer
     assert str(layer) in caplog.text
     assert daemon.ctr("run", "--rm", "app:v1", "again", "/bin/cat", "/etc/told", namespace=namespace) == "told\n"
+
+
+def test_missing_layers_are_all_named(store: Store, daemon: Daemon, namespace: str, tmp_path: Path) -> None:
+    changed(daemon, namespace, "c1", script="echo told >/etc/told")
+    image = store.commit(store.container("c1"), "app:v1")
+    for layer in image.manifest.layers:
+        store._services().content.delete(layer.digest)
+    with pytest.raises(NotFoundError, match="app:v1: layers are not in the store") as caught:
+        store.unpack("app:v1", tmp_path / "tree")
+    assert all(layer.digest in str(caught.value) for layer in image.manifest.layers)
+    assert not (tmp_path / "tree").exists()
+
+
+def test_what_a_sandbox_changed_comes_as_a_tar(store: Store, daemon: Daemon, namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "upper/etc").mkdir(parents=True)
+    (tmp_path / "upper/etc/told").write_text("told\n")
+    os.mknod(tmp_path / "upper/etc/gone", 0o20000, 0)
+    subprocess.run(["tar", "cf", tmp_path / "upper.tar", "-C", tmp_path / "upper", "."], check=True)
+    upper = ocidiff.UpperTar(tmp_path / "upper.tar")
+    for runtime in ("runsc", "kata", "runc"):
+        words = ("containers", "create", "--runtime", f"io.containerd.{runtime}.v2", "base:1", runtime)
+        daemon.ctr(*words, namespace=namespace)
+        image = store.commit(store.container(runtime), f"{runtime}:v1", upper=upper)
+        assert image.layer is not None
+        assert (image.layer.added, image.layer.modified, image.layer.deleted) == (1, 0, 1)
+    shown = daemon.ctr("run", "--rm", "runsc:v1", "again", "/bin/ls", "/etc", namespace=namespace).split()
+    assert ("told" in shown, "gone" in shown) == (True, False)
 
 
 def test_a_directory_becomes_an_image_that_runs(store: Store, daemon: Daemon, namespace: str, tmp_path: Path) -> None:

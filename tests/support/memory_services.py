@@ -376,6 +376,7 @@ class MemoryContainer:
     snapshot: str
     mount_point: str | None = None
     command: tuple[str, ...] = ()
+    unseen: str = ""
 
 
 @dataclass

@@ -49,6 +49,7 @@ class ContainerdContainer:
     snapshot: str
     mount_point: str | None = None
     command: tuple[str, ...] = ()
+    unseen: str = ""
 
 
 class ContainerdContainers:
@@ -93,12 +94,9 @@ class ContainerdContainers:
         """See `ContainerStore.get`: the container of that id, of that name of nerdctl, or whose id begins so.
 
         Raises:
-            UnsupportedError: The host cannot see its changes.
+            UnsupportedError: containerd knows no snapshot of it.
         """
         found = self._find(name)
-        kind = next((kind for kind in _HIDDEN if kind in found.runtime.name), None)
-        if kind is not None:
-            raise UnsupportedError(f"container {found.id}: runtime {found.runtime.name}: {_HIDDEN[kind]}")
         driver, snapshot = found.snapshotter, found.snapshot_key
         if not snapshot and found.image and self._has_snapshot(found.id):
             # Docker names the snapshot as the container, and does not tell containerd.
@@ -114,7 +112,9 @@ class ContainerdContainers:
             raise NotFoundError(
                 f"container {found.id}: its image {found.image!r} was removed; pull or tag it again under this name"
             ) from None
-        return ContainerdContainer(found.id, found.image, manifest, driver, snapshot, command=_command(found.spec.value))
+        runtime, command = found.runtime.name, _command(found.spec.value)
+        unseen = next((f"runtime {runtime}: {why}" for kind, why in _HIDDEN.items() if kind in runtime), "")
+        return ContainerdContainer(found.id, found.image, manifest, driver, snapshot, command=command, unseen=unseen)
 
     def _has_snapshot(self, key: str) -> bool:
         with suppress(NotFoundError):

@@ -65,7 +65,7 @@ class Container:
         mount_point: Its root directory; None while it is not mounted.
         maybe_mounted: True if somebody may be writing to it, in this or in another mount namespace.
         partly_removed: What could not be removed when it was to be, and why; None for a whole container.
-        command: Empty, since its processes are those of other programs.
+        command, unseen: Empty, since its processes are those of other programs, on this host.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Container:
     maybe_mounted: bool
     partly_removed: str | None = None
     command: tuple[str, ...] = ()
+    unseen: str = ""
 
     def __repr__(self) -> str:
         return f"<Container {self.name} of {self.image}, {self.driver}, {self.mount_point or 'not mounted'}>"

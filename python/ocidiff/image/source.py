@@ -103,7 +103,7 @@ def open_source(
         walk: Read what a container shows in place of its layers.
         engine: What unpacks the base.
         monitor: Sees progress of unpacking, and stops the call.
-        may_be_unseen: Accept a container whose changes gVisor keeps elsewhere.
+        may_be_unseen: Accept a container whose changes a sandbox keeps elsewhere.
 
     Raises:
         NotFoundError: There is no such base or container, or a part of the image is missing.
@@ -114,6 +114,8 @@ def open_source(
     with ExitStack() as stack:
         if not isinstance(source, str | os.PathLike | UpperTar):
             container = stack.enter_context(services.containers.still(source.name))
+            if container.unseen and not may_be_unseen:
+                raise UnsupportedError(f"container {container.name}: {container.unseen}")
             below, own, ids, lower_has_ids = stack.enter_context(_trees(services, container, walk=walk))
             services.keep_blob(container.manifest.digest)
             image = read_image(services.content, container.image, container.manifest, platform)

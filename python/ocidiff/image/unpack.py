@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from ocidiff import workspace
-from ocidiff.errors import AlreadyExistsError, UnsupportedError
+from ocidiff.errors import AlreadyExistsError, DigestMismatchError, NotFoundError, UnsupportedError
 from ocidiff.image.image import Image
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
@@ -72,12 +72,21 @@ def check_layers(content: Provider, image: Image, start: int = 0) -> None:
 
     Raises:
         UnsupportedError: A layer is of a kind that cannot be applied.
-        NotFoundError, DigestMismatchError: A layer is missing, or has another length.
+        NotFoundError, DigestMismatchError: Layers are missing, or one has another length.
     """
+    missing = []
     for layer in image.manifest.layers[start:]:
         if layer.media_type not in media_type.LAYERS:
             raise UnsupportedError(f"{image.name}: layer {layer.digest} has media type {layer.media_type!r}")
-        content.open_blob(layer).close()
+        try:
+            size_bytes = content.info(layer.digest).size
+        except NotFoundError:
+            missing.append(layer.digest)
+            continue
+        if size_bytes != layer.size:
+            raise DigestMismatchError(f"blob {layer.digest}: has {size_bytes} bytes, expected {layer.size}")
+    if missing:
+        raise NotFoundError(f"{image.name}: layers are not in the store; pull the image again: {', '.join(missing)}")
 
 
 def apply_layers(

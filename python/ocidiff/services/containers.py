@@ -68,6 +68,11 @@ class Container(Protocol):
         ...
 
     @property
+    def unseen(self) -> str:
+        """Why the host does not see its changes, and what to do about it; empty if it sees them."""
+        ...
+
+    @property
     def command(self) -> Sequence[str]:
         """What its process runs; empty if that is not known."""
         ...

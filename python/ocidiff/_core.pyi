@@ -21,12 +21,14 @@ __all__ = [
     "LayerSummary",
     "Squash",
     "SquashSummary",
+    "TarSummary",
     "__version__",
     "apply_layer",
     "measure_layer",
     "write_index",
     "write_index_of_layers",
     "write_layer",
+    "write_tar",
 ]
 
 _Poll: TypeAlias = Callable[[int, int, int], bool]
@@ -40,6 +42,7 @@ def write_index_of_layers(
     sources: Sequence[int], sink: int, options: IndexOptions, limits: Limits, poll: _Poll
 ) -> tuple[IndexSummary, list[LayerMeasure]]: ...
 def measure_layer(source: int, limits: Limits, poll: _Poll) -> LayerMeasure: ...
+def write_tar(source: int, sink: int, limits: Limits, poll: _Poll) -> TarSummary: ...
 
 @final
 class ChangeStream:
@@ -179,3 +182,16 @@ class Squash:
     def add(self, source: int, limits: Limits, poll: _Poll) -> LayerMeasure: ...
     def content_bytes(self) -> list[int]: ...
     def write(self, sources: Sequence[int | None], sink: int, options: LayerOptions, poll: _Poll) -> SquashSummary: ...
+
+@final
+class TarSummary:
+    """A tar that was written; see `ocidiff.layer.layer.TarSummary`."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def diff_id(self) -> str: ...
+    @property
+    def uncompressed_size(self) -> int: ...

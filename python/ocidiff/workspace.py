@@ -11,13 +11,14 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import BinaryIO, Final, cast
 
 from ocidiff.walk import Cursor, walk
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SEARCHABLE: Final = 0o700
+_LARGE_FILES: Final = "/var/tmp"  # noqa: S108 - for files without a name
 _NO_XATTR: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
 # Of a directory that no layer describes.
 ROOT_MODE: Final = 0o755
@@ -57,6 +58,18 @@ def create_directory(parent: int) -> tuple[str, int]:
         if _lock_new(descriptor):
             return name, descriptor
         os.close(descriptor)
+
+
+def nameless_file(directory: str | None) -> BinaryIO:
+    """Open a file that has no name, and vanishes with its descriptor or its process.
+
+    Args:
+        directory: Where its bytes are; None for `TMPDIR`, else /var/tmp, since /tmp is often memory.
+    """
+    import tempfile
+
+    place = directory or os.environ.get("TMPDIR", _LARGE_FILES)
+    return cast("BinaryIO", tempfile.TemporaryFile(buffering=0, dir=place))
 
 
 def make_root(path: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ocidiff.errors import DigestMismatchError, DocumentError, UsageError
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.input import Input, bytes_left, empty_file, open_input
-from ocidiff.layer.layer import ApplySummary, LayerMeasure
+from ocidiff.layer.layer import ApplySummary, LayerMeasure, TarSummary
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.operand import Tree
 from ocidiff.layer.options import ApplyOptions, Destination, EngineName, Limits
@@ -82,7 +82,7 @@ def apply(
     return summary
 
 
-def verify(summary: ApplySummary | LayerMeasure, digest: Digest | None, diff_id: DiffID | None) -> None:
+def verify(summary: ApplySummary | LayerMeasure | TarSummary, digest: Digest | None, diff_id: DiffID | None) -> None:
     """Check that the layer that was read is the one that was named.
 
     Raises:

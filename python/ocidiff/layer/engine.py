@@ -8,7 +8,16 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol
 
 from ocidiff.errors import UsageError
-from ocidiff.layer.layer import ApplySummary, Change, IndexPath, IndexSummary, LayerMeasure, LayerSummary, SquashSummary
+from ocidiff.layer.layer import (
+    ApplySummary,
+    Change,
+    IndexPath,
+    IndexSummary,
+    LayerMeasure,
+    LayerSummary,
+    SquashSummary,
+    TarSummary,
+)
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ENGINES, ApplyOptions, EngineName, IndexOptions, LayerOptions, Limits
 from ocidiff.mounts.layers import OverlayLayers
@@ -106,6 +115,17 @@ class Engine(Protocol):
 
         Raises:
             MalformedLayerError, LimitExceededError, UnsupportedError: As `apply_layer` does.
+        """
+        ...
+
+    def write_tar(self, source: int, sink: int, limits: Limits, monitor: Monitor) -> TarSummary:
+        """Write the plain tar of a layer; its entries are not read.
+
+        Args:
+            source: File descriptor to read the blob from; its compression is detected.
+            sink: File descriptor that takes the tar, from its current offset.
+            limits: What the layer may not pass: bytes and ratio.
+            monitor: Sees progress, and stops the call.
         """
         ...
 

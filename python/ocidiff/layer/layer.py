@@ -167,6 +167,23 @@ class SquashSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class TarSummary:
+    """What an engine knows once it has written the plain tar of a layer.
+
+    Attributes:
+        digest: sha256 of the blob.
+        size: Its length in bytes.
+        diff_id: sha256 of the tar.
+        uncompressed_size: Its length in bytes.
+    """
+
+    digest: Digest
+    size: int
+    diff_id: DiffID
+    uncompressed_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class IndexSummary:
     """What an engine knows once it has written an index.
 

@@ -17,6 +17,7 @@ from ocidiff.layer.layer import (
     LayerSummary,
     Reason,
     SquashSummary,
+    TarSummary,
 )
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limits
@@ -99,6 +100,11 @@ class RustEngine:
     def measure_layer(self, source: int, limits: Limits, monitor: Monitor) -> LayerMeasure:
         """See `Engine.measure_layer`."""
         return _measure(_core.measure_layer(source, limits, monitor.poll))
+
+    def write_tar(self, source: int, sink: int, limits: Limits, monitor: Monitor) -> TarSummary:
+        """See `Engine.write_tar`."""
+        done = _core.write_tar(source, sink, limits, monitor.poll)
+        return TarSummary(Digest(done.digest), done.size, DiffID(done.diff_id), done.uncompressed_size)
 
 
 class RustSquash:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ocidiff.image.arguments import CommitArguments
     from ocidiff.image.image import Image, ImageRecord
+    from ocidiff.image.rootfs import ImagePath
     from ocidiff.layer.arguments import CallArguments, DiffArguments
     from ocidiff.layer.differ import Changes
     from ocidiff.layer.engine import Engine
@@ -314,6 +315,33 @@ class Store:
     def inspect(self, name: str, *, platform: str | None = None) -> dict[str, object]:
         """Return the documents of an image: `name`, `descriptor` (of the manifest), `manifest` and `config`."""
         return self._image(name, platform).documents()
+
+    @contextmanager
+    def rootfs(self, name: str, *, platform: str | None = None, **arguments: Unpack[CallArguments]) -> Iterator[ImagePath]:
+        """Yield the root of an image, whose files are read without unpacking it, until the block ends.
+
+        All layers are read once and verified, and memory is taken for every name. A compressed layer is decompressed into a
+        nameless file in the store, as large as its tar; reading a file then decompresses nothing.
+
+        Args:
+            name: See `resolve`.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            **arguments: See `CallArguments`.
+
+        Raises:
+            NotFoundError: There is no such image, or a part of it is missing.
+            DigestMismatchError: A part of the image has another digest than its name says.
+        """
+        from ocidiff.image.lookup import find_image
+        from ocidiff.image.rootfs import open_rootfs
+
+        engine, monitor, limits = call(**arguments)
+        with reading(self._home, engine, monitor) as found:
+            image = find_image(found, name, platform_of(platform))
+            # What has no lease may not be written to.
+            spool = None if found.lease is None else found.content.spool
+            with open_rootfs(found.content, image, spool, engine=engine, limits=limits, monitor=monitor) as root:
+                yield root
 
     def history(self, name: str, *, platform: str | None = None) -> list[tuple[History, Descriptor | None]]:
         """Return the history of an image, oldest first, each entry with its layer, if it has one.

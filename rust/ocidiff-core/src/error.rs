@@ -118,6 +118,11 @@ impl Error {
         Self::Io { op, path: path.into(), source: source.into() }
     }
 
+    /// Returns the stream's own error, which has passed through [`BufRead`](std::io::BufRead) as an `io::Error`.
+    pub(crate) fn of_stream(error: io::Error) -> Self {
+        error.downcast::<Self>().unwrap_or_else(|source| Self::Io { op: "read", path: "".into(), source })
+    }
+
     /// Returns the error of a temporary file that could not be made or used in a directory.
     pub fn temporary(directory: &Path, source: io::Error) -> Self {
         Self::Io { op: TEMPORARY, path: directory.to_owned(), source }

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::apply::{apply_layer, measure_layer};
+    use super::apply::{apply_layer, measure_layer, write_tar};
     #[pymodule_export]
     use super::changes::{Change, ChangeStream};
     #[pymodule_export]
@@ -26,7 +26,7 @@ mod _core {
     #[pymodule_export]
     use super::squash::Squash;
     #[pymodule_export]
-    use super::summaries::{ApplySummary, IndexSummary, LayerMeasure, LayerSummary, SquashSummary};
+    use super::summaries::{ApplySummary, IndexSummary, LayerMeasure, LayerSummary, SquashSummary, TarSummary};
 
     use super::*;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ocidiff_core::apply::{self, Skipped};
+use ocidiff_core::compress::decompress::Digests;
 use ocidiff_core::diff::DiffSummary;
 use ocidiff_core::index;
 use ocidiff_core::squash;
@@ -132,6 +133,26 @@ impl From<squash::SquashSummary> for SquashSummary {
             entries: done.entries,
             whiteouts: done.whiteouts,
             skipped: left_out([], &done.lost),
+        }
+    }
+}
+
+/// A tar that was written.
+#[pyclass(frozen, get_all, module = "ocidiff._core")]
+pub struct TarSummary {
+    digest: String,
+    size: u64,
+    diff_id: String,
+    uncompressed_size: u64,
+}
+
+impl From<Digests> for TarSummary {
+    fn from(digests: Digests) -> Self {
+        Self {
+            digest: digests.digest.to_string(),
+            size: digests.size,
+            diff_id: digests.diff_id.to_string(),
+            uncompressed_size: digests.uncompressed_size,
         }
     }
 }

@@ -19,6 +19,7 @@ from ocidiff.layer.layer import (
     LayerMeasure,
     LayerSummary,
     Reason,
+    TarSummary,
 )
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limits
@@ -29,7 +30,7 @@ from ocidiff.layer.pure.explain import Carried, reasons, sizes
 from ocidiff.layer.pure.index_tree import IndexTree
 from ocidiff.layer.pure.live import Live
 from ocidiff.layer.pure.overlay import OverlayTree
-from ocidiff.layer.pure.pace import Pace
+from ocidiff.layer.pure.pace import BLOCK_BYTES, Pace
 from ocidiff.layer.pure.record import Recorder
 from ocidiff.layer.pure.root import Root
 from ocidiff.layer.pure.scope import Narrowing
@@ -38,6 +39,7 @@ from ocidiff.layer.pure.stream import BlobReader, BlobWriter
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.mounts.layers import OverlayLayers
+from ocidiff.output import write_all
 
 
 class PureEngine:
@@ -147,6 +149,15 @@ class PureEngine:
         blob.drain()
         pace.report()
         return LayerMeasure(blob.digest, blob.size, blob.diff_id, blob.plain_size, archive.holes, archive.count)
+
+    def write_tar(self, source: int, sink: int, limits: Limits, monitor: Monitor) -> TarSummary:
+        """See `Engine.write_tar`."""
+        pace = Pace(monitor)
+        blob = BlobReader(source, limits, pace)
+        while data := blob.read(BLOCK_BYTES):
+            write_all(sink, data)
+        pace.report()
+        return TarSummary(blob.digest, blob.size, blob.diff_id, blob.plain_size)
 
 
 def _lost(node: Node, upper: AnyTree, live: Live) -> Counter[str]:

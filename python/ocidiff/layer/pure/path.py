@@ -36,6 +36,11 @@ class Way:
         """Take the next component, which may be `..`; None at the end."""
         return self._pending.pop() if self._pending else None
 
+    @property
+    def is_done(self) -> bool:
+        """True if there is no component left."""
+        return not self._pending
+
     def follow(self, target: bytes) -> bool:
         """Go on with the target of a symbolic link, and return true if that begins at the root.
 

@@ -55,6 +55,7 @@ class Inode:
         kind: Type bits of the mode.
         mode: The low 12 bits.
         size: Bytes of content, or of a target.
+        stored: Where the content is, if somebody has noted it.
         origin: Number of the layer, from 1, that has the content, and where the header of its entry begins.
         is_linked: True if it had several names at some time.
         is_described: Of a directory: true unless it is what the base has.
@@ -71,6 +72,7 @@ class Inode:
     mtime_ns: int = 0
     rdev: int = 0
     content: Fingerprint | None = None
+    stored: object = None
     target: bytes = b""
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     children: dict[bytes, _Child] = field(default_factory=dict)

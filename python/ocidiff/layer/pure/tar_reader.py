@@ -136,6 +136,10 @@ class TarReader:
             if not self._blob.skip(-stored % tar.BLOCK_BYTES):
                 return
 
+    def segments(self) -> tuple[Segment, ...]:
+        """Return the current file, of which nothing was read, in turns: zeros that the tar leaves out, and bytes of it."""
+        return tuple(reversed(self._segments))
+
     def check_end(self) -> None:
         """Check that the tar ended with its end mark, without which it may have been cut off.
 

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from ocidiff.errors import DocumentError, LimitExceededError, NotFoundError, OcidiffError, UnsupportedError
+from ocidiff.layer.engine import select_engine
 from ocidiff.layer.input import open_input
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Limits
 from ocidiff.layer.pure import tar
-from ocidiff.layer.pure.foreign import compression_of
-from ocidiff.layer.pure.pace import Pace
-from ocidiff.layer.pure.stream import BlobReader
 from ocidiff.layer.pure.tar_reader import TarReader
-from ocidiff.output import write_all
+from ocidiff.layer.tar_file import FileBytes, Part, is_plain_file
 from ocidiff.values import dataclass
+from ocidiff.workspace import nameless_file
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
     from ocidiff.layer.pure.tar_reader import Entry
 
 STDIN: Final = "-"
@@ -36,9 +32,6 @@ STDIN: Final = "-"
 # A layer takes three files in the oldest form, and an image has 127 layers at most.
 _LIMITS: Final = Limits(max_bytes=None, max_entries=100_000, max_ratio=None, max_header_bytes=1 << 16)
 _MAX_LINKS: Final = 8
-_HEAD_BYTES: Final = 16
-_BLOCK_BYTES: Final = 1 << 18
-_SPOOL: Final = "/var/tmp"  # noqa: S108 - for a file without a name; /tmp is often memory
 _SHOWN: Final = 100
 
 
@@ -77,7 +70,7 @@ class Members:
     def __init__(self, file: int, place: str) -> None:
         self._file, self._place = file, place
         self._members: dict[str, Member] = {}
-        reader = _FileBytes(file)
+        reader = FileBytes(file)
         try:
             archive = TarReader(reader, _LIMITS)
             for entry in archive.entries():
@@ -134,7 +127,7 @@ class Members:
 
     def open(self, member: Member) -> BinaryIO:
         """Return a reader of a file, which can seek. Several may be read at once."""
-        return cast("BinaryIO", io.BufferedReader(_Part(self._file, member.offset, member.size)))
+        return cast("BinaryIO", io.BufferedReader(Part(self._file, member.offset, [(0, member.size)])))
 
     def read(self, name: str, limit_bytes: int) -> bytes:
         """Return a small file whole; errors as in `regular`.
@@ -176,61 +169,6 @@ def _clean(name: str) -> str:
     return "" if clean == "." else clean
 
 
-class _FileBytes:
-    """The bytes of a regular file, read and passed over from its beginning."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-        self._size = os.fstat(file).st_size
-        self.offset = 0
-
-    def read(self, size: int) -> bytes:
-        """See `TarBytes.read`."""
-        data = os.pread(self._file, size, self.offset)
-        self.offset += len(data)
-        return data
-
-    def skip(self, size: int) -> bool:
-        """See `TarBytes.skip`."""
-        end = self.offset + size
-        self.offset = min(end, self._size)
-        return end <= self._size
-
-
-class _Part(io.RawIOBase):
-    """A part of a regular file, as a file of its own that shares no position with others."""
-
-    def __init__(self, file: int, start: int, size: int) -> None:
-        self._file, self._start, self._size = file, start, size
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset, which may lie behind the end."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def tell(self) -> int:
-        """Return the offset."""
-        return self._at
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read as much as there is, and fits."""
-        with memoryview(buffer) as view:
-            left = max(0, min(len(view), self._size - self._at))
-            count = os.preadv(self._file, [view[:left]], self._start + self._at) if left else 0
-        self._at += count
-        return count
-
-
 @contextmanager
 def opened(archive: str, limits: Limits, monitor: Monitor) -> Iterator[Members]:
     """Yield the entries of an archive. What comes through a pipe, or is compressed, is kept in a nameless file meanwhile.
@@ -249,7 +187,7 @@ def opened(archive: str, limits: Limits, monitor: Monitor) -> Iterator[Members]:
     place = "stdin" if is_stdin else archive
     with ExitStack() as stack:
         file = stack.enter_context(open_input(_Stdin() if is_stdin else archive))
-        if not _is_plain(file):
+        if not is_plain_file(file):
             file = stack.enter_context(_spooled(file, place, limits, monitor))
         if not os.fstat(file).st_size:
             raise DocumentError(f"{place}: empty file: not an archive")
@@ -262,23 +200,12 @@ class _Stdin:
         return 0
 
 
-def _is_plain(file: int) -> bool:
-    """True for a regular file that is read from its beginning and is not compressed."""
-    if not stat.S_ISREG(os.fstat(file).st_mode) or os.lseek(file, 0, os.SEEK_CUR):
-        return False
-    return compression_of(os.pread(file, _HEAD_BYTES, 0)) is None
-
-
 @contextmanager
 def _spooled(source: int, place: str, limits: Limits, monitor: Monitor) -> Iterator[int]:
     """Yield a nameless file with the tar that comes from `source`, decompressed."""
-    import tempfile
-
-    blob = BlobReader(source, limits, Pace(monitor))
-    with tempfile.TemporaryFile(buffering=0, dir=os.environ.get("TMPDIR", _SPOOL)) as file:
+    with nameless_file(None) as file:
         try:
-            while data := blob.read(_BLOCK_BYTES):
-                write_all(file.fileno(), data)
+            select_engine(None).write_tar(source, file.fileno(), limits, monitor)
         except OcidiffError as error:
             raise type(error)(f"{place}: {error}") from error
         yield file.fileno()

@@ -1,12 +1,13 @@
 //! Measures a layer without a target to write it to.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use super::Limits;
 use super::path::LayerPath;
 use crate::compress::decompress::{Decompressed, Digests};
 use crate::control::Control;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::stream::Stream;
 use crate::tar::read::Reader;
 
 /// The digests, sizes and counts of a layer.
@@ -50,11 +51,33 @@ pub fn measure_layer(source: impl Read + Send, limits: &Limits, control: &Contro
     })
 }
 
+/// Writes the tar of the layer in `source` to `sink`, as it is: its entries are not read.
+///
+/// # Errors
+/// As [`measure_layer`], but for what only entries can be wrong with.
+pub fn write_tar(source: impl Read + Send, sink: &Stream, limits: &Limits, control: &Control) -> Result<Digests> {
+    std::thread::scope(|scope| {
+        let write = || {
+            let mut tar = Decompressed::start(scope, source, limits.bounds(), control)?;
+            loop {
+                let chunk = tar.fill_buf().map_err(Error::of_stream)?;
+                if chunk.is_empty() {
+                    return tar.finish();
+                }
+                control.check()?;
+                sink.write_all(chunk)?;
+                let count = chunk.len();
+                tar.consume(count);
+            }
+        };
+        write().inspect_err(|_| control.cancel())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::digest::Hasher;
-    use crate::error::Error;
 
     #[test]
     fn a_plain_blob_is_its_own_tar() {

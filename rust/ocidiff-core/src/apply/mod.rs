@@ -14,7 +14,7 @@ pub(crate) mod told;
 
 pub use disk::apply_layer;
 pub use limits::Limits;
-pub use measure::{LayerMeasure, measure_layer};
+pub use measure::{LayerMeasure, measure_layer, write_tar};
 
 use crate::digest::Digest;
 

@@ -137,7 +137,7 @@ impl<R: BufRead> Reader<R> {
                 sink(Piece::Hole(std::mem::take(&mut self.segment.hole)))?;
             }
             while self.segment.data > 0 {
-                let available = self.inner.fill_buf().map_err(from_stream)?;
+                let available = self.inner.fill_buf().map_err(Error::of_stream)?;
                 if available.is_empty() {
                     return Err(self.malformed(Cause::EndInData));
                 }
@@ -164,7 +164,7 @@ impl<R: BufRead> Reader<R> {
     /// Skips bytes; false when the stream ends before.
     fn skip(&mut self, mut bytes: u64) -> Result<bool> {
         while bytes > 0 {
-            let available = self.inner.fill_buf().map_err(from_stream)?.len();
+            let available = self.inner.fill_buf().map_err(Error::of_stream)?.len();
             if available == 0 {
                 return Ok(false);
             }
@@ -184,7 +184,7 @@ impl<R: BufRead> Reader<R> {
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while done < buffer.len() {
-            let available = self.inner.fill_buf().map_err(from_stream)?;
+            let available = self.inner.fill_buf().map_err(Error::of_stream)?;
             let count = available.len().min(buffer.len() - done);
             if count == 0 {
                 break;
@@ -371,9 +371,4 @@ fn type_of(flag: u8, name: &[u8], offset: u64) -> Result<EntryType> {
 
 fn path_of(name: &[u8]) -> PathBuf {
     OsStr::from_bytes(name).into()
-}
-
-/// Returns the stream's own error, which has passed through [`BufRead`] as an `io::Error`.
-fn from_stream(error: std::io::Error) -> Error {
-    error.downcast::<Error>().unwrap_or_else(|source| Error::Io { op: "read", path: "".into(), source })
 }

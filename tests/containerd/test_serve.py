@@ -273,3 +273,6 @@ def test_a_layer_is_verified_before_success_is_told(
     whole = {"media_type": right.media_type, "digest": right.digest, "size": right.size}
     done = plugin.call("diff.v1.Diff/Apply", diff=whole, mounts=snapshots(channel, "s")["right"], sync_fs=True).applied
     assert (done.media_type, done.digest, done.size) == (media_type.LAYER, Digest.of(b"\0" * 10240), 10240)
+    # A container may start on the snapshot.
+    with directory_of(services_of(channel, select_engine(None)).snapshotter("overlayfs").mounts("s")) as tree:
+        assert "etc" in os.listdir(tree)

@@ -11,10 +11,10 @@ import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from ocidiff.mounts.mount import Mount, escaped, lower_directories, only_mount
+from ocidiff.mounts.mount import Mount, escaped, lower_directories, only_mount, unsynced
 from ocidiff.mounts.mountinfo import is_mounted_anywhere
 
 if TYPE_CHECKING:
@@ -62,6 +62,27 @@ def directory_of(mounts: Sequence[Mount]) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}/."
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def unsynced_mounts(mounts: Sequence[Mount]) -> Iterator[tuple[Mount, ...]]:
+    """Yield the mounts for writing with no sync when they end (see `unsynced`); the tree may be mounted in any way after.
+
+    Overlayfs marks the work directory of such a mount, and refuses it to every later mount. The mark is removed at the end
+    of the block: what was written is then as safe as what is written to another file system without a sync.
+    """
+    try:
+        yield unsynced(mounts)
+    finally:
+        for mount in mounts:
+            work = None if mount.read_only else mount.option("workdir")
+            if mount.type == "overlay" and work is not None:
+                # Spec: Linux overlayfs.rst, "Volatile mount".
+                mark = os.path.join(work, "work", "incompat", "volatile")
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(mark, "dirty"))
+                    os.rmdir(mark)
+                    os.rmdir(os.path.dirname(mark))
 
 
 def attach(mounts: Sequence[Mount], target: str) -> None:

@@ -21,7 +21,7 @@ from ocidiff.layer.incomplete import refuse_incomplete
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, Profile
 from ocidiff.layer.unseen import refuse_unseen
-from ocidiff.mounts.kernel import sync_file_system
+from ocidiff.mounts.kernel import sync_file_system, unsynced_mounts
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import Mount, unmapped
 from ocidiff.mounts.trees import trees_to_compare
@@ -66,8 +66,10 @@ class DiffService:
         with call.phase("prepare"):
             call.namespace = call.namespace or self._namespaces.with_blob(layer.digest)
             content = ContainerdContent(self._namespaces.channel.within(call.namespace))
-        with call.phase("work"):
-            done = LocalDiffer(self._engine).apply(layer, None, mounts, content, ApplyOptions(same_owner=True), call.monitor)
+        with call.phase("work"), unsynced_mounts(mounts) as written:
+            done = LocalDiffer(self._engine).apply(
+                layer, None, written, content, ApplyOptions(same_owner=True), call.monitor
+            )
         if request.sync_fs:
             with call.phase("sync"):
                 sync_file_system(_directory(mounts[-1]))

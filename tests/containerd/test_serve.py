@@ -144,6 +144,17 @@ STEPS = (
 )
 
 
+def test_pulls_inside_containerd_use_the_plugin(
+    daemon: Daemon, server: Server, namespace: str, channel: Channel, tmp_path: Path
+) -> None:
+    archive = archived(layered(tmp_path), tmp_path / "app.tar")
+    before = len(server.calls())
+    # containerd 2 imports through its transfer service unless told otherwise, and 1.7 if it is told to.
+    daemon.ctr("images", "import", *(("--local=false",) if daemon.is_first else ()), archive, namespace=namespace)
+    assert [(call["msg"], call["code"]) for call in server.calls()[before:]] == [("Apply", "OK")] * 3
+    assert left_behind(channel, server) == NOTHING
+
+
 def layered(place: Path) -> Path:
     """A store with an image of three layers, which change and hide what is below them."""
     tree, store = place / "tree", place / "store"

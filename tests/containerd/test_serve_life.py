@@ -46,7 +46,22 @@ def daemon(both: tuple[Daemon, Server]) -> Daemon:
 def server(both: tuple[Daemon, Server]) -> Server:
     if not both[1].runs:
         both[1].start()
+        # containerd looks for a server that was away only every few seconds.
+        until(lambda: is_reached(both[0]))
     return both[1]
+
+
+def is_reached(daemon: Daemon) -> bool:
+    """True if a call of containerd gets to the server, which answers what it thinks of it."""
+    channel = Channel.connect(daemon.address, "default")
+    mount = {"type": "erofs", "source": "/dev/loop7", "options": []}
+    try:
+        channel.call("diff.v1.Diff/Diff", left=[mount], right=[mount], media_type="application/x")
+    except (OcidiffError, OSError) as error:
+        return not isinstance(error, OSError) and "error while dialing" not in str(error).lower()
+    finally:
+        channel.close()
+    return True
 
 
 @pytest.fixture
@@ -206,6 +221,7 @@ def test_a_server_that_is_killed_leaves_nothing(
     dead = ContainerdLeases(channel).held()
     assert dead
     server.start()
+    until(lambda: is_reached(daemon))
     until(lambda: not set(dead) & set(ContainerdLeases(channel).held()))
     daemon.collect(namespace)
     assert left_behind(channel, server) == NOTHING
@@ -233,6 +249,7 @@ def test_an_unpack_whose_server_is_killed_succeeds_the_next_time(
         running.communicate(timeout=60)
     assert running.returncode == 1
     server.start()
+    until(lambda: is_reached(daemon))
     daemon.load(archive, namespace)
     assert server.calls()[-1]["code"] == "OK"
     assert left_behind(channel, server) == NOTHING

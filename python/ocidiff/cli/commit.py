@@ -22,6 +22,7 @@ from ocidiff.cli.options import (
     upper_tar_option,
 )
 from ocidiff.cli.progress import shown
+from ocidiff.cli.registry import registry_options
 from ocidiff.cli.render import as_json, layer_line, metadata_document
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped
 from ocidiff.errors import NotFoundError
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 
 @click.command("commit", epilog="Example: ocidiff commit ./rootfs app:v2 --base app:v1 -m 'Set up the app'")
 @click.argument("source", type=click.Path(), required=False)
-@click.argument("name", metavar="NAME[:TAG]", required=False)
+@click.argument("name", metavar="NAME[:TAG]|PLACE", required=False)
 @upper_tar_option
-@click.option("--base", metavar="IMAGE", help="The image that a directory has grown from.  [default: scratch]")
+@click.option("--base", metavar="IMAGE", help="The image that a directory has grown from, in any place.  [default: scratch]")
 @click.option(
     "--lower",
     metavar="DIR|index:FILE",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
 )
 @layer_options
 @limit_options
+@registry_options
 @common("store", "address", "namespace", "snapshotter", "json", "quiet", "progress", "verbose")
 @pass_settings
 def command(
@@ -100,6 +102,7 @@ def command(
     metadata_file: str | None,
     limits: ocidiff.Limits,
     pause: bool,
+    registry: ocidiff.Registry,
     **options: Unpack[DiffArguments],
 ) -> None:
     """Commit SOURCE as an image.
@@ -107,6 +110,9 @@ def command(
     SOURCE is the name of a working container, whose base is the image it was created from; or a directory, which has a
     slash or is a dot: ./rootfs; or a container of containerd: containerd:ID. With --upper-tar there is no SOURCE, or a
     container: then the tar holds what its sandbox changed. Prints the digest of the image's manifest.
+
+    The image and its base may be in other places, as in `ocidiff copy`: docker://HOST/REPO:TAG sends the image to a
+    registry. Layers of the base that are there already are neither needed here nor sent.
 
     The configuration is that of the base with the instructions of --change, in order, then without what --unset-* names,
     then with the settings of --env, --label, --cmd, --entrypoint, --workdir and --user.
@@ -141,6 +147,7 @@ def command(
                 platform=platform,
                 limits=limits,
                 pause=pause,
+                registry=registry,
                 progress=progress,
                 **options,
             )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 import ocidiff
-from ocidiff.cli.options import CONTAINERD, Settings, common, everything_option, platform_option, size_type
+from ocidiff.cli.options import CONTAINERD, Settings, common, everything_option, platform_option
 from ocidiff.cli.progress import shown
+from ocidiff.cli.registry import registry_options
 from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming
@@ -25,45 +26,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 REGISTRY: Final = "docker://"
 """Before the name of an image in a registry."""
 
-_REGISTRY_OPTIONS: Final = (
-    click.option("--insecure", is_flag=True, help="Accept plain HTTP and any certificate, also of other machines."),
-    click.option(
-        "--cert-dir",
-        metavar="DIR",
-        type=click.Path(),
-        help="Directory with certificates of registries.  [default: HOST in the certs.d of Docker and Podman]",
-    ),
-)
-_CHUNKS: Final = click.option(
-    "--chunk-size",
-    "chunk_bytes",
-    type=size_type,
-    default=0,
-    metavar="SIZE",
-    help="Send blobs in requests of this size.  [default: one request a blob]",
-)
-_TAGS: Final = click.option("--tag", "tags", multiple=True, metavar="TAG", help="Give the image this tag too; repeatable.")
 _IMAGES: Final = (platform_option, everything_option)
 _COMMON: Final = ("store", "json", "quiet", "progress", "verbose")
-
-
-def registry_options(command: _Command, *, writing: bool = True) -> _Command:
-    """Add the options that say how registries are reached; the command gets all of them as `registry`."""
-    more = (_CHUNKS, _TAGS) if writing else ()
-
-    @functools.wraps(command)
-    def with_registry(
-        *arguments: object,
-        insecure: bool,
-        cert_dir: str | None,
-        chunk_bytes: int = 0,
-        tags: tuple[str, ...] = (),
-        **options: object,
-    ) -> object:
-        registry = ocidiff.Registry(insecure, cert_dir, chunk_bytes, tags)
-        return command(*arguments, registry=registry, **options)
-
-    return functools.reduce(lambda made, option: option(made), reversed((*more, *_REGISTRY_OPTIONS)), with_registry)  # type: ignore[return-value]
 
 
 def copy_options(*shown_options: str, writing: bool = True) -> Callable[[_Command], _Command]:
@@ -103,7 +67,7 @@ def copy(
         everything: Copy all of them, and what refers to them.
         registry: How registries are reached.
     """
-    from ocidiff.transport.place import is_plain
+    from ocidiff.transport.scheme import is_plain
 
     if everything and platform is not None:
         raise click.UsageError("--platform and --all contradict each other")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -41,6 +41,7 @@ from ocidiff.services.content import ContentStore
 
 if TYPE_CHECKING:
     from ocidiff.image.additions import Addition
+    from ocidiff.oci.descriptor import Descriptor
 
 _CREATED_BY: Final = "ocidiff commit"
 _NS_PER_SECOND: Final = 10**9
@@ -65,7 +66,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
     """
     started = time.monotonic()
     additions = _additions(request.additions)
-    request = replace(request, name=services.images.spelling(request.name))
+    request = _spelled(services, request)
     with (
         ExitStack() as stack,
         services.leased() as leased,
@@ -80,6 +81,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             engine=engine,
             monitor=monitor,
             may_be_unseen=request.upper is not None,
+            find_base=request.elsewhere.find_base,
         ) as source,
     ):
         options = replace(
@@ -130,11 +132,23 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
         if source.container is not None and layer is not None and chain is not None:
             done = Committed(image.name, image.config_digest, chain, layer, options)
             leased.containers.committed(source.container, done)
-        if leased.unpacks:
+        if leased.unpacks and request.elsewhere.publish is None:
             _unpack(leased, source, image, request.limits, monitor)
         monitor.check()
-        leased.images.put(request.name, image.descriptor)
+        (request.elsewhere.publish or _name(request.name))(leased, image.descriptor)
     return replace(image, seconds=time.monotonic() - started)
+
+
+def _spelled(services: Services, request: Request) -> Request:
+    """Return the request with the name of the image as the store spells it."""
+    if request.elsewhere.publish is not None:
+        return request
+    return replace(request, name=services.images.spelling(request.name))
+
+
+def _name(name: str) -> Callable[[Services, Descriptor], None]:
+    """Return what gives an image this name in the store."""
+    return lambda services, descriptor: services.images.put(name, descriptor)
 
 
 def _unpack(services: Services, source: Source, image: Image, limits: Limits, monitor: Monitor) -> None:

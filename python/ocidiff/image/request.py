@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from ocidiff.errors import UsageError
@@ -23,7 +23,10 @@ from ocidiff.values import dataclass
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from ocidiff.image.image import Image
     from ocidiff.layer.arguments import DiffArguments
+    from ocidiff.oci.descriptor import Descriptor
+    from ocidiff.services.bundle import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,19 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What a commit does in other places than its store.
+
+    Attributes:
+        find_base: Brings the base into the store, under its lease; None to look for its name there.
+        publish: Brings the image to where it goes, in place of giving it a name in the store; None to name it there.
+    """
+
+    find_base: Callable[[Services], Image] | None = None
+    publish: Callable[[Services, Descriptor], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What a commit is asked for; see `CommitArguments`.
 
@@ -78,6 +94,7 @@ class Request:
         additions: Files of the host to add in a layer of their own, each `SRC:DEST`.
         upper: Changes of a container that are not in its tree on disk; they become a second layer.
         pause: Pause a running container while its tree is read.
+        elsewhere: What is done in other places than the store.
     """
 
     source: Tree | UpperTar | Container
@@ -94,6 +111,7 @@ class Request:
     additions: Sequence[str] = ()
     upper: UpperTar | None = None
     pause: bool = True
+    elsewhere: Elsewhere = Elsewhere()
 
     @classmethod
     def of(
@@ -101,6 +119,7 @@ class Request:
         source: Tree | UpperTar | Container,
         name: str,
         options: DiffOptions | None,
+        elsewhere: Elsewhere | None = None,
         *,
         upper: UpperTar | None = None,
         base: str | None = None,
@@ -130,7 +149,7 @@ class Request:
         config_changes.check()
         request = cls(
             source=source,
-            name=name_to_give(name),
+            name=name if elsewhere is not None and elsewhere.publish is not None else name_to_give(name),
             base=base,
             lower=lower,
             platform=None if platform is None else Platform.of_text(platform),
@@ -143,6 +162,7 @@ class Request:
             additions=texts("additions", additions),
             upper=upper,
             pause=pause,
+            elsewhere=elsewhere or Elsewhere(),
         )
         check_source(source, base, lower, told.ids, upper)
         return request

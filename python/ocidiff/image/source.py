@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from ocidiff import workspace
@@ -90,6 +90,7 @@ def open_source(
     engine: Engine,
     monitor: Monitor,
     may_be_unseen: bool = False,
+    find_base: Callable[[Services], Image] | None = None,
 ) -> Iterator[Source]:
     """Yield what a commit reads, which stays as it is until the block ends.
 
@@ -103,6 +104,7 @@ def open_source(
         walk: Read what a container shows in place of its layers.
         engine: What unpacks the base.
         monitor: Sees progress of unpacking, and stops the call.
+        find_base: Brings the base from elsewhere; None to look for its name.
         may_be_unseen: Accept a container whose changes a sandbox keeps elsewhere.
 
     Raises:
@@ -128,7 +130,11 @@ def open_source(
                 image, below, own, lower_has_layer_times=True, lower_lacks_owners=lacks_owners, ids=ids, container=container
             )
             return
-        parent = None if base in (None, SCRATCH) else lookup.find_image(services, str(base), platform)
+        parent: Image | None = None
+        if find_base is not None:
+            parent = find_base(services)
+        elif base not in (None, SCRATCH):
+            parent = lookup.find_image(services, str(base), platform)
         tree = stack.enter_context(_lower_tree(services, parent, lower, limits, engine, monitor))
         from_layers = parent is not None and (lower is None or _is_index_of(tree, parent))
         lacks_owners = not (isinstance(tree, IndexPath) or ApplyOptions().restores_owners)

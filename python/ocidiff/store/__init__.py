@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ocidiff.store.copy import CopyArguments, TransportArguments
     from ocidiff.store.embedded import EmbeddedStore
     from ocidiff.transport.copy import Copied
+    from ocidiff.transport.place import Registry
 
 
 class Store:
@@ -102,6 +103,7 @@ class Store:
         name: str,
         *,
         options: DiffOptions | None = None,
+        registry: Registry | None = None,
         progress: ProgressCallback | None = None,
         cancel: Cancellation | None = None,
         **arguments: Unpack[CommitArguments],
@@ -110,8 +112,10 @@ class Store:
 
         Args:
             source: The directory, the container, or the tar of an overlay's upper directory over the base.
-            name: `NAME` or `NAME:TAG`. An image that has this name loses it.
+            name: `NAME` or `NAME:TAG`. An image that has this name loses it. Or another place, as in `ocidiff.copy`: then
+                the image gets no name here, and the next collection frees its blobs.
             options: Options of the layer; None for the defaults.
+            registry: How registries are reached; None for the defaults.
             progress: Called with the counters a few times a second, first of unpacking the base, then of the diff.
             cancel: Stops the call.
             **arguments: See `CommitArguments`: `base`, `message`, `changes` and others; and the fields of `DiffOptions` by
@@ -129,12 +133,19 @@ class Store:
         """
         from ocidiff.image.commit import commit
         from ocidiff.image.request import Request
+        from ocidiff.transport.scheme import is_plain
 
-        request = Request.of(source, name, options, **arguments)
-        engine, monitor, _ = call(engine=request.options.engine, progress=progress, cancel=cancel)
-        self._home.sweep()
-        found = self._home.services(engine, monitor, request.options.overlay)
-        return commit(found, request, engine=engine, monitor=monitor)
+        there = None
+        with ExitStack() as stack:
+            if not all(map(is_plain, (name, arguments.get("base") or ""))):
+                from ocidiff.store.publish import elsewhere
+
+                there = stack.enter_context(elsewhere(self, name, arguments, registry, Monitor(progress, cancel)))
+            request = Request.of(source, name, options, there, **arguments)
+            engine, monitor, _ = call(engine=request.options.engine, progress=progress, cancel=cancel)
+            self._home.sweep()
+            found = self._home.services(engine, monitor, request.options.overlay)
+            return commit(found, request, engine=engine, monitor=monitor)
 
     def unpack(
         self,

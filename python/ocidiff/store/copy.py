@@ -13,7 +13,7 @@ from ocidiff.store import Store, platform_of
 if TYPE_CHECKING:
     from ocidiff.services.bundle import Services
     from ocidiff.transport.copy import Copied
-    from ocidiff.transport.place import Registry
+    from ocidiff.transport.place import Access, Registry
 
 
 class TransportArguments(TypedDict, total=False):
@@ -77,20 +77,30 @@ def copy(
         NotFoundError: There is no such image, or a part of it is neither in the source nor in the target.
         DigestMismatchError: A part of the image is not the one that is named.
     """
-    from ocidiff.embedded.open import Embedded
     from ocidiff.transport import copy as transport
-    from ocidiff.transport.place import Access, Registry, open_source, open_target
+    from ocidiff.transport.place import open_source, open_target
 
     if everything and platform is not None:
         raise UsageError("platform: everything is copied, so that none can be chosen")
     monitor = Monitor(progress, cancel)
-    access = Access(
+    access = access_of(store, containerd, registry, monitor)
+    with open_source(source, access) as found, open_target(target, access) as place:
+        return transport.copy(found, place, platform=platform_of(platform), everything=everything, monitor=monitor)
+
+
+def access_of(store: Store | None, containerd: Store | None, registry: Registry | None, monitor: Monitor) -> Access:
+    """Return what places need to be opened; arguments as in `copy`."""
+    from ocidiff.embedded.open import Embedded
+    from ocidiff.store.embedded import EmbeddedStore
+    from ocidiff.transport.place import Access, Registry
+
+    if containerd is None and not isinstance(store, EmbeddedStore):
+        containerd = store
+    return Access(
         services=lambda scheme, writing: _leased(containerd if scheme else store, scheme, monitor, writing=writing),
         under_lease=lambda layout: Store(Embedded(layout)).leased(monitor, writing=True),
         registry=registry or Registry(),
     )
-    with open_source(source, access) as found, open_target(target, access) as place:
-        return transport.copy(found, place, platform=platform_of(platform), everything=everything, monitor=monitor)
 
 
 @contextmanager

@@ -11,10 +11,12 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import replace
 from typing import BinaryIO, Final
 
 from ocidiff.errors import BusyError, DigestMismatchError, NotFoundError
 from ocidiff.layer.monitor import BlobState, Monitor
+from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.platform import Platform
 from ocidiff.services.content import Ingest
@@ -70,7 +72,13 @@ class Copied:
 
 
 def copy(
-    source: Source, target: Target, *, platform: Platform | None = None, everything: bool = False, monitor: Monitor
+    source: Source,
+    target: Target,
+    *,
+    platform: Platform | None = None,
+    everything: bool = False,
+    with_layers: bool = True,
+    monitor: Monitor,
 ) -> Copied:
     """Copy an image. A failure leaves the name in the target as it was.
 
@@ -79,6 +87,7 @@ def copy(
         target: Where it goes.
         platform: Which image of several platforms; None for this machine's.
         everything: Copy the images of all platforms, and what refers to them, such as signatures.
+        with_layers: Copy more than the documents and the configuration, which name an image but do not hold it.
         monitor: Sees progress, and stops the call.
 
     Raises:
@@ -88,6 +97,8 @@ def copy(
     started = time.monotonic()
     content = Remembering(source.content)
     todo = plan(source, content, platform=platform, everything=everything, in_parts=target.accepts_parts)
+    if not with_layers:
+        todo = replace(todo, blobs=tuple(blob for blob in todo.blobs if blob.media_type in media_type.CONFIGS))
     target.check(todo.root)
     tracker = Tracker(monitor, todo.blobs)
     job = _Job(source, target, content, tracker)

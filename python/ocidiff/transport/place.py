@@ -1,6 +1,6 @@
 """Places: where an image can be, and what a place promises to the one copy loop in `copy`.
 
-A place is a module with two functions, listed in `_MODULES` by the scheme of its names:
+A place is a module with two functions, listed in `scheme.MODULES` by the scheme of its names:
 
     open_source(scheme, value, access) -> context manager of a Source
     open_target(scheme, value, access) -> context manager of a Target
@@ -17,13 +17,12 @@ A place is a module with two functions, listed in `_MODULES` by the scheme of it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from ocidiff.errors import UsageError
+from ocidiff.transport.scheme import MODULES, split
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
@@ -33,22 +32,8 @@ if TYPE_CHECKING:
     from ocidiff.services.bundle import Services
     from ocidiff.services.content import Ingest, Provider
 
-STORE: Final = ""
-"""The scheme of plain names, which are in the store that the call works on."""
-
 ORIGIN: Final = "containerd.io/distribution.source."
 """Begins the labels that say which repositories of a registry have a blob. Spec: containerd, its pulls and pushes."""
-
-_MODULES: Final = {
-    STORE: "ocidiff.transport.store",
-    "containerd:": "ocidiff.transport.store",
-    "oci:": "ocidiff.transport.layout",
-    "oci-archive:": "ocidiff.transport.archive.place",
-    "docker-archive:": "ocidiff.transport.archive.place",
-    "docker://": "ocidiff.transport.registry.place",
-}
-# What looks like the scheme of another tool is no name of an image.
-_FOREIGN_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(docker-daemon|containers-storage):")
 
 
 class Source(Protocol):
@@ -189,26 +174,6 @@ class Access:
     registry: Registry = Registry()
 
 
-def split(text: str) -> tuple[str, str]:
-    """Return the scheme of the name of a place, and what follows it.
-
-    Raises:
-        UsageError: There is no such scheme.
-    """
-    for scheme in filter(None, _MODULES):
-        if text.startswith(scheme):
-            return scheme, text.removeprefix(scheme)
-    if match := _FOREIGN_SCHEME.match(text):
-        known = ", ".join(filter(None, _MODULES))
-        raise UsageError(f"{text[:100]}: no place begins with {match[0]!r}; there are {known} and names in the store")
-    return STORE, text
-
-
-def is_plain(text: str) -> bool:
-    """True if a name has no scheme, so that it is in the store that the call works on."""
-    return split(text)[0] == STORE
-
-
 def open_source(text: str, access: Access) -> AbstractContextManager[Source]:
     """Return the place of that name, to read from.
 
@@ -216,7 +181,7 @@ def open_source(text: str, access: Access) -> AbstractContextManager[Source]:
         UsageError: The text is no name of a place.
     """
     scheme, value = split(text)
-    return cast("AbstractContextManager[Source]", import_module(_MODULES[scheme]).open_source(scheme, value, access))
+    return cast("AbstractContextManager[Source]", import_module(MODULES[scheme]).open_source(scheme, value, access))
 
 
 def open_target(text: str, access: Access) -> AbstractContextManager[Target]:
@@ -226,4 +191,4 @@ def open_target(text: str, access: Access) -> AbstractContextManager[Target]:
         UsageError: The text is no name of a place.
     """
     scheme, value = split(text)
-    return cast("AbstractContextManager[Target]", import_module(_MODULES[scheme]).open_target(scheme, value, access))
+    return cast("AbstractContextManager[Target]", import_module(MODULES[scheme]).open_target(scheme, value, access))

@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Final
+from typing import BinaryIO, Final
 
 from ocidiff.errors import NotFoundError, UsageError
 from ocidiff.image import lookup
 from ocidiff.image.reference import name_to_give
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.digest import Digest
+from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.oci.encoding import NO_MEMBERS, NO_TEXTS
 from ocidiff.services import labels as known
 from ocidiff.services.bundle import Services
-from ocidiff.services.content import ContentStore, Ingest
+from ocidiff.services.content import Info, Ingest, Provider
 from ocidiff.transport.place import Access, Target
 
 _REFERRER: Final = f"{known.REFERS_CONTENT}.referrer"
@@ -44,27 +44,36 @@ class StorePlace:
     Args:
         services: The store, under a lease.
         scheme: What names in it begin with.
-        name: Name of the image.
+        name: Name of the image; empty for one that gets none.
+        descriptor: What the name stands for; None to look for it.
+        content: Where the blobs are read from; None for the store.
     """
 
     streams: Final = 4
     accepts_parts: Final = True
 
-    def __init__(self, services: Services, scheme: str, name: str) -> None:
+    def __init__(
+        self,
+        services: Services,
+        scheme: str,
+        name: str,
+        descriptor: Descriptor | None = None,
+        content: Provider | None = None,
+    ) -> None:
         self._services, self._scheme, self._name = services, scheme, name
+        self._descriptor = descriptor
+        self._store = services.content
+        self.content: Final[Provider] = content or services.content
 
     @property
     def place(self) -> str:
         """See `Source.place`."""
         return self._scheme + self._name
 
-    @property
-    def content(self) -> ContentStore:
-        """See `Source.content`."""
-        return self._services.content
-
     def resolve(self) -> Descriptor:
         """See `Source.resolve`."""
+        if self._descriptor is not None:
+            return self._descriptor
         found = lookup.resolve(self._services, self._name)
         # Before it is read, since the name may go at any time.
         self._services.keep_blob(found.digest)
@@ -90,7 +99,7 @@ class StorePlace:
     def contains(self, descriptor: Descriptor) -> bool:
         """See `Target.contains`."""
         try:
-            size = self.content.info(descriptor.digest).size
+            size = self._store.info(descriptor.digest).size
         except NotFoundError:
             return False
         # One of another length was torn by a power failure, and is replaced.
@@ -105,28 +114,60 @@ class StorePlace:
 
     def ingest(self, descriptor: Descriptor) -> Ingest:
         """See `Target.ingest`."""
-        return self.content.ingest(_ref(descriptor))
+        return self._store.ingest(_ref(descriptor))
 
     def abort(self, descriptor: Descriptor) -> None:
         """See `Target.abort`."""
         with suppress(NotFoundError):
-            self.content.abort(_ref(descriptor))
+            self._store.abort(_ref(descriptor))
 
     def write(self, descriptor: Descriptor, data: bytes, labels: Mapping[str, str]) -> None:
         """See `Target.write`; the labels keep children from collectors that read no documents."""
-        self.content.write(data, descriptor.media_type, {**labels, **_references(data)})
+        self._store.write(data, descriptor.media_type, {**labels, **_references(data)})
 
     def attach(self, referrer: Descriptor, subject: Digest) -> None:
         """See `Target.attach`: what refers to an image is kept for as long as the image."""
         with suppress(NotFoundError):
-            self.content.update_labels(subject, {f"{_REFERRER}.{referrer.digest.hex[:12]}": referrer.digest})
+            self._store.update_labels(subject, {f"{_REFERRER}.{referrer.digest.hex[:12]}": referrer.digest})
 
     def put(self, descriptor: Descriptor) -> None:
         """See `Target.put`."""
-        self._services.images.put(self._name, descriptor)
+        if self._name:
+            self._services.images.put(self._name, descriptor)
 
     def stop(self) -> None:
         """See `Source.stop`; nothing waits for long here."""
+
+
+class FallbackContent:
+    """A `Provider` that looks into a second one for what the first one lacks.
+
+    Args:
+        first: Where most blobs are.
+        second: Where the others are.
+    """
+
+    def __init__(self, first: Provider, second: Provider) -> None:
+        self._first, self._second = first, second
+
+    def contains(self, digest: AnyDigest) -> bool:
+        """See `Provider.contains`."""
+        return self._first.contains(digest) or self._second.contains(digest)
+
+    def info(self, digest: Digest) -> Info:
+        """See `Provider.info`."""
+        return self._having(digest).info(digest)
+
+    def open_blob(self, descriptor: Descriptor) -> BinaryIO:
+        """See `Provider.open_blob`."""
+        return self._having(descriptor.digest).open_blob(descriptor)
+
+    def read(self, descriptor: Descriptor) -> bytes:
+        """See `Provider.read`."""
+        return self._having(descriptor.digest).read(descriptor)
+
+    def _having(self, digest: Digest) -> Provider:
+        return self._first if self._first.contains(digest) else self._second
 
 
 def _ref(descriptor: Descriptor) -> str:

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from ocidiff.store.copy import CopyArguments, TransportArguments, copy
     from ocidiff.store.embedded import EmbeddedStore
     from ocidiff.transport.copy import Copied
-    from ocidiff.transport.place import Registry
+    from ocidiff.transport.scheme import Registry
 
 if TYPE_CHECKING:
     from typing import Final
@@ -170,7 +170,7 @@ _HOMES: Final = {
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",
     "transport.copy": "Copied",
-    "transport.place": "Registry",
+    "transport.scheme": "Registry",
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names.split()}
 

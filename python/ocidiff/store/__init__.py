@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ocidiff.store.copy import CopyArguments, TransportArguments
     from ocidiff.store.embedded import EmbeddedStore
     from ocidiff.transport.copy import Copied
-    from ocidiff.transport.place import Registry
+    from ocidiff.transport.scheme import Registry
 
 
 class Store:

@@ -13,7 +13,8 @@ from ocidiff.store import Store, platform_of
 if TYPE_CHECKING:
     from ocidiff.services.bundle import Services
     from ocidiff.transport.copy import Copied
-    from ocidiff.transport.place import Access, Registry
+    from ocidiff.transport.place import Access
+    from ocidiff.transport.scheme import Registry
 
 
 class TransportArguments(TypedDict, total=False):
@@ -92,7 +93,8 @@ def access_of(store: Store | None, containerd: Store | None, registry: Registry 
     """Return what places need to be opened; arguments as in `copy`."""
     from ocidiff.embedded.open import Embedded
     from ocidiff.store.embedded import EmbeddedStore
-    from ocidiff.transport.place import Access, Registry
+    from ocidiff.transport.place import Access
+    from ocidiff.transport.scheme import Registry
 
     if containerd is None and not isinstance(store, EmbeddedStore):
         containerd = store

@@ -14,8 +14,8 @@ from ocidiff.services.bundle import Services
 from ocidiff.store import platform_of
 from ocidiff.store.copy import access_of
 from ocidiff.transport.copy import copy
-from ocidiff.transport.place import Registry, Source, Target, open_source, open_target
-from ocidiff.transport.scheme import is_plain
+from ocidiff.transport.place import Source, Target, open_source, open_target
+from ocidiff.transport.scheme import Registry, is_plain
 from ocidiff.transport.store import FallbackContent, StorePlace
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from ocidiff.transport.scheme import MODULES, split
+from ocidiff.transport.scheme import MODULES, Registry, split
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
@@ -140,23 +140,6 @@ class Target(Protocol):
 
 class BrokenTransferError(ConnectionError):
     """A connection ended while a blob was written; a new `ingest` goes on from its offset."""
-
-
-@dataclass(frozen=True, slots=True)
-class Registry:
-    """How registries are reached.
-
-    Attributes:
-        insecure: Accept plain HTTP and any certificate. Without it plain HTTP is for this machine's own addresses only.
-        cert_dir: Directory with certificates (`*.crt`) and keys (`*.cert`, `*.key`); None for those of Docker and Podman.
-        chunk_bytes: Send blobs in requests of this size; 0 for one request a blob.
-        tags: Tags to give beside that of the name.
-    """
-
-    insecure: bool = False
-    cert_dir: str | None = None
-    chunk_bytes: int = 0
-    tags: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

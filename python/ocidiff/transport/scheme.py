@@ -1,11 +1,13 @@
-"""The schemes of places, by which names in a store are told from names of other places."""
+"""What tells the names of places apart, and how registries are reached: what a call knows before it opens one."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from ocidiff.errors import UsageError
+from ocidiff.values import dataclass
 
 STORE: Final = ""
 """The scheme of plain names, which are in the store that the call works on."""
@@ -20,6 +22,23 @@ MODULES: Final = {
 }
 # What looks like the scheme of another tool is no name of an image.
 _FOREIGN_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(docker-daemon|containers-storage):")
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """How registries are reached.
+
+    Attributes:
+        insecure: Accept plain HTTP and any certificate. Without it plain HTTP is for this machine's own addresses only.
+        cert_dir: Directory with certificates (`*.crt`) and keys (`*.cert`, `*.key`); None for those of Docker and Podman.
+        chunk_bytes: Send blobs in requests of this size; 0 for one request a blob.
+        tags: Tags to give beside that of the name.
+    """
+
+    insecure: bool = False
+    cert_dir: str | None = None
+    chunk_bytes: int = 0
+    tags: Sequence[str] = ()
 
 
 def split(text: str) -> tuple[str, str]:

@@ -12,7 +12,6 @@ from urllib.parse import urljoin
 
 from ocidiff.errors import Cancelled, DeniedError, NotFoundError, RegistryError
 from ocidiff.transport.copy import delay_seconds
-from ocidiff.transport.place import Registry
 from ocidiff.transport.registry.auth import Authority, Scopes
 from ocidiff.transport.registry.certificates import tls_context
 from ocidiff.transport.registry.credentials import credentials_for
@@ -27,6 +26,7 @@ from ocidiff.transport.registry.http import (
     retry_after,
 )
 from ocidiff.transport.registry.name import DEFAULT_HOST
+from ocidiff.transport.scheme import Registry
 
 MOST_ATTEMPTS: Final = 5
 """Of one request, or without a byte in between."""

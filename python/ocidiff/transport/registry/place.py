@@ -15,12 +15,13 @@ from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, Members, parse_object
 from ocidiff.oci.index import Entry, Index
 from ocidiff.services.content import Info
-from ocidiff.transport.place import ORIGIN, Access, Registry
+from ocidiff.transport.place import ORIGIN, Access
 from ocidiff.transport.registry.blob import RegistryBlob
 from ocidiff.transport.registry.client import Client
 from ocidiff.transport.registry.http import Response
 from ocidiff.transport.registry.name import RegistryName, check_tag
 from ocidiff.transport.registry.upload import RegistryIngest, Session, location_of, resumed
+from ocidiff.transport.scheme import Registry
 
 _ACCEPTED: Final = ", ".join(sorted(media_type.DOCUMENTS))
 _MOST_PAGES: Final = 100

@@ -1,6 +1,7 @@
-"""A commit of a container that kills itself before a call of containerd, or in the middle of the diff.
+"""A commit of a container that kills itself before or after an exchange with containerd, or in the middle of the diff.
 
-killed.py ADDRESS NAMESPACE CALL     the number of the call, `diff`, or `never`; `never` prints how many calls there were
+killed.py ADDRESS NAMESPACE MOMENT     the number of the exchange, which is a call or a message of a stream; with a `+` after
+                                       it; `diff`, or `never`, which prints how many exchanges there were
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ from ocidiff.store import Store
 
 def main(address: str, namespace: str, moment: str) -> None:
     calls = 0
+    exchange = Channel._translated
 
-    def counted(original: Any) -> Any:
-        def call(self: Any, *arguments: Any, **fields: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if str(calls) == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(self, *arguments, **fields)
-
-        return call
+    def counted(self: Channel, call: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        number = calls
+        if moment == f"{number}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = exchange(self, call)
+        if moment == f"{number}+":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
 
     def compare(*_: Any) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    for name in ("call", "stream", "exchange"):
-        setattr(Channel, name, counted(getattr(Channel, name)))
+    Channel._translated = counted  # type: ignore[method-assign]
     if moment == "diff":
         LocalDiffer.compare = compare  # type: ignore[assignment,method-assign]
     with Store.containerd(address, namespace) as store:

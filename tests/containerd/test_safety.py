@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,13 @@ from containerd.daemon import Daemon
 from containerd.test_commit import NOTHING, changed, left_behind
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.leases import ContainerdLeases
+from ocidiff.containerd.open import services_of
 from ocidiff.errors import OcidiffError
+from ocidiff.image import lookup
 from ocidiff.image.layers import LocalDiffer
 from ocidiff.layer.engine import Engine, select_engine
+from ocidiff.mounts.mountinfo import mount_points
+from ocidiff.oci.digest import chain_id
 from ocidiff.services.leases import CONTENT
 from ocidiff.store import Store
 
@@ -122,17 +127,38 @@ def test_a_client_that_is_killed_while_it_is_paused_lets_it_run_on(
     rests(daemon, namespace, channel, engine)
 
 
+def kept(daemon: Daemon, channel: Channel, engine: Engine) -> tuple[set[str], set[str], set[str]]:
+    """Blobs, snapshots and mounts that are there."""
+    points = {point for point in mount_points() if point.startswith(f"{daemon.place}/")}
+    services = services_of(channel, engine)
+    return set(services.content.walk()), {row.key for row in services.snapshotter("overlayfs").walk()}, points
+
+
+@pytest.mark.timeout(1800)
 def test_a_client_that_is_killed_at_any_call_leaves_nothing(
     store: Store, daemon: Daemon, namespace: str, channel: Channel, engine: Engine
 ) -> None:
     changed(daemon, namespace, "c1", script="echo x >/etc/new; rm /etc/gone")
+    # What the import of the base has left.
+    daemon.collect(namespace)
+    before = kept(daemon, channel, engine)
     calls = int(killed(daemon, namespace, "never").stdout)
     daemon.ctr("images", "rm", "--sync", "app:v1", namespace=namespace)
-    every = os.environ.get("OCIDIFF_KILLS") is not None
-    for number in range(1, calls + 1) if every else range(1, calls + 1, max(1, calls // MOMENTS)):
-        assert killed(daemon, namespace, str(number)).returncode == -signal.SIGKILL
+    every = [f"{number}{after}" for number in range(1, calls + 1) for after in ("", "+")]
+    moments = every if os.environ.get("OCIDIFF_KILLS") is not None else every[:: max(1, len(every) // MOMENTS)]
+    ends = []
+    for moment in moments:
+        ends.append(killed(daemon, namespace, moment).returncode)
         rests(daemon, namespace, channel, engine)
-        daemon.attempt("images", "rm", "--sync", "app:v1", namespace=namespace)
+        if any(one.name == "app:v1" for one in store.images()):
+            # It has its name last of all, so that it is whole.
+            image = lookup.find_image(store._services(), "app:v1", None)
+            assert all(store._services().content.contains(layer.digest) for layer in image.manifest.layers)
+            assert store._services().snapshotter("overlayfs").stat(chain_id(image.config.rootfs.diff_ids))
+            daemon.ctr("images", "rm", "--sync", "app:v1", namespace=namespace)
+        assert kept(daemon, channel, engine) == before, moment
+    # A thread that writes may make one exchange fewer.
+    assert ends.count(-signal.SIGKILL) >= len(moments) - 2
     # Whatever was before, the next one does its work.
     assert int(killed(daemon, namespace, "never").stdout) > 0
 
@@ -181,6 +207,62 @@ def test_a_containerd_that_is_restarted_meanwhile_is_one_clear_error(
     rests(daemon, namespace, channel, engine)
     monkeypatch.undo()
     assert store.commit(store.container("c1"), "app:v1").layer is not None
+
+
+def test_two_commits_of_a_container_take_turns(
+    store: Store, daemon: Daemon, namespace: str, channel: Channel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(daemon, namespace, "c1", script="echo x >/etc/new")
+    seen: list[str] = []
+    first, compare = threading.Event(), LocalDiffer.compare
+
+    def watched(self: LocalDiffer, *arguments: Any) -> Any:
+        seen.extend((daemon.status(namespace, "c1"), threading.current_thread().name))
+        first.set()
+        time.sleep(1)
+        seen.extend((daemon.status(namespace, "c1"), threading.current_thread().name))
+        return compare(self, *arguments)
+
+    monkeypatch.setattr(LocalDiffer, "compare", watched)
+    threads = [
+        threading.Thread(target=store.commit, name=f"app:v{number}", args=(store.container("c1"), f"app:v{number}"))
+        for number in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+        first.wait(20)
+    for thread in threads:
+        thread.join()
+    assert seen[::2] == ["PAUSED"] * 6
+    assert seen[1::4] == seen[3::4], "one after another"
+    assert {one.name for one in store.images()} == {"base:1", "app:v0", "app:v1", "app:v2"}
+    rests(daemon, namespace, channel, engine)
+
+
+def test_a_pause_whose_guard_died_too_ends_with_the_next_command(
+    store: Store, daemon: Daemon, namespace: str, channel: Channel, engine: Engine
+) -> None:
+    changed(daemon, namespace, "c1", script="echo x >/etc/new")
+    channel.call("leases.v1.Leases/Create", id="ocidiff-paused-c1", labels={"ocidiff/owner": "other-boot 1 1 1"})
+    daemon.ctr("tasks", "pause", "c1", namespace=namespace)
+    store.commit(store.container("c1"), "app:v1")
+    rests(daemon, namespace, channel, engine)
+
+
+def test_an_image_that_others_delete_meanwhile_is_kept_by_the_lease(
+    store: Store, daemon: Daemon, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(daemon, namespace, "c1", script="echo told >/etc/told")
+    compare = LocalDiffer.compare
+
+    def without_image(self: LocalDiffer, *arguments: Any) -> Any:
+        daemon.ctr("images", "rm", "--sync", "base:1", namespace=namespace)
+        daemon.collect(namespace)
+        return compare(self, *arguments)
+
+    monkeypatch.setattr(LocalDiffer, "compare", without_image)
+    store.commit(store.container("c1"), "app:v1")
+    assert daemon.ctr("run", "--rm", "app:v1", "again", "/bin/cat", "/etc/told", namespace=namespace) == "told\n"
 
 
 def test_a_lease_outlives_its_lifetime(daemon: Daemon, channel: Channel) -> None:

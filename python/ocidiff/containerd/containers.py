@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.convert import check_word, id_maps_of
+from ocidiff.containerd.guard import PAUSED_PREFIX, Guard
 from ocidiff.containerd.images import ContainerdImages
 from ocidiff.containerd.leases import ContainerdLease
 from ocidiff.containerd.snapshots import ContainerdSnapshotter
-from ocidiff.errors import AlreadyExistsError, NotFoundError, UnsupportedError
+from ocidiff.errors import AlreadyExistsError, BusyError, NotFoundError, UnsupportedError
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
@@ -25,6 +27,9 @@ RUNNING, PAUSED, PAUSING = 2, 4, 5
 """Status of a task."""
 
 _MAX_NAME_BYTES: Final = 76
+# How long another commit of a container may read it.
+_PATIENCE_SECONDS: Final = 600.0
+_PAUSE_SECONDS: Final = 0.05
 _RUNTIME: Final = "io.containerd.runc.v2"
 _SPEC_TYPE: Final = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 # Of nerdctl: the name of a container, whose id is made of random digits.
@@ -149,16 +154,32 @@ class ContainerdContainers:
 
     @contextmanager
     def frozen(self, container: Container) -> Iterator[None]:
-        """See `ContainerStore.frozen`. One that somebody has paused stays paused."""
+        """See `ContainerStore.frozen`. One that somebody has paused stays paused; another commit is waited for.
+
+        Raises:
+            BusyError: Another commit takes too long.
+        """
         lease = self._channel.lease
-        if not isinstance(lease, ContainerdLease) or status_of(self._channel, container.name) != RUNNING:
+        if not isinstance(lease, ContainerdLease):
             yield
             return
         try:
-            lease.guard.freeze(container.name)
+            self._freeze(container.name, lease.guard)
             yield
         finally:
             lease.guard.thaw(container.name)
+
+    def _freeze(self, name: str, guard: Guard) -> None:
+        """Pause a container that runs, when no other commit has paused it."""
+        ends = time.monotonic() + _PATIENCE_SECONDS
+        while status_of(self._channel, name) != RUNNING or not guard.freeze(name):
+            leases = self._channel.call("leases.v1.Leases/List", filters=[f"id=={PAUSED_PREFIX}{name}"]).leases
+            # Asked again, since that commit may have ended in between.
+            if not leases and status_of(self._channel, name) != RUNNING:
+                return
+            if time.monotonic() > ends:
+                raise BusyError(f"container {name}: another commit has paused it for {_PATIENCE_SECONDS:.0f} seconds")
+            time.sleep(_PAUSE_SECONDS)
 
     def committed(self, container: Container, committed: Committed) -> None:
         """See `ContainerStore.committed`: a snapshotter of containerd shares no trees."""

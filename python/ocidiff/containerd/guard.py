@@ -3,7 +3,8 @@
 The client tells it, through a pipe, which leases it is about to make, and lets it freeze and thaw containers. The pipe ends
 when the client dies, however it dies. The guard then thaws what it has frozen and releases the leases, so that the garbage
 collector takes everything that was under them. It has a session of its own, so that a signal to the client's group does not
-reach it, and it alone freezes, so that a freeze cannot come after its thaw.
+reach it, and it alone freezes, so that a freeze cannot come after its thaw. A lease named after the container says who has
+paused it: another commit waits for that, and the next one undoes it if the guard died too.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from types import TracebackType
 from typing import Final, Self
 
 from ocidiff.containerd.channel import Channel
-from ocidiff.errors import NotFoundError, OcidiffError
+from ocidiff.containerd.owner import labels_of_lease
+from ocidiff.errors import AlreadyExistsError, NotFoundError, OcidiffError
 
 # What a containerd that was stopped may take to come back.
 _PATIENCE_SECONDS: Final = 3600.0
 _PAUSE_SECONDS: Final = 0.2
 _ATTEMPTS: Final = 10
+PAUSED_PREFIX: Final = "ocidiff-paused-"
+"""How the id of a lease begins that says who has paused the container it names."""
+_PAUSED_SECONDS: Final = 86_400.0
+_OK, _BUSY = "ok", "busy"
 
 
 class Guard:
@@ -67,28 +73,37 @@ class Guard:
         """Say that a lease is gone."""
         self._left.discard(lease)
 
-    def freeze(self, container: str) -> None:
-        """Stop all processes of a container until `thaw`, or until this process is dead.
+    def freeze(self, container: str) -> bool:
+        """Stop all processes of a container until `thaw`, or until this process is dead; False if another commit has.
 
         Raises:
             OcidiffError: containerd refuses, or the guard was killed.
         """
         self._left.add(container)
         answer = self._ask(f"freeze {container}")
-        if answer != "ok":
+        if answer == _BUSY:
+            self._left.discard(container)
+        elif answer != _OK:
             raise OcidiffError(
                 f"container {container}: cannot be paused: {answer or 'the guard was killed'}; see --no-pause"
             )
+        return answer == _OK
 
     def thaw(self, container: str) -> None:
-        """Let the processes of a container run on; done here if the guard was killed."""
-        if self._ask(f"thaw {container}") != "ok":
-            _thaw(self._channel, container)
-        self._left.discard(container)
+        """Let the processes of a container run on, if `freeze` stopped them; done here if the guard was killed."""
+        if container in self._left:
+            if self._ask(f"thaw {container}") != _OK:
+                thaw(self._channel, container)
+            self._left.discard(container)
 
     def _ask(self, line: str) -> str:
         self._tell(line)
-        return self._process.stdout.readline().decode().strip() if self._process.stdout is not None else ""
+        # An interrupt may have left the answer to another question.
+        while self._process.stdout is not None and (answer := self._process.stdout.readline().decode()):
+            question, _, text = answer.rstrip("\n").partition("\t")
+            if question == line:
+                return text
+        return ""
 
     def _tell(self, line: str) -> None:
         if self._process.stdin is not None:
@@ -114,16 +129,15 @@ def main(address: str, namespace: str) -> None:
         try:
             channel = channel or Channel.connect(address, namespace)
             if word == "freeze":
-                frozen.add(name)
-                channel.call("tasks.v1.Tasks/Pause", container_id=name)
+                answer = _freeze(channel, name, frozen)
             else:
-                _thaw(channel, name)
+                thaw(channel, name)
                 frozen.discard(name)
-            answer = "ok"
+                answer = _OK
         except (OcidiffError, OSError) as error:
-            answer = str(error).replace("\n", " ")
+            answer = " ".join(str(error).split())
         with suppress(BrokenPipeError):
-            print(answer, flush=True)
+            print(f"{word} {name}", answer, sep="\t", flush=True)
     _undo(address, namespace, leases, frozen)
 
 
@@ -133,7 +147,7 @@ def _undo(address: str, namespace: str, leases: list[str], frozen: set[str]) -> 
         try:
             channel = Channel.connect(address, namespace)
             while frozen:
-                _thaw(channel, next(iter(frozen)))
+                thaw(channel, next(iter(frozen)))
                 frozen.pop()
             while leases:
                 _release(channel, leases[-1])
@@ -153,8 +167,19 @@ def _release(channel: Channel, lease: str) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _thaw(channel: Channel, container: str) -> None:
-    """Let a container run on; one that runs or has ended is left as it is.
+def _freeze(channel: Channel, container: str, frozen: set[str]) -> str:
+    """Pause a container, once it is among the frozen ones; return `busy` if another commit has paused it."""
+    try:
+        channel.call("leases.v1.Leases/Create", id=PAUSED_PREFIX + container, labels=labels_of_lease(_PAUSED_SECONDS))
+    except AlreadyExistsError:
+        return _BUSY
+    frozen.add(container)
+    channel.call("tasks.v1.Tasks/Pause", container_id=container)
+    return _OK
+
+
+def thaw(channel: Channel, container: str) -> None:
+    """Let a container run on that a commit has paused; one that runs or has ended is left as it is.
 
     Raises:
         OcidiffError: containerd refuses.
@@ -170,6 +195,8 @@ def _thaw(channel: Channel, container: str) -> None:
                 if not attempt:
                     raise
         elif status != PAUSING:
+            with suppress(NotFoundError):
+                channel.call("leases.v1.Leases/Delete", is_cleanup=True, id=PAUSED_PREFIX + container)
             return
         time.sleep(_PAUSE_SECONDS)
     raise OcidiffError(f"container {container}: is being paused and cannot be resumed")

@@ -11,19 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ocidiff.containerd.channel import Channel
-from ocidiff.containerd.guard import Guard
+from ocidiff.containerd.guard import PAUSED_PREFIX, Guard, thaw
+from ocidiff.containerd.owner import is_left_behind, labels_of_lease
 from ocidiff.errors import NotFoundError, OcidiffError
 from ocidiff.log import Logger
 from ocidiff.services.leases import Lease
-
-EXPIRE: Final = "containerd.io/gc.expire"
-"""Label of a lease: when it ends by itself."""
-OWNER: Final = "ocidiff/owner"
-"""Label of our leases: the process that holds it."""
 
 LIFETIME_SECONDS: Final = 3600.0
 _RENEWALS: Final = 3
@@ -63,9 +58,7 @@ class ContainerdLeases:
         number = f"ocidiff-{os.urandom(16).hex()}"
         # The guard knows it first, so that no moment is left in which nobody would release it.
         guard.keep(number)
-        expires = datetime.now(UTC) + timedelta(seconds=self._lifetime)
-        labels = {EXPIRE: expires.isoformat(timespec="seconds"), OWNER: owner("self")}
-        self._channel.call("leases.v1.Leases/Create", id=number, labels=labels)
+        self._channel.call("leases.v1.Leases/Create", id=number, labels=labels_of_lease(self._lifetime))
         return number
 
     def _delete(self, number: str, guard: Guard | None = None) -> None:
@@ -120,25 +113,10 @@ class ContainerdLeases:
         return [one.id for one in self._channel.call("leases.v1.Leases/List").leases]
 
     def sweep(self) -> None:
-        """Release the leases of processes that are dead, and whose guards died with them."""
-        boot, namespace, *_ = owner("self").split()
+        """Release the leases of processes that are dead, and whose guards died with them; let run what they have paused."""
         for one in self._channel.call("leases.v1.Leases/List").leases:
-            parts = one.labels.get(OWNER, "").split()
-            if len(parts) != 4 or (parts[0] == boot and parts[1] != namespace):
-                continue
-            if parts[0] != boot or owner(parts[2]).split() != parts:
-                self._delete(one.id)
-
-
-def owner(process: str) -> str:
-    """Return what names a process on this machine: run of the kernel, namespace, number, time of its start."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        boot = file.read().strip()
-    try:
-        namespace = os.stat(f"/proc/{process}/ns/pid").st_ino
-        with open(f"/proc/{process}/stat") as file:
-            number, _, rest = file.read().partition(" ")
-    except OSError:
-        return boot
-    # The name before the last bracket may hold anything. Spec: proc_pid_stat(5).
-    return f"{boot} {namespace} {number} {rest.rpartition(')')[2].split()[19]}"
+            if is_left_behind(one.labels):
+                if one.id.startswith(PAUSED_PREFIX):
+                    thaw(self._channel, one.id.removeprefix(PAUSED_PREFIX))
+                else:
+                    self._delete(one.id)

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ocidiff.containerd.channel import Channel
-from ocidiff.containerd.leases import EXPIRE, OWNER, ContainerdLeases, owner
+from ocidiff.containerd.leases import ContainerdLeases
+from ocidiff.containerd.owner import labels_of_lease
 from ocidiff.errors import NotFoundError, OcidiffError
 from ocidiff.log import Logger
 from ocidiff.services.leases import INGESTS
@@ -42,8 +42,7 @@ class ServerLease:
             if time.monotonic() < self._ends:
                 return
             number = f"ocidiff-{os.urandom(16).hex()}"
-            expires = datetime.now(UTC) + timedelta(seconds=USED_SECONDS + KEPT_SECONDS)
-            labels = {EXPIRE: expires.isoformat(timespec="seconds"), OWNER: owner("self")}
+            labels = labels_of_lease(USED_SECONDS + KEPT_SECONDS)
             self._channel.call("leases.v1.Leases/Create", id=number, labels=labels)
             if self.calls and self.id:
                 with suppress(NotFoundError):

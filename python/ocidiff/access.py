@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from ocidiff import opening
+
 _FILE_BITS: Final = 0o400
 _DIRECTORY_BITS: Final = 0o500
 _lock = threading.RLock()
@@ -65,7 +67,7 @@ def while_open(above: int, name: bytes) -> Iterator[bytes]:
         PermissionError: It belongs to somebody else, or is nothing that can be read.
     """
     with _lock:
-        pinned = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        pinned = os.open(name, opening.HANDLE, dir_fd=above)
         try:
             info = os.fstat(pinned)
             if info.st_uid != os.geteuid() or not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
@@ -106,7 +108,7 @@ def open_directory(name: str | bytes, flags: int, above: int | None) -> tuple[in
     """Open a directory so that it can be read and searched; what to `release` it by, if its mode had to be opened."""
     if not is_bound():
         return os.open(name, flags, dir_fd=above), None
-    pinned = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | flags & os.O_NOFOLLOW, dir_fd=above)
+    pinned = os.open(name, opening.ROOT_HANDLE | flags & os.O_NOFOLLOW, dir_fd=above)
     try:
         inode = hold(pinned)
         try:

@@ -10,10 +10,10 @@ import stat
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+from ocidiff import opening
 from ocidiff.errors import UsageError
 
 _FILE_MODE: Final = 0o666
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # What file systems without unnamed files answer.
 _NO_UNNAMED_FILES: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
 
@@ -142,7 +142,7 @@ def directory_of_output(output: Output) -> str | None:
 @contextlib.contextmanager
 def _new_file(path: str) -> Iterator[int]:
     parent, name = os.path.split(path)
-    directory = os.open(parent, _OPEN_DIRECTORY)
+    directory = os.open(parent, opening.ROOT)
     try:
         with _instead(parent):
             file = _open_unnamed(directory)

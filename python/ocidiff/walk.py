@@ -12,11 +12,9 @@ import os
 import stat
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from ocidiff import access
-
-READABLE: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+from ocidiff import access, opening
 
 
 class Cursor:
@@ -30,7 +28,7 @@ class Cursor:
         flags: How directories are opened.
     """
 
-    def __init__(self, top: str | bytes | int, *, shown: str | bytes | None = None, flags: int = READABLE) -> None:
+    def __init__(self, top: str | bytes | int, *, shown: str | bytes | None = None, flags: int = opening.ROOT) -> None:
         self._flags = flags
         self._shown = os.fsencode(shown if shown is not None else "" if isinstance(top, int) else top)
         at_top = access.open_directory(b".", flags, top) if isinstance(top, int) else access.open_directory(top, flags, None)

@@ -13,9 +13,9 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final, cast
 
+from ocidiff import opening
 from ocidiff.walk import Cursor, walk
 
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SEARCHABLE: Final = 0o700
 _LARGE_FILES: Final = "/var/tmp"  # noqa: S108 - for files without a name
@@ -52,7 +52,7 @@ def create_directory(parent: int) -> tuple[str, int]:
         name = os.urandom(16).hex()
         os.mkdir(name, _SEARCHABLE, dir_fd=parent)
         try:
-            descriptor = os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
+            descriptor = os.open(name, opening.DIRECTORY, dir_fd=parent)
         except FileNotFoundError:
             continue
         if _lock_new(descriptor):

@@ -14,6 +14,7 @@ import ocidiff
 PACKAGE = Path(ocidiff.__file__).parent
 # A module may import from its own room and from rooms of lower rank: two rooms of one rank do not know one another.
 RANKS = {
+    "opening": -1,
     "access": 0,
     "errors": 1,
     "log": 1,

@@ -14,12 +14,13 @@ import click
 import pytest
 
 import ocidiff
-from ocidiff.cli import changes, commit, diff, index
+from ocidiff.cli import apply, changes, commit, diff, index
 from ocidiff.image.request import Request
 from ocidiff.layer import arguments, indexer
 from ocidiff.layer.idmap import IdMaps, IdRange
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import (
+    DEFAULT_LEVELS,
     ENGINES,
     LEVELS,
     ApplyOptions,
@@ -104,6 +105,20 @@ def test_words_are_the_members_of_the_enumerations_and_the_choices_of_the_comman
         assert set(get_args(literal)) == set(choices[name]) == set(kind)
     assert choices["engine"] == ENGINES
     assert LEVELS.keys() == set(Compression)
+
+
+def test_helps_tell_the_defaults() -> None:
+    told = {
+        option.name: help_.partition("[default: ")[2].rstrip("]")
+        for option in apply.command.params
+        if isinstance(option, click.Option) and (option.name or "").startswith("limit_") and (help_ := option.help)
+    }
+    limits = {f"limit_{one.name.removeprefix('max_')}": one.default for one in fields(ocidiff.Limits)}
+    assert {name: "1 TiB" if value == 1 << 40 else str(value) for name, value in limits.items()} == told
+    level = next(one for one in commit.command.params if one.name == "level")
+    levels = ", ".join(f"{value} for {name}" for name, value in DEFAULT_LEVELS.items())
+    assert isinstance(level, click.Option)
+    assert f"[default: {levels}]" in (level.help or "")
 
 
 def test_every_field_is_described() -> None:

@@ -14,6 +14,7 @@ import click
 from ocidiff.cli.options import Settings
 from ocidiff.cli.render import as_json, columns, printable
 from ocidiff.cli.streams import emit
+from ocidiff.oci.timestamp import NS_PER_SECOND
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -123,7 +124,7 @@ def ago(time_ns: int | None, now_ns: int | None = None) -> str:
     """
     if time_ns is None:
         return "-"
-    seconds = ((time.time_ns() if now_ns is None else now_ns) - time_ns) // 10**9
+    seconds = ((time.time_ns() if now_ns is None else now_ns) - time_ns) // NS_PER_SECOND
     if seconds < 0:
         return "in the future"
     if seconds < 1:

@@ -303,26 +303,17 @@ class _Limit(click.ParamType[int]):
 
 
 _UNLIMITED: Final = -1
+# The defaults are those of `ocidiff.Limits`; a test compares the words.
 _LIMITS: Final = (
-    click.option("--limit-bytes", type=_Limit(), default=1 << 40, help="Largest uncompressed size.  [default: 1 TiB]"),
-    click.option(
-        "--limit-entries", type=_Limit(), default=10_000_000, help="Largest number of entries.  [default: 10000000]"
-    ),
+    click.option("--limit-bytes", type=_Limit(), help="Largest uncompressed size.  [default: 1 TiB]"),
+    click.option("--limit-entries", type=_Limit(), help="Largest number of entries.  [default: 10000000]"),
     click.option(
         "--limit-ratio",
         type=_Limit(),
-        default=1100,
         help="Most bytes of tar for each byte of blob, from 64 MiB of tar on.  [default: 1100]",
     ),
-    click.option("--limit-depth", type=int, default=2048, metavar="N", show_default=True, help="Most components of a name."),
-    click.option(
-        "--limit-header-bytes",
-        type=int,
-        default=1 << 20,
-        metavar="N",
-        show_default=True,
-        help="Largest PAX or GNU header.",
-    ),
+    click.option("--limit-depth", type=int, metavar="N", help="Most components of a name.  [default: 2048]"),
+    click.option("--limit-header-bytes", type=int, metavar="N", help="Largest PAX or GNU header.  [default: 1048576]"),
 )
 engine_option: Final = click.option(
     "--engine",
@@ -428,7 +419,9 @@ def limit_options(command: _Command) -> _Command:
         from ocidiff.layer.options import Limits
 
         given = {name: options.pop(f"limit_{name}") for name in ("bytes", "entries", "ratio", "depth", "header_bytes")}
-        limits: dict[str, Any] = {f"max_{name}": None if value == _UNLIMITED else value for name, value in given.items()}
+        limits: dict[str, Any] = {
+            f"max_{name}": None if value == _UNLIMITED else value for name, value in given.items() if value is not None
+        }
         return command(*arguments, limits=Limits(**limits), **options)
 
     return cast("_Command", _with(with_limits, *_LIMITS))

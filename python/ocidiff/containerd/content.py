@@ -26,11 +26,10 @@ from ocidiff.errors import (
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
-from ocidiff.services.content import Info, Status
+from ocidiff.services.content import BLOCK_BYTES, Info, Status
 from ocidiff.services.leases import CONTENT
 
 _STAT, _WRITE, _COMMIT = 0, 1, 2
-_CHUNK_BYTES: Final = 1 << 20
 _MAX_REF_BYTES: Final = 4096
 _PREFIX: Final = "ocidiff-"
 
@@ -180,12 +179,12 @@ class ContainerdIngest:
         """See `Ingest.write`."""
         if not self._is_open:
             self._small += data
-            if len(self._small) <= _CHUNK_BYTES:
+            if len(self._small) <= BLOCK_BYTES:
                 return
             data, self._small = bytes(self._small), bytearray()
             self._open()
-        for start in range(0, len(data), _CHUNK_BYTES):
-            chunk = data[start : start + _CHUNK_BYTES]
+        for start in range(0, len(data), BLOCK_BYTES):
+            chunk = data[start : start + BLOCK_BYTES]
             self._offset = self._ask(action=_WRITE, ref=self._ref, offset=self._offset, data=chunk).offset
 
     def restart(self) -> None:
@@ -289,9 +288,9 @@ class _Pump:
 
     def _run(self) -> None:
         # A writer gets EPIPE once the source is closed.
-        with open(self._source, "rb", buffering=_CHUNK_BYTES) as source:
+        with open(self._source, "rb", buffering=BLOCK_BYTES) as source:
             try:
-                while data := source.read(_CHUNK_BYTES):
+                while data := source.read(BLOCK_BYTES):
                     self._write(data)
             except BaseException as error:  # noqa: BLE001 - told by `finish`
                 self._error = error
@@ -338,4 +337,4 @@ class _Reader(io.FileIO):
 def _widen(pipe: int) -> None:
     # A user may have used up what pipes may take.
     with contextlib.suppress(OSError):
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK_BYTES)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BLOCK_BYTES)

@@ -11,11 +11,11 @@ from ocidiff.layer.idmap import IdMaps
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
+from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.services.snapshots import Kind, Snapshot
 
 _KINDS: Final = {1: Kind.VIEW, 2: Kind.ACTIVE, 3: Kind.COMMITTED}
 _MAX_LABEL_BYTES: Final = 4096
-_NS_PER_SECOND: Final = 10**9
 
 
 def labels_of(message: Any) -> Mapping[str, str]:  # noqa: ANN401 - a message
@@ -25,7 +25,7 @@ def labels_of(message: Any) -> Mapping[str, str]:  # noqa: ANN401 - a message
 
 def nanoseconds(time: Any) -> int:  # noqa: ANN401 - a message
     """Return a time in nanoseconds since 1970."""
-    return int(time.seconds) * _NS_PER_SECOND + int(time.nanos)
+    return int(time.seconds) * NS_PER_SECOND + int(time.nanos)
 
 
 def mounts_of(messages: Sequence[Any]) -> tuple[Mount, ...]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from ocidiff import opening
 from ocidiff.embedded.drivers.directory import DirectoryDriver
 from ocidiff.embedded.drivers.select import snapshotter
-from ocidiff.embedded.files import OPEN_DIRECTORY
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.leases import boot_id
 from ocidiff.embedded.snapshotter import LocalSnapshotter, discard_or_restore, label_of_reference, tree_of
@@ -279,7 +279,7 @@ class Containers:
         while True:
             container = self.get(name)
             try:
-                descriptor = os.open(self.snapshots(container).directory(container.snapshot), OPEN_DIRECTORY)
+                descriptor = os.open(self.snapshots(container).directory(container.snapshot), opening.ROOT)
             except (FileNotFoundError, NotFoundError):
                 if self.get(name).snapshot_id != container.snapshot_id:
                     continue

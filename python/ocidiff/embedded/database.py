@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Final, Self
 
+from ocidiff import opening
 from ocidiff.embedded.schema import APPLICATION_ID, VERSION, run_steps
 from ocidiff.errors import BusyError, DocumentError, UnsupportedError
 
@@ -333,7 +334,7 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> Iterator[str]:
 def _alone(path: str) -> Iterator[None]:
     """Nobody else makes or replaces the database meanwhile; what was left half made is removed."""
     place, base = os.path.split(path)
-    directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(place, opening.ROOT)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         for name in os.listdir(directory):
@@ -358,7 +359,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _sync_directory(path: str) -> None:
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(os.path.dirname(path), opening.ROOT)
     try:
         os.fsync(directory)
     finally:

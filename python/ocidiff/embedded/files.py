@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import Final
 
-from ocidiff import workspace
+from ocidiff import opening, workspace
 from ocidiff.errors import DocumentError, UsageError
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, Members, compact, parse_object
 from ocidiff.oci.index import Index
@@ -25,7 +25,6 @@ BLOBS: Final = ("blobs", "sha256")
 
 # Other tools and users read the layout.
 DIRECTORY_MODE: Final = 0o755
-OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _VERSION: Final = "1.0.0"
 _MARKER: Final = "oci-layout"
 # The owner of what a user namespace knows no owner of.
@@ -54,7 +53,7 @@ def open_directory(root: int, path: str, *names: str, create: bool, mode: int = 
         parent = current
         try:
             is_new = create and _make_directory(name, parent)
-            current = os.open(name, OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+            current = os.open(name, opening.DIRECTORY, dir_fd=parent)
             if is_new:
                 os.fchmod(current, mode)
         except OSError as error:
@@ -97,7 +96,7 @@ class Files:
 
     def __init__(self, path: str) -> None:
         self.path: Final = path
-        self._root: int | None = os.open(path, OPEN_DIRECTORY)
+        self._root: int | None = os.open(path, opening.ROOT)
 
     @property
     def root(self) -> int:

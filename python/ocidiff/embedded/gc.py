@@ -25,6 +25,7 @@ from ocidiff.embedded.tables.snapshots import LABEL_PARTLY_REMOVED, Row
 from ocidiff.errors import DocumentError, NotFoundError
 from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.oci.references import mentioned
+from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.services import labels
 from ocidiff.services.leases import CONTENT
 
@@ -36,7 +37,6 @@ YOUNG_SECONDS: Final = 3600.0
 # As containerd has it for ingests that no lease holds.
 STALE_SECONDS: Final = 24 * 3600.0
 
-_NS_PER_SECOND: Final = 10**9
 _SNAPSHOTS: Final = "snapshots/"
 
 
@@ -304,7 +304,7 @@ class _Documents:
 
 
 def _before(seconds: float) -> int:
-    return time.time_ns() - round(seconds * _NS_PER_SECOND)
+    return time.time_ns() - round(seconds * NS_PER_SECOND)
 
 
 def _size(layout: Layout, row: Row) -> int:

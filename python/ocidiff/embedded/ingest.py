@@ -15,10 +15,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from ocidiff import workspace
+from ocidiff import opening, workspace
 from ocidiff.errors import BusyError, DigestMismatchError, NotFoundError, UsageError
 from ocidiff.oci.digest import Digest
-from ocidiff.services.content import Status
+from ocidiff.services.content import BLOCK_BYTES, Status
 
 Record = Callable[[Digest, int, Mapping[str, str] | None], None]
 
@@ -26,8 +26,6 @@ _BLOB_MODE: Final = 0o444
 _REF, _NEW_REF, _DATA = "ref", "ref+", "data"
 _DIRECTORY_OF_REF: Final = r"[0-9a-f]{64}"
 _MAX_REF_BYTES: Final = 4096
-_BLOCK_BYTES: Final = 1 << 20
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FileIngest:
@@ -104,7 +102,7 @@ class FileIngest:
     def resume(self) -> None:
         """Hash what the file has already, so that what is written now continues it."""
         os.lseek(self._file, 0, os.SEEK_SET)
-        while block := os.read(self._file, _BLOCK_BYTES):
+        while block := os.read(self._file, BLOCK_BYTES):
             self._sha256.update(block)
             self._written += len(block)
 
@@ -190,7 +188,7 @@ def statuses(waiting: int) -> list[Status]:
     for name in filter(is_resumable, os.listdir(waiting)):
         # Committed, dropped or not yet begun.
         with suppress(FileNotFoundError, NotADirectoryError):
-            directory = os.open(name, _OPEN_DIRECTORY, dir_fd=waiting)
+            directory = os.open(name, opening.DIRECTORY, dir_fd=waiting)
             try:
                 found.append(_status(directory))
             finally:
@@ -259,7 +257,7 @@ def _lock_directory(waiting: int, name: str, ref: str) -> int:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=waiting)
         try:
-            directory = os.open(name, _OPEN_DIRECTORY, dir_fd=waiting)
+            directory = os.open(name, opening.DIRECTORY, dir_fd=waiting)
         except FileNotFoundError:
             continue
         try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from ocidiff import workspace
+from ocidiff import opening, workspace
 from ocidiff.errors import NotFoundError, OcidiffError
 from ocidiff.log import Logger
 from ocidiff.services import leases as services
@@ -29,7 +29,6 @@ _PLACE: Final = "leases"
 # Other users of the store look whether the file is locked.
 _DIRECTORY_MODE: Final = 0o755
 _FILE_MODE: Final = 0o644
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _log = Logger(__name__)
 
@@ -147,7 +146,7 @@ class Leases:
         with suppress(FileExistsError):
             os.mkdir(self._place)
             os.chmod(self._place, _DIRECTORY_MODE)
-        descriptor = os.open(self._place, _OPEN_DIRECTORY)
+        descriptor = os.open(self._place, opening.DIRECTORY)
         try:
             yield descriptor
         finally:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
-from typing import Final
 
+from ocidiff import opening
 from ocidiff.embedded.containers import Container
 from ocidiff.embedded.drivers.clone import can_share_blocks
-from ocidiff.embedded.files import OPEN_DIRECTORY
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.share import share_changes
 from ocidiff.embedded.snapshotter import LocalSnapshotter, label_of_reference
@@ -30,9 +29,9 @@ from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mountinfo import in_user_namespace
 from ocidiff.oci.digest import ChainID, DiffID
+from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.services.containers import Committed
 
-_NS_PER_SECOND: Final = 10**9
 _log = Logger(__name__)
 
 
@@ -91,7 +90,7 @@ def accept(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *, engin
     """
     for key in snapshots.labelled(LABEL_OFFERS, name):
         try:
-            descriptor = os.open(snapshots.directory(key), OPEN_DIRECTORY)
+            descriptor = os.open(snapshots.directory(key), opening.ROOT)
             try:
                 # Who holds it may be about to change it; what it offered before may be changed.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +133,7 @@ def _adopt(
             directory,
             snapshots.directory(key),
             link=not can_share_blocks(directory),
-            latest_ns=None if source_date_epoch is None else source_date_epoch * _NS_PER_SECOND,
+            latest_ns=None if source_date_epoch is None else source_date_epoch * NS_PER_SECOND,
             check=monitor.check,
         )
         options = LayerOptions(

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ocidiff import access
+from ocidiff import access, opening
 from ocidiff.embedded.drivers.clone import HardLinks, clone_entry, clone_file, copy_attributes
 from ocidiff.errors import UnsupportedError
 from ocidiff.layer.xattrs import OVERLAY, OVERLAY_USERXATTR, class_of
+from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.walk import Cursor, walk
 
 _NOTE: Final = "shared"
@@ -24,7 +25,6 @@ _NOTE: Final = "shared"
 _COPY: Final = b"copy"
 _COPY_LINK: Final = b"copy+"
 _TREE: Final = "fs"
-_NS_PER_SECOND: Final = 10**9
 _MODE: Final = 0o7777
 # What overlayfs needs to read an upper directory.
 _MARKS: Final = frozenset(space + name for space in (OVERLAY, OVERLAY_USERXATTR) for name in (b"opaque", b"whiteout"))
@@ -181,7 +181,7 @@ def _finish(here: Cursor, there: Cursor, name: bytes, info: os.stat_result, late
 
 
 def _time(info: os.stat_result, latest_ns: int | None) -> int:
-    whole = info.st_mtime_ns // _NS_PER_SECOND * _NS_PER_SECOND
+    whole = info.st_mtime_ns // NS_PER_SECOND * NS_PER_SECOND
     return whole if latest_ns is None else min(whole, latest_ns)
 
 
@@ -218,7 +218,7 @@ def _note(directory: str, times: dict[str, int]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(path + "+", path)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(directory, opening.ROOT)
     try:
         os.fsync(descriptor)
     finally:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ocidiff import workspace
-from ocidiff.embedded.files import OPEN_DIRECTORY, TREES, TREES_MODE
+from ocidiff import opening, workspace
+from ocidiff.embedded.files import TREES, TREES_MODE
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.leases import Leases, boot_id, protect
 from ocidiff.embedded.tables import snapshots as rows
@@ -453,7 +453,7 @@ def _open_trees(layout: Layout, *, create: bool = False) -> Iterator[int]:
     if create:
         with suppress(FileExistsError):
             os.mkdir(path, TREES_MODE)
-    descriptor = os.open(path, OPEN_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = os.open(path, opening.DIRECTORY)
     try:
         yield descriptor
     finally:

@@ -32,11 +32,11 @@ from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_ids
 from ocidiff.services import labels
+from ocidiff.services.content import BLOCK_BYTES
 from ocidiff.services.home import reading
 from ocidiff.services.snapshots import Kind
 from ocidiff.values import dataclass
 
-_BLOCK_BYTES: Final = 1 << 20
 _KINDS: Final = media_type.MANIFESTS | media_type.INDEXES
 
 
@@ -224,7 +224,7 @@ class _Verification:
         try:
             with self._layout.open_blob(self._layout.describe(digest, "")) as blob:
                 sha256 = hashlib.sha256()
-                while block := blob.read(_BLOCK_BYTES):
+                while block := blob.read(BLOCK_BYTES):
                     self._monitor.check()
                     sha256.update(block)
                 size = blob.tell()

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Final, Self
 
+from ocidiff import opening
 from ocidiff.errors import UnrepresentableError, UsageError
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps, IdRange
@@ -26,11 +27,11 @@ from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.layer.upper_tar import unpacked
 from ocidiff.mounts.layers import OverlayLayers
+from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.values import dataclass
 from ocidiff.walk import Cursor, walk
 
 _DIRECTORY_MODE: Final = 0o755
-_NS_PER_SECOND: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class _Writer:
 
     def _add_directory(self, addition: Addition, info: os.stat_result) -> None:
         self._add(addition.destination, info)
-        handle = os.open(addition.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        handle = os.open(addition.source, opening.ROOT)
         try:
             with Cursor(handle, shown=addition.source) as here:
                 for name, found, is_left in walk(here):
@@ -199,7 +200,7 @@ class _Writer:
 def _header(path: bytes, kind: bytes, mode: int, owner: tuple[int, int], mtime_ns: int) -> tarfile.TarInfo:
     header = tarfile.TarInfo(os.fsdecode(path))
     header.type, header.mode, (header.uid, header.gid) = kind, mode, owner
-    seconds, rest = divmod(abs(mtime_ns), _NS_PER_SECOND)
+    seconds, rest = divmod(abs(mtime_ns), NS_PER_SECOND)
     header.pax_headers = {"mtime": f"{'-' if mtime_ns < 0 else ''}{seconds}.{rest:09}"}
     return header
 

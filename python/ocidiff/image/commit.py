@@ -33,7 +33,7 @@ from ocidiff.oci.config import History, ImageConfig
 from ocidiff.oci.digest import chain_id
 from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.platform import Platform
-from ocidiff.oci.timestamp import timestamp
+from ocidiff.oci.timestamp import NS_PER_SECOND, timestamp
 from ocidiff.services import labels
 from ocidiff.services.bundle import Services
 from ocidiff.services.containers import Committed, Container
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from ocidiff.oci.descriptor import Descriptor
 
 _CREATED_BY: Final = "ocidiff commit"
-_NS_PER_SECOND: Final = 10**9
 _log = Logger(__name__)
 
 
@@ -242,7 +241,7 @@ def _entry_of_additions(config: ImageConfig, additions: Sequence[Addition]) -> H
 
 
 def _entry(step: Step, base: ImageConfig, container: Container | None, source_date_epoch: int | None) -> History:
-    now = time.time_ns() if source_date_epoch is None else source_date_epoch * _NS_PER_SECOND
+    now = time.time_ns() if source_date_epoch is None else source_date_epoch * NS_PER_SECOND
     command = (container.command if container is not None else ()) or (*base.config.entrypoint, *base.config.cmd)
     return History(
         created=step.created or timestamp(now),

@@ -7,6 +7,7 @@ from typing import Final
 
 from ocidiff.errors import UsageError
 from ocidiff.image.dockerfile import upper
+from ocidiff.oci.timestamp import NS_PER_SECOND
 
 _PROTOCOLS: Final = ("tcp", "udp", "sctp")
 _MAX_PORT: Final = 65535
@@ -19,9 +20,9 @@ _UNITS: Final = {
     "\xb5s": 10**3,
     "\u03bcs": 10**3,
     "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
+    "s": NS_PER_SECOND,
+    "m": 60 * NS_PER_SECOND,
+    "h": 3600 * NS_PER_SECOND,
 }
 # The names of Linux; the numbers differ by architecture, and only the name is stored.
 _SIGNALS: Final = frozenset(

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.resources.abc import Traversable
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any
 
 from ocidiff.errors import UnsafeLayerError
 from ocidiff.image.image import Image
@@ -26,6 +26,7 @@ from ocidiff.layer.pure.path import Way
 from ocidiff.layer.pure.sketch import Inode, Sketch
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.tar_file import FileBytes, Part, plain_tar
+from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.services.content import Provider
 from ocidiff.values import dataclass
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from _typeshed import StrPath
 
     from ocidiff.layer.pure.tar_reader import Entry
-
-_NS_PER_SECOND: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +206,11 @@ class ImagePath(Traversable):
             FileNotFoundError, NotADirectoryError: There is no such file.
         """
         inode = self._inode(follow=follow_symlinks)
-        seconds, ns = divmod(inode.mtime_ns, _NS_PER_SECOND)
+        seconds, ns = divmod(inode.mtime_ns, NS_PER_SECOND)
         times = {"st_atime_ns": 0, "st_mtime_ns": inode.mtime_ns, "st_ctime_ns": 0, "st_rdev": inode.rdev}
         size = 0 if inode.is_dir else inode.size
         values = (inode.kind | inode.mode, 0, 0, 0, inode.uid, inode.gid, size, 0, seconds, 0)
-        return os.stat_result(values, {**times, "st_mtime": seconds + ns / _NS_PER_SECOND})
+        return os.stat_result(values, {**times, "st_mtime": seconds + ns / NS_PER_SECOND})
 
     def readlink(self) -> str:
         """Return the target of a symbolic link.

@@ -9,9 +9,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Final
 
-from ocidiff import workspace
+from ocidiff import opening, workspace
 from ocidiff.errors import AlreadyExistsError, DigestMismatchError, NotFoundError, UnsupportedError
 from ocidiff.image.image import Image
 from ocidiff.layer.applier import verify
@@ -26,8 +25,6 @@ from ocidiff.oci.digest import ChainID, Digest, chain_id
 from ocidiff.output import Output, naming, open_output
 from ocidiff.services.content import Provider
 from ocidiff.values import dataclass
-
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def unpack(
@@ -207,7 +204,7 @@ def _target(directory: str) -> Iterator[_Target]:
         made = True
     except FileExistsError:
         made = False
-    descriptor = os.open(directory, _DIRECTORY)
+    descriptor = os.open(directory, opening.ROOT)
     try:
         mark = _begin(directory, descriptor)
         target = _Target(os.path.join(directory, INCOMPLETE))
@@ -302,15 +299,15 @@ def _lock(directory: str, descriptor: int) -> int:
 
 def _open_mark(descriptor: int) -> int:
     try:
-        return os.open(INCOMPLETE, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+        return os.open(INCOMPLETE, opening.DIRECTORY, dir_fd=descriptor)
     except PermissionError:
         # A layer said so of the root, before the process was killed.
-        pinned = os.open(INCOMPLETE, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+        pinned = os.open(INCOMPLETE, opening.DIRECTORY_HANDLE, dir_fd=descriptor)
         try:
             os.chmod(f"/proc/self/fd/{pinned}", stat.S_IRWXU)
         finally:
             os.close(pinned)
-        return os.open(INCOMPLETE, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+        return os.open(INCOMPLETE, opening.DIRECTORY, dir_fd=descriptor)
 
 
 def _clear(mark: int, descriptor: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from ocidiff import opening
 from ocidiff.errors import DigestMismatchError, DocumentError, UsageError
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.input import Input, bytes_left, empty_file, open_input
@@ -72,7 +73,7 @@ def apply(
     monitor.check()
     with open_input(layer) as source:
         # What fails up to here has touched nothing.
-        os.close(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        os.close(os.open(directory, opening.ROOT_HANDLE))
         monitor = monitor.of("apply", bytes_left(source))
         with _incomplete_on_failure(directory):
             summary = selected.apply_layer(source, directory, options, monitor)

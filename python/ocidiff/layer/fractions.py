@@ -20,6 +20,7 @@ from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import LayerOptions, Profile
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
+from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.walk import Cursor
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 # Few trees have only whole seconds by chance. If a small one does, contents are compared: slower, never wrong.
 _SAMPLE_FILES: Final = 256
 _SAMPLE_NAMES: Final = 1024
-_NANOSECONDS: Final = 10**9
 _log = Logger(__name__)
 
 
@@ -84,7 +84,7 @@ def _indexed_files(tree: IndexTree) -> Iterator[tuple[bytes, os.stat_result]]:
 
 
 def _all_whole(files: Iterator[tuple[bytes, os.stat_result]]) -> bool:
-    return not any(info.st_mtime_ns % _NANOSECONDS for _, info in islice(files, _SAMPLE_FILES))
+    return not any(info.st_mtime_ns % NS_PER_SECOND for _, info in islice(files, _SAMPLE_FILES))
 
 
 def _files(tree: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -134,5 +134,7 @@ def _warn(lower: Lower | None, upper: Upper) -> None:
 
 
 def _differ_in_fraction(old: os.stat_result, new: os.stat_result) -> bool:
-    facts = [(info.st_mode, info.st_uid, info.st_gid, info.st_size, info.st_mtime_ns // _NANOSECONDS) for info in (old, new)]
-    return facts[0] == facts[1] and bool(new.st_mtime_ns % _NANOSECONDS)
+    facts = [
+        (info.st_mode, info.st_uid, info.st_gid, info.st_size, info.st_mtime_ns // NS_PER_SECOND) for info in (old, new)
+    ]
+    return facts[0] == facts[1] and bool(new.st_mtime_ns % NS_PER_SECOND)

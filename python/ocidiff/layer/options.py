@@ -91,6 +91,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 LEVELS: Final[Mapping[Compression, range]] = MappingProxyType(
     {Compression.GZIP: range(1, 10), Compression.ZSTD: range(1, 20), Compression.NONE: range(0)}
 )
+DEFAULT_LEVELS: Final[Mapping[Compression, int]] = {Compression.GZIP: 6, Compression.ZSTD: 3}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
-from ocidiff import workspace
+from ocidiff import opening, workspace
 from ocidiff.errors import UsageError
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
@@ -19,7 +19,6 @@ from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Destination, LayerOptions, OnChange
 from ocidiff.mounts.layers import OverlayLayers
 
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PROBE: Final = "user.overlay.probe"
 
 
@@ -69,7 +68,7 @@ def options_for(layers: OverlayLayers, options: LayerOptions) -> LayerOptions:
 @contextmanager
 def private_directory(parent: str) -> Iterator[str]:
     """Yield the path of an empty directory in `parent` that only this process knows, and remove it with all it holds."""
-    descriptor = os.open(parent, _OPEN_DIRECTORY)
+    descriptor = os.open(parent, opening.ROOT)
     try:
         with workspace.directory(descriptor) as name:
             yield os.path.join(parent, name)

@@ -10,6 +10,7 @@ import os
 import stat
 from typing import Final
 
+from ocidiff import opening
 from ocidiff.errors import OverlayError
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import split_lowerdir, unescape_octal
@@ -96,7 +97,7 @@ def layers_behind(lower: bytes, upper: bytes) -> OverlayLayers | None:
 
 def _mounted_at(path: bytes, mounts: list[MountPoint]) -> MountPoint | None:
     """Return the overlay whose root is `path`."""
-    handle = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    handle = os.open(path, opening.ROOT_HANDLE)
     try:
         number = mount_id(handle)
     finally:

@@ -6,7 +6,7 @@ import re
 import time
 from typing import Final
 
-_NS_PER_SECOND: Final = 10**9
+NS_PER_SECOND: Final = 10**9
 _RFC3339: Final = (
     r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
@@ -24,7 +24,7 @@ def timestamp(time_ns: int) -> str:
     Args:
         time_ns: Nanoseconds since 1970, of the years 0 to 9999.
     """
-    seconds, fraction = divmod(time_ns, _NS_PER_SECOND)
+    seconds, fraction = divmod(time_ns, NS_PER_SECOND)
     moment = time.gmtime(seconds)
     text = f"{moment.tm_year:04}-{moment.tm_mon:02}-{moment.tm_mday:02}T"
     text += f"{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02}"
@@ -44,4 +44,4 @@ def time_ns_of(text: str) -> int | None:
     except ValueError:
         # The form is right, the date does not exist.
         return None
-    return int(moment.timestamp()) * _NS_PER_SECOND + (int(fraction[1][:9].ljust(9, "0")) if fraction else 0)
+    return int(moment.timestamp()) * NS_PER_SECOND + (int(fraction[1][:9].ljust(9, "0")) if fraction else 0)

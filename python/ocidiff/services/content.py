@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Final, Protocol, Self
 
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.values import dataclass
+
+BLOCK_BYTES: Final = 1 << 20
+"""Bytes of a blob that are read or sent at a time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,12 @@ from ocidiff.layer.monitor import BlobState, Monitor
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.platform import Platform
-from ocidiff.services.content import Ingest
+from ocidiff.services.content import BLOCK_BYTES, Ingest
 from ocidiff.transport.place import ORIGIN, BrokenTransferError, Source, Target
 from ocidiff.transport.plan import Plan, Remembering, plan
 from ocidiff.transport.progress import Tracker
 from ocidiff.values import dataclass
 
-_CHUNK_BYTES: Final = 1 << 20
 _SECONDS_WHILE_BUSY: Final = 0.2
 # Without a byte in between.
 _MOST_ATTEMPTS: Final = 6
@@ -229,7 +228,7 @@ class _Job:
         self._tracker.begin(descriptor.digest, offset)
         with self._content.open_blob(descriptor) as blob:
             _skip(blob, offset)
-            while data := blob.read(_CHUNK_BYTES):
+            while data := blob.read(BLOCK_BYTES):
                 offset += len(data)
                 if offset > descriptor.size:
                     raise DigestMismatchError(f"blob {descriptor.digest}: is longer than {descriptor.size} bytes")
@@ -243,7 +242,7 @@ def _skip(blob: BinaryIO, count: int) -> None:
     if blob.seekable():
         blob.seek(count)
         return
-    while count and (data := blob.read(min(count, _CHUNK_BYTES))):
+    while count and (data := blob.read(min(count, BLOCK_BYTES))):
         count -= len(data)
 
 

@@ -24,7 +24,7 @@ from ocidiff.errors import (
     NotFoundError,
     UnsupportedError,
 )
-from ocidiff.layer import differ
+from ocidiff.layer import paths
 from ocidiff.layer.incomplete import INCOMPLETE
 from ocidiff.layer.monitor import Progress
 from ocidiff.layer.options import EngineName, Limits
@@ -219,7 +219,7 @@ def test_an_image_that_holds_the_mark_is_refused(
     (rootfs / INCOMPLETE).mkdir()
     with monkeypatch.context() as patch:
         # As another tool commits it.
-        patch.setattr(differ, "refuse_incomplete", lambda *_: None)
+        patch.setattr(paths, "refuse_incomplete", lambda *_: None)
         store.commit(rootfs, "app")
     with pytest.raises(UnsupportedError, match=INCOMPLETE):
         store.unpack("app", tmp_path / "out")

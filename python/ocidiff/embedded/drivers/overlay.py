@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from ocidiff import workspace
+from ocidiff import opening, workspace
 from ocidiff.embedded.snapshotter import TREE
 from ocidiff.layer.xattrs import class_of
 from ocidiff.mounts.kernel import directory_of, max_lower_directories
@@ -59,7 +59,7 @@ class OverlayDriver:
     def settle(self, directory: str) -> None:
         """See `Driver.settle`."""
         with suppress(FileNotFoundError):
-            descriptor = os.open(os.path.join(directory, _WORK), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(os.path.join(directory, _WORK), opening.DIRECTORY)
             try:
                 workspace.clear(descriptor)
             finally:

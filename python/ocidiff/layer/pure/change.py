@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from ocidiff.errors import SourceChangedError
 from ocidiff.layer.layer import ChangeKind
@@ -22,8 +21,7 @@ from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.scope import Narrowing
 from ocidiff.layer.pure.tree import Node, Tree
-
-_NANOSECONDS: Final = 10**9
+from ocidiff.oci.timestamp import NS_PER_SECOND
 
 RealTree = Tree | OverlayTree
 AnyTree = RealTree | IndexTree
@@ -158,18 +156,18 @@ def same(lower: AnyTree, old: Node, upper: AnyTree, new: Node, options: LayerOpt
 
 def same_mtime(a: os.stat_result, b: os.stat_result, options: LayerOptions) -> bool:
     """Whether the times of two entries that are no directories are equal, as far as they can be."""
-    seconds = b.st_mtime_ns // _NANOSECONDS
+    seconds = b.st_mtime_ns // NS_PER_SECOND
     if options.lower_has_layer_times and options.source_date_epoch is not None:
         seconds = min(seconds, options.source_date_epoch)
-    if a.st_mtime_ns // _NANOSECONDS != seconds:
+    if a.st_mtime_ns // NS_PER_SECOND != seconds:
         return False
-    return _fraction_lost(a, b, options) or a.st_mtime_ns % _NANOSECONDS == b.st_mtime_ns % _NANOSECONDS
+    return _fraction_lost(a, b, options) or a.st_mtime_ns % NS_PER_SECOND == b.st_mtime_ns % NS_PER_SECOND
 
 
 def _fraction_lost(a: os.stat_result, b: os.stat_result, options: LayerOptions) -> bool:
     """True if the fractions of the times do not decide."""
     forgiven = options.lower_has_layer_times or options.lower_lacks_fractions
-    return not a.st_mtime_ns % _NANOSECONDS and (forgiven or not b.st_mtime_ns % _NANOSECONDS)
+    return not a.st_mtime_ns % NS_PER_SECOND and (forgiven or not b.st_mtime_ns % NS_PER_SECOND)
 
 
 def same_content(lower: AnyTree, old: Node, upper: AnyTree, new: Node) -> bool:

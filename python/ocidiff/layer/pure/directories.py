@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final, Self
 
-from ocidiff import access
+from ocidiff import access, opening
 
-_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _ESCAPED: Final = [chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in range(256)]
 for _byte, _shown in ((9, "t"), (10, "n"), (13, "r"), (34, '"'), (39, "'"), (92, "\\")):
     _ESCAPED[_byte] = "\\" + _shown
@@ -44,7 +43,7 @@ class Directories:
         self._base = root
         self._opens = opens
         self._held: dict[int, access.Inode] = {}  # what was opened, by descriptor
-        self._root = self._hold(os.open(os.fsdecode(root), _FLAGS))
+        self._root = self._hold(os.open(os.fsdecode(root), opening.ROOT_HANDLE))
         self._path = b""
         self._levels: list[tuple[bytes, tuple[int, int]]] = []  # names on the way, and which directories they were
         self._open: list[int] = []  # of the last of them, at least of the very last
@@ -90,7 +89,7 @@ class Directories:
         """The names in the directory `path`, in no order."""
         above = self.at(path)
         try:
-            listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
+            listing = os.open(b".", opening.ROOT, dir_fd=above)
             try:
                 return [os.fsencode(name) for name in os.listdir(listing)]
             finally:
@@ -102,7 +101,7 @@ class Directories:
         path = join(self._path, name)
         above = self._open[-1] if self._open else self._root
         try:
-            self._open.append(self._hold(os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=above)))
+            self._open.append(self._hold(os.open(name, opening.DIRECTORY_HANDLE, dir_fd=above)))
         except OSError as error:
             raise self.error(error, path) from error
         self._levels.append((name, _key(self._open[-1])))
@@ -117,7 +116,7 @@ class Directories:
         left = self._open.pop()
         try:
             if self._levels and not self._open:
-                above = os.open(b"..", _FLAGS, dir_fd=left)
+                above = os.open(b"..", opening.ROOT_HANDLE, dir_fd=left)
                 if _key(above) == self._levels[-1][1]:
                     self._open.append(self._hold(above))
                 else:

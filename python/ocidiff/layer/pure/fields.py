@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ocidiff.layer.pure import sentences
+from ocidiff.oci.timestamp import NS_PER_SECOND
 
-_NANOSECONDS: Final = 10**9
 _MAX_DIGITS: Final = 19  # of what fits into 64 bits with a sign
 _LEAST: Final = -(1 << 63)
 _MOST: Final = (1 << 63) - 1
@@ -41,8 +41,8 @@ def time(text: bytes) -> int | None:
     if whole is None or not (fraction + b"0").isdigit():
         return None
     nanoseconds = int(fraction[:9].ljust(9, b"0"))
-    found = whole * _NANOSECONDS + (-nanoseconds if seconds.startswith(b"-") else nanoseconds)
-    return found if found >= _LEAST * _NANOSECONDS else None
+    found = whole * NS_PER_SECOND + (-nanoseconds if seconds.startswith(b"-") else nanoseconds)
+    return found if found >= _LEAST * NS_PER_SECOND else None
 
 
 def number(text: bytes) -> int | None:

@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from ocidiff import opening
+
 _KEPT_OPEN: Final = 64  # deep trees must not run out of descriptors
 
 
@@ -118,7 +119,7 @@ class Handles:
                 break
             way.append(here)
         for here in reversed(way):
-            above = self._open[here] = os.open(here.name, _FLAGS, dir_fd=above)
+            above = self._open[here] = os.open(here.name, opening.DIRECTORY_HANDLE, dir_fd=above)
             if len(self._open) > _KEPT_OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
         return above

@@ -35,6 +35,7 @@ from ocidiff.layer.pure.index_format import (
 )
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.tree import Node
+from ocidiff.oci.timestamp import NS_PER_SECOND
 
 _PIECE_BYTES: Final = 1 << 20
 _UNKNOWN: Final = -1  # inode and device of what is not there
@@ -224,7 +225,7 @@ def _is_above(directory: bytes, path: bytes) -> bool:
 
 def _stat(record: Record) -> os.stat_result:
     """The record as an lstat; what it does not know is in no comparison."""
-    seconds = record.mtime_ns // 10**9
+    seconds = record.mtime_ns // NS_PER_SECOND
     return os.stat_result(
         (record.mode, _UNKNOWN, _UNKNOWN, 1, record.uid, record.gid, record.size, seconds, seconds, seconds),
         {"st_mtime_ns": record.mtime_ns, "st_rdev": record.rdev},

@@ -23,6 +23,7 @@ from ocidiff.layer.pure.stream import BlobReader
 from ocidiff.layer.pure.tar_reader import TarReader, filled
 from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.layer.scope import Scope
+from ocidiff.oci.timestamp import NS_PER_SECOND
 
 # What changed later before the index was begun gets no stamp: a change time is that of the last tick of the clock, up to 2
 # seconds ago on some file systems, so that a change to come could have the same one.
@@ -32,7 +33,7 @@ _SETTLED_SECONDS: Final = 3
 def write_index(tree: bytes, sink: int, options: IndexOptions, pace: Pace) -> IndexSummary:
     """Write the index of a tree; see `Engine.write_index`."""
     writer = IndexWriter(sink, _header(options), pace)
-    settled_before_ns = (int(time.time()) - _SETTLED_SECONDS) * 10**9 if options.stamps else 0
+    settled_before_ns = (int(time.time()) - _SETTLED_SECONDS) * NS_PER_SECOND if options.stamps else 0
     skipped = Counter[str]()
     reading = LayerOptions(ids=options.ids, scope=Scope(cross_mounts=options.cross_mounts), on_change=OnChange.FAIL)
     with Tree(tree, reading, pace) as source:

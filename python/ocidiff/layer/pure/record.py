@@ -20,8 +20,8 @@ from ocidiff.layer.pure.faults import source_changed, unrepresentable
 from ocidiff.layer.pure.live import ATTEMPTS, Live, has_grown, is_same
 from ocidiff.layer.pure.stream import BlobWriter
 from ocidiff.layer.pure.tree import Node
+from ocidiff.oci.timestamp import NS_PER_SECOND
 
-_NANOSECONDS: Final = 10**9
 _TYPES: Final = {
     stat.S_IFREG: tar.REGULAR,
     stat.S_IFLNK: tar.SYMLINK,
@@ -49,7 +49,7 @@ class Recorder:
         self._profile = options.profile
         self._device_in_links = options.device_in_links
         latest = options.source_date_epoch
-        self._latest_ns = None if latest is None else latest * _NANOSECONDS
+        self._latest_ns = None if latest is None else latest * NS_PER_SECOND
         self._live = live
         self._written: set[bytes] = set()  # directories
         # inode -> the name that carried its data, and its entry where it is not as the walk saw it
@@ -223,7 +223,7 @@ class Recorder:
             uid=node.uid,
             gid=node.gid,
             size=facts.st_size if kind == tar.REGULAR else 0,
-            mtime=mtime_ns // _NANOSECONDS,
+            mtime=mtime_ns // NS_PER_SECOND,
             linkname=self._upper.target(node) if kind == tar.SYMLINK else b"",
             device=(os.major(facts.st_rdev), os.minor(facts.st_rdev)) if is_device else (0, 0),
             xattrs=self._upper.xattrs(node),

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import Final, Self
 
+from ocidiff import opening
 from ocidiff.layer.pure.folders import Folder, Handles, Place
 from ocidiff.layer.pure.note import Note
 from ocidiff.layer.pure.pace import Pace
@@ -19,7 +20,6 @@ from ocidiff.layer.pure.plan import IMPLIED_MODE
 from ocidiff.layer.xattrs import NOTE
 
 OWNER_ALL: Final = 0o700
-_TARGET: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -36,7 +36,7 @@ class Root:
     def __init__(self, path: bytes, pace: Pace) -> None:
         self._base = path
         self._pace = pace
-        self._fd = os.open(os.fsdecode(path), _TARGET)
+        self._fd = os.open(os.fsdecode(path), opening.ROOT_HANDLE)
         self._handles = Handles(self._fd)
         self.top = Folder(None, b"", is_clear=False, is_opaque=False)
         self._grant(self.top, os.fstat(self._fd))
@@ -258,7 +258,7 @@ class Root:
         """Give `place`, which is no symbolic link, its mode."""
         try:
             # chmod has no form that does not follow: pin the inode first, then go through its descriptor.
-            pinned = os.open(place.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._at(place))
+            pinned = os.open(place.name, opening.HANDLE, dir_fd=self._at(place))
             try:
                 if stat.S_ISLNK(os.fstat(pinned).st_mode):
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -350,7 +350,7 @@ class Root:
     def _names(self, folder: Folder) -> list[bytes]:
         """The names in a directory, in no order."""
         try:
-            listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._handles.at(folder))
+            listing = os.open(b".", opening.ROOT, dir_fd=self._handles.at(folder))
             try:
                 return [os.fsencode(name) for name in os.listdir(listing)]
             finally:

@@ -23,9 +23,9 @@ from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.sketch import Inode, Sketch
 from ocidiff.layer.pure.stream import BlobReader, BlobWriter
 from ocidiff.layer.pure.tar_reader import Hole, TarReader, filled
+from ocidiff.oci.timestamp import NS_PER_SECOND
 
 _MOST_OPEN: Final = 4  # layers that are decompressed at the same time; the contents of others are set aside first
-_NANOSECONDS: Final = 10**9
 _TYPES: Final = {
     stat.S_IFREG: tar.REGULAR,
     stat.S_IFLNK: tar.SYMLINK,
@@ -155,7 +155,7 @@ def _header(path: bytes, inode: Inode) -> tar.Header:
         uid=inode.uid,
         gid=inode.gid,
         size=inode.size if kind == tar.REGULAR else 0,
-        mtime=inode.mtime_ns // _NANOSECONDS,
+        mtime=inode.mtime_ns // NS_PER_SECOND,
         linkname=inode.target,
         device=(os.major(inode.rdev), os.minor(inode.rdev)) if is_device else (0, 0),
         xattrs=inode.told_xattrs(),

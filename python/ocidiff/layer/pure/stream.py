@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from ocidiff.errors import UnsupportedError
-from ocidiff.layer.options import Compression, Limits
+from ocidiff.layer.options import DEFAULT_LEVELS, Compression, Limits
 from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.faults import broken_compression, limit_exceeded
 from ocidiff.layer.pure.pace import Pace
@@ -19,8 +19,6 @@ from ocidiff.oci.digest import DiffID, Digest
 _PIECE_BYTES: Final = 1 << 16  # of a blob, read at a time
 _BUFFER_BYTES: Final = 1 << 18  # of a blob, collected before it is written
 _BLOCK_BYTES: Final = 1 << 18  # of a tar, decompressed at a time
-_GZIP_DEFAULT_LEVEL: Final = 6
-_ZSTD_DEFAULT_LEVEL: Final = 3
 _ZSTD_MAX_WINDOW_LOG: Final = 27  # 128 MiB: what a blob may make a reader hold
 _ZSTD_FEED_BYTES: Final = 1 << 10  # at most 2^27 bytes come out of so few at once
 _RATIO_FREE_BYTES: Final = 1 << 26  # a few files of zeros are no attack
@@ -267,9 +265,9 @@ class _Plain:
 
 def _compressor(compression: Compression, level: int | None) -> _Compressor:
     if compression is Compression.GZIP:
-        return zlib.compressobj(level or _GZIP_DEFAULT_LEVEL, zlib.DEFLATED, _GZIP_MEMBER)
+        return zlib.compressobj(level or DEFAULT_LEVELS[Compression.GZIP], zlib.DEFLATED, _GZIP_MEMBER)
     if compression is Compression.ZSTD:
-        return _zstd_compressor(level or _ZSTD_DEFAULT_LEVEL)
+        return _zstd_compressor(level or DEFAULT_LEVELS[Compression.ZSTD])
     return _Plain()
 
 

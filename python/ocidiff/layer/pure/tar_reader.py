@@ -18,9 +18,9 @@ from ocidiff.layer.pure.fields import FieldError, Fields, number, read_fields, s
 from ocidiff.layer.pure.path import clean
 from ocidiff.layer.pure.records import Records, read_records
 from ocidiff.layer.pure.sparse import Form, MapReader, Segment, segments
+from ocidiff.oci.timestamp import NS_PER_SECOND
 
 _DATA_BYTES: Final = 1 << 18
-_NANOSECONDS: Final = 10**9
 _OLD_REGULAR: Final = b"\0"
 _CONTIGUOUS: Final = b"7"  # a file that an old system would lay out in one piece
 _OLD_SPARSE: Final = b"S"
@@ -252,10 +252,10 @@ class TarReader:
         name = overrides.name or pax.text(b"path") or name
         linkname = overrides.linkname or pax.text(b"linkpath") or string(block[157:257])
         uid, gid = _first(pax.number(b"uid"), fields.uid), _first(pax.number(b"gid"), fields.gid)
-        mtime_ns = _first(pax.time(b"mtime"), fields.mtime * _NANOSECONDS)
+        mtime_ns = _first(pax.time(b"mtime"), fields.mtime * NS_PER_SECOND)
         atime_ns = pax.time(b"atime")
         if atime_ns is None and fields.atime is not None:
-            atime_ns = fields.atime * _NANOSECONDS
+            atime_ns = fields.atime * NS_PER_SECOND
         pax.time(b"ctime")
         size = _first(pax.number(b"size"), fields.size)
         kind = _kind(block[156:157], name)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Self
 
-from ocidiff import access
+from ocidiff import access, opening
 from ocidiff.errors import SourceChangedError, UnrepresentableError
 from ocidiff.layer.idmap import UNMAPPED
 from ocidiff.layer.options import LayerOptions, OnChange, Profile
@@ -160,7 +160,7 @@ class Tree:
         parent, name = split(node.path)
         above = self._directories.at(parent)
         try:
-            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+            handle = os.open(name, opening.HANDLE, dir_fd=above)
         except OSError as error:
             raise self._failed(error, node.path) from error
         try:

@@ -17,7 +17,7 @@ from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, NO_TEXTS, parse_list, parse
 from ocidiff.oci.encoding import Members as JsonMembers
 from ocidiff.oci.index import REF_NAME, Entry, Index
 from ocidiff.oci.manifest import Manifest
-from ocidiff.services.content import Info
+from ocidiff.services.content import BLOCK_BYTES, Info
 from ocidiff.transport.archive.members import Member, Members
 from ocidiff.values import dataclass
 
@@ -31,7 +31,6 @@ DOCKER_NAME: Final = "io.containerd.image.name"
 _OLDEST: Final = "repositories"
 _MAX_LAYOUT_BYTES: Final = 1 << 16
 _HEAD_BYTES: Final = 4
-_BLOCK_BYTES: Final = 1 << 20
 _COMPRESSED: Final = ((b"\x1f\x8b\x08", media_type.LAYER_GZIP), (b"\x28\xb5\x2f\xfd", media_type.LAYER_ZSTD))
 
 
@@ -208,7 +207,7 @@ def _layer(members: Members, member: Member, diff_id: DiffID) -> Descriptor:
         import hashlib
 
         sha256 = hashlib.sha256(head)
-        while data := file.read(_BLOCK_BYTES):
+        while data := file.read(BLOCK_BYTES):
             sha256.update(data)
     return Descriptor(kind, Digest("sha256:" + sha256.hexdigest()), member.size)
 

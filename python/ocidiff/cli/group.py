@@ -22,7 +22,7 @@ _COMMANDS: Final = (
     *("commit", "create", "mount", "umount", "ps", "rm"),
     *("unpack", "images", "inspect", "history", "tag", "rmi"),
     *("copy", "pull", "push", "save", "load"),
-    *("gc", "verify", "serve"),
+    *("gc", "verify", "serve", "commit-pod"),
 )
 _FAILED: Final = 1
 
@@ -34,7 +34,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"ocidiff.cli.{cmd_name}").command
+        command: click.Command = import_module(f"ocidiff.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:

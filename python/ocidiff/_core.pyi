@@ -157,7 +157,7 @@ class IndexSummary:
 
 @final
 class SquashSummary:
-    """A layer that was made of several; see `ocidiff.layer.layer.SquashSummary`."""
+    """A layer that was made of several; see `ocidiff.layer.squash.SquashSummary`."""
 
     @property
     def digest(self) -> str: ...
@@ -176,7 +176,7 @@ class SquashSummary:
 
 @final
 class Squash:
-    """Makes one layer of several; see `ocidiff.layer.engine.Squash`."""
+    """Makes one layer of several; see `ocidiff.layer.squash.Squash`."""
 
     def __new__(cls, onto_base: bool) -> Squash: ...
     def add(self, source: int, limits: Limits, poll: _Poll) -> LayerMeasure: ...

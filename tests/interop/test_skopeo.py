@@ -44,6 +44,15 @@ def test_a_copy_to_another_layout_keeps_every_digest(
     trees.assert_same_tree(tmp_path / "out", sample / "upper", directory_times=True)
 
 
+def test_a_squashed_image_is_copied_and_inspected(store: Store, sample: Path, skopeo: Tool, tmp_path: Path) -> None:
+    commit_both(store, sample)
+    image = store.commit(sample / "lower", "app:v3", base="app:v2", lower=sample / "upper", squash=True)
+    skopeo.run("copy", f"oci:{tmp_path}/store:app:v3", f"oci:{tmp_path}/copy:v3")
+    told = json.loads(skopeo.run("inspect", f"oci:{tmp_path}/copy:v3"))
+    assert told["Digest"] == image.descriptor.digest
+    assert told["Layers"] == [image.manifest.layers[0].digest]
+
+
 def test_inspect_shows_what_commit_returned(store: Store, sample: Path, skopeo: Tool, tmp_path: Path) -> None:
     image = commit_both(store, sample)
     place = f"oci:{tmp_path}/store:app:v2"

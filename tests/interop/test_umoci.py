@@ -48,6 +48,22 @@ def test_a_layer_over_an_unpacked_base_is_what_umoci_unpacks(
     trees.assert_same_tree(tmp_path / "bundle" / "rootfs", sample / "upper", directory_times=True)
 
 
+@pytest.mark.parametrize(("arguments", "count"), [({"squash": True}, 1), ({"squash_last": 2}, 3), ({"squash_last": 3}, 2)])
+def test_umoci_unpacks_the_tree_of_squashed_layers(
+    store: Store, sample: Path, umoci: Tool, tmp_path: Path, arguments: dict[str, Any], count: int
+) -> None:
+    """Each way of a change is undone, and made again: what one layer deletes or replaces, the next one brings back."""
+    store.commit(sample / "lower", "app:v1")
+    store.commit(sample / "upper", "app:v2", base="app:v1", lower=sample / "lower")
+    store.commit(sample / "lower", "app:v3", base="app:v2", lower=sample / "upper")
+    image = store.commit(sample / "upper", "app:v4", base="app:v3", lower=sample / "lower", **arguments)
+    assert len(image.manifest.layers) == count
+    umoci.run("unpack", "--image", f"{tmp_path}/store:app:v4", tmp_path / "bundle")
+    trees.assert_same_tree(tmp_path / "bundle" / "rootfs", sample / "upper", directory_times=True)
+    store.unpack("app:v4", tmp_path / "out")
+    trees.assert_same_tree(tmp_path / "out", sample / "upper", directory_times=True)
+
+
 def test_what_umoci_repacked_is_read_unpacked_and_built_on(store: Store, sample: Path, umoci: Tool, tmp_path: Path) -> None:
     base = store.commit(sample / "lower", "app:v1")
     image, rootfs = f"{tmp_path}/store:app:v1", tmp_path / "bundle" / "rootfs"

@@ -12,6 +12,7 @@ from ocidiff.image.changes import ConfigChanges
 from ocidiff.image.commit import commit
 from ocidiff.image.create import create
 from ocidiff.image.image import Image
+from ocidiff.image.merge import Merge
 from ocidiff.image.request import Request, Step
 from ocidiff.image.unpack import unpack
 from ocidiff.layer.engine import Engine
@@ -33,7 +34,13 @@ class UseCasesSuite:
         raise NotImplementedError
 
     def commit(
-        self, services: Services, engine: Engine, source: Tree | Container, name: str, base: str | None = None
+        self,
+        services: Services,
+        engine: Engine,
+        source: Tree | Container,
+        name: str,
+        base: str | None = None,
+        merge: Merge | None = None,
     ) -> Image:
         """An image of a directory or of a container."""
         request = Request(
@@ -48,6 +55,7 @@ class UseCasesSuite:
             family=Format.OCI,
             options=LayerOptions(),
             limits=Limits(),
+            merge=merge,
         )
         return commit(services, request, engine=engine, monitor=Monitor())
 
@@ -98,6 +106,28 @@ class UseCasesSuite:
         image = self.commit(services, engine, self._create(services, "app:v1", "work"), "app:v2")
         assert image.layer is None
         assert image.manifest.layers == base.manifest.layers
+
+    def test_the_layers_of_a_container_become_one(self, services: Services, engine: Engine, tmp_path: Path) -> None:
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        for name in ("kept", "gone"):
+            (tree / name).write_text(name)
+        self.commit(services, engine, tree, "app:v1")
+        work = self._create(services, "app:v1", "work")
+        with directory_of(services.snapshotter(work.driver).mounts(work.snapshot)) as root:
+            Path(root, "gone").unlink()
+            Path(root, "new").write_text("n")
+        image = self.commit(services, engine, work, "app:v2", merge=Merge())
+        assert len(image.manifest.layers) == len(image.config.rootfs.diff_ids) == 1
+        assert [step.empty_layer for step in image.config.history] == [True, False]
+        assert self.unpacked(services, engine, "app:v2", tmp_path / "out") == {"kept": "kept", "new": "n"}
+        again = self._create(services, "app:v2", "again")
+        with directory_of(services.snapshotter(again.driver).mounts(again.snapshot)) as root:
+            assert sorted(path.name for path in Path(root).iterdir()) == ["kept", "new"]
+            Path(root, "more").write_text("m")
+        third = self.commit(services, engine, again, "app:v3", merge=Merge(max_layers=2))
+        assert third.manifest.layers[0] == image.manifest.layers[0]
+        assert services.leases.held() == []
 
     def test_a_failure_leaves_no_name_lease_or_temporary_snapshot(
         self, services: Services, engine: Engine, tmp_path: Path

@@ -18,10 +18,10 @@ from ocidiff.layer.layer import (
     IndexSummary,
     LayerMeasure,
     LayerSummary,
-    SquashSummary,
 )
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Compression, IndexOptions, LayerOptions, Limits, Profile
+from ocidiff.layer.squash import SquashSummary
 from ocidiff.mounts.layers import OverlayLayers
 
 Place = bytes | str | Path

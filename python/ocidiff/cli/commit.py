@@ -66,6 +66,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="The media types of the manifest and of all that it names.",
 )
+@click.option("--squash", is_flag=True, help="Make all layers one, those of the base too.")
+@click.option(
+    "--squash-last",
+    metavar="N",
+    type=click.IntRange(min=2),
+    help="Make the N newest layers one, the layer of the change included; all if there are fewer.",
+)
+@click.option(
+    "--max-layers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="If the image would have more than N layers, make the newest ones one.",
+)
 @click.option("--omit-history", is_flag=True, help="Leave out the history of the base, and this step.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on.  [default: the base's, else this machine's]")
 @click.option("--pause/--no-pause", default=True, help="Pause a running container while its tree is read.  [default: pause]")
@@ -97,6 +110,9 @@ def command(
     annotation: tuple[tuple[str, str], ...],
     format: FormatName,  # noqa: A002 - as the option is called
     omit_history: bool,
+    squash: bool,
+    squash_last: int | None,
+    max_layers: int | None,
     platform: str | None,
     iidfile: str | None,
     metadata_file: str | None,
@@ -144,6 +160,9 @@ def command(
                 annotations=dict(annotation),
                 format=format,
                 omit_history=omit_history,
+                squash=squash,
+                squash_last=squash_last,
+                max_layers=max_layers,
                 platform=platform,
                 limits=limits,
                 pause=pause,

@@ -40,6 +40,9 @@ class CommitArguments(DiffArguments, total=False):
             base; None for this machine.
         limits: Limits of the layers of the base if it is unpacked; None for the defaults.
         pause: Pause a running container while its tree is read. It resumes even if this process is killed.
+        squash: Make all layers one, those of the base too.
+        squash_last: Make so many of the newest layers one, the layer of the change included; all if there are fewer.
+        max_layers: If the image would have more layers, make the newest ones one.
     """
 
     upper: UpperTar | None
@@ -57,3 +60,6 @@ class CommitArguments(DiffArguments, total=False):
     platform: str | None
     limits: Limits | None
     pause: bool
+    squash: bool
+    squash_last: int | None
+    max_layers: int | None

@@ -37,7 +37,7 @@ from ocidiff.oci.timestamp import NS_PER_SECOND, timestamp
 from ocidiff.services import labels
 from ocidiff.services.bundle import Services
 from ocidiff.services.containers import Committed, Container
-from ocidiff.services.content import ContentStore
+from ocidiff.services.content import ContentStore, Ingester
 
 if TYPE_CHECKING:
     from ocidiff.image.additions import Addition
@@ -83,32 +83,21 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             find_base=request.elsewhere.find_base,
         ) as source,
     ):
-        options = replace(
-            request.options,
-            lower_has_layer_times=source.lower_has_layer_times,
-            lower_lacks_owners=source.lower_lacks_owners,
-            ids=request.options.ids or source.ids,
-        )
-        if (additions or request.upper is not None) and options.lower_has_ids and options.ids:
-            raise UnsupportedError("an id-mapped container takes no more layers: commit it first, then add to the image")
-        if isinstance(request.source, UpperTar) and isinstance(source.upper, OverlayLayers):
-            from ocidiff.layer.upper_tar import options_for
-
-            options = options_for(source.upper, options)
-        if request.options.ignore_file:
-            options = with_ignore_file(options, source.upper)
-        if not options.lower_has_layer_times:
-            from ocidiff.layer.fractions import with_lower_times
-
-            options = with_lower_times(options, source.lower, source.upper)
-        if request.upper is not None:
-            options = replace(options, scope=options.scope.without(PATTERN))
+        options = _layer_options(request, source)
         base = _base_config(source.base, request)
         # Both may refuse, and the tree takes longest to read.
         config = apply_changes(base, request.changes)
         parent = None if source.base is None else source.base.manifest.in_format(request.family)
+        target: Ingester = leased.content
+        merging, final_options = None, options
+        if request.merge is not None:
+            from ocidiff.image.squash import Merging
+
+            new_count = 1 + (request.upper is not None) + bool(additions)
+            merging = stack.enter_context(Merging(leased.content, request.merge, parent, new_count))
+            target, options = merging.target, merging.options(options)
         with leased.containers.frozen(source.container) if source.container and request.pause else nullcontext():
-            layer = leased.differ.compare(source.lower, source.upper, leased.content, options, monitor.of("diff"))
+            layer = leased.differ.compare(source.lower, source.upper, target, options, monitor.of("diff"))
         tree, layers = source.upper, [layer]
         entry = _entry(request.step, base, source.container, options.source_date_epoch)
         if layer is not None or request.upper is None:
@@ -120,14 +109,24 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
             place = stack.enter_context(leased.private_directory())
             tree = stack.enter_context(unpacked(request.upper, tree, place, engine=engine, monitor=monitor))
             over = options_for(tree, options)
-            layers.append(leased.differ.compare(None, tree, leased.content, over, monitor.of("diff")))
+            layers.append(leased.differ.compare(None, tree, target, over, monitor.of("diff")))
             config = mutate.extend_config(config, layers[-1], entry)
         if additions:
-            added = _added_layer(leased, additions, tree, options, engine, monitor)
+            added = _added_layer(leased, additions, tree, target, options, engine, monitor)
             layers.append(added)
             config = mutate.extend_config(config, added, _entry_of_additions(config, additions))
-        image = _stored(leased.content, request, config, parent, layers)
-        image = replace(image, layers=tuple(one for one in layers if one is not None))
+        new = [one for one in layers if one is not None]
+        if merging is not None:
+            merged = merging.merged(
+                config, new, options=final_options, limits=request.limits, engine=engine, monitor=monitor
+            )
+            if merged is not None:
+                # The tree of the container is that of no chain any more.
+                (count, one), chain = merged, None
+                config = mutate.squash_config(config, count, one.diff_id)
+                parent = None if parent is None else mutate.first_layers(parent, len(config.rootfs.diff_ids) - 1)
+                new = [*new[: max(0, len(new) - count)], one]
+        image = replace(_stored(leased.content, request, config, parent, new), layers=tuple(new))
         if source.container is not None and layer is not None and chain is not None:
             done = Committed(image.name, image.config_digest, chain, layer, options)
             leased.containers.committed(source.container, done)
@@ -148,6 +147,35 @@ def _spelled(services: Services, request: Request) -> Request:
 def _name(name: str) -> Callable[[Services, Descriptor], None]:
     """Return what gives an image this name in the store."""
     return lambda services, descriptor: services.images.put(name, descriptor)
+
+
+def _layer_options(request: Request, source: Source) -> LayerOptions:
+    """Return how the layer of the change is made.
+
+    Raises:
+        UnsupportedError: There would be more layers, and the container is id-mapped.
+    """
+    options = replace(
+        request.options,
+        lower_has_layer_times=source.lower_has_layer_times,
+        lower_lacks_owners=source.lower_lacks_owners,
+        ids=request.options.ids or source.ids,
+    )
+    if (request.additions or request.upper is not None) and options.lower_has_ids and options.ids:
+        raise UnsupportedError("an id-mapped container takes no more layers: commit it first, then add to the image")
+    if isinstance(request.source, UpperTar) and isinstance(source.upper, OverlayLayers):
+        from ocidiff.layer.upper_tar import options_for
+
+        options = options_for(source.upper, options)
+    if request.options.ignore_file:
+        options = with_ignore_file(options, source.upper)
+    if not options.lower_has_layer_times:
+        from ocidiff.layer.fractions import with_lower_times
+
+        options = with_lower_times(options, source.lower, source.upper)
+    if request.upper is not None:
+        options = replace(options, scope=options.scope.without(PATTERN))
+    return options
 
 
 def _unpack(services: Services, source: Source, image: Image, limits: Limits, monitor: Monitor) -> None:
@@ -185,14 +213,14 @@ def _stored(
     request: Request,
     config: ImageConfig,
     parent: Manifest | None,
-    layers: Sequence[Layer | None],
+    layers: Sequence[Layer],
 ) -> Image:
     """Store the configuration, and a manifest with it and the layers."""
     if request.step.omit_history:
         config = mutate.without_history(config)
     config_descriptor = content.write(config.encode(), media_type.CONFIG)
-    manifest = mutate.extend_manifest(parent, config_descriptor, layers[0], request.family, request.annotations)
-    for layer in layers[1:]:
+    manifest = mutate.extend_manifest(parent, config_descriptor, None, request.family, request.annotations)
+    for layer in layers:
         manifest = mutate.extend_manifest(manifest, config_descriptor, layer, request.family, request.annotations)
     descriptor = content.write(manifest.encode(), manifest.media_type, _references(manifest))
     return Image(request.name, descriptor, manifest, config)
@@ -211,6 +239,7 @@ def _added_layer(
     services: Services,
     additions: Sequence[Addition],
     tree: bytes | OverlayLayers,
+    target: Ingester,
     options: LayerOptions,
     engine: Engine,
     monitor: Monitor,
@@ -226,7 +255,7 @@ def _added_layer(
         added(additions, tree, place, options, engine=engine, monitor=monitor) as layers,
     ):
         options = options_for(layers, options)
-        return services.differ.compare(None, layers, services.content, options, monitor.of("diff"))
+        return services.differ.compare(None, layers, target, options, monitor.of("diff"))
 
 
 def _references(manifest: Manifest) -> dict[str, str]:

@@ -20,7 +20,7 @@ from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID
 from ocidiff.services import labels
-from ocidiff.services.content import ContentStore
+from ocidiff.services.content import ContentStore, Ingester
 from ocidiff.values import dataclass
 
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -46,7 +46,7 @@ class LocalDiffer:
         self,
         lower: Lower | None,
         upper: bytes | OverlayLayers,
-        content: ContentStore,
+        content: Ingester,
         options: LayerOptions,
         monitor: Monitor,
     ) -> Layer | None:
@@ -58,7 +58,7 @@ class LocalDiffer:
         self,
         lower: Lower | None,
         upper: bytes | OverlayLayers,
-        content: ContentStore,
+        content: Ingester,
         options: LayerOptions,
         monitor: Monitor,
     ) -> Layer:
@@ -69,7 +69,7 @@ class LocalDiffer:
         self,
         lower: Lower | None,
         upper: bytes | OverlayLayers,
-        content: ContentStore,
+        content: Ingester,
         options: LayerOptions,
         monitor: Monitor,
         *,

@@ -10,10 +10,13 @@ from ocidiff.frozen import FrozenMapping
 from ocidiff.layer.layer import Layer
 from ocidiff.oci.config import ExecConfig, History, ImageConfig
 from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import DiffID
 from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.media_type import Format
 
+# Spec: image-spec annotations.md.
+_OF_BASE: Final = ("org.opencontainers.image.base.digest", "org.opencontainers.image.base.name")
 # In Moby's order.
 _HEALTHCHECK: Final = ("Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries")
 
@@ -69,6 +72,28 @@ def extend_manifest(
         extra=FrozenMapping({name: value for name, value in start.extra.items() if name != "subject"}),
     )
     return extended.in_format(family)
+
+
+def squash_config(base: ImageConfig, count: int, diff_id: DiffID) -> ImageConfig:
+    """Return the configuration whose last `count` layers have become one.
+
+    The last of their steps keeps the layer, and those before are empty now, as `docker build --squash` tells of them.
+    """
+    kept = base.rootfs.diff_ids[:-count]
+    history, layers = list[History](), 0
+    for entry in base.history:
+        layers += not entry.empty_layer
+        is_merged = not entry.empty_layer and len(kept) < layers < len(base.rootfs.diff_ids)
+        history.append(replace(entry, empty_layer=True) if is_merged else entry)
+    return replace(base, rootfs=replace(base.rootfs, diff_ids=(*kept, diff_id)), history=tuple(history))
+
+
+def first_layers(base: Manifest, count: int) -> Manifest:
+    """Return the manifest with its first `count` layers; without any, it names no base image."""
+    annotations = base.annotations
+    if not count:
+        annotations = FrozenMapping({key: text for key, text in annotations.items() if key not in _OF_BASE})
+    return replace(base, layers=base.layers[:count], annotations=annotations)
 
 
 def merge_exec(own: ExecConfig, base: ExecConfig) -> ExecConfig:

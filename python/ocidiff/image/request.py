@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ocidiff.image.image import Image
+    from ocidiff.image.merge import Merge
     from ocidiff.layer.arguments import DiffArguments
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.services.bundle import Services
@@ -95,6 +96,7 @@ class Request:
         upper: Changes of a container that are not in its tree on disk; they become a second layer.
         pause: Pause a running container while its tree is read.
         elsewhere: What is done in other places than the store.
+        merge: Which layers of the image become one; None for none.
     """
 
     source: Tree | UpperTar | Container
@@ -112,6 +114,7 @@ class Request:
     upper: UpperTar | None = None
     pause: bool = True
     elsewhere: Elsewhere = Elsewhere()
+    merge: Merge | None = None
 
     @classmethod
     def of(
@@ -136,6 +139,9 @@ class Request:
         platform: str | None = None,
         limits: Limits | None = None,
         pause: bool = True,
+        squash: bool = False,
+        squash_last: int | None = None,
+        max_layers: int | None = None,
         **arguments: Unpack[DiffArguments],
     ) -> Self:
         """Return the request of a call of `Store.commit`, checked.
@@ -163,9 +169,19 @@ class Request:
             upper=upper,
             pause=pause,
             elsewhere=elsewhere or Elsewhere(),
+            merge=_merge(squash=squash, squash_last=squash_last, max_layers=max_layers),
         )
         check_source(source, base, lower, told.ids, upper)
         return request
+
+
+def _merge(*, squash: bool, squash_last: int | None, max_layers: int | None) -> Merge | None:
+    """Return which layers become one; None for none."""
+    if not squash and squash_last is None and max_layers is None:
+        return None
+    from ocidiff.image.merge import Merge
+
+    return Merge.of(squash=squash, squash_last=squash_last, max_layers=max_layers)
 
 
 def image_format(name: str, compression: Compression, annotations: Mapping[str, str]) -> Format:

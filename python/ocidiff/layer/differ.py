@@ -216,7 +216,7 @@ def write_layer(
     # The engine may have been done before the monitor was asked.
     check_size(summary.uncompressed_size, options.fail_above)
     return Layer(
-        descriptor=Descriptor(_MEDIA_TYPES[options.compression], summary.digest, summary.size),
+        descriptor=Descriptor(layer_media_type(options.compression), summary.digest, summary.size),
         diff_id=summary.diff_id,
         uncompressed_size=summary.uncompressed_size,
         added=summary.added,
@@ -228,6 +228,11 @@ def write_layer(
         retried=summary.retried,
         vanished=summary.vanished,
     )
+
+
+def layer_media_type(compression: Compression) -> str:
+    """Return the media type of a layer with this compression."""
+    return _MEDIA_TYPES[compression]
 
 
 def overlay_layers(

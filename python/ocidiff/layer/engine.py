@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Generator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ocidiff.errors import UsageError
 from ocidiff.layer.layer import (
@@ -15,12 +15,14 @@ from ocidiff.layer.layer import (
     IndexSummary,
     LayerMeasure,
     LayerSummary,
-    SquashSummary,
     TarSummary,
 )
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ENGINES, ApplyOptions, EngineName, IndexOptions, LayerOptions, Limits
 from ocidiff.mounts.layers import OverlayLayers
+
+if TYPE_CHECKING:
+    from ocidiff.layer.squash import Squash
 
 Lower = bytes | IndexPath
 Upper = bytes | OverlayLayers | IndexPath
@@ -126,46 +128,6 @@ class Engine(Protocol):
             sink: File descriptor that takes the tar, from its current offset.
             limits: What the layer may not pass: bytes and ratio.
             monitor: Sees progress, and stops the call.
-        """
-        ...
-
-
-class Squash(Protocol):
-    """Makes one layer that does to a base what several do one after another: add them all, base first, then write it.
-
-    Memory is taken for every name, never for contents. After an error it is not to be used.
-    """
-
-    def add(self, source: int, limits: Limits, monitor: Monitor) -> LayerMeasure:
-        """Read the next layer, and tell what it is.
-
-        Args:
-            source: File descriptor to read the blob from; its compression is detected.
-            limits: What the layer may not pass.
-            monitor: Sees progress, and stops the call.
-
-        Raises:
-            MalformedLayerError, UnsafeLayerError, LimitExceededError: As `Engine.apply_layer` does.
-            UnsupportedError: As `Engine.apply_layer` does; or a hard link leads to a file of the base.
-        """
-        ...
-
-    def content_bytes(self) -> list[int]:
-        """Return how many bytes of files the new layer gets from each layer."""
-        ...
-
-    def write(self, sources: Sequence[int | None], sink: int, options: LayerOptions, monitor: Monitor) -> SquashSummary:
-        """Write the new layer.
-
-        Args:
-            sources: File descriptor of each layer, to read the blob from once more; None for one without content for it.
-            sink: File descriptor that takes the blob, from its current offset.
-            options: Of these compression, level, threads, memory_bytes and spool count.
-            monitor: Sees progress, and stops the call.
-
-        Raises:
-            UnrepresentableError: A directory has the name of a whiteout.
-            MalformedLayerError: A layer is another one than before.
         """
         ...
 

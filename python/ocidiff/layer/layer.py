@@ -144,29 +144,6 @@ class LayerMeasure:
 
 
 @dataclass(frozen=True, slots=True)
-class SquashSummary:
-    """What an engine knows once it has made one layer of several.
-
-    Attributes:
-        digest: sha256 of the blob as written.
-        size: Its length in bytes.
-        diff_id: sha256 of the uncompressed tar.
-        uncompressed_size: Its length in bytes.
-        entries: Tar entries written.
-        whiteouts: How many of them are whiteouts.
-        skipped: What was left out, by reason: `xattrs.NAMESPACE`, the attributes that no apply sets.
-    """
-
-    digest: Digest
-    size: int
-    diff_id: DiffID
-    uncompressed_size: int
-    entries: int
-    whiteouts: int
-    skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)
-
-
-@dataclass(frozen=True, slots=True)
 class TarSummary:
     """What an engine knows once it has written the plain tar of a layer.
 

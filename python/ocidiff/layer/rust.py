@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ocidiff import _core
 from ocidiff.frozen import FrozenMapping
@@ -16,12 +17,14 @@ from ocidiff.layer.layer import (
     LayerMeasure,
     LayerSummary,
     Reason,
-    SquashSummary,
     TarSummary,
 )
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limits
 from ocidiff.oci.digest import DiffID, Digest
+
+if TYPE_CHECKING:
+    from ocidiff.layer.squash import SquashSummary
 
 
 class RustEngine:
@@ -123,6 +126,8 @@ class RustSquash:
 
     def write(self, sources: Sequence[int | None], sink: int, options: LayerOptions, monitor: Monitor) -> SquashSummary:
         """See `Squash.write`."""
+        from ocidiff.layer.squash import SquashSummary
+
         done = self._squash.write(sources, sink, options, monitor.poll)
         return SquashSummary(
             Digest(done.digest),
@@ -131,7 +136,7 @@ class RustSquash:
             done.uncompressed_size,
             done.entries,
             done.whiteouts,
-            done.skipped,
+            FrozenMapping(done.skipped),
         )
 
 

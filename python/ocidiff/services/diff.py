@@ -13,7 +13,7 @@ from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID
-from ocidiff.services.content import ContentStore
+from ocidiff.services.content import ContentStore, Ingester
 
 
 class Differ(Protocol):
@@ -23,7 +23,7 @@ class Differ(Protocol):
         self,
         lower: Lower | None,
         upper: bytes | OverlayLayers,
-        content: ContentStore,
+        content: Ingester,
         options: LayerOptions,
         monitor: Monitor,
     ) -> Layer | None:

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Self
 
-from ocidiff.layer.layer import LayerMeasure, SquashSummary
+from ocidiff.frozen import FrozenMapping
+from ocidiff.layer.layer import LayerMeasure
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import LayerOptions, Limits
 from ocidiff.layer.pure import sentences, tar, whiteout
@@ -23,6 +24,7 @@ from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.sketch import Inode, Sketch
 from ocidiff.layer.pure.stream import BlobReader, BlobWriter
 from ocidiff.layer.pure.tar_reader import Hole, TarReader, filled
+from ocidiff.layer.squash import SquashSummary
 from ocidiff.oci.timestamp import NS_PER_SECOND
 
 _MOST_OPEN: Final = 4  # layers that are decompressed at the same time; the contents of others are set aside first
@@ -83,7 +85,7 @@ class PureSquash:
         blob.write(tar.END)
         blob.finish()
         pace.report()
-        lost = dict(self._sketch.lost)
+        lost = FrozenMapping(self._sketch.lost)
         return SquashSummary(blob.digest, blob.size, blob.diff_id, blob.plain_size, entries, whiteouts, lost)
 
     def _wanted(self) -> list[_Wanted]:

@@ -32,6 +32,7 @@ from ocidiff.layer.options import (
     OnChange,
     OverlayMode,
     Profile,
+    Segments,
 )
 from ocidiff.layer.patterns import Automaton
 from ocidiff.layer.scope import Scope
@@ -40,8 +41,8 @@ from support import probes
 OPTIONS = {one.name for one in fields(DiffOptions)}
 # What `changes` has no blob for. It lists everything before `--fail-above` fails it.
 OF_THE_BLOB = {"compression", "level", "memory_bytes", "source_date_epoch"}
-# What Python alone acts on: it chooses the engine and the trees, and stops a call whose layer grows too large.
-OF_PYTHON = {"engine", "overlay", "fail_above"}
+# What Python alone acts on: it chooses the engine, the trees and the segments, and stops a call whose layer grows too large.
+OF_PYTHON = {"engine", "overlay", "fail_above", "reuse", "proves_reuse"}
 # What the binding reads in place of a field: words are read in Python, once for both engines.
 READ_AS = {
     **dict.fromkeys(("uid_map", "gid_map", "userns"), "ids"),
@@ -158,8 +159,9 @@ def test_the_binding_reads_each_field_that_python_does_not_act_on_alone(tmp_path
     tree, target = tmp_path / "tree", tmp_path / "target"
     tree.mkdir()
     target.mkdir()
-    with tempfile.TemporaryFile() as layer, tempfile.TemporaryFile() as sink:
-        options = _Recorder(LayerOptions(ids=ids, scope=scope), read)
+    with tempfile.TemporaryFile() as layer, tempfile.TemporaryFile() as sink, tempfile.TemporaryFile() as table:
+        segments = Segments((), table.fileno())
+        options = _Recorder(LayerOptions(ids=ids, scope=scope, segments=segments), read)
         engine.write_layer(None, os.fsencode(tree), layer.fileno(), options, Monitor())
         engine.write_index(os.fsencode(tree), sink.fileno(), _Recorder(IndexOptions(ids=ids), read), Monitor())
         layer.seek(0)
@@ -168,6 +170,7 @@ def test_the_binding_reads_each_field_that_python_does_not_act_on_alone(tmp_path
         LayerOptions: {READ_AS.get(name, name) for name in _fields(LayerOptions) - OF_PYTHON},
         Scope: _fields(Scope) - {"rules"} | {"automaton"},
         Automaton: _fields(Automaton),
+        Segments: _fields(Segments),
         IdMaps: _fields(IdMaps),
         IdRange: _fields(IdRange),
         IndexOptions: _fields(IndexOptions),

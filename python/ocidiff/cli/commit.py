@@ -82,6 +82,14 @@ if TYPE_CHECKING:
 @click.option("--omit-history", is_flag=True, help="Leave out the history of the base, and this step.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on.  [default: the base's, else this machine's]")
 @click.option("--pause/--no-pause", default=True, help="Pause a running container while its tree is read.  [default: pause]")
+@click.option(
+    "--reuse",
+    type=click.Choice(("auto", "never")),
+    default="auto",
+    show_default=True,
+    help="Copy what older layers in the store have compressed already. The bytes are the same.",
+)
+@click.option("--verify", is_flag=True, help="Inflate and compare all that --reuse copies, and not only a sample.")
 @click.option("--iidfile", metavar="FILE", type=click.Path(), help="Write the manifest digest to this file.")
 @click.option(
     "--metadata-file",
@@ -113,6 +121,8 @@ def command(
     squash: bool,
     squash_last: int | None,
     max_layers: int | None,
+    reuse: str,
+    verify: bool,
     platform: str | None,
     iidfile: str | None,
     metadata_file: str | None,
@@ -163,6 +173,8 @@ def command(
                 squash=squash,
                 squash_last=squash_last,
                 max_layers=max_layers,
+                reuse=reuse,
+                verify=verify,
                 platform=platform,
                 limits=limits,
                 pause=pause,

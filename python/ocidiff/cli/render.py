@@ -79,9 +79,10 @@ def totals_document(totals: Totals) -> Mapping[str, object]:
 def layer_line(layer: Layer) -> str:
     """What a layer is, in a line for people."""
     excluded = f", {layer.skipped['excluded']} excluded" if "excluded" in layer.skipped else ""
+    reused = f", {size(layer.reused_bytes)} of it reused" if layer.reused_bytes else ""
     return (
         f"{layer.added} added, {layer.modified} modified, {layer.deleted} deleted{excluded}; "
-        f"{size(layer.descriptor.size)}, {size(layer.uncompressed_size)} uncompressed; {layer.seconds:.2f} s"
+        f"{size(layer.descriptor.size)}, {size(layer.uncompressed_size)} uncompressed{reused}; {layer.seconds:.2f} s"
     )
 
 

@@ -117,6 +117,7 @@ def collect(layout: Layout, *, young_seconds: float = YOUNG_SECONDS, stale_secon
                 rows.delete(connection, row)
         snapshot_bytes = sum(_size(layout, row) for row in found.snapshots)
         local.discard(layout, [row.id for row in found.snapshots])
+    layout.segments.drop_orphans()
     return found.collected(snapshot_bytes, ingest_count, ingest_bytes, ended, leftovers(layout))
 
 

@@ -40,6 +40,7 @@ from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.embedded.database import Database
+    from ocidiff.embedded.segments import SegmentFiles
 
 _DATABASE: Final = "ocidiff.db"
 _ALGORITHM: Final = "sha256"
@@ -130,6 +131,13 @@ class Layout:
     def path(self) -> str:
         """The directory as it was given."""
         return self._path
+
+    @property
+    def segments(self) -> SegmentFiles:
+        """What later layers may copy of the blobs."""
+        from ocidiff.embedded.segments import SegmentFiles
+
+        return SegmentFiles(self._files)
 
     # Blobs.
 

@@ -95,7 +95,7 @@ def services_of(
         images=own.names,
         containers=Containers(own, offer),
         leases=Leases(layout.database),
-        differ=LocalDiffer(engine, overlay),
+        differ=LocalDiffer(engine, overlay, tables=lambda: layout.segments),
         snapshotter=lambda name: snapshotter(own, name, accept),
         private_directory=layout.temporary_directory,
         under=lambda lease: services_of(layout, engine, monitor, overlay, lease),

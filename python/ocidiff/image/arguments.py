@@ -43,6 +43,8 @@ class CommitArguments(DiffArguments, total=False):
         squash: Make all layers one, those of the base too.
         squash_last: Make so many of the newest layers one, the layer of the change included; all if there are fewer.
         max_layers: If the image would have more layers, make the newest ones one.
+        reuse: `auto` to copy compressed segments of older layers in the store, or `never`. The bytes are the same.
+        verify: Inflate and compare every segment that is copied, and not only one in 64.
     """
 
     upper: UpperTar | None
@@ -63,3 +65,5 @@ class CommitArguments(DiffArguments, total=False):
     squash: bool
     squash_last: int | None
     max_layers: int | None
+    reuse: str
+    verify: bool

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import field, replace
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ocidiff.layer.applier import verify
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.layer import ApplySummary, Layer
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, LayerOptions, OverlayMode
+from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, OverlayMode, Reuse
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import Mount
@@ -22,6 +23,9 @@ from ocidiff.oci.digest import DiffID
 from ocidiff.services import labels
 from ocidiff.services.content import ContentStore, Ingester
 from ocidiff.values import dataclass
+
+if TYPE_CHECKING:
+    from ocidiff.services.segments import SegmentTables
 
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -35,12 +39,14 @@ class LocalDiffer:
         overlay: Says if the upper directory of a mounted overlay is read in place of what it shows.
         ref: Name of the ingest of a layer, begun anew; None for one that nobody else knows.
         layer_labels: Labels of a layer, beside its diff ID.
+        tables: Returns where segments of older layers are; None if they are kept nowhere.
     """
 
     engine: Engine
     overlay: OverlayMode = OverlayMode.AUTO
     ref: str | None = None
     layer_labels: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS)
+    tables: Callable[[], SegmentTables] | None = None
 
     def compare(
         self,
@@ -76,7 +82,12 @@ class LocalDiffer:
         stores_empty: bool,
     ) -> Layer:
         options = replace(options, spool=content.spool)
-        with content.ingest(self.ref) as ingest:
+        with ExitStack() as stack:
+            table = None
+            if self.tables is not None and options.reuse is Reuse.AUTO and options.compression is Compression.GZIP:
+                table = stack.enter_context(self.tables().begin(proves_all=options.proves_reuse))
+                options = replace(options, segments=table.segments)
+            ingest = stack.enter_context(content.ingest(self.ref))
             if self.ref is not None:
                 ingest.restart()
             sink = ingest.fileno()
@@ -84,6 +95,8 @@ class LocalDiffer:
             if stores_empty or not layer.empty:
                 stored = {**self.layer_labels, labels.UNCOMPRESSED: layer.diff_id}
                 ingest.commit(layer.descriptor.size, layer.descriptor.digest, stored)
+                if table is not None:
+                    table.keep(layer.descriptor.digest)
             return layer
 
     def apply(

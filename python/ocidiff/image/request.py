@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from ocidiff.errors import UsageError
@@ -12,7 +13,7 @@ from ocidiff.image.source import check_source
 from ocidiff.layer.differ import engine_options
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.operand import Tree
-from ocidiff.layer.options import Compression, DiffOptions, LayerOptions, Limits, texts
+from ocidiff.layer.options import Compression, DiffOptions, LayerOptions, Limits, Reuse, choice, texts
 from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
@@ -142,6 +143,8 @@ class Request:
         squash: bool = False,
         squash_last: int | None = None,
         max_layers: int | None = None,
+        reuse: str = Reuse.AUTO,
+        verify: bool = False,
         **arguments: Unpack[DiffArguments],
     ) -> Self:
         """Return the request of a call of `Store.commit`, checked.
@@ -151,6 +154,7 @@ class Request:
             FileNotFoundError, NotADirectoryError: A tree is missing, or is not a directory.
         """
         told = engine_options(DiffOptions.of(options, arguments))
+        told = replace(told, reuse=choice(Reuse, "reuse", reuse), proves_reuse=verify)
         config_changes = ConfigChanges.of(changes)
         config_changes.check()
         request = cls(

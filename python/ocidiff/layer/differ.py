@@ -227,6 +227,7 @@ def write_layer(
         seconds=time.monotonic() - started,
         retried=summary.retried,
         vanished=summary.vanished,
+        reused_bytes=summary.reused_bytes,
     )
 
 

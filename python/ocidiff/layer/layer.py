@@ -107,6 +107,7 @@ class LayerSummary:
             have changed, and `xattrs.NAMESPACE`, the attributes of what was written that the profile does not store.
         retried: Names that changed while they were read, and were read again.
         vanished: Names that were gone when their turn came, and count as absent.
+        reused_bytes: Bytes of the tar whose compressed form was copied from older layers.
     """
 
     digest: Digest
@@ -120,6 +121,7 @@ class LayerSummary:
     skipped: Mapping[str, int] = field(default_factory=lambda: NOTHING_SKIPPED)
     retried: int = 0
     vanished: int = 0
+    reused_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,7 @@ class Layer:
         seconds: Wall time of the diff.
         retried: Names that changed while they were read, and were read again.
         vanished: Names that were gone when their turn came, and count as absent.
+        reused_bytes: Bytes of the tar whose compressed form was copied from older layers.
     """
 
     descriptor: Descriptor
@@ -241,6 +244,7 @@ class Layer:
     seconds: float
     retried: int = 0
     vanished: int = 0
+    reused_bytes: int = 0
 
     @property
     def digest(self) -> Digest:
@@ -265,6 +269,7 @@ class Layer:
             "skipped": dict(self.skipped),
             "retried": self.retried,
             "vanished": self.vanished,
+            "reusedSize": self.reused_bytes,
             "seconds": round(self.seconds, 6),
         }
 

@@ -75,6 +75,13 @@ class OverlayMode(StrEnum):
     REQUIRE = "require"
 
 
+class Reuse(StrEnum):
+    """Says if a commit may copy compressed segments of older layers in its store."""
+
+    AUTO = "auto"
+    NEVER = "never"
+
+
 class OnChange(StrEnum):
     """What becomes of a file that changes while it is read.
 
@@ -166,10 +173,10 @@ class DiffOptions:
 
     def __post_init__(self) -> None:
         if self.compression is not None:
-            self._set("compression", _choice(Compression, "compression", self.compression))
-        self._set("profile", _choice(Profile, "profile", self.profile))
-        self._set("overlay", _choice(OverlayMode, "overlay", self.overlay))
-        self._set("on_change", _choice(OnChange, "on_change", self.on_change))
+            self._set("compression", choice(Compression, "compression", self.compression))
+        self._set("profile", choice(Profile, "profile", self.profile))
+        self._set("overlay", choice(OverlayMode, "overlay", self.overlay))
+        self._set("on_change", choice(OnChange, "on_change", self.on_change))
         for name in ("uid_map", "gid_map", "exclude"):
             self._set(name, texts(name, getattr(self, name)))
         for name in ("ignore_file", "cross_mounts"):
@@ -213,6 +220,21 @@ class DiffOptions:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Segments that a layer may copy from older blobs in place of compressing them.
+
+    Attributes:
+        sources: Descriptors of tables, each with that of its blob; the first that has a segment wins.
+        table: Descriptor that takes the table of the new layer.
+        proves_all: Inflate and compare every segment that is copied, and not only one in 64.
+    """
+
+    sources: tuple[tuple[int, int], ...]
+    table: int
+    proves_all: bool = False
+
+
 @extended_dataclass(frozen=True, slots=True)
 class LayerOptions(DiffOptions):
     """The options of a call, and what is found out about its trees: what an engine is told.
@@ -231,6 +253,9 @@ class LayerOptions(DiffOptions):
         links_by_device: Two inodes of different devices are never one file, in the profile `containerd` too.
         spool: Directory where large files that may change are put aside, in files without a name; None for that of
             temporary files (`$TMPDIR`).
+        reuse: Says if a store may copy segments of older layers.
+        proves_reuse: Inflate and compare every segment that is copied.
+        segments: What a store offers to copy; None for nothing. The bytes of the layer do not depend on it.
     """
 
     compression: Compression = Compression.GZIP
@@ -241,6 +266,9 @@ class LayerOptions(DiffOptions):
     scope: Scope = field(default_factory=Scope)
     links_by_device: bool = False
     spool: str | None = None
+    reuse: Reuse = Reuse.AUTO
+    proves_reuse: bool = False
+    segments: Segments | None = None
 
     @property
     def lower_has_ids(self) -> bool:
@@ -298,7 +326,12 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     return found
 
 
-def _choice(kind: type[_Choice], name: str, value: str) -> _Choice:
+def choice(kind: type[_Choice], name: str, value: str) -> _Choice:
+    """Return the member of an enumeration that an option names.
+
+    Raises:
+        UsageError: There is no such member.
+    """
     try:
         return kind(value)
     except ValueError:

@@ -47,6 +47,7 @@ class RustEngine:
             FrozenMapping(done.skipped),
             done.retried,
             done.vanished,
+            done.reused_bytes,
         )
 
     def changes(

@@ -26,6 +26,7 @@ const PLAIN: DiffOptions = DiffOptions {
     threads: 2,
     memory_bytes: None,
     spool: None,
+    segments: None,
 };
 const HEADER: Header = Header { has_sha256: true, chain_id: [0; 32] };
 

@@ -21,7 +21,7 @@ pub fn write_layer(
     poll: &Bound<'_, PyAny>,
 ) -> PyResult<LayerSummary> {
     let source = Source::new(lower, upper, &options);
-    let options = options.diff().map_err(to_python)?;
+    let options = diff::DiffOptions { segments: options.segments()?, ..options.diff().map_err(to_python)? };
     let sink = own_descriptor(sink)?;
     run(poll, |control| diff::write_layer(source.open(control)?, sink, &options, control)).map(LayerSummary::from)
 }

@@ -1,12 +1,14 @@
 //! The options of a call, read from the values of `ocidiff.layer.options` by the names of their fields.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ocidiff_core::apply::{self, Destination};
 use ocidiff_core::change::{self, Patterns, Rows, Rules, States};
-use ocidiff_core::compress::{Compression, GZIP_LEVEL, ZSTD_LEVEL};
+use ocidiff_core::compress::{Compression, GZIP_LEVEL, ZSTD_LEVEL, segments};
 use ocidiff_core::diff::DiffOptions;
 use ocidiff_core::digest::Digest;
 use ocidiff_core::idmap;
@@ -16,7 +18,7 @@ use ocidiff_core::squash::SquashOptions;
 use ocidiff_core::{Cause, Error, Result};
 use pyo3::prelude::*;
 
-use crate::run::thread_count;
+use crate::run::{own_descriptor, thread_count};
 
 /// The fields of `LayerOptions` that the core acts on.
 #[derive(FromPyObject)]
@@ -33,6 +35,7 @@ pub struct LayerOptions {
     lower_lacks_fractions: bool,
     device_in_links: bool,
     spool: Option<PathBuf>,
+    segments: Option<Segments>,
     /// The ids of the upper tree.
     pub ids: IdMaps,
     /// True if the lower tree has ids of the container already.
@@ -81,6 +84,7 @@ impl LayerOptions {
             threads: self.threads(),
             memory_bytes: self.memory_bytes,
             spool: self.spool.clone(),
+            segments: None,
         })
     }
 
@@ -94,6 +98,17 @@ impl LayerOptions {
         })
     }
 
+    /// Opens the segments that may be copied, without tables that cannot be read.
+    pub fn segments(&self) -> PyResult<Option<Arc<segments::Segments>>> {
+        let Some(Segments { sources, table, proves_all }) = &self.segments else { return Ok(None) };
+        let open = |descriptor: RawFd| own_descriptor(descriptor).map(File::from);
+        let mut known = Vec::new();
+        for &(table, blob) in sources {
+            known.extend(segments::Source::new(&open(table)?, open(blob)?));
+        }
+        Ok(Some(Arc::new(segments::Segments::new(known, open(*table)?, *proves_all))))
+    }
+
     fn compression(&self) -> Result<Compression> {
         match self.compression.as_str() {
             "gzip" => Ok(Compression::Gzip { level: self.level.unwrap_or(GZIP_LEVEL) }),
@@ -102,6 +117,14 @@ impl LayerOptions {
             other => Err(unknown("compression", other, "gzip, zstd or none")),
         }
     }
+}
+
+/// The fields of `Segments`.
+#[derive(FromPyObject)]
+struct Segments {
+    sources: Vec<(RawFd, RawFd)>,
+    table: RawFd,
+    proves_all: bool,
 }
 
 /// The fields of `Scope`.

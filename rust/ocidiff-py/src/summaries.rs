@@ -32,6 +32,7 @@ pub struct LayerSummary {
     skipped: LeftOut,
     retried: u64,
     vanished: u64,
+    reused_bytes: u64,
 }
 
 impl From<DiffSummary> for LayerSummary {
@@ -49,6 +50,7 @@ impl From<DiffSummary> for LayerSummary {
             skipped: left_out(reasons, &done.lost),
             retried: done.retried,
             vanished: done.vanished,
+            reused_bytes: done.reused_bytes,
         }
     }
 }

@@ -120,6 +120,7 @@ def test_diff_json_is_one_object_with_the_names_of_the_contract(capsys: Output) 
         "skipped": {},
         "retried": 0,
         "vanished": 0,
+        "reusedSize": 0,
     }
 
 

@@ -189,7 +189,7 @@ def test_a_terminal_gets_a_bar_and_then_the_digest(tmp_path: Path) -> None:
 def test_completion_comes_from_click() -> None:
     environment = os.environ | {"_OCIDIFF_COMPLETE": "bash_complete", "COMP_WORDS": "ocidiff c", "COMP_CWORD": "1"}
     done = subprocess.run(OCIDIFF, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["plain,changes", "plain,commit", "plain,create"]
+    assert sorted(done.stdout.split()) == ["plain,changes", "plain,commit", "plain,copy", "plain,create"]
 
 
 def test_a_commit_says_on_a_terminal_what_it_stored(tmp_path: Path) -> None:

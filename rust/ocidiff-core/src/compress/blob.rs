@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use twox_hash::XxHash3_64;
 
 use super::block::{Block, Supply};
 use super::gzip::{self, BlockCompressor, Piece, Trailer};
+use super::segments::{Segment, Segments};
 use super::{Compression, zstd};
 use crate::control::Control;
 use crate::digest::{Digest, Hasher};
@@ -23,6 +25,12 @@ const SPARE_BLOCKS: usize = 4;
 const BATCH_BLOCKS: usize = 3;
 /// Batches that wait for the thread that hashes, and for the one that writes.
 const WAITING_BATCHES: usize = 1;
+
+/// Files of this size have segments of their own. Smaller ones would compress worse without what is before them.
+const OWN_SEGMENTS_BYTES: u64 = 64 << 10;
+/// A segment may end before an entry if it has this size, and if the entry's name is one of so many.
+const LEAST_SEGMENT_BYTES: usize = 64 << 10;
+const ENTRIES_IN_SEGMENT: u64 = 16;
 
 /// The digests and sizes of a blob that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +74,9 @@ impl io::Write for BlobSink {
 
 type Finished = (Digest, u64);
 
+/// Digest and size of a blob, and its segments.
+type Written = (Finished, Vec<Segment>);
+
 /// Blocks that are handed to a thread together, because waking it costs as much as hashing 64 KiB.
 type Batch = Vec<Arc<Block>>;
 
@@ -93,17 +104,23 @@ pub struct BlobWriter {
     outlet: Option<Outlet>,
     hasher: Option<JoinHandle<Finished>>,
     /// Gives digest and size of the blob, unless it is the tar itself; there is none if nobody keeps the blob.
-    writer: Option<JoinHandle<Result<Option<Finished>>>>,
+    writer: Option<JoinHandle<Result<Option<Written>>>>,
     compressors: Vec<JoinHandle<()>>,
     control: Arc<Control>,
 }
 
 impl BlobWriter {
-    /// Starts the pipeline.
+    /// Starts the pipeline. With `segments`, gzip copies what they have, and [`Self::finish`] returns those of the new blob.
     ///
     /// # Errors
     /// [`Error::Io`] when threads cannot be started.
-    pub fn start(stream: Stream, compression: Compression, threads: usize, control: Arc<Control>) -> Result<Self> {
+    pub fn start(
+        stream: Stream,
+        compression: Compression,
+        threads: usize,
+        segments: Option<&Arc<Segments>>,
+        control: Arc<Control>,
+    ) -> Result<Self> {
         let (plain, batches) = bounded::<Batch>(WAITING_BATCHES);
         let supply = Supply::new(threads + SPARE_BLOCKS + 3 * BATCH_BLOCKS);
         let mut blob = Self {
@@ -134,7 +151,9 @@ impl BlobWriter {
                 blob.outlet = Some(Outlet::Direct(sender));
                 let sink = BlobSink { stream, hasher: Hasher::default(), control };
                 let workers = u32::try_from(threads).unwrap_or(u32::MAX);
-                blob.writer = Some(spawn("write", move || write_zstd(sink, &blocks, level, workers).map(Some))?);
+                blob.writer = Some(spawn("write", move || {
+                    write_zstd(sink, &blocks, level, workers).map(|done| Some((done, Vec::new())))
+                })?);
             }
             Compression::Gzip { level } => {
                 let sink = BlobSink { stream, hasher: Hasher::default(), control };
@@ -144,7 +163,8 @@ impl BlobWriter {
                 blob.writer = Some(spawn("write", move || write_gzip(sink, &pieces).map(Some))?);
                 for _ in 0..threads {
                     let (inbox, control) = (inbox.clone(), blob.control.clone());
-                    blob.compressors.push(spawn("deflate", move || compress(&inbox, level, &control))?);
+                    let compressor = BlockCompressor::new(level, segments.cloned());
+                    blob.compressors.push(spawn("deflate", move || compress(&inbox, compressor, &control))?);
                 }
             }
         }
@@ -172,11 +192,43 @@ impl BlobWriter {
         Ok(count)
     }
 
+    /// Says that an entry with this name comes next: a segment may end here.
+    pub fn begin_entry(&mut self, name: &[u8]) -> Result<()> {
+        // Chosen by name, so that an entry more or less moves no cut behind the next one.
+        let ends = XxHash3_64::oneshot(name).is_multiple_of(ENTRIES_IN_SEGMENT);
+        if ends { self.end_segment(LEAST_SEGMENT_BYTES) } else { Ok(()) }
+    }
+
+    /// Says that the content of a file of `size` bytes comes next. That of a large file begins a segment without a dictionary, so
+    /// that the same file is the same segments in every layer.
+    pub fn begin_content(&mut self, size: u64) -> Result<()> {
+        if size >= OWN_SEGMENTS_BYTES && self.has_segments() {
+            self.end_segment(1)?;
+            // Of a segment that ended by itself just now, too.
+            self.block = self.supply.after(&[]);
+        }
+        Ok(())
+    }
+
+    /// Says that the content of a file of `size` bytes ends here.
+    pub fn end_content(&mut self, size: u64) -> Result<()> {
+        if size >= OWN_SEGMENTS_BYTES { self.end_segment(1) } else { Ok(()) }
+    }
+
+    fn end_segment(&mut self, least: usize) -> Result<()> {
+        if self.has_segments() && self.block.data().len() >= least { self.send_block() } else { Ok(()) }
+    }
+
+    fn has_segments(&self) -> bool {
+        matches!(self.outlet, Some(Outlet::Parallel { .. }))
+    }
+
     fn advance(&mut self, count: usize) -> Result<()> {
         self.block.advance(count);
-        if !self.block.is_full() {
-            return Ok(());
-        }
+        if self.block.is_full() { self.send_block() } else { Ok(()) }
+    }
+
+    fn send_block(&mut self) -> Result<()> {
         let next = self.supply.after(self.block.data());
         let full = std::mem::replace(&mut self.block, next);
         self.send(full)
@@ -215,20 +267,20 @@ impl BlobWriter {
         written && self.plain.as_ref().is_some_and(|plain| plain.send(batch).is_ok())
     }
 
-    /// Ends the tar as it is and waits until the blob is written.
+    /// Ends the tar as it is and waits until the blob is written. Returns its segments too.
     ///
     /// # Errors
     /// The first failure of any thread of the pipeline.
-    pub fn finish(mut self) -> Result<BlobSummary> {
+    pub fn finish(mut self) -> Result<(BlobSummary, Vec<Segment>)> {
         let mut last = std::mem::replace(&mut self.block, self.supply.after(&[]));
         last.set_last();
         self.send(last)?;
-        let ((diff_id, uncompressed_size), (digest, size)) = self.join()?;
-        Ok(BlobSummary { digest, size, diff_id, uncompressed_size })
+        let ((diff_id, uncompressed_size), ((digest, size), segments)) = self.join()?;
+        Ok((BlobSummary { digest, size, diff_id, uncompressed_size }, segments))
     }
 
     /// Closes all channels and waits for all threads.
-    fn join(&mut self) -> Result<(Finished, Finished)> {
+    fn join(&mut self) -> Result<(Finished, Written)> {
         self.plain = None;
         self.outlet = None;
         let hashed = self.hasher.take().map(JoinHandle::join);
@@ -237,7 +289,7 @@ impl BlobWriter {
         compressed.into_iter().for_each(resume);
         let plain = resume(hashed.ok_or(Error::Cancelled)?);
         let blob = written.map(resume).transpose()?.flatten();
-        Ok((plain, blob.unwrap_or(plain)))
+        Ok((plain, blob.unwrap_or((plain, Vec::new()))))
     }
 }
 
@@ -260,8 +312,7 @@ fn resume<T>(joined: std::thread::Result<T>) -> T {
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn compress(inbox: &Receiver<Job>, level: i32, control: &Control) {
-    let mut compressor = BlockCompressor::new(level);
+fn compress(inbox: &Receiver<Job>, mut compressor: BlockCompressor, control: &Control) {
     for job in inbox {
         // A block takes a hundredth of a second at most, so nobody who asked to stop waits for it.
         if control.is_cancelled() {
@@ -272,16 +323,20 @@ fn compress(inbox: &Receiver<Job>, level: i32, control: &Control) {
     }
 }
 
-fn write_gzip(mut sink: BlobSink, promises: &Receiver<Receiver<Piece>>) -> Result<Finished> {
+fn write_gzip(mut sink: BlobSink, promises: &Receiver<Receiver<Piece>>) -> Result<Written> {
     sink.put(&gzip::HEADER)?;
     let mut trailer = Trailer::default();
+    let mut segments = Vec::new();
+    let mut offset = gzip::HEADER.len() as u64;
     for promise in promises {
         let piece = promise.recv().map_err(|_| Error::Cancelled)?;
         trailer.add(&piece);
         sink.put(&piece.bytes)?;
+        segments.extend(piece.segment.map(|segment| Segment { offset, ..segment }));
+        offset += piece.bytes.len() as u64;
         if piece.last {
             sink.put(&trailer.bytes())?;
-            return Ok(sink.hasher.finish());
+            return Ok((sink.hasher.finish(), segments));
         }
     }
     Err(Error::Cancelled)
@@ -326,7 +381,7 @@ mod tests {
     fn hashed(sink: File, compression: Compression) -> (BlobSummary, [u64; 4]) {
         let control = Arc::new(Control::default());
         let stream = Stream::new(sink.into(), control.clone()).unwrap();
-        let mut blob = BlobWriter::start(stream, compression, 2, control.clone()).unwrap();
+        let mut blob = BlobWriter::start(stream, compression, 2, None, control.clone()).unwrap();
         let hasher = blob.hasher.as_ref().map(|handle| handle.thread().id());
         let writer = blob.writer.as_ref().map(|handle| handle.thread().id());
         let compressors: Vec<_> = blob.compressors.iter().map(|handle| handle.thread().id()).collect();
@@ -334,7 +389,7 @@ mod tests {
         for number in 0..TAR_BYTES / 1000 {
             blob.write(&[((number * 7919) >> 3) as u8; 1000]).unwrap();
         }
-        let done = blob.finish().unwrap();
+        let (done, _) = blob.finish().unwrap();
         assert_eq!((done.uncompressed_size, control.progress().bytes_blob), (TAR_BYTES, done.size));
         let caller = by_thread::of(thread::current().id()) - before;
         let compressed = compressors.into_iter().map(by_thread::of).sum();

@@ -1,18 +1,25 @@
 //! Gzip from blocks that are compressed independently and still make one member, which every reader accepts.
 //!
 //! Each block is deflated by itself, with the 32 KiB before it as dictionary, and ends on a byte boundary, so that the blocks
-//! can be put one behind the other. A block's bytes are a function of block, dictionary and level.
+//! can be put one behind the other. A block's bytes are a function of block, dictionary and level, so they can be copied from an
+//! older blob too.
+
+use std::sync::Arc;
 
 use ocidiff_deflate::{Encoder, Level};
 use zlib_rs::crc32::{crc32, crc32_combine};
 
 use super::block::Block;
+use super::segments::{self, Keys, Segment, Segments};
 
 /// RFC 1952: deflate, no flags, no time, no extra flags, unknown system; as Go writes it.
 pub const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 /// Compresses blocks; one for each thread.
-pub struct BlockCompressor(Encoder);
+pub struct BlockCompressor {
+    encoder: Encoder,
+    reuse: Option<(Keys, Arc<Segments>)>,
+}
 
 /// One compressed block.
 pub struct Piece {
@@ -20,21 +27,31 @@ pub struct Piece {
     pub bytes: Vec<u8>,
     /// True if the stream ends here.
     pub last: bool,
+    /// What a table says of it, except for its place; `None` for the last block, and if there is no table.
+    pub segment: Option<Segment>,
     checksum: u32,
     plain_bytes: u64,
 }
 
 impl BlockCompressor {
-    /// Returns a compressor for `level`, 1 to 9.
-    pub fn new(level: i32) -> Self {
-        Self(Encoder::new(Level::new(level)))
+    /// Returns a compressor for `level`, 1 to 9, which copies segments if there are any to copy.
+    pub fn new(level: i32, segments: Option<Arc<Segments>>) -> Self {
+        let reuse = segments.map(|segments| (Keys::new(level), segments));
+        Self { encoder: Encoder::new(Level::new(level)), reuse }
     }
 
     /// Compresses one block; the last one ends the deflate stream.
     pub fn compress(&mut self, block: &Block) -> Piece {
-        let data = block.data();
-        let bytes = self.0.encode(block.window(), block.start(), block.end(), block.is_last()).to_vec();
-        Piece { bytes, checksum: crc32(0, data), plain_bytes: data.len() as u64, last: block.is_last() }
+        let (data, last) = (block.data(), block.is_last());
+        let plain_bytes = data.len() as u64;
+        let key = self.reuse.as_ref().filter(|_| !last).map(|(keys, segments)| (keys.key(block), segments));
+        if let Some((segment, bytes)) = key.as_ref().and_then(|(key, segments)| segments.copy(key, block)) {
+            return Piece { bytes, last, segment: Some(segment), checksum: segment.checksum, plain_bytes };
+        }
+        let bytes = self.encoder.encode(block.window(), block.start(), block.end(), last).to_vec();
+        let checksum = crc32(0, data);
+        let segment = key.map(|(key, _)| segments::describe(key, &bytes, data.len(), checksum));
+        Piece { bytes, last, segment, checksum, plain_bytes }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod decompress;
 mod gunzip;
 mod gzip;
 pub mod memory;
+pub mod segments;
 mod zstd;
 
 /// The level of gzip if a caller names none.

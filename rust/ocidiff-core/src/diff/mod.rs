@@ -11,6 +11,7 @@
 //!     threads: 2,
 //!     memory_bytes: None,
 //!     spool: None,
+//!     segments: None,
 //! };
 //! let sink = File::create("layer.tar.gz")?.into();
 //! let summary = diff::write_diff(Some(Path::new("lower")), Path::new("upper"), sink, &options, &Arc::new(Control::default()))?;
@@ -36,6 +37,7 @@ use crate::change::{ChangeKind, Changes, Rules, Scope, TreeSource, Trees};
 use crate::compress::Compression;
 use crate::compress::blob::{BlobSummary, BlobWriter};
 use crate::compress::memory::threads_within;
+use crate::compress::segments::Segments;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::stream::{Stream, is_null_device};
@@ -60,6 +62,8 @@ pub struct DiffOptions {
     /// The directory in which large files that may change are put aside, in files without a name; `None` for that of
     /// temporary files.
     pub spool: Option<PathBuf>,
+    /// Segments that gzip may copy from older blobs; `None` to compress all, and to write no table.
+    pub segments: Option<Arc<Segments>>,
 }
 
 /// A layer that was written.
@@ -87,6 +91,8 @@ pub struct DiffSummary {
     pub retried: u64,
     /// Names that were there when their directory was listed, and then were gone.
     pub vanished: u64,
+    /// Bytes of the tar whose compressed form was copied.
+    pub reused_bytes: u64,
 }
 
 /// Writes the layer that turns `lower` into `upper` to `sink`; without `lower`, all of `upper` is added.
@@ -133,6 +139,7 @@ fn write_live(
         }
         take_back(&sink, start)?;
         control.start_again();
+        options.segments.iter().for_each(|segments| segments.start_again());
         control.add_retried();
     }
     attempt(trees, sink, options, control, None)
@@ -176,7 +183,7 @@ fn attempt(
     let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;
     let changes = Changes::start(trees, options.rules, options.scope.clone(), threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
-    let blob = BlobWriter::start(stream, options.compression, threads, control.clone())?;
+    let blob = BlobWriter::start(stream, options.compression, threads, options.segments.as_ref(), control.clone())?;
     let mut recorder = LayerWriter::new(blob, options.rules, live, control.clone());
     let (mut added, mut modified, mut deleted) = (0, 0, 0);
     for change in Ahead::start(changes)? {
@@ -192,7 +199,8 @@ fn attempt(
     let (entries, sockets, lost) = (recorder.entries(), recorder.sockets(), recorder.lost());
     let (excluded, mounts) = control.left_out();
     let (never_added, gone) = recorder.vanished();
-    let blob = recorder.finish()?;
+    let (blob, segments) = recorder.finish()?;
+    options.segments.as_ref().map_or(Ok(()), |known| known.write_table(segments))?;
     let (retried, vanished) = control.changes();
     Ok(DiffSummary {
         blob,
@@ -206,6 +214,7 @@ fn attempt(
         lost,
         retried,
         vanished,
+        reused_bytes: options.segments.as_ref().map_or(0, |segments| segments.reused_bytes()),
     })
 }
 
@@ -238,6 +247,7 @@ mod tests {
             threads: 1,
             memory_bytes: None,
             spool: None,
+            segments: None,
         };
         let control = Arc::new(Control::default());
         let done = std::thread::scope(|scope| {

@@ -13,6 +13,7 @@ use super::sparse::SparseReader;
 use crate::cause::Cause;
 use crate::change::{Ancestor, Change, ChangeKind, Rules, Subject, UpperEntry};
 use crate::compress::blob::{BlobSummary, BlobWriter};
+use crate::compress::segments::Segment;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, InodeKey, Metadata};
@@ -90,8 +91,8 @@ impl LayerWriter {
         self.lost
     }
 
-    /// Ends the tar.
-    pub fn finish(mut self) -> Result<BlobSummary> {
+    /// Ends the tar. Returns the segments of the blob too.
+    pub fn finish(mut self) -> Result<(BlobSummary, Vec<Segment>)> {
         self.blob.write(&END)?;
         self.blob.finish()
     }
@@ -177,8 +178,9 @@ impl LayerWriter {
                 self.check_name(&change.path)?;
                 self.parents(&change.parent)?;
                 self.put_entry(&change.path, now.as_ref().unwrap_or(entry), EntryType::File)?;
+                self.blob.begin_content(metadata.size)?;
                 live.read(&mut content, |block| self.blob.write(block))?;
-                self.pad(metadata.size)?;
+                self.end_content(metadata.size)?;
                 Ok(if is_same_file { Written::Source(now) } else { Written::Other })
             }
             Taken::Other(now) if now.metadata.file_type == FileType::Socket => {
@@ -286,6 +288,7 @@ impl LayerWriter {
             Error::Unrepresentable { reason, .. } => refused(header.name.strip_suffix(b"/").unwrap_or(header.name), reason),
             other => other,
         })?;
+        self.blob.begin_entry(header.name)?;
         self.blob.write(&self.header)?;
         self.entries += 1;
         Ok(())
@@ -298,6 +301,7 @@ impl LayerWriter {
         }
         let file = self.open_unchanged(directory, name, expected)?;
         let failed = |errno| Error::io("read", directory.path_of(name), errno);
+        self.blob.begin_content(expected.size)?;
         let mut reader = SparseReader::new(&file, expected.size);
         let mut left = expected.size;
         while left > 0 {
@@ -307,7 +311,7 @@ impl LayerWriter {
             }
         }
         check_unchanged(directory, name, expected, &directory.open_metadata(&file, name)?)?;
-        self.pad(expected.size)
+        self.end_content(expected.size)
     }
 
     /// Opens a file that is still what was seen of it.
@@ -317,8 +321,9 @@ impl LayerWriter {
         Ok(file)
     }
 
-    /// Fills up the last record of a file of `size` bytes.
-    fn pad(&mut self, size: u64) -> Result<()> {
+    /// Ends the content of a file of `size` bytes, and fills up its last record.
+    fn end_content(&mut self, size: u64) -> Result<()> {
+        self.blob.end_content(size)?;
         self.header.clear();
         pad(&mut self.header, size);
         self.blob.write(&self.header)

@@ -96,7 +96,7 @@ impl Squash {
     ) -> Result<SquashSummary> {
         let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;
         let mut blob =
-            BlobWriter::start(Stream::new(sink, control.clone())?, options.compression, threads, control.clone())?;
+            BlobWriter::start(Stream::new(sink, control.clone())?, options.compression, threads, None, control.clone())?;
         let mut entries = Entries::new(&self.model, self.onto_base);
         let reading = Arc::new(Control::of_part(control.clone()));
         std::thread::scope(|scope| {
@@ -111,7 +111,9 @@ impl Squash {
                     if let Some(inode) = inode
                         && let Some(origin) = inode.content
                     {
+                        blob.begin_content(inode.size)?;
                         contents.copy(origin, inode.size, |data| blob.write(data))?;
+                        blob.end_content(inode.size)?;
                         pad(&mut bytes, inode.size);
                         blob.write(&bytes)?;
                         bytes.clear();
@@ -126,6 +128,6 @@ impl Squash {
         })?;
         blob.write(&END)?;
         let (entries, whiteouts) = entries.counts();
-        Ok(SquashSummary { blob: blob.finish()?, entries, whiteouts, lost: self.model.lost() })
+        Ok(SquashSummary { blob: blob.finish()?.0, entries, whiteouts, lost: self.model.lost() })
     }
 }

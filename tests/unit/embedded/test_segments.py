@@ -1,0 +1,137 @@
+"""Segments of older layers are copied, never change a byte, and go with their blobs."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from ocidiff.image.image import Image
+from ocidiff.store.embedded import EmbeddedStore as Store
+from support import probes
+
+pytestmark = pytest.mark.skipif(not probes.has_rust(), reason="the pure engine compresses in one piece")
+
+PROGRAM_BYTES = 3 << 20
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree of a large file and of many small ones, none of which compresses to nothing."""
+    root = tmp_path / "tree"
+    (root / "small").mkdir(parents=True)
+    numbers = random.Random(1)
+    for number in range(400):
+        (root / "small" / f"{number:04}").write_bytes(numbers.randbytes(1500).hex().encode())
+    (root / "large").write_bytes(numbers.randbytes(PROGRAM_BYTES // 2).hex().encode())
+    return root
+
+
+def _path(store: Store) -> Path:
+    return Path(store._layout.path)
+
+
+def _reused(image: Image) -> int:
+    assert image.layer is not None
+    return image.layer.reused_bytes
+
+
+def _tables(store: Store) -> set[str]:
+    return set(os.listdir(_path(store) / "segments"))
+
+
+def test_a_second_commit_copies_and_has_the_same_bytes(store: Store, tree: Path, tmp_path: Path) -> None:
+    first = store.commit(tree, "app:1", engine="rust")
+    again = store.commit(tree, "app:2", engine="rust")
+    assert first.layer is not None
+    assert again.layer is not None
+    assert _reused(first) == 0
+    assert again.layer.descriptor == first.layer.descriptor
+    assert _reused(again) > PROGRAM_BYTES
+    with Store.open(tmp_path / "other") as other:
+        cold = other.commit(tree, "app:1", engine="rust")
+        assert cold.layer is not None
+        assert cold.layer.descriptor == first.layer.descriptor
+
+
+def test_a_change_early_in_the_tree_costs_what_is_near(store: Store, tree: Path, tmp_path: Path) -> None:
+    store.commit(tree, "app:1", engine="rust")
+    (tree / "a").write_text("early")
+    (tree / "small" / "0200").unlink()
+    changed = store.commit(tree, "app:2", engine="rust")
+    assert changed.layer is not None
+    assert changed.layer.uncompressed_size - _reused(changed) < 1 << 20
+    with Store.open(tmp_path / "other") as other:
+        cold = other.commit(tree, "app:2", engine="rust")
+        assert cold.layer is not None
+        assert cold.layer.descriptor == changed.layer.descriptor
+
+
+def test_nothing_is_copied_if_that_is_not_wanted(store: Store, tree: Path) -> None:
+    store.commit(tree, "app:1", engine="rust")
+    assert _reused(store.commit(tree, "app:2", engine="rust", reuse="never")) == 0
+
+
+def test_other_compressions_have_no_tables(store: Store, tree: Path) -> None:
+    store.commit(tree, "app:1", engine="rust", compression="zstd")
+    store.commit(tree, "app:2", engine="rust", compression="none")
+    assert not (_path(store) / "segments").exists()
+
+
+def test_tables_go_with_their_blobs(store: Store, tree: Path) -> None:
+    first = store.commit(tree, "app:1", engine="rust")
+    assert first.layer is not None
+    assert _tables(store) == {first.layer.descriptor.digest[7:]}
+    store.untag("app:1")
+    store.collect()
+    assert _tables(store) == set()
+
+
+def test_verify_finds_tables_that_do_not_fit(store: Store, tree: Path) -> None:
+    first = store.commit(tree, "app:1", engine="rust")
+    assert first.layer is not None
+    assert store.verify().faults == ()
+    table = _path(store) / "segments" / first.layer.descriptor.digest[7:]
+    whole = table.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:100] + b"!" + whole[101:], b"something else that is long enough"):
+        table.chmod(0o644)
+        table.write_bytes(damaged)
+        again = store.commit(tree, "app:2", engine="rust")
+        assert again.layer is not None
+        assert (again.layer.descriptor, _reused(again)) == (first.layer.descriptor, 0)
+        assert table.read_bytes() == whole
+        table.chmod(0o644)
+        table.write_bytes(damaged)
+        (fault,) = store.verify(repair=True).faults
+        assert (fault.kind, fault.repaired) == ("segments", True)
+        assert not table.exists()
+        assert store.verify().faults == ()
+        store.commit(tree, "app:2", engine="rust")
+
+
+def test_a_flipped_bit_in_an_older_blob_does_not_spread(store: Store, tree: Path, tmp_path: Path) -> None:
+    first = store.commit(tree, "app:1", engine="rust")
+    assert first.layer is not None
+    blob = _path(store) / "blobs" / "sha256" / first.layer.descriptor.digest[7:]
+    whole = bytearray(blob.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    blob.chmod(0o644)
+    blob.write_bytes(whole)
+    (tree / "a").write_text("another layer")
+    changed = store.commit(tree, "app:2", engine="rust")
+    assert _reused(changed) > 0
+    with Store.open(tmp_path / "other") as other:
+        cold = other.commit(tree, "app:2", engine="rust")
+        assert cold.layer is not None
+        assert changed.layer is not None
+        assert cold.layer.descriptor == changed.layer.descriptor
+
+
+def test_a_store_that_can_have_no_tables_commits_all_the_same(store: Store, tree: Path) -> None:
+    (_path(store) / "segments").write_text("in the way")
+    assert _reused(store.commit(tree, "app:1", engine="rust")) == 0
+    assert _reused(store.commit(tree, "app:2", engine="rust")) == 0
+    assert store.verify(engine="rust").faults == ()
+    assert os.listdir(_path(store) / "ingest") == []

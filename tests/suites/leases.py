@@ -74,6 +74,6 @@ class LeasesSuite:
     def test_a_blob_refers_to_a_snapshot(self, services: Services) -> None:
         blob = services.content.write(b"data", "text/plain")
         snapshots = services.snapshotter(None)
-        services.refer(Digest(blob.digest), snapshots, "one")
+        services.add_gc_reference(Digest(blob.digest), snapshots, "one")
         labels = services.content.info(blob.digest).labels
         assert labels == {f"containerd.io/gc.ref.snapshot.{snapshots.name}": "one"}

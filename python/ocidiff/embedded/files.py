@@ -144,17 +144,17 @@ class Files:
 
     def replace(self, name: str, data: bytes) -> None:
         """Replace a file whole: readers see the old or the new one, also after a power failure."""
-        with self.directory(INGEST) as waiting:
-            temporary, file = workspace.create_file(waiting)
+        with self.directory(INGEST) as ingest_dir:
+            temporary, file = workspace.create_file(ingest_dir)
             try:
                 with os.fdopen(file, "wb", closefd=False) as stream:
                     stream.write(data)
                 os.fsync(file)
                 os.fchmod(file, _FILE_MODE)
-                os.rename(temporary, name, src_dir_fd=waiting, dst_dir_fd=self.root)
+                os.rename(temporary, name, src_dir_fd=ingest_dir, dst_dir_fd=self.root)
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=waiting)
+                    os.unlink(temporary, dir_fd=ingest_dir)
                 raise
             finally:
                 os.close(file)

@@ -104,8 +104,8 @@ def collect(layout: Layout, *, young_seconds: float = YOUNG_SECONDS, stale_secon
     documents, database, leases = _Documents(layout), layout.database(), Leases(layout.database)
     with database.reading() as connection:
         _mark(layout, connection, documents, _live(leases, connection))
-    with layout.waiting() as waiting, layout.set_aside() as set_aside:
-        ingest_count, ingest_bytes = ingests.drop_stale(waiting, _before(stale_seconds), dry_run=False)
+    with layout.ingest_dir() as ingest_dir, layout.set_aside() as set_aside:
+        ingest_count, ingest_bytes = ingests.drop_stale(ingest_dir, _before(stale_seconds), dry_run=False)
         # On disk before anything goes: a row of a snapshot without its directory is a fault.
         with database.transaction(durable=True) as connection:
             ended, live = leases.end(connection)
@@ -138,9 +138,9 @@ def estimate(layout: Layout, *, young_seconds: float = YOUNG_SECONDS, stale_seco
         with _noting(unread, local.trees_path(layout)):
             snapshot_bytes += _size(layout, row)
     ingest_count = ingest_bytes = 0
-    with _noting(unread, layout.waiting_path), layout.reading_ingests() as waiting:
-        if waiting is not None:
-            ingest_count, ingest_bytes = ingests.drop_stale(waiting, _before(stale_seconds), dry_run=True)
+    with _noting(unread, layout.ingest_path), layout.reading_ingests() as ingest_dir:
+        if ingest_dir is not None:
+            ingest_count, ingest_bytes = ingests.drop_stale(ingest_dir, _before(stale_seconds), dry_run=True)
     return found.collected(snapshot_bytes, ingest_count, ingest_bytes, ended, left, tuple(unread))
 
 
@@ -219,31 +219,31 @@ def _mark(layout: Layout, connection: sqlite3.Connection, documents: _Documents,
     needed = _Needed()
     by_key = {(row.driver, row.key): row for row in rows.walk(connection)}
     by_id = {row.id: row for row in by_key.values()}
-    waiting: list[AnyDigest | Row] = []
+    ingest_dir: list[AnyDigest | Row] = []
     for entry in layout.names.index().entries:
         # Also of an entry that is not understood.
-        waiting += mentioned(entry.text.encode(errors="surrogateescape"))
-    waiting += _roots(connection, by_key, by_id, live)
+        ingest_dir += mentioned(entry.text.encode(errors="surrogateescape"))
+    ingest_dir += _roots(connection, by_key, by_id, live)
     by_name: dict[str, list[Row]] = {}
     for row in by_id.values():
         by_name.setdefault(row.key, []).append(row)
-    while waiting:
-        item = waiting.pop()
+    while ingest_dir:
+        item = ingest_dir.pop()
         if isinstance(item, Row):
             if item.id in needed.snapshots:
                 continue
             needed.snapshots.add(item.id)
             labels = rows.labels(connection, item.id)
             if item.parent_id is not None:
-                waiting.append(by_id[item.parent_id])
+                ingest_dir.append(by_id[item.parent_id])
         else:
             if item in needed.content:
                 continue
             needed.content.add(item)
             labels = records.labels_of(connection, item)
-            waiting += documents.children(item)
+            ingest_dir += documents.children(item)
         for name, value in labels.items():
-            waiting += _labelled(name, value, by_name.get(value, ()))
+            ingest_dir += _labelled(name, value, by_name.get(value, ()))
     return needed
 
 

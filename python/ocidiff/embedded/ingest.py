@@ -32,21 +32,23 @@ class FileIngest:
     """See `services.content.Ingest`.
 
     Args:
-        waiting: Descriptor of the directory that holds the file; closed with this.
+        ingest_dir: Descriptor of the directory that holds the file; closed with this.
         name: Name of the file in it.
         file: Its descriptor; closed with this.
         blobs: Descriptor of the directory `blobs/sha256/`; closed with this.
         record: Called before the blob becomes visible.
-        ends: What becomes of the file when it is left without `commit` (false), or was committed (true).
+        on_close: What becomes of the file when it is left without `commit` (false), or was committed (true).
     """
 
-    def __init__(self, waiting: int, name: str, file: int, blobs: int, record: Record, ends: Callable[[bool], None]) -> None:
-        self._waiting = waiting
+    def __init__(
+        self, ingest_dir: int, name: str, file: int, blobs: int, record: Record, on_close: Callable[[bool], None]
+    ) -> None:
+        self._ingest_dir = ingest_dir
         self._name: str | None = name
         self._file = file
         self._blobs = blobs
         self._record = record
-        self._ends = ends
+        self._on_close = on_close
         import hashlib
 
         self._sha256 = hashlib.sha256()
@@ -82,11 +84,11 @@ class FileIngest:
         # The record first: from here on the blob is protected, so that one which is there already stays there.
         self._record(digest, size, labels)
         if self._stored(size, digest):
-            os.unlink(self._name, dir_fd=self._waiting)
+            os.unlink(self._name, dir_fd=self._ingest_dir)
         else:
             os.fsync(self._file)
             os.fchmod(self._file, _BLOB_MODE)
-            os.rename(self._name, digest.hex, src_dir_fd=self._waiting, dst_dir_fd=self._blobs)
+            os.rename(self._name, digest.hex, src_dir_fd=self._ingest_dir, dst_dir_fd=self._blobs)
             os.fsync(self._blobs)
         self._name = None
 
@@ -119,29 +121,29 @@ class FileIngest:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            self._ends(self._name is None)
+            self._on_close(self._name is None)
         finally:
-            for descriptor in (self._file, self._waiting, self._blobs):
+            for descriptor in (self._file, self._ingest_dir, self._blobs):
                 os.close(descriptor)
 
 
-def new_ingest(waiting: int, blobs: int, record: Record) -> FileIngest:
+def new_ingest(ingest_dir: int, blobs: int, record: Record) -> FileIngest:
     """A blob without a ref, which vanishes with its writer. Takes over both descriptors."""
     try:
-        name, file = workspace.create_file(waiting)
+        name, file = workspace.create_file(ingest_dir)
     except BaseException:
-        os.close(waiting)
+        os.close(ingest_dir)
         os.close(blobs)
         raise
 
-    def ends(committed: bool) -> None:
+    def on_close(committed: bool) -> None:
         if not committed:
-            os.unlink(name, dir_fd=waiting)
+            os.unlink(name, dir_fd=ingest_dir)
 
-    return FileIngest(waiting, name, file, blobs, record, ends)
+    return FileIngest(ingest_dir, name, file, blobs, record, on_close)
 
 
-def resumable_ingest(waiting: int, blobs: int, record: Record, ref: str) -> FileIngest:
+def resumable_ingest(ingest_dir: int, blobs: int, record: Record, ref: str) -> FileIngest:
     """The blob of a ref, begun or resumed. Takes over both descriptors.
 
     Raises:
@@ -149,7 +151,7 @@ def resumable_ingest(waiting: int, blobs: int, record: Record, ref: str) -> File
     """
     try:
         name = _directory_name(ref)
-        directory = _lock_directory(waiting, name, ref)
+        directory = _lock_directory(ingest_dir, name, ref)
         try:
             _write_ref(directory, ref)
             file = os.open(_DATA, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
@@ -157,18 +159,18 @@ def resumable_ingest(waiting: int, blobs: int, record: Record, ref: str) -> File
             os.close(directory)
             raise
     except BaseException:
-        os.close(waiting)
+        os.close(ingest_dir)
         os.close(blobs)
         raise
 
-    def ends(committed: bool) -> None:
+    def on_close(committed: bool) -> None:
         try:
             if committed:
-                _remove(waiting, name, directory)
+                _remove(ingest_dir, name, directory)
         finally:
-            os.close(waiting)
+            os.close(ingest_dir)
 
-    ingest = FileIngest(directory, _DATA, file, blobs, record, ends)
+    ingest = FileIngest(directory, _DATA, file, blobs, record, on_close)
     try:
         ingest.resume()
     except BaseException:
@@ -182,13 +184,13 @@ def is_resumable(name: str) -> bool:
     return re.fullmatch(_DIRECTORY_OF_REF, name) is not None
 
 
-def statuses(waiting: int) -> list[Status]:
+def statuses(ingest_dir: int) -> list[Status]:
     """What can be resumed in the directory `ingest/`, by ref."""
     found = []
-    for name in filter(is_resumable, os.listdir(waiting)):
+    for name in filter(is_resumable, os.listdir(ingest_dir)):
         # Committed, dropped or not yet begun.
         with suppress(FileNotFoundError, NotADirectoryError):
-            directory = os.open(name, opening.DIRECTORY, dir_fd=waiting)
+            directory = os.open(name, opening.DIRECTORY, dir_fd=ingest_dir)
             try:
                 found.append(_status(directory))
             finally:
@@ -196,7 +198,7 @@ def statuses(waiting: int) -> list[Status]:
     return sorted(found, key=lambda status: status.ref)
 
 
-def abort(waiting: int, ref: str) -> None:
+def abort(ingest_dir: int, ref: str) -> None:
     """Drop what was begun under a ref.
 
     Raises:
@@ -205,28 +207,28 @@ def abort(waiting: int, ref: str) -> None:
     """
     name = _directory_name(ref)
     try:
-        os.stat(name, dir_fd=waiting, follow_symlinks=False)
+        os.stat(name, dir_fd=ingest_dir, follow_symlinks=False)
     except FileNotFoundError:
         raise NotFoundError(f"no ingest {ref[:100]!r}") from None
-    directory = _lock_directory(waiting, name, ref)
+    directory = _lock_directory(ingest_dir, name, ref)
     try:
-        _remove(waiting, name, directory)
+        _remove(ingest_dir, name, directory)
     finally:
         os.close(directory)
 
 
-def drop_stale(waiting: int, older_than_ns: int, *, dry_run: bool) -> tuple[int, int]:
+def drop_stale(ingest_dir: int, older_than_ns: int, *, dry_run: bool) -> tuple[int, int]:
     """Drop what nobody has written to for long; how many there were, and their bytes.
 
     Args:
-        waiting: Descriptor of the directory `ingest/`.
+        ingest_dir: Descriptor of the directory `ingest/`.
         older_than_ns: Last writing, nanoseconds since 1970.
         dry_run: Only count.
     """
     count = size = 0
-    for name in filter(is_resumable, os.listdir(waiting)):
+    for name in filter(is_resumable, os.listdir(ingest_dir)):
         with suppress(FileNotFoundError, NotADirectoryError, BusyError):
-            directory = _lock_directory(waiting, name, name)
+            directory = _lock_directory(ingest_dir, name, name)
             try:
                 info = os.fstat(directory)
                 # An interrupted removal leaves an empty directory.
@@ -237,7 +239,7 @@ def drop_stale(waiting: int, older_than_ns: int, *, dry_run: bool) -> tuple[int,
                 count += 1
                 size += info.st_size if stat.S_ISREG(info.st_mode) else 0
                 if not dry_run:
-                    _remove(waiting, name, directory)
+                    _remove(ingest_dir, name, directory)
             finally:
                 os.close(directory)
     return count, size
@@ -251,13 +253,13 @@ def _directory_name(ref: str) -> str:
     return hashlib.sha256(ref.encode()).hexdigest()
 
 
-def _lock_directory(waiting: int, name: str, ref: str) -> int:
+def _lock_directory(ingest_dir: int, name: str, ref: str) -> int:
     """The directory of a ref, made when it is missing; locked, since there is one writer."""
     while True:
         with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=waiting)
+            os.mkdir(name, 0o700, dir_fd=ingest_dir)
         try:
-            directory = os.open(name, opening.DIRECTORY, dir_fd=waiting)
+            directory = os.open(name, opening.DIRECTORY, dir_fd=ingest_dir)
         except FileNotFoundError:
             continue
         try:
@@ -298,6 +300,6 @@ def _status(directory: int) -> Status:
     return Status(ref, data.st_size, started, data.st_mtime_ns)
 
 
-def _remove(waiting: int, name: str, directory: int) -> None:
+def _remove(ingest_dir: int, name: str, directory: int) -> None:
     workspace.clear(directory)
-    os.rmdir(name, dir_fd=waiting)
+    os.rmdir(name, dir_fd=ingest_dir)

@@ -143,30 +143,30 @@ class Layout:
 
     def ingest(self, ref: str | None = None) -> FileIngest:
         """See `ContentStore.ingest`."""
-        waiting = self._directory(INGEST)
+        ingest_dir = self._directory(INGEST)
         try:
             blobs = self._directory(*BLOBS)
         except BaseException:
-            os.close(waiting)
+            os.close(ingest_dir)
             raise
         if ref is None:
-            return ingests.new_ingest(waiting, blobs, self._record)
-        return ingests.resumable_ingest(waiting, blobs, self._record, ref)
+            return ingests.new_ingest(ingest_dir, blobs, self._record)
+        return ingests.resumable_ingest(ingest_dir, blobs, self._record, ref)
 
     @property
     def spool(self) -> str:
         """See `ContentStore.spool`."""
-        return self.waiting_path
+        return self.ingest_path
 
     def statuses(self) -> list[Status]:
         """See `ContentStore.statuses`."""
-        with self.waiting() as waiting:
-            return ingests.statuses(waiting)
+        with self.ingest_dir() as ingest_dir:
+            return ingests.statuses(ingest_dir)
 
     def abort(self, ref: str) -> None:
         """See `ContentStore.abort`."""
-        with self.waiting() as waiting:
-            ingests.abort(waiting, ref)
+        with self.ingest_dir() as ingest_dir:
+            ingests.abort(ingest_dir, ref)
 
     def write(self, data: bytes, media_type: str, labels: Mapping[str, str] | None = None) -> Descriptor:
         """See `ContentStore.write`."""
@@ -273,11 +273,11 @@ class Layout:
     @contextlib.contextmanager
     def set_aside(self) -> Iterator[Callable[[Digest], bool]]:
         """What moves blobs out of sight at once, and removes them when the block ends; it answers whether there was one."""
-        with self._files.directory(*BLOBS) as blobs, self.waiting() as waiting:
+        with self._files.directory(*BLOBS) as blobs, self.ingest_dir() as ingest_dir:
             aside: list[str] = []
 
             def move(digest: Digest) -> bool:
-                name = workspace.adopt(waiting, blobs, digest.hex)
+                name = workspace.adopt(ingest_dir, blobs, digest.hex)
                 if name is not None:
                     aside.append(name)
                 return name is not None
@@ -286,7 +286,7 @@ class Layout:
                 yield move
             finally:
                 for name in aside:
-                    workspace.discard(waiting, name, os.path.join(self.waiting_path, name))
+                    workspace.discard(ingest_dir, name, os.path.join(self.ingest_path, name))
 
     def move_to_damaged(self, digest: Digest) -> None:
         """Take a blob that is not what its name says out of the way, into `damaged/`."""
@@ -392,7 +392,7 @@ class Layout:
         return self._lease_id
 
     @property
-    def waiting_path(self) -> str:
+    def ingest_path(self) -> str:
         """Absolute path of the directory `ingest/`."""
         return os.path.join(os.path.abspath(self._path), INGEST)
 
@@ -406,30 +406,30 @@ class Layout:
     @contextlib.contextmanager
     def temporary_directory(self) -> Iterator[str]:
         """The path of a private directory beside the blobs; removed at the end, whatever happens."""
-        with self.waiting() as waiting, workspace.directory(waiting) as name:
+        with self.ingest_dir() as ingest_dir, workspace.directory(ingest_dir) as name:
             yield os.path.join(self._path, INGEST, name)
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[int]:
+    def ingest_dir(self) -> Iterator[int]:
         """Descriptor of the directory `ingest/`, for what is on its way in or out."""
-        with self._files.directory(INGEST) as waiting:
-            yield waiting
+        with self._files.directory(INGEST) as ingest_dir:
+            yield ingest_dir
 
     @contextlib.contextmanager
     def reading_ingests(self) -> Iterator[int | None]:
         """Yield a descriptor of the directory `ingest/`, or None if nobody ever wrote here."""
         with contextlib.ExitStack() as stack:
             try:
-                waiting: int | None = stack.enter_context(self._files.directory(INGEST, create=False))
+                ingest_dir: int | None = stack.enter_context(self._files.directory(INGEST, create=False))
             except FileNotFoundError:
-                waiting = None
-            yield waiting
+                ingest_dir = None
+            yield ingest_dir
 
     def sweep(self) -> list[OSError]:
         """Remove what dead processes left in `ingest/`; return why something could not be removed."""
         try:
-            with self._files.directory(INGEST, create=False) as waiting:
-                return workspace.sweep(waiting, keep=ingests.is_resumable, path=self.waiting_path)
+            with self._files.directory(INGEST, create=False) as ingest_dir:
+                return workspace.sweep(ingest_dir, keep=ingests.is_resumable, path=self.ingest_path)
         except FileNotFoundError:
             # Nobody ever wrote here.
             return []

@@ -83,12 +83,12 @@ def services_of(
     def offer(snapshots: LocalSnapshotter, container: Container, committed: Committed) -> None:
         from ocidiff.embedded import reuse
 
-        reuse.offer(own, snapshots, container, committed, engine=engine, monitor=monitor)
+        reuse.offer_for_reuse(own, snapshots, container, committed, engine=engine, monitor=monitor)
 
     def accept(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID) -> bool:
         from ocidiff.embedded import reuse
 
-        return reuse.accept(snapshots, name, diff_id, engine=engine, monitor=monitor)
+        return reuse.reuse_offered(snapshots, name, diff_id, engine=engine, monitor=monitor)
 
     return Services(
         content=own,

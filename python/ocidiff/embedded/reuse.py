@@ -35,7 +35,7 @@ from ocidiff.services.containers import Committed
 _log = Logger(__name__)
 
 
-def offer(
+def offer_for_reuse(
     layout: Layout,
     snapshots: LocalSnapshotter,
     container: Container,
@@ -78,7 +78,7 @@ def offer(
         _log.debug("%s: not kept as a snapshot: %s", committed.image, error)
 
 
-def accept(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *, engine: Engine, monitor: Monitor) -> bool:
+def reuse_offered(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *, engine: Engine, monitor: Monitor) -> bool:
     """Make a snapshot from what a container offers; false where none does, or where that is not what its layer says.
 
     Args:
@@ -110,7 +110,7 @@ def accept(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *, engin
 def _is_kept(snapshots: LocalSnapshotter, name: ChainID) -> bool:
     """Return True if the snapshot is there, and then it stays."""
     try:
-        snapshots.keep(name)
+        snapshots.add_to_lease(name)
     except NotFoundError:
         return False
     return True
@@ -155,7 +155,7 @@ def _adopt(
         if not isinstance(error, AlreadyExistsError):
             raise
         # Somebody else was faster, with the same tree.
-        snapshots.keep(name)
+        snapshots.add_to_lease(name)
 
 
 def _diff_id(snapshots: LocalSnapshotter, key: str, engine: Engine, options: LayerOptions, monitor: Monitor) -> DiffID:

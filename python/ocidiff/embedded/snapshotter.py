@@ -70,7 +70,7 @@ class Driver(Protocol):
         """How to mount a snapshot; a committed one is mounted as a view of it would be."""
         ...
 
-    def settle(self, directory: str) -> None:
+    def finalize(self, directory: str) -> None:
         """Remove what only an active snapshot needs."""
         ...
 
@@ -132,7 +132,7 @@ class LocalSnapshotter:
         active = self._row(key)
         if active.kind is not Kind.ACTIVE:
             raise UsageError(f"snapshot {key}: is {active.kind}, and only an active one is committed")
-        self._driver.settle(self._directory(active.id))
+        self._driver.finalize(self._directory(active.id))
         with self._layout.database().transaction() as connection:
             row = rows.require(connection, self.name, key)
             self._require_free(connection, name)
@@ -174,7 +174,7 @@ class LocalSnapshotter:
             found = [rows.snapshot(connection, row) for row in rows.walk(connection, self.name)]
         yield from found
 
-    def keep(self, name: str) -> None:
+    def add_to_lease(self, name: str) -> None:
         """Put a snapshot that is there under the lease too.
 
         Raises:
@@ -194,19 +194,19 @@ class LocalSnapshotter:
         Raises:
             NotFoundError: One of them is missing.
         """
-        self._driver.settle(self._directory(self._row(key).id))
+        self._driver.finalize(self._directory(self._row(key).id))
         # What grows on it may be a container, which cannot be made again.
         sync_file_system(self._root)
-        with _open_trees(self._layout) as trees, self._layout.waiting() as waiting:
+        with _open_trees(self._layout) as trees, self._layout.ingest_dir() as ingest_dir:
             with self._layout.database().transaction(durable=True) as connection:
                 row, active = rows.require(connection, self.name, name), rows.require(connection, self.name, key)
-                aside = workspace.adopt(waiting, trees, str(row.id))
+                aside = workspace.adopt(ingest_dir, trees, str(row.id))
                 os.rename(str(active.id), str(row.id), src_dir_fd=trees, dst_dir_fd=trees)
                 os.fsync(trees)
                 rows.mark_synced(connection, [row.id])
                 rows.delete(connection, active)
             if aside is not None:
-                workspace.discard(waiting, aside, os.path.join(self._layout.waiting_path, aside))
+                workspace.discard(ingest_dir, aside, os.path.join(self._layout.ingest_path, aside))
 
     def remove(self, key: str) -> None:
         """See `Snapshotter.remove`."""
@@ -260,22 +260,22 @@ class LocalSnapshotter:
         with self._layout.database().reading() as connection:
             self._require_free(connection, key)
             above = [] if parent is None else self._committed(connection, parent)
-        with _open_trees(self._layout, create=True) as trees, self._layout.waiting() as waiting:
-            name, directory = workspace.create_directory(waiting)
+        with _open_trees(self._layout, create=True) as trees, self._layout.ingest_dir() as ingest_dir:
+            name, directory = workspace.create_directory(ingest_dir)
             try:
-                self._driver.fill(os.path.join(self._layout.waiting_path, name), above, kind)
+                self._driver.fill(os.path.join(self._layout.ingest_path, name), above, kind)
                 if is_lasting:
                     os.fsync(directory)
                 with self._layout.database().transaction() as connection:
                     row = self._insert(connection, key, parent, kind, labels)
                     # Left by a process that died before its row was there.
-                    workspace.adopt(waiting, trees, str(row.id))
-                    os.rename(name, str(row.id), src_dir_fd=waiting, dst_dir_fd=trees)
+                    workspace.adopt(ingest_dir, trees, str(row.id))
+                    os.rename(name, str(row.id), src_dir_fd=ingest_dir, dst_dir_fd=trees)
                     if is_lasting:
                         os.fsync(trees)
                     return self._mounts(connection, row)
             except BaseException:
-                self._undo(waiting, name, directory)
+                self._undo(ingest_dir, name, directory)
                 raise
             finally:
                 os.close(directory)
@@ -295,14 +295,14 @@ class LocalSnapshotter:
         if rows.find(connection, self.name, key) is not None:
             raise AlreadyExistsError(f"snapshot {key} already exists")
 
-    def _undo(self, waiting: int, name: str, directory: int) -> None:
+    def _undo(self, ingest_dir: int, name: str, directory: int) -> None:
         try:
-            os.stat(name, dir_fd=waiting)
+            os.stat(name, dir_fd=ingest_dir)
         except FileNotFoundError:
             # It has its place already, and goes from there unless the row was kept nevertheless.
             sweep(self._layout)
         else:
-            workspace.remove(waiting, name, directory)
+            workspace.remove(ingest_dir, name, directory)
 
     def _protect(self, connection: sqlite3.Connection, key: str) -> None:
         if self._layout.lease_id is not None:
@@ -337,8 +337,8 @@ def label_of_reference(driver: str) -> str:
 def discard(layout: Layout, numbers: Sequence[int]) -> None:
     """Remove the directories of rows that are gone. What cannot be removed stays in `ingest/`; see `Layout.sweep`."""
     if numbers:
-        with _open_trees(layout) as trees, layout.waiting() as waiting:
-            _remove_aside(layout, waiting, [workspace.adopt(waiting, trees, str(number)) for number in numbers])
+        with _open_trees(layout) as trees, layout.ingest_dir() as ingest_dir:
+            _remove_aside(layout, ingest_dir, [workspace.adopt(ingest_dir, trees, str(number)) for number in numbers])
 
 
 def discard_or_restore(layout: Layout, number: int, restore: Callable[[sqlite3.Connection, str], bool]) -> None:
@@ -353,27 +353,27 @@ def discard_or_restore(layout: Layout, number: int, restore: Callable[[sqlite3.C
     Raises:
         OSError: Something in the directory cannot be removed.
     """
-    with _open_trees(layout) as trees, layout.waiting() as waiting:
-        aside = workspace.adopt(waiting, trees, str(number))
+    with _open_trees(layout) as trees, layout.ingest_dir() as ingest_dir:
+        aside = workspace.adopt(ingest_dir, trees, str(number))
         if aside is None:
             return
         try:
-            workspace.discard(waiting, aside, os.path.join(_root(layout), str(number)))
+            workspace.discard(ingest_dir, aside, os.path.join(_root(layout), str(number)))
         except OSError as error:
             # In one transaction: a directory without a row is swept.
             with layout.database().transaction(durable=True) as connection:
                 if restore(connection, f"{error.filename}: {error.strerror}"):
-                    os.rename(aside, str(number), src_dir_fd=waiting, dst_dir_fd=trees)
+                    os.rename(aside, str(number), src_dir_fd=ingest_dir, dst_dir_fd=trees)
                     os.fsync(trees)
             raise
 
 
-def _remove_aside(layout: Layout, waiting: int, names: Iterable[str | None]) -> None:
+def _remove_aside(layout: Layout, ingest_dir: int, names: Iterable[str | None]) -> None:
     """Remove what was moved into `ingest/`, as far as that can be."""
     for name in filter(None, names):
         # It is rubbish that is swept again by every call, and told by `gc` and `verify`.
         with suppress(OSError):
-            workspace.discard(waiting, name, os.path.join(layout.waiting_path, name))
+            workspace.discard(ingest_dir, name, os.path.join(layout.ingest_path, name))
 
 
 def sweep(layout: Layout) -> None:
@@ -384,13 +384,13 @@ def sweep(layout: Layout) -> None:
         except FileNotFoundError:
             # No snapshot was ever made.
             return
-        waiting = stack.enter_context(layout.waiting())
+        ingest_dir = stack.enter_context(layout.ingest_dir())
         # Nobody makes a directory visible meanwhile.
         with layout.database().transaction() as connection:
             known = {row.id for row in rows.walk(connection)}
             orphans = [name for name in workspace.names_in(trees) if not (name.isdigit() and int(name) in known)]
-            aside = [workspace.adopt(waiting, trees, name) for name in orphans]
-        _remove_aside(layout, waiting, aside)
+            aside = [workspace.adopt(ingest_dir, trees, name) for name in orphans]
+        _remove_aside(layout, ingest_dir, aside)
 
 
 def sweep_leftovers(layout: Layout) -> None:

@@ -82,7 +82,7 @@ def unpack_chain(
             f"{image.name}: has more than {snapshots.max_parents} snapshots, which {snapshots.name} cannot mount: "
             "use the driver directory"
         )
-    services.refer(image.config_digest, snapshots, chain[-1])
+    services.add_gc_reference(image.config_digest, snapshots, chain[-1])
     return chain[-1]
 
 

@@ -66,7 +66,7 @@ class Services:
             return True
         return False
 
-    def refer(self, digest: Digest, snapshots: Snapshotter, name: str) -> None:
+    def add_gc_reference(self, digest: Digest, snapshots: Snapshotter, name: str) -> None:
         """Keep a snapshot for as long as something needs a blob."""
         label = f"{labels.REFERS_SNAPSHOT}.{snapshots.name}"
         if self.content.info(digest).labels.get(label) != name:

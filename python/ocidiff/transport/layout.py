@@ -191,8 +191,8 @@ class LayoutTarget:
 
     def abort(self, descriptor: Descriptor) -> None:
         """See `Target.abort`."""
-        with suppress(NotFoundError), self._files.directory(INGEST) as waiting:
-            ingests.abort(waiting, f"blob-{descriptor.digest}")
+        with suppress(NotFoundError), self._files.directory(INGEST) as ingest_dir:
+            ingests.abort(ingest_dir, f"blob-{descriptor.digest}")
 
     def write(self, descriptor: Descriptor, data: bytes, labels: Mapping[str, str]) -> None:  # noqa: ARG002 - of the protocol
         """See `Target.write`."""
@@ -201,11 +201,11 @@ class LayoutTarget:
             ingest.commit(descriptor.size, descriptor.digest)
 
     def _directories(self) -> tuple[int, int]:
-        waiting = open_directory(self._files.root, self._files.path, INGEST, create=True)
+        ingest_dir = open_directory(self._files.root, self._files.path, INGEST, create=True)
         try:
-            return waiting, open_directory(self._files.root, self._files.path, *BLOBS, create=True)
+            return ingest_dir, open_directory(self._files.root, self._files.path, *BLOBS, create=True)
         except BaseException:
-            os.close(waiting)
+            os.close(ingest_dir)
             raise
 
     def attach(self, referrer: Descriptor, subject: Digest) -> None:  # noqa: ARG002 - of the protocol

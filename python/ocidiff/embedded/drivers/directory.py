@@ -35,5 +35,5 @@ class DirectoryDriver:
         tree = parents[0] if kind is Kind.VIEW and parents else os.path.join(directory, TREE)
         return (bind(tree, read_only=kind is not Kind.ACTIVE),)
 
-    def settle(self, directory: str) -> None:
+    def finalize(self, directory: str) -> None:
         """See `Driver.settle`."""

@@ -56,7 +56,7 @@ class OverlayDriver:
             return (bind(own, read_only=True),)
         return (bind(lower[0], read_only=True),) if len(lower) == 1 else (overlay(lower, None, None, options),)
 
-    def settle(self, directory: str) -> None:
+    def finalize(self, directory: str) -> None:
         """See `Driver.settle`."""
         with suppress(FileNotFoundError):
             descriptor = os.open(os.path.join(directory, _WORK), opening.DIRECTORY)

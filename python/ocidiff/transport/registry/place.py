@@ -110,7 +110,8 @@ class RegistrySource(_Repository):
 
     def resolve(self) -> Descriptor:
         """See `Source.resolve`."""
-        descriptor, self._documents[descriptor.digest] = self._manifest(self._name.reference)
+        descriptor, data = self._manifest(self._name.reference)
+        self._documents[descriptor.digest] = data
         return descriptor
 
     def referrers(self, digest: Digest) -> Sequence[Descriptor]:

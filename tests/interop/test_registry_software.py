@@ -1,0 +1,189 @@
+"""Docker's registry software, and skopeo beside us: what one writes the other reads; and calls that are killed go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import ocidiff
+from interop.tools import Tool
+from support import probes
+
+pytestmark = pytest.mark.interop
+
+# Larger than what a process needs for itself.
+LARGE_BYTES = 1 << 30
+MOST_MEMORY_BYTES = 100 << 20
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`localhost:PORT` of a registry."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        probes.missing("needs docker-registry")
+    place = tmp_path_factory.mktemp("registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(place / "data")}},
+        "http": {"addr": f"127.0.0.1:{port}"},
+    }
+    # JSON is YAML.
+    (place / "config.yml").write_text(json.dumps(settings))
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen([program, "serve", place / "config.yml"], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=5):
+                    break
+            except OSError:
+                assert process.poll() is None, (place / "log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield f"localhost:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Iterator[ocidiff.Store]:
+    """A store with `app:v1` and `app:v2`, which has one layer more."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "one").write_bytes(os.urandom(3 << 20))
+    with ocidiff.Store.open(tmp_path / "images") as opened:
+        opened.commit(tree, "app:v1")
+        (tree / "two").write_bytes(os.urandom(1 << 20))
+        opened.commit(tree, "app:v2", base="app:v1")
+        yield opened
+
+
+@pytest.fixture
+def skopeo(tool: Callable[[str], Tool]) -> Tool:
+    return tool("skopeo")
+
+
+def run(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "ocidiff", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("chunk_bytes", [0, 1 << 20])
+def test_push_mount_and_pull(images: ocidiff.Store, host: str, tmp_path: Path, chunk_bytes: int) -> None:
+    registry = ocidiff.Registry(chunk_bytes=chunk_bytes, tags=["latest"])
+    first, second = f"docker://{host}/first{chunk_bytes}/app:v2", f"docker://{host}/second{chunk_bytes}/app:v2"
+    done = images.copy("app:v2", first, registry=registry)
+    assert (done.copied, done.skipped) == (3, 0)
+    assert images.copy("app:v2", first).copied == 0
+    assert ocidiff.copy(first, second).mounted == 3
+    with ocidiff.Store.open(tmp_path / "back") as back:
+        again = back.copy(second.replace(":v2", f"@{done.descriptor.digest}"), "app:back")
+        assert again.descriptor.digest == done.descriptor.digest
+        assert back.verify().faults == ()
+        # The labels of a pull lead to a mount.
+        assert back.copy("app:back", f"docker://{host}/third{chunk_bytes}/app:v2").mounted == 3
+
+
+def test_skopeo_reads_what_we_push(images: ocidiff.Store, host: str, skopeo: Tool, tmp_path: Path) -> None:
+    done = images.copy("app:v2", f"docker://{host}/ours:v2")
+    shown = json.loads(skopeo.run("inspect", "--tls-verify=false", f"docker://{host}/ours:v2"))
+    assert shown["Digest"] == done.descriptor.digest
+    flags = ("--insecure-policy", "--src-tls-verify=false", "--preserve-digests")
+    skopeo.run("copy", *flags, f"docker://{host}/ours:v2", f"oci:{tmp_path}/layout:v2")
+    with ocidiff.Store.open(tmp_path / "back") as back:
+        assert back.copy(f"oci:{tmp_path}/layout:v2", "app:v2").descriptor.digest == done.descriptor.digest
+        assert back.verify().faults == ()
+
+
+@pytest.mark.parametrize("form", ["oci", "v2s2"])
+def test_we_pull_what_skopeo_pushed(images: ocidiff.Store, host: str, skopeo: Tool, tmp_path: Path, form: str) -> None:
+    flags = ("--insecure-policy", "--dest-tls-verify=false", "--format", form)
+    skopeo.run("copy", *flags, f"oci:{tmp_path}/images:app:v2", f"docker://{host}/theirs-{form}:v2")
+    with ocidiff.Store.open(tmp_path / "back") as back:
+        back.copy(f"docker://{host}/theirs-{form}:v2", "app:v2")
+        assert back.verify().faults == ()
+        back.unpack("app:v2", tmp_path / "out")
+    assert (tmp_path / "out/two").read_bytes() == (tmp_path / "tree/two").read_bytes()
+
+
+def test_a_commit_goes_straight_to_it(images: ocidiff.Store, host: str, tmp_path: Path) -> None:
+    images.copy("app:v1", f"docker://{host}/base:v1")
+    with ocidiff.Store.open(tmp_path / "other") as other:
+        other.commit(tmp_path / "tree", f"docker://{host}/new:v2", base=f"docker://{host}/base:v1")
+        other.copy(f"docker://{host}/new:v2", "new:v2")
+        other.unpack("new:v2", tmp_path / "out")
+    assert (tmp_path / "out/two").read_bytes() == (tmp_path / "tree/two").read_bytes()
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Directory of a store with the image `large:1` of one plain layer of zeros."""
+    tree = tmp_path / "large"
+    tree.mkdir()
+    with (tree / "zeros").open("wb") as file:
+        file.truncate(LARGE_BYTES)
+    with ocidiff.Store.open(tmp_path / "images") as opened:
+        opened.commit(tree, "large:1", compression="none")
+    return tmp_path / "images"
+
+
+def most_memory_of(*words: str) -> int:
+    """The most memory that a command had, in bytes."""
+    process = subprocess.Popen([sys.executable, "-m", "ocidiff", *words], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert isinstance(usage, resource.struct_rusage)
+    return usage.ru_maxrss * 1024
+
+
+def test_memory_is_flat_and_what_was_killed_goes_on(large: Path, host: str, tmp_path: Path) -> None:
+    name = f"{host}/large:1"
+    assert most_memory_of("push", "large:1", name, "--store", str(large)) < MOST_MEMORY_BYTES
+    words = ["pull", name, "--store", str(tmp_path / "back")]
+    process = subprocess.Popen([sys.executable, "-m", "ocidiff", *words])
+    try:
+        deadline = time.monotonic() + 120
+        while not any(data.stat().st_size > LARGE_BYTES // 20 for data in (tmp_path / "back/ingest").glob("*/data")):
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert run("images", "-q", "--store", str(tmp_path / "back")) == ""
+    done = json.loads(run(*words, "--json"))
+    assert done["copied"]["kept"] > LARGE_BYTES // 20
+    assert most_memory_of("copy", f"docker://{name}", f"oci:{tmp_path}/layout:1") < MOST_MEMORY_BYTES
+
+
+def test_a_push_that_was_killed_goes_on_with_the_next_blob(large: Path, host: str) -> None:
+    words = ["push", "large:1", f"{host}/killed:1", "--store", str(large)]
+    process = subprocess.Popen([sys.executable, "-m", "ocidiff", *words])
+    time.sleep(1.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run(*words)
+    again = json.loads(run(*words, "--json"))
+    assert again["copied"]["blobs"] == 0

@@ -55,7 +55,7 @@ class Daemon:
     def __init__(self, which: str, place: Path, more: str = "") -> None:
         self.programs, self.place = programs(which), place
         self.address = str(place / "c")
-        self.is_first = which.endswith("1.7")
+        self.is_first = which.endswith(("1.6", "1.7"))
         self.environment = {
             **os.environ,
             "PATH": f"{self.programs}:{os.environ['PATH']}",

@@ -85,13 +85,22 @@ class ContainerdSnapshotter:
         return self._readable(mounts_of(found.mounts))
 
     def _readable(self, mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
-        """Refuse mounts that only a kernel of a virtual machine, or a block device, shows."""
+        """Refuse mounts that only a kernel of a virtual machine, or a block device, or another mount namespace shows."""
         kind = next((mount.type for mount in mounts if mount.type not in _READABLE), None)
         if kind is not None:
             raise UnsupportedError(
                 f"snapshotter {self._name}: gives {kind} mounts, which are no directories that could be read; "
                 "copy the changed files out and commit a directory, or use a snapshotter such as overlayfs"
             )
+        for place in (mount.option("upperdir") or mount.source for mount in mounts):
+            if os.path.isabs(place):
+                try:
+                    os.stat(place)
+                except FileNotFoundError:
+                    raise UnsupportedError(
+                        f"snapshotter {self._name}: its directory {place} is not here, as if containerd ran in another "
+                        "mount namespace; run the command in that one"
+                    ) from None
         return mounts
 
     @contextmanager

@@ -1,0 +1,109 @@
+"""What a commit on containerd cannot do is one clear line, and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from containerd.daemon import VERSION, Daemon, running
+from containerd.test_commit import changed
+from containerd.test_safety import refused, rests
+from ocidiff.containerd.channel import Channel
+from ocidiff.containerd.messages import types_of
+from ocidiff.errors import UnsupportedError
+from ocidiff.layer.engine import select_engine
+from ocidiff.store import Store
+
+pytestmark = [pytest.mark.interop, pytest.mark.root]
+
+MOUNTS = {
+    "devmapper": {"type": "ext4", "source": "/dev/mapper/pool-snap-1", "options": []},
+    "blockfile": {"type": "ext4", "source": "/var/lib/containerd/blockfile/1", "options": ["loop"]},
+    "erofs": {"type": "erofs", "source": "/var/lib/containerd/erofs/1/layer.erofs", "options": ["ro", "loop"]},
+    "nydus": {"type": "fuse.nydus-overlayfs", "source": "overlay", "options": ["lowerdir=/a", "extraoption=x"]},
+    "elsewhere": {"type": "bind", "source": "/nowhere/snapshots/1/fs", "options": ["rbind", "rw"]},
+    "overlay-elsewhere": {
+        "type": "overlay",
+        "source": "overlay",
+        "options": ["upperdir=/nowhere/2/fs", "lowerdir=/nowhere/1/fs"],
+    },
+}
+
+
+@pytest.mark.parametrize("name", MOUNTS)
+def test_a_snapshot_without_a_directory_is_refused(
+    daemon: Daemon, namespace: str, base: str, channel: Channel, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(daemon, namespace, "c1", script="echo x >/etc/new")
+    call = Channel.call
+
+    def mounted(self: Channel, method: str, **fields: Any) -> Any:
+        answer = call(self, method, **fields)
+        if method.endswith(("/Mounts", "/View")):
+            return types_of(method)[1](mounts=[MOUNTS[name]])
+        return answer
+
+    why = "run the command in that one" if "elsewhere" in name else "use a snapshotter such as overlayfs"
+    with Store.containerd(daemon.address, namespace) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(Channel, "call", mounted)
+            with pytest.raises(UnsupportedError, match=why) as caught:
+                store.commit(store.container("c1"), "app:v1")
+            assert "\n" not in str(caught.value)
+        assert [one.name for one in store.images()] == ["base:1"]
+    rests(daemon, namespace, channel, select_engine(None))
+
+
+def test_a_version_that_is_too_old_is_named() -> None:
+    with running("1.6") as old:
+        old.ctr("namespaces", "create", "some")
+        status, line = refused("commit", "containerd:c1", "app:v1", "--address", old.address, "--namespace", "some")
+    assert (status, "containerd 1.6" in line, "1.7 or newer is needed" in line) == (1, True, True), line
+
+
+@pytest.fixture
+def small() -> Iterator[Daemon]:
+    """A containerd whose root is a file system of 64 MiB."""
+    place = Path(tempfile.mkdtemp(prefix="oci-f-", dir="/tmp"))
+    place.chmod(0o755)
+    (place / "root").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place / "root"], check=True)
+    daemon = Daemon(VERSION, place)
+    try:
+        yield daemon
+    finally:
+        daemon.kill_containers("some")
+        daemon.stop()
+        for point in [*place.glob("state/*/*/*/rootfs"), place / "root"]:
+            subprocess.run(["umount", "-l", point], check=False, stderr=subprocess.DEVNULL)
+        shutil.rmtree(place)
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_stays(small: Daemon, archive: Path) -> None:
+    small.ctr("namespaces", "create", "some")
+    small.load(archive, "some")
+    small.run("some", "base:1", "c1")
+    (small.root("some", "c1") / "large").write_bytes(os.urandom(16 << 20))
+    small.collect("some")
+    place = small.place / "root"
+    free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+    with (place / "filler").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free - (6 << 20))
+    words = ("commit", "containerd:c1", "app:v1", "--address", small.address, "--namespace", "some")
+    status, line = refused(*words)
+    assert (status, "No space left on device" in line) == (1, True), line
+    channel = Channel.open(small.address, "some")
+    try:
+        rests(small, "some", channel, select_engine(None))
+    finally:
+        channel.close()
+    (place / "filler").unlink()
+    with Store.containerd(small.address, "some") as store:
+        assert store.commit(store.container("c1"), "app:v1").layer is not None

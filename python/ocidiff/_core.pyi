@@ -52,6 +52,9 @@ class ChangeStream:
     def __iter__(self) -> ChangeStream: ...
     def __next__(self) -> list[Change]: ...
     def skipped(self) -> dict[str, int]: ...
+    def fitted(self) -> bytes:
+        """Return the last states of the patterns that have fitted a path so far, lowest first."""
+
     def close(self) -> None: ...
 
 @final
@@ -99,6 +102,9 @@ class LayerSummary:
     def vanished(self) -> int: ...
     @property
     def reused_bytes(self) -> int: ...
+    @property
+    def fitted(self) -> bytes:
+        """The last states of the patterns that have fitted a path, lowest first."""
 
 @final
 class ApplySummary:

@@ -11,6 +11,7 @@ import click
 
 import ocidiff
 from ocidiff.cli.config import KeyValue, config_options
+from ocidiff.cli.names import CONTAINER_OR_PATH, IMAGE
 from ocidiff.cli.options import (
     CONTAINERD,
     Settings,
@@ -39,10 +40,12 @@ if TYPE_CHECKING:
 
 
 @click.command("commit", epilog="Example: ocidiff commit ./rootfs app:v2 --base app:v1 -m 'Set up the app'")
-@click.argument("source", type=click.Path(), required=False)
-@click.argument("name", metavar="NAME[:TAG]|PLACE", required=False)
+@click.argument("source", type=CONTAINER_OR_PATH, required=False)
+@click.argument("name", metavar="NAME[:TAG]|PLACE", type=IMAGE, required=False)
 @upper_tar_option
-@click.option("--base", metavar="IMAGE", help="The image that a directory has grown from, in any place.  [default: scratch]")
+@click.option(
+    "--base", metavar="IMAGE", type=IMAGE, help="The image that a directory has grown from, in any place.  [default: scratch]"
+)
 @click.option(
     "--lower",
     metavar="DIR|index:FILE",

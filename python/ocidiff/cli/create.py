@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ocidiff
+from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import Settings, common, engine_option, limit_options, pass_settings, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("create", epilog="Example: ocidiff create app:v1 work && cd $(ocidiff mount work)")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=IMAGE)
 @click.argument("name", metavar="[NAME]", required=False)
 @click.option(
     "--driver",

@@ -17,13 +17,15 @@ from ocidiff.log import listen
 if TYPE_CHECKING:
     import logging
 
-_COMMANDS: Final = (
-    *("diff", "changes", "apply", "index"),
-    *("commit", "create", "mount", "umount", "ps", "rm"),
-    *("unpack", "images", "inspect", "history", "tag", "rmi"),
-    *("copy", "pull", "push", "save", "load"),
-    *("gc", "verify", "serve", "commit-pod"),
-)
+_GROUPS: Final = {
+    "Layers": ("diff", "changes", "apply", "index"),
+    "Images": ("commit", "unpack", "images", "inspect", "history", "tag", "rmi"),
+    "Working containers": ("create", "mount", "umount", "ps", "rm"),
+    "Copies": ("copy", "pull", "push", "save", "load"),
+    "Store": ("gc", "verify"),
+    "containerd": ("serve", "commit-pod"),
+}
+_COMMANDS: Final = tuple(name for names in _GROUPS.values() for name in names)
 _FAILED: Final = 1
 
 
@@ -37,6 +39,12 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"ocidiff.cli.{cmd_name.replace('-', '_')}").command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what they are about, each with its first sentence whole."""
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, _first_sentence(self.get_command(ctx, name))) for name in names])
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-"):
@@ -44,6 +52,10 @@ class _Commands(click.Group):
 
             raise UnknownCommandError(name, _COMMANDS, ctx)
         return super().resolve_command(ctx, args)
+
+
+def _first_sentence(command: click.Command | None) -> str:
+    return ((command and command.help) or "").split("\n\n", 1)[0].replace("\n", " ").rstrip(".")
 
 
 @click.group(

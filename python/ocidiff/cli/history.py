@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from ocidiff.cli.listing import Row, ago, listing_options, write_listing
+from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import CONTAINERD, Settings, common, pass_settings, platform_option
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
@@ -19,7 +20,7 @@ _SHOWN_CHARACTERS: Final = 45
 
 
 @click.command("history", epilog="Example: ocidiff history app:v2")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=IMAGE)
 @platform_option
 @listing_options(_FILTERS)
 @common("store", "containerd", "address", "namespace", "json", without=("quiet",))

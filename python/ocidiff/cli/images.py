@@ -9,6 +9,7 @@ import click
 
 import ocidiff
 from ocidiff.cli.listing import Row, ago, listing_options, short_id, write_listing
+from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.image.image import ImageRecord
 from ocidiff.image.reference import Reference, is_same
@@ -20,7 +21,7 @@ _FILTERS: Final = ("reference", "dangling", "before", "since")
 
 
 @click.command("images", epilog="Example: ocidiff images app")
-@click.argument("name", required=False)
+@click.argument("name", type=IMAGE, required=False)
 @listing_options(_FILTERS)
 @common("store", "containerd", "address", "namespace", "json", without=("quiet",))
 @pass_settings

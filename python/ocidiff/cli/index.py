@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ocidiff
+from ocidiff.cli.names import IMAGE_OR_PATH
 from ocidiff.cli.options import (
     Settings,
     common,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @click.command(
     "index", epilog="Example: ocidiff index ./rootfs -o base.idx && ocidiff diff index:base.idx changed -o layer.tar.gz"
 )
-@click.argument("source", metavar="TREE_OR_IMAGE", type=click.Path())
+@click.argument("source", metavar="TREE_OR_IMAGE", type=IMAGE_OR_PATH)
 @click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(), help="The index; - for stdout.")
 @click.option("--sha256", is_flag=True, help="Give contents a sha256 too, which then decides whether they are the same.")
 @click.option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ocidiff
+from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import CONTAINERD, Settings, common, engine_option, limit_options, pass_settings, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, printable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("inspect", epilog="Example: ocidiff inspect app:v2; ocidiff inspect --tree app:v2")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=IMAGE)
 @click.option("--tree", is_flag=True, help="List the files of the image: mode, owner, size, path.")
 @platform_option
 @limit_options

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 import ocidiff
+from ocidiff.cli.names import CONTAINER
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import emit
 
 
 @click.command("mount", epilog="Example: ocidiff mount work")
-@click.argument("name")
+@click.argument("name", type=CONTAINER)
 @common("store", "json")
 @pass_settings
 def command(settings: Settings, name: str) -> None:

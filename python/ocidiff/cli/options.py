@@ -358,9 +358,11 @@ def comparison_options(command: _Command) -> _Command:
 
 def compared_trees(command: _Command) -> _Command:
     """LOWER and UPPER, or the layers of an overlay: see `trees_of`."""
+    from ocidiff.cli.names import ANY_OPERAND
+
     arguments = (
-        click.argument("lower", type=click.Path(), required=False),
-        click.argument("upper", type=click.Path(), required=False),
+        click.argument("lower", type=ANY_OPERAND, required=False),
+        click.argument("upper", type=ANY_OPERAND, required=False),
     )
     return _with(command, *arguments, *_LAYERS)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 import ocidiff
+from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import Settings, pass_settings
 from ocidiff.cli.places import REGISTRY, copy, copy_options
 
 
 @click.command("push", epilog="Example: ocidiff push app:v2 localhost:5000/team/app:v2")
-@click.argument("name", metavar="NAME[:TAG]")
+@click.argument("name", metavar="NAME[:TAG]", type=IMAGE)
 @click.argument("target", metavar="HOST/REPO[:TAG]", required=False)
 @copy_options()
 @pass_settings

@@ -6,11 +6,12 @@ import click
 
 import ocidiff
 from ocidiff.cli.each import for_each
+from ocidiff.cli.names import CONTAINER
 from ocidiff.cli.options import Settings, common, pass_settings
 
 
 @click.command("rm", epilog="Example: ocidiff rm work")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", type=CONTAINER, nargs=-1, required=True)
 @click.option("-f", "--force", is_flag=True, help="Remove mounted containers too.")
 @common("store")
 @pass_settings

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from ocidiff.cli.each import for_each
+from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import CONTAINERD, Settings, common, pass_settings
 from ocidiff.cli.render import printable
 
 
 @click.command("rmi", epilog="Example: ocidiff rmi app:v1 && ocidiff gc")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.argument("images", metavar="IMAGE...", type=IMAGE, nargs=-1, required=True)
 @common("store", "containerd", "address", "namespace")
 @pass_settings
 def command(settings: Settings, images: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import CONTAINERD, Settings, common, everything_option, pass_settings, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
@@ -11,7 +12,7 @@ from ocidiff.cli.streams import complain, emit, sink_of
 
 
 @click.command("save", epilog="Example: ocidiff save app:v2 -o app.tar")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.argument("images", metavar="IMAGE...", type=IMAGE, nargs=-1, required=True)
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(allow_dash=True), default="-", help="The archive.  [default: stdout]"
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import CONTAINERD, Settings, common, pass_settings
 from ocidiff.cli.streams import emit
 
 
 @click.command("tag", epilog="Example: ocidiff tag app:v2 app:stable")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=IMAGE)
 @click.argument("name", metavar="NAME[:TAG]")
 @common("store", "containerd", "address", "namespace")
 @pass_settings

@@ -6,11 +6,12 @@ import click
 
 import ocidiff
 from ocidiff.cli.each import for_each
+from ocidiff.cli.names import CONTAINER
 from ocidiff.cli.options import Settings, common, pass_settings
 
 
 @click.command("umount", epilog="Example: ocidiff umount work")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", type=CONTAINER, nargs=-1, required=True)
 @click.option("--lazy", is_flag=True, help="Unmount even if files are open; the mount ends when the last one is closed.")
 @common("store")
 @pass_settings

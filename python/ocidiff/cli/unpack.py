@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ocidiff
+from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import (
     CONTAINERD,
     Settings,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command("unpack", epilog="Example: ocidiff unpack app:v2 ./rootfs")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=IMAGE)
 @click.argument("directory", metavar="DIR", type=click.Path())
 @click.option(
     "--same-owner/--no-same-owner",

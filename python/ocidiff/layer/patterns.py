@@ -45,11 +45,13 @@ class Rule:
         parts: Globs of the components of a path from the root on, and the slashes between; `**` is any number of components.
         excludes: True if it excludes, false if it takes back in.
         directories_only: True if it fits nothing but directories.
+        asked: The pattern as a caller gave it; empty for one of a preset or a file.
     """
 
     parts: tuple[bytes, ...]
     excludes: bool
     directories_only: bool
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

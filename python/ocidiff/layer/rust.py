@@ -35,6 +35,7 @@ class RustEngine:
     ) -> LayerSummary:
         """See `Engine.write_layer`."""
         done = _core.write_layer(lower, upper, sink, options, monitor.poll)
+        options.scope.warn_of_unfitted(int.from_bytes(done.fitted, "little"), upper)
         return LayerSummary(
             Digest(done.digest),
             done.size,
@@ -66,6 +67,7 @@ class RustEngine:
                         change.lower_bytes,
                         change.layer_bytes,
                     )
+            options.scope.warn_of_unfitted(int.from_bytes(stream.fitted(), "little"), upper)
             return FrozenMapping(stream.skipped())
         finally:
             stream.close()

@@ -15,6 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
 from ocidiff.errors import UsageError
+from ocidiff.log import Logger
+from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
@@ -24,10 +26,13 @@ IGNORE_FILE: Final = ".ocidiffignore"
 RUNTIME: Final = "@runtime"
 """The preset for what a container engine puts into a running container; sockets are outside too."""
 
+_SHOWN: Final = 100
+_MOST_SHOWN: Final = 5
 _RUNTIME_PATTERNS: Final = (
     *("/proc/*", "/sys/*", "/dev/*", "/run/*"),
     *("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/.dockerenv"),
 )
+_log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,9 @@ class Scope:
 
         known = _with_presets(patterns)
         check_bounds(known)
-        return cls(tuple(map(parse_pattern, known)), RUNTIME in patterns, cross_mounts)
+        asked = set(patterns)
+        rules = [replace(parse_pattern(one), asked=one if one in asked else "") for one in known]
+        return cls(tuple(rules), RUNTIME in patterns, cross_mounts)
 
     @property
     def automaton(self) -> Automaton | None:
@@ -67,6 +74,26 @@ class Scope:
         from ocidiff.layer.patterns import compile_rules
 
         return compile_rules(self.rules)
+
+    def warn_of_unfitted(self, fitted: int, upper: object) -> None:
+        """Log which patterns of the call fitted no path, as a misspelt one does.
+
+        Args:
+            fitted: Last states of the patterns that fitted one.
+            upper: The changed tree; of an overlay only what changed was looked at, so that nothing can be said.
+        """
+        if isinstance(upper, OverlayLayers) or not any(rule.asked for rule in self.rules):
+            return
+        accepts, unfitted = self.automaton.accepts if self.automaton else 0, list[str]()
+        for rule in self.rules:
+            last = accepts & -accepts
+            accepts ^= last
+            if rule.asked and not fitted & last:
+                unfitted.append(rule.asked)
+        if unfitted:
+            named = ", ".join(repr(pattern[:_SHOWN]) for pattern in unfitted[:_MOST_SHOWN])
+            more = f" and {len(unfitted) - _MOST_SHOWN} more" if len(unfitted) > _MOST_SHOWN else ""
+            _log.warning("exclude: no path matches %s%s", named, more)
 
     def without(self, pattern: str) -> Self:
         """Return this scope without the paths that a pattern names."""

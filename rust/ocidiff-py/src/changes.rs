@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use ocidiff_core::change::{Carried, ChangeKind, Changes, Reason, Rules};
+use ocidiff_core::change::{Carried, ChangeKind, Changes, Fitted, Reason, Rules};
 use ocidiff_core::control::Control;
 use ocidiff_core::tree::Lost;
 use ocidiff_core::{Error, Result};
@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 
 use crate::error::to_python;
 use crate::options::LayerOptions;
-use crate::summaries::{LeftOut, left_out};
+use crate::summaries::{LeftOut, bytes_of, left_out};
 use crate::trees::{Source, Tree, Upper};
 
 /// Few crossings into Python for long listings, and a first answer soon.
@@ -41,6 +41,7 @@ pub struct ChangeStream {
     walker: Option<JoinHandle<()>>,
     control: Arc<Control>,
     lost: Arc<Mutex<Lost>>,
+    fitted: Arc<Fitted>,
 }
 
 #[pymethods]
@@ -50,6 +51,7 @@ impl ChangeStream {
         let source = Source::new(lower, upper, &options);
         let rules = Rules { explain, ..options.rules().map_err(to_python)? };
         let (scope, threads) = (options.scope().map_err(to_python)?, options.threads());
+        let fitted = scope.fitted();
         let control = Arc::new(Control::default());
         let (sender, batches) = bounded(4);
         let walker_control = control.clone();
@@ -65,7 +67,7 @@ impl ChangeStream {
                 let _ = sender.send(Err(error));
             }
         })?;
-        Ok(Self { batches: Some(batches), walker: Some(walker), control, lost })
+        Ok(Self { batches: Some(batches), walker: Some(walker), control, lost, fitted })
     }
 
     fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -100,6 +102,11 @@ impl ChangeStream {
         let (excluded, mounts) = self.control.left_out();
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         left_out([("excluded", excluded), ("mounts", mounts)], &lost)
+    }
+
+    /// The last states of the patterns that have fitted a path so far.
+    fn fitted(&self) -> Vec<u8> {
+        bytes_of(&self.fitted.states())
     }
 
     /// Stops the walk and joins its threads.

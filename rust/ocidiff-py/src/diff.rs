@@ -23,5 +23,7 @@ pub fn write_layer(
     let source = Source::new(lower, upper, &options);
     let options = diff::DiffOptions { segments: options.segments()?, ..options.diff().map_err(to_python)? };
     let sink = own_descriptor(sink)?;
-    run(poll, |control| diff::write_layer(source.open(control)?, sink, &options, control)).map(LayerSummary::from)
+    let done = run(poll, |control| diff::write_layer(source.open(control)?, sink, &options, control))?;
+    let fitted = options.scope.as_ref().map(|scope| scope.fitted().states()).unwrap_or_default();
+    Ok(LayerSummary::new(done, &fitted))
 }

@@ -1,5 +1,6 @@
 //! The results that the verbs return to Python: frozen values with the names of `ocidiff.layer.layer`.
 
+use ocidiff_core::change::States;
 use std::collections::BTreeMap;
 
 use ocidiff_core::apply::{self, Skipped};
@@ -33,10 +34,17 @@ pub struct LayerSummary {
     retried: u64,
     vanished: u64,
     reused_bytes: u64,
+    fitted: Vec<u8>,
 }
 
-impl From<DiffSummary> for LayerSummary {
-    fn from(done: DiffSummary) -> Self {
+/// Returns states as the bytes of an integer, lowest first.
+pub fn bytes_of(states: &States) -> Vec<u8> {
+    states.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+impl LayerSummary {
+    /// Returns what Python is told of a layer, and of the patterns that fitted a path.
+    pub fn new(done: DiffSummary, fitted: &States) -> Self {
         let reasons = [("excluded", done.excluded), ("mounts", done.mounts), ("sockets", done.sockets)];
         Self {
             digest: done.blob.digest.to_string(),
@@ -51,6 +59,7 @@ impl From<DiffSummary> for LayerSummary {
             retried: done.retried,
             vanished: done.vanished,
             reused_bytes: done.reused_bytes,
+            fitted: bytes_of(fitted),
         }
     }
 }

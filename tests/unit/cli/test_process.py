@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import ocidiff
+
 OCIDIFF = [sys.executable, "-m", "ocidiff"]
 
 
@@ -189,7 +191,36 @@ def test_a_terminal_gets_a_bar_and_then_the_digest(tmp_path: Path) -> None:
 def test_completion_comes_from_click() -> None:
     environment = os.environ | {"_OCIDIFF_COMPLETE": "bash_complete", "COMP_WORDS": "ocidiff c", "COMP_CWORD": "1"}
     done = subprocess.run(OCIDIFF, env=environment, capture_output=True, text=True, check=False)
-    assert sorted(done.stdout.split()) == ["plain,changes", "plain,commit", "plain,copy", "plain,create"]
+    assert sorted(done.stdout.split()) == ["plain,changes", "plain,commit", "plain,commit-pod", "plain,copy", "plain,create"]
+
+
+@pytest.mark.parametrize(
+    ("words", "items"),
+    [
+        ("unpack", ["plain,app:v1", "plain,app:v2"]),
+        ("commit ./tree new --base", ["plain,app:v1", "plain,app:v2"]),
+        ("mount", ["plain,work"]),
+        ("rm", ["plain,work"]),
+        ("commit", ["file,", "plain,work"]),
+        ("changes", ["file,", "plain,app:v1", "plain,app:v2", "plain,work"]),
+        ("--store /nowhere unpack", []),
+    ],
+)
+def test_a_shell_completes_what_is_in_the_store(words: str, items: list[str], tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with ocidiff.Store.open(tmp_path / "store") as store:
+        for name in ("app:v1", "app:v2"):
+            store.commit(tmp_path / "tree", name)
+        store.create("app:v1", "work", driver="directory")
+    line = f"ocidiff {words} "
+    environment = os.environ | {
+        "_OCIDIFF_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split())),
+    }
+    environment["OCIDIFF_STORE"] = str(tmp_path / "store")
+    done = subprocess.run(OCIDIFF, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (items, "")
 
 
 def test_a_commit_says_on_a_terminal_what_it_stored(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ class PureEngine:
                 counts[recorder.record(event)] += 1
             recorder.finish()
         pace.report()
+        options.scope.warn_of_unfitted(narrowing.fitted, upper)
         left_out = {"excluded": narrowing.excluded, "mounts": narrowing.mounts, "sockets": recorder.sockets}
         return LayerSummary(
             blob.digest,
@@ -95,6 +96,7 @@ class PureEngine:
                     path = "/" + os.fsdecode(event.path)
                     yield Change(event.kind, path, reason, upper_bytes, lower_bytes, layer_bytes)
 
+        options.scope.warn_of_unfitted(narrowing.fitted, upper)
         left_out = {"excluded": narrowing.excluded, "mounts": narrowing.mounts, **lost}
         return {reason: count for reason, count in left_out.items() if count}
 

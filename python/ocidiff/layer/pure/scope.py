@@ -25,6 +25,7 @@ class Narrowing:
         excluded: Paths taken out that seem to have changed.
         mounts: Mount points taken out.
         steps: Bytes of paths that were matched.
+        fitted: Last states of the patterns that fitted a path.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -35,6 +36,7 @@ class Narrowing:
         self.excluded = 0
         self.mounts = 0
         self.steps = 0
+        self.fitted = 0
 
     def left(
         self, lower: _AnyTree | None, old: Node | None, upper: _AnyTree, new: Node | None
@@ -64,6 +66,7 @@ class Narrowing:
         found = self._read(self._states_in(parent), name) & rules.accepts
         if not node.is_dir:
             found &= ~rules.directories_only
+        self.fitted |= found
         # The last rule that fits has the highest state.
         return bool(found and rules.excludes >> (found.bit_length() - 1) & 1)
 

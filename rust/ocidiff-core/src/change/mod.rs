@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use explain::{Carried, Explanation, Reason};
-pub use patterns::{Patterns, Rows, States};
+pub use patterns::{Fitted, Patterns, Rows, States};
 pub(crate) use same::fill;
 pub use scope::Scope;
 pub use stream::Changes;

@@ -2,6 +2,10 @@
 //!
 //! Law: reading a byte costs one pass over the rows, whatever the patterns and the path are; nothing is tried again.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use crate::cause::Cause;
 use crate::error::{Error, Result};
 
@@ -18,6 +22,25 @@ pub struct Patterns {
     /// States that a byte can lead to, each from the one below it.
     moves: Vec<States>,
     rows: Rows,
+    fitted: Arc<Fitted>,
+}
+
+/// The patterns that have fitted a path, by their last states.
+#[derive(Debug, Default)]
+pub struct Fitted(Vec<AtomicU64>);
+
+impl Fitted {
+    /// Returns the last states of these patterns.
+    pub fn states(&self) -> States {
+        self.0.iter().map(|word| word.load(Relaxed)).collect()
+    }
+
+    fn note(&self, index: usize, found: u64) {
+        // Threads share the word, and hardly any path is the first that a pattern fits.
+        if found & !self.0[index].load(Relaxed) != 0 {
+            self.0[index].fetch_or(found, Relaxed);
+        }
+    }
 }
 
 /// The rows that do not depend on a byte.
@@ -51,7 +74,8 @@ impl Patterns {
         if !fixed.into_iter().all(fits) || !moves.iter().all(|(_, row)| fits(row)) {
             return Err(Error::Usage(Cause::UnevenPatterns));
         }
-        let mut patterns = Self { move_of: vec![0; 256], moves: vec![other_moves], rows };
+        let fitted = Arc::new(Fitted(rows.accepts.iter().map(|_| AtomicU64::new(0)).collect()));
+        let mut patterns = Self { move_of: vec![0; 256], moves: vec![other_moves], rows, fitted };
         for (byte, row) in moves {
             patterns.move_of[usize::from(byte)] = patterns.moves.len() as u16;
             patterns.moves.push(row);
@@ -62,6 +86,11 @@ impl Patterns {
     /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.rows.start.is_empty()
+    }
+
+    /// Returns the patterns that have fitted a path, which grow while paths are read.
+    pub fn fitted(&self) -> Arc<Fitted> {
+        self.fitted.clone()
     }
 
     /// Returns the states before a name in the directory at `path`, which is empty for the root.
@@ -79,14 +108,16 @@ impl Patterns {
         let mut states = states.clone();
         self.read(&mut states, name);
         let rows = &self.rows;
+        let mut is_excluded = None;
         for index in (0..states.len()).rev() {
             let only = if is_directory { 0 } else { rows.directories_only[index] };
             let found = states[index] & rows.accepts[index] & !only;
             if found != 0 {
-                return rows.excludes[index] >> found.ilog2() & 1 == 1;
+                self.fitted.note(index, found);
+                is_excluded.get_or_insert(rows.excludes[index] >> found.ilog2() & 1 == 1);
             }
         }
-        false
+        is_excluded.unwrap_or(false)
     }
 
     fn read(&self, states: &mut States, text: &[u8]) {
@@ -148,6 +179,18 @@ mod tests {
         let at = patterns.enter(b"x/y");
         assert!(patterns.exclude(&at, b"abc", true) && patterns.exclude(&at, b"c", true));
         assert!(!patterns.exclude(&at, b"abc", false) && !patterns.exclude(&at, b"cd", true));
+    }
+
+    #[test]
+    fn patterns_that_fitted_are_remembered() {
+        let patterns = patterns();
+        let fitted = patterns.fitted();
+        assert!(!patterns.exclude(&patterns.enter(b"x"), b"abc", false));
+        assert_eq!(fitted.states(), [0, 0]);
+        assert!(!patterns.exclude(&patterns.enter(b"x"), b"abc", true));
+        assert_eq!(fitted.states(), [0, 1 << (68 - WORD_BITS)]);
+        assert!(patterns.exclude(&patterns.enter(b"a"), b"b", false));
+        assert_eq!(fitted.states(), patterns.rows.accepts);
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! thus never added, and never deleted by itself; nothing below a directory that is outside is looked at.
 
 use std::ffi::CStr;
+use std::sync::Arc;
 
 use super::pair::{Located, NameLookup, OpenDirPair};
-use super::patterns::{Patterns, States};
+use super::patterns::{Fitted, Patterns, States};
 use crate::control::Control;
 use crate::error::Result;
 use crate::metadata::{FileType, Metadata};
@@ -53,6 +54,11 @@ impl Scope {
     /// Returns true if patterns are to be asked, and so paths are needed.
     pub fn needs_paths(&self) -> bool {
         !self.patterns.is_empty()
+    }
+
+    /// Returns the patterns that have fitted a path, which grow while trees are compared.
+    pub fn fitted(&self) -> Arc<Fitted> {
+        self.patterns.fitted()
     }
 
     /// Returns the states of the patterns before a name in the directory at `path`.

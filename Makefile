@@ -48,7 +48,7 @@ check: $(CORE) ## Lint, types, formats and architecture: what a change must pass
 
 # maturin checks the libraries and symbols that the wheel needs, and names the manylinux tag that they allow.
 dist: $(INSTALLED) ## Build dist/: the source distribution, and from it the wheel
-	$(need_tools)
+	$(call need_tools,made)
 	@rm -rf dist
 	@# Files of a source distribution have old times, by which cargo would take what was built before for what they make.
 	@cargo clean --quiet --release -p ocidiff-py -p ocidiff-core -p ocidiff-deflate
@@ -103,15 +103,17 @@ clean: ## Remove all that the other targets made
 	rm -rf $(VENV) target dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks $(CORE)
 	find $(wildcard $(PYTHON_CODE)) -name __pycache__ -prune -exec rm -rf {} +
 
+# All that is missing is told at once. `PYTHON` is needed only where an environment is made.
 define need_tools
-	$(if $(C_COMPILER),,$(error no C compiler: install one (on Debian: apt-get install gcc libc6-dev)))
-	$(if $(RUST_FOUND),,$(error no Rust toolchain: install Rust $(RUST_WANTED) or newer, with rustup or from your distribution))
-	$(if $(RUST_IS_OLD),$(error Rust $(RUST_FOUND) is too old: install Rust $(RUST_WANTED) or newer, with rustup or from your distribution))
+	$(if $(C_COMPILER),,$(info missing: a C compiler (Debian: gcc libc6-dev)))
+	$(if $(RUST_FOUND),,$(info missing: Rust $(RUST_WANTED) or newer (rustup, or Debian 13: cargo-web rustc-web)))
+	$(if $(RUST_FOUND),$(if $(RUST_IS_OLD),$(info too old: Rust $(RUST_FOUND), needs $(RUST_WANTED) or newer (rustup, or Debian 13: cargo-web rustc-web))))
+	$(if $(1),,$(info missing: Python 3.11 or newer with venv (Debian: python3 python3-venv)))
+	$(if $(and $(C_COMPILER),$(RUST_FOUND),$(if $(RUST_IS_OLD),,new),$(1)),,$(error install what is missing, then run make again))
 endef
 
 $(INSTALLED): pyproject.toml
-	$(need_tools)
-	$(if $(PYTHON),,$(error no Python: install Python 3.11 or newer with venv (on Debian: apt-get install python3 python3-venv)))
+	$(call need_tools,$(PYTHON))
 	@echo "setting up $(VENV) with $(PYTHON)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
@@ -123,8 +125,10 @@ $(VENV)/documented: $(INSTALLED)
 	@touch $@
 
 $(CORE): $(INSTALLED) $(RUST)
-	$(need_tools)
+	$(call need_tools,made)
 	@echo "building the extension, which takes a minute or two the first time"
-	@env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet
+	@# What cargo and maturin say is of use only if they fail.
+	@env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet \
+		>$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
 	@$(BIN)/python -m compileall -q python/ocidiff
 	@touch $@

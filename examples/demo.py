@@ -5,10 +5,12 @@ Needs no root and no network. Works in a directory of its own in `demo/`, and re
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
 import random
+import shlex
 import shutil
 import stat
 import subprocess
@@ -19,8 +21,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-
-import ocidiff
 
 GOAL_BYTES = 200_000_000
 # Small files first, so that there are many; larger ones where small ones are not enough.
@@ -50,7 +50,9 @@ def main() -> None:
         say("The change becomes a second layer; ocidiff unpacks the first image itself to compare with it")
         ocidiff_command("commit", "./rootfs", "demo:v2", "--base", "demo:v1", "-v", "-m", "One per cent", "-a", "the demo")
         ocidiff_command("images")
-        show_layers()
+        ocidiff_command("history", "demo:v2")
+        say("What changed")
+        show_changes("demo:v1", "demo:v2")
         say("The image gives the same tree back")
         ocidiff_command("unpack", "demo:v2", "./unpacked", "-v")
         prove_equal(rootfs, Path("unpacked"))
@@ -69,7 +71,8 @@ def say(text: str) -> None:
 
 
 def ocidiff_command(*arguments: str) -> None:
-    print("$ ocidiff", *(f"'{word}'" if " " in word else word for word in arguments), flush=True)
+    """Print a command line, and what it prints."""
+    print("$ ocidiff", *map(shlex.quote, arguments), flush=True)
     status = subprocess.run([sys.executable, "-m", "ocidiff", *arguments], check=False).returncode
     if status:
         sys.exit(f"demo: the command ended with status {status}")
@@ -97,8 +100,7 @@ def make_root_file_system(root: Path) -> list[Path]:
             else:
                 shutil.copy2(source, target, follow_symlinks=False)
         except OSError as error:
-            skipped += 1
-            print(f"  skipped: {error.filename}: {error.strerror}")
+            skipped += error.errno != errno.ENOENT
             target.unlink(missing_ok=True)
             continue
         if stat.S_ISREG(info.st_mode) and first == target:
@@ -109,7 +111,8 @@ def make_root_file_system(root: Path) -> list[Path]:
     else:
         sys.exit(f"demo: only {total / 1e6:.0f} MB of readable files found, {GOAL_BYTES / 1e6:.0f} MB are needed")
     settle_directories(root)
-    print(f"  {len(copied):,} files, {total / 1e6:.0f} MB, {skipped} unreadable files skipped")
+    unreadable = f", {skipped} unreadable files skipped" if skipped else ""
+    print(f"  {len(copied):,} files, {total / 1e6:.0f} MB{unreadable}")
     return copied
 
 
@@ -181,20 +184,14 @@ def change(root: Path, files: list[Path]) -> None:
 # ---------------------------------------------------------------- showing it
 
 
-def show_layers() -> None:
-    """What each image added, by the Python API."""
-    with ocidiff.Store.open("store") as store:
-        store.unpack("demo:v1", "before")
-        sizes = [int(layer.size) for layer in store.unpack("demo:v2", "after").manifest.layers]
-    print("  layers: " + ", ".join(f"{size / 1e6:.2f} MB" for size in sizes))
-    print("$ ocidiff changes before after")
-    for number, step in enumerate(changes := list(ocidiff.changes("before", "after"))):
-        if number == SHOWN_CHANGES:
-            print(f"  … and {len(changes) - number:,} more")
-            break
-        print(f"  {step.kind:6} {step.path}")
-    for tree in ("before", "after"):
-        shutil.rmtree(tree)
+def show_changes(lower: str, upper: str) -> None:
+    """Print the first changes between two images, as the command line with `head` prints them."""
+    print(f"$ ocidiff changes {lower} {upper} | head -n {SHOWN_CHANGES}", flush=True)
+    command = [sys.executable, "-m", "ocidiff", "changes", lower, upper]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as changes:
+        assert changes.stdout is not None
+        print("".join(itertools.islice(changes.stdout, SHOWN_CHANGES)), end="", flush=True)
+        changes.stdout.close()
 
 
 def prove_equal(expected: Path, actual: Path) -> None:

@@ -17,6 +17,7 @@ from ocidiff.oci.timestamp import time_ns_of
 from ocidiff.sizes import size
 
 _HEADS: Final = ("NAME", "ID", "CREATED", "SIZE", "PLATFORM")
+_MOST_SHOWN: Final = 2
 _FILTERS: Final = ("reference", "dangling", "before", "since")
 
 
@@ -86,11 +87,15 @@ def _passes(image: ImageRecord, key: str, value: str, images: list[ImageRecord])
 
 def _row(image: ImageRecord) -> Row:
     name, bytes_ = image.name or "-", "-" if image.size is None else size(image.size)
-    digest, platform = image.digest or "-", str(image.platform or "") or "-"
+    digest, platforms = image.digest or "-", list(map(str, image.platforms or filter(None, [image.platform])))
+    # That of this machine first, which the other facts are of.
+    platforms.sort(key=lambda one: one != str(image.platform))
+    platform = ", ".join(platforms) or "-"
+    short = f"{platforms[0]} +{len(platforms) - 1}" if len(platforms) > _MOST_SHOWN else platform
     created = ago(time_ns_of(image.created or ""))
     return Row(
         digest,
         image.to_dict(),
-        (name, short_id(digest), created, bytes_, platform),
+        (name, short_id(digest), created, bytes_, short),
         (name, digest, image.created or "-", bytes_, platform),
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _PLAIN_SECONDS: Final = 2.0
 _JSON_SECONDS: Final = 0.2
 _WIDTH_FOR_A_BAR: Final = 80
+_WIDTH_FOR_ALL: Final = 64
 # Of a digest.
 _DIGITS: Final = 12
 
@@ -52,12 +53,13 @@ def _bar(what: str) -> Iterator[ProgressCallback]:
     from rich.table import Column
 
     console = Console(stderr=True, force_terminal=True)
+    is_narrow = console.width < _WIDTH_FOR_ALL
     with Bar(
-        SpinnerColumn(),
+        *([] if is_narrow else [SpinnerColumn()]),
         TextColumn("{task.description}", table_column=Column(no_wrap=True)),
         *([BarColumn(bar_width=20)] if console.width >= _WIDTH_FOR_A_BAR else []),
         TextColumn("{task.fields[counters]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
-        TimeElapsedColumn(),
+        *([] if is_narrow else [TimeElapsedColumn()]),
         console=console,
         transient=True,
         redirect_stdout=False,
@@ -71,8 +73,12 @@ def _bar(what: str) -> Iterator[ProgressCallback]:
             nonlocal begun, phase
             if progress.phase != phase:
                 begun, phase = monotonic(), progress.phase
-            name = what if phase in {"", what} else f"{what}: {phase}"
-            counters = _expected(progress, monotonic() - begun) or _counters(progress)
+            seconds = monotonic() - begun
+            if is_narrow:
+                name, counters = phase or what, _short(progress, seconds)
+            else:
+                name = what if phase in {"", what} else f"{what}: {phase}"
+                counters = _expected(progress, seconds) or _counters(progress)
             bar.update(task, description=name, total=progress.total_bytes, completed=progress.bytes_blob, counters=counters)
             for blob in progress.blobs:
                 if blob.state == "copying":
@@ -124,17 +130,30 @@ def _percent(progress: Progress) -> int:
     return min(100, 100 * progress.bytes_blob // (progress.total_bytes or 1))
 
 
+def _short(progress: Progress, seconds: float) -> str:
+    """Return what fits a narrow terminal: percent, rate and what remains; or counters if the total is not known."""
+    if not progress.total_bytes or seconds <= 0:
+        return f"{counted(progress.entries, 'entry', 'entries')}, {size(progress.bytes_blob)}"
+    return f"{_percent(progress)} %, {_pace(progress, progress.total_bytes, seconds)}"
+
+
+def _pace(progress: Progress, total_bytes: int, seconds: float) -> str:
+    """Return how fast a phase is, and what remains of it."""
+    # What was there took no time.
+    rate = (progress.bytes_blob - sum(map(_found, progress.blobs))) / seconds
+    left = max(0, total_bytes - progress.bytes_blob)
+    remaining = f", {left / rate:.0f} s left" if rate >= 1 and left else ""
+    return f"{size(round(rate))}/s{remaining}"
+
+
 def _expected(progress: Progress, seconds: float) -> str:
     """Return how much of the phase is done, how fast, and what remains; empty if the total is not known."""
     if not progress.total_bytes or seconds <= 0:
         return ""
-    # What was there took no time.
-    rate = (progress.bytes_blob - sum(map(_found, progress.blobs))) / seconds
-    left = max(0, progress.total_bytes - progress.bytes_blob)
-    remaining = f", {left / rate:.0f} s left" if rate >= 1 and left else ""
+    pace = _pace(progress, progress.total_bytes, seconds)
     states = [str(blob.state) for blob in progress.blobs]
     counts = "".join(f", {states.count(state)} {state}" for state in ("skipped", "mounted") if state in states)
-    return f"{_percent(progress)} % of {size(progress.total_bytes)}, {size(round(rate))}/s{remaining}{counts}"
+    return f"{_percent(progress)} % of {size(progress.total_bytes)}, {pace}{counts}"
 
 
 def _found(blob: BlobProgress) -> int:

@@ -116,6 +116,7 @@ class ImageRecord:
         created: RFC 3339 time; None when unknown.
         size: Bytes of manifest, configuration and layers as stored; None when the image cannot be read.
         platform: What it runs on; None when the image cannot be read.
+        platforms: What all of its images run on, if it is for several platforms.
     """
 
     name: str | None
@@ -123,6 +124,7 @@ class ImageRecord:
     created: str | None
     size: int | None
     platform: Platform | None
+    platforms: tuple[Platform, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the object that `images --json` prints."""
@@ -132,6 +134,7 @@ class ImageRecord:
             "created": self.created,
             "size": self.size,
             "platform": str(self.platform or "") or None,
+            "platforms": list(map(str, self.platforms)),
         }
 
 
@@ -156,6 +159,11 @@ def read_image(content: Provider, name: str, descriptor: Descriptor, platform: P
         there = ", ".join(str(have) for have, _ in candidates[:_SHOWN]) or "nothing"
         raise NotFoundError(f"{name}: no image for {wanted}; there is {there}")
     return read_manifest(content, name, candidates[best][1])
+
+
+def platforms_of(content: Provider, name: str, descriptor: Descriptor) -> tuple[Platform, ...]:
+    """Return what the images of an index run on, each once; errors as in `manifests_of`."""
+    return tuple(dict.fromkeys(platform for platform, _ in _candidates(content, name, descriptor)))
 
 
 def manifests_of(content: Provider, name: str, descriptor: Descriptor) -> Iterator[Descriptor]:

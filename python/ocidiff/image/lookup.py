@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, UnsupportedError, UsageError
-from ocidiff.image.image import Image, ImageRecord, read_image
+from ocidiff.image.image import Image, ImageRecord, platforms_of, read_image
 from ocidiff.image.reference import Reference
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
@@ -83,11 +83,14 @@ def _record(content: Provider, entry: Entry, known: dict[tuple[str, str, int], I
 
 
 def _facts(content: Provider, descriptor: Descriptor) -> ImageRecord:
+    record = ImageRecord(None, descriptor.digest, None, None, None)
     try:
+        if descriptor.media_type in media_type.INDEXES:
+            record = replace(record, platforms=platforms_of(content, descriptor.digest, descriptor))
         image = read_image(content, descriptor.digest, descriptor)
     except (NotFoundError, DocumentError, DigestMismatchError, UnsupportedError):
-        return ImageRecord(None, descriptor.digest, None, None, None)
-    return ImageRecord(None, descriptor.digest, image.config.created or None, image.size, image.config.platform)
+        return record
+    return replace(record, created=image.config.created or None, size=image.size, platform=image.config.platform)
 
 
 def _by_spelling(images: ImageStore, reference: Reference) -> Entry | None:

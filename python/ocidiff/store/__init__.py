@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ocidiff.errors import OcidiffError
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.oci.platform import Platform
@@ -141,11 +142,23 @@ class Store:
                 from ocidiff.store.publish import elsewhere
 
                 there = stack.enter_context(elsewhere(self, name, arguments, registry, Monitor(progress, cancel)))
-            request = Request.of(source, name, options, there, **arguments)
+            try:
+                request = Request.of(source, name, options, there, **arguments)
+            except FileNotFoundError as error:
+                if isinstance(source, str) and error.filename == source and self._has_container(source):
+                    error.add_note(f"for the container of that name, give container({source!r})")
+                raise
             engine, monitor, _ = call(engine=request.options.engine, progress=progress, cancel=cancel)
             self._home.sweep()
             found = self._home.services(engine, monitor, request.options.overlay)
             return commit(found, request, engine=engine, monitor=monitor)
+
+    def _has_container(self, name: str) -> bool:
+        try:
+            self.container(name)
+        except (OcidiffError, OSError):
+            return False
+        return True
 
     def unpack(
         self,

@@ -99,3 +99,24 @@ def test_the_store_is_the_one_given_or_of_the_environment(
 def test_one_of_a_thing_has_no_plural() -> None:
     assert [counted(count, "layer") for count in (0, 1, 2)] == ["0 layers", "1 layer", "2 layers"]
     assert [counted(count, "entry", "entries") for count in (1, 2000)] == ["1 entry", "2,000 entries"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "seconds", "text"),
+    [
+        (Progress(20_000, 10**9, 999_900_000, "diff"), 2.0, "20,000 entries, 999.9 MB"),
+        (Progress(1, 0, 999_900_000, "unpack", 10**12), 1.0, "0 %, 999.9 MB/s, 999 s left"),
+        (Progress(1, 0, 500, "unpack", 500), 1.0, "100 %, 500 B/s"),
+    ],
+)
+def test_a_narrow_terminal_gets_what_fits(shown: Progress, seconds: float, text: str) -> None:
+    assert progress._short(shown, seconds) == text
+    assert len(f"unpack {text}") <= 40
+
+
+def test_a_narrow_bar_is_not_cut(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with progress.shown(Settings(progress="tty"), "commit") as show:
+        assert show is not None
+        show(Progress(20_000, 10**9, 999_900_000, "diff"))
+    assert "diff 20,000 entries, 999.9 MB" in capsys.readouterr().err

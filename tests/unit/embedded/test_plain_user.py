@@ -103,3 +103,18 @@ def test_closed_modes_are_in_nobodys_way(base: Path, tmp_path: Path, engine_name
     run(store, engine_name, "rmi", "box:2", "box:1")
     run(store, engine_name, "gc")
     assert [path.name for path in (store / "snapshots").iterdir()] == []
+
+
+def test_a_container_that_nobody_touched_has_no_changes(tmp_path: Path, engine_name: str) -> None:
+    tree, store = tmp_path / "tree", tmp_path / "store"
+    (tree / "etc").mkdir(parents=True)
+    for number, mode in enumerate((0o000, 0o200, 0o400, 0o440, 0o600, 0o4711, 0o2755)):
+        for path in (tree / f"etc/file{mode:o}", tree / f"etc/directory{mode:o}"):
+            path.mkdir() if "directory" in path.name else path.write_text(str(mode))
+            os.setxattr(path, "user.note", b"kept")
+            os.chown(path, number, 42)
+            path.chmod(mode)
+    run(store, engine_name, "commit", str(tree), "app:v1", user=False)
+    run(store, engine_name, "create", "app:v1", "work", "--driver", "directory")
+    assert run(store, engine_name, "changes", "work") == ""
+    assert json.loads(run(store, engine_name, "commit", "work", "app:v2", "--json"))["layer"] is None

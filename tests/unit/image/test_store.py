@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ocidiff.cli.main import main
 from ocidiff.errors import DocumentError, NotFoundError, UsageError
 from ocidiff.image.changes import ConfigChanges
 from ocidiff.oci import media_type
+from ocidiff.oci.platform import Platform
 from ocidiff.store import Store
 from support.layouts import Handmade
 
@@ -252,3 +254,36 @@ def test_containers_are_iterated(tmp_path: Path) -> None:
             store.create("app", name, driver="directory")
         assert [container.name for container in store.containers] == ["one", "two"]
         assert len(store.containers) == 2
+
+
+def test_all_platforms_of_an_image_are_listed(handmade: Handmade, capsys: pytest.CaptureFixture[str]) -> None:
+    here, there = Platform.of_machine(), Platform("riscv64", "linux")
+    members = [
+        {
+            **handmade.image({"f": str(one)}, os=one.os, architecture=one.architecture),
+            "platform": {"os": one.os, "architecture": one.architecture},
+        }
+        for one in (there, here)
+    ]
+    handmade.name("multi:v1", handmade.index(members))
+    handmade.name("single:v1", handmade.image({"f": "1"}))
+    with Store.open(handmade.path) as store:
+        multi, single = store.images()
+    assert (multi.platform, multi.platforms) == (here, (there, here))
+    assert (single.platform, single.platforms) == (here, ())
+    assert main(["--store", str(handmade.path), "images", "multi", "--format", "{{.Platform}}"]) == 0
+    assert capsys.readouterr().out == f"{here}, {there}\n"
+
+
+def test_a_bare_name_of_a_container_is_answered_with_how_to_name_it(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with Store.open(tmp_path / "store") as store:
+        store.commit(tmp_path / "tree", "app")
+        store.create("app", "work", driver="directory")
+        with pytest.raises(FileNotFoundError) as caught:
+            store.commit("work", "new")
+        assert caught.value.__notes__ == ["for the container of that name, give container('work')"]
+        assert store.commit(store.container("work"), "new").name == "new:latest"
+        with pytest.raises(FileNotFoundError) as caught:
+            store.commit("nothing", "new")
+        assert not hasattr(caught.value, "__notes__")

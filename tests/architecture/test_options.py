@@ -168,7 +168,7 @@ def test_the_binding_reads_each_field_that_python_does_not_act_on_alone(tmp_path
         engine.apply_layer(layer.fileno(), os.fsencode(target), _Recorder(ApplyOptions(), read), Monitor())
     assert read == {
         LayerOptions: {READ_AS.get(name, name) for name in _fields(LayerOptions) - OF_PYTHON},
-        Scope: _fields(Scope) - {"rules"} | {"automaton"},
+        Scope: _fields(Scope) - {"rules"} | {"automaton", "warn_of_unfitted"},
         Automaton: _fields(Automaton),
         Segments: _fields(Segments),
         IdMaps: _fields(IdMaps),

@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="NAME[:TAG]|PLACE", type=IMAGE, required=False)
 @upper_tar_option
 @click.option(
-    "--base", metavar="IMAGE", type=IMAGE, help="The image that a directory has grown from, in any place.  [default: scratch]"
+    "--base",
+    metavar="IMAGE",
+    type=IMAGE,
+    help="The image that a directory has grown from, in any place.  [default: scratch]",
 )
 @click.option(
     "--lower",

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
-from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from ocidiff.image.changes import ConfigChanges
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -37,6 +38,8 @@ class _Change(click.ParamType[str]):
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        from click.shell_completion import CompletionItem
+
         from ocidiff.image.instructions import NAMES
 
         return [CompletionItem(name) for name in NAMES if name.startswith(incomplete.upper())]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import click
-from click.shell_completion import CompletionItem
 
 from ocidiff.cli.options import Settings
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from ocidiff.store import Store
 
 
@@ -30,6 +31,8 @@ class _Name(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
         """Return the names in the store that begin so; none from a store that cannot be read."""
+        from click.shell_completion import CompletionItem
+
         items = [CompletionItem(incomplete, type="file")] if self._files else []
         try:
             with ctx.ensure_object(Settings).open_store() as store:

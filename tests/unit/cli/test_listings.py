@@ -233,7 +233,7 @@ def test_an_unknown_command_is_answered_with_the_one_that_was_meant(capsys: Outp
         (["gc", "--foo"], "gc: no such option '--foo'; see `ocidiff gc --help`"),
         (["--foo"], "no such option '--foo'; see `ocidiff --help`"),
         (["commit", "./a", "b", "--anotation", "x=y"], "commit: no such option '--anotation': did you mean --annotation?"),
-        (["commit", "./a", "b", "--tag", "x"], "commit: no such option '--tag'; see `ocidiff commit --help`"),
+        (["commit", "./a", "b", "--colour", "x"], "commit: no such option '--colour'; see `ocidiff commit --help`"),
         (["rmi"], "rmi: missing argument 'IMAGE...'; see `ocidiff rmi --help`"),
         (["commit", "./a"], "commit: takes SOURCE and NAME[:TAG]; see `ocidiff commit --help`"),
         (["commit", "./a", "b", "--change"], "commit: option '--change' requires an argument; see `ocidiff commit --help`"),

@@ -61,7 +61,6 @@ def test_the_containers_of_a_pod_are_committed_and_pushed(daemon: Daemon, namesp
         assert commit_pod(daemon, namespace, tmp_path, "web-0", "shop", *pairs)[0] == 0
         assert len(registry.blobs) <= sent + 2  # configurations, which have the time of the commit
     assert [daemon.status(namespace, name) for name in ("c1", "c2")] == ["RUNNING", "RUNNING"]
-    assert daemon.ctr("run", "--rm", images[0], "again", "/bin/cat", "/etc/told", namespace=namespace) == "told\n"
 
 
 def test_the_status_tells_if_another_attempt_may_succeed(daemon: Daemon, namespace: str, base: str, tmp_path: Path) -> None:

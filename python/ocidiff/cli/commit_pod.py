@@ -20,6 +20,7 @@ from ocidiff.errors import (
     DocumentError,
     NotFoundError,
     OcidiffError,
+    OverlayError,
     UnrepresentableError,
     UnsupportedError,
     UsageError,
@@ -38,7 +39,7 @@ _MAX_MESSAGE_BYTES: Final = 4096
 # The same call would fail in the same way.
 _LASTING: Final = (
     *(UsageError, NotFoundError, UnsupportedError, UnrepresentableError, DocumentError),
-    *(ChangeTooLargeError, DeniedError),
+    *(ChangeTooLargeError, DeniedError, OverlayError),
 )
 
 
@@ -46,7 +47,11 @@ _LASTING: Final = (
 @click.argument("pod")
 @click.argument("pod_namespace", metavar="NAMESPACE")
 @click.argument("containers", metavar="CONTAINER:IMAGE…", nargs=-1, required=True)
-@click.option("--push/--no-push", default=True, help="Send the images to the registries that they name.  [default: push]")
+@click.option(
+    "--push/--no-push",
+    default=True,
+    help="Send images to the registries that they name, or keep them in containerd.  [default: push]",
+)
 @click.option("--resume", is_flag=True, help="Commit nothing: let containers run on that a killed job has left paused.")
 @click.option(
     "--result",
@@ -131,12 +136,10 @@ def _run(
 def _committed(
     channel: Channel, pairs: list[tuple[PodContainer, str]], *, push: bool, registry: ocidiff.Registry
 ) -> list[dict[str, object]]:
-    """Commit all containers, then push all images: a registry that is slow delays no other container's commit."""
+    """Commit the containers into the registries that the names of the images say, or into containerd."""
+    scheme = REGISTRY if push else ""
     with ocidiff.Store.containerd(channel.address, channel.namespace) as store:
-        images = [store.commit(store.container(one.id), image) for one, image in pairs]
-        if push:
-            for _, image in pairs:
-                store.copy(image, REGISTRY + image, registry=registry)
+        images = [store.commit(store.container(one.id), scheme + image, registry=registry) for one, image in pairs]
     return [
         {"name": one.name, "image": image, "digest": made.descriptor.digest}
         for (one, image), made in zip(pairs, images, strict=True)

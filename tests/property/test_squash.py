@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import any_layers
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from ocidiff.errors import OcidiffError, UnrepresentableError
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.options import Compression
 from support import trees, verbs
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
@@ -75,6 +78,17 @@ def test_the_layer_of_the_tree(rust: Engine, pure: Engine, *, pair: strategies.P
         if not any(entry["type"] == "1" for entry in trees.read_layer(blobs[1])):
             # The first name of a file has its content, which in a diff is the first changed one.
             assert again == blobs[1]
+
+
+def test_the_blob_of_the_tree(rust: Engine, tmp_path: Path) -> None:
+    numbers, tree = random.Random(7), tmp_path / "tree"
+    tree.mkdir()
+    for number in range(300):
+        size = numbers.choice((0, 300, 9_000, 70_000, 700_000) if number % 20 == 0 else (0, 300, 9_000))
+        (tree / f"{number:03}").write_bytes(numbers.randbytes(size // 2).hex().encode())
+    summary, blob = verbs.diff(rust, None, tree, compression=Compression.GZIP)
+    assert verbs.squash(rust, [blob], compression=Compression.GZIP)[1] == blob
+    assert summary.uncompressed_size > 1 << 20
 
 
 def applied(engine: Engine, blobs: Sequence[bytes], tree: str) -> str:

@@ -13,6 +13,22 @@ use crate::whiteout;
 
 type File = Inode<Origin>;
 
+/// The headers of an entry.
+pub struct Head {
+    /// The name of the entry.
+    pub name: Vec<u8>,
+    /// The headers, as they stand in the tar.
+    pub bytes: Vec<u8>,
+}
+
+impl Head {
+    fn of(header: &Header<'_>) -> Result<Self> {
+        let mut bytes = Vec::new();
+        header.write(&mut bytes)?;
+        Ok(Self { name: header.name.to_vec(), bytes })
+    }
+}
+
 /// A directory whose names are told.
 struct Frame<'a> {
     path: Vec<u8>,
@@ -48,7 +64,7 @@ impl<'a> Entries<'a> {
     ///
     /// # Errors
     /// [`Error::Unrepresentable`].
-    pub fn next(&mut self, out: &mut Vec<u8>) -> Result<Option<Option<&'a File>>> {
+    pub fn next(&mut self, out: &mut Vec<Head>) -> Result<Option<Option<&'a File>>> {
         if !std::mem::replace(&mut self.has_begun, true) {
             self.root(out)?;
             return Ok(Some(None));
@@ -89,7 +105,7 @@ impl<'a> Entries<'a> {
         Ok(Some(Some(inode)))
     }
 
-    fn root(&mut self, out: &mut Vec<u8>) -> Result<()> {
+    fn root(&mut self, out: &mut Vec<Head>) -> Result<()> {
         let root = self.model.inode(ROOT);
         if root.is_described {
             self.put(b".", root, None, out)?;
@@ -108,16 +124,18 @@ impl<'a> Entries<'a> {
         self.frames.push(Frame { path, number, names: names.into_iter() });
     }
 
-    fn mark(&mut self, path: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    fn mark(&mut self, path: &[u8], out: &mut Vec<Head>) -> Result<()> {
         self.whiteouts += 1;
         self.entries += 1;
         let entry_type = EntryType::File;
         let (mode, uid, gid, size, mtime, device) = (0, 0, 0, 0, 0, (0, 0));
-        Header { name: path, entry_type, mode, uid, gid, size, mtime, link_name: b"", device, xattrs: &[] }.write(out)
+        let header = Header { name: path, entry_type, mode, uid, gid, size, mtime, link_name: b"", device, xattrs: &[] };
+        out.push(Head::of(&header)?);
+        Ok(())
     }
 
     /// Writes the header of a file; with `source`, that of a hard link to it.
-    fn put(&mut self, path: &[u8], inode: &File, source: Option<&[u8]>, out: &mut Vec<u8>) -> Result<()> {
+    fn put(&mut self, path: &[u8], inode: &File, source: Option<&[u8]>, out: &mut Vec<Head>) -> Result<()> {
         self.entries += 1;
         let entry_type = match inode.file_type {
             _ if source.is_some() => EntryType::Link,
@@ -141,10 +159,12 @@ impl<'a> Entries<'a> {
             device: inode.device,
             xattrs: &told_xattrs(inode),
         };
-        header.write(out).map_err(|error| match error {
+        let head = Head::of(&header).map_err(|error| match error {
             Error::Unrepresentable { reason, .. } => unrepresentable(path, reason),
             other => other,
-        })
+        })?;
+        out.push(head);
+        Ok(())
     }
 }
 

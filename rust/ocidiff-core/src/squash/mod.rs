@@ -102,21 +102,23 @@ impl Squash {
         std::thread::scope(|scope| {
             let write = || {
                 let mut contents = Contents::start(scope, layers, &self.limits, &self.model, options, &reading)?;
-                let mut bytes = Vec::new();
-                while let Some(inode) = entries.next(&mut bytes)? {
+                let (mut heads, mut padding) = (Vec::new(), Vec::new());
+                while let Some(inode) = entries.next(&mut heads)? {
                     control.check()?;
                     control.add_entries(1);
-                    blob.write(&bytes)?;
-                    bytes.clear();
+                    for head in heads.drain(..) {
+                        blob.begin_entry(&head.name)?;
+                        blob.write(&head.bytes)?;
+                    }
                     if let Some(inode) = inode
                         && let Some(origin) = inode.content
                     {
                         blob.begin_content(inode.size)?;
                         contents.copy(origin, inode.size, |data| blob.write(data))?;
                         blob.end_content(inode.size)?;
-                        pad(&mut bytes, inode.size);
-                        blob.write(&bytes)?;
-                        bytes.clear();
+                        pad(&mut padding, inode.size);
+                        blob.write(&padding)?;
+                        padding.clear();
                     }
                 }
                 Ok(())

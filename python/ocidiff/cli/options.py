@@ -347,7 +347,7 @@ everything_option: Final = click.option(
 
 
 def id_options(command: _Command) -> _Command:
-    """What the ids of files are in the container."""
+    """Add the options that map ids of files to ids in the container."""
     return _with(command, *_IDS)
 
 

@@ -77,7 +77,7 @@ def totals_document(totals: Totals) -> Mapping[str, object]:
 
 
 def layer_line(layer: Layer) -> str:
-    """What a layer is, in a line for people."""
+    """Return the counts and sizes of a layer, in a line for people."""
     excluded = f", {layer.skipped['excluded']} excluded" if "excluded" in layer.skipped else ""
     reused = f", {size(layer.reused_bytes)} of it reused" if layer.reused_bytes else ""
     return (

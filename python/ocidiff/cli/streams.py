@@ -53,7 +53,7 @@ def warn_of_changes(what: str, layer: Layer) -> None:
 
 
 def sink_of(output: str, what: str, *, json: bool) -> str | BinaryIO:
-    """What takes a result in bytes: the file `output`; for `-` stdout, unless it is a terminal or wanted for JSON."""
+    """Return the sink of a result in bytes: the file `output`; for `-` stdout, which must not be a terminal or take JSON."""
     if output != "-":
         return output
     if json:

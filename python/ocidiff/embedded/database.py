@@ -416,7 +416,7 @@ def _replaced(path: str) -> BusyError:
 
 
 def _why_not_open(path: str) -> OSError:
-    """What the system says to opening the file, which SQLite keeps to itself."""
+    """Return the error of the system for opening the file, which SQLite does not tell."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:

@@ -138,7 +138,7 @@ class Files:
             os.close(descriptor)
 
     def read(self, name: str) -> bytes:
-        """What a document holds; cut one byte after what is allowed, for its parser to refuse."""
+        """Return the bytes of a document, at most one more than is allowed, so that its parser refuses it."""
         with open_regular(name, self.root, f"{self.path}/{name}") as file:
             return file.read(MAX_DOCUMENT_BYTES + 1)
 

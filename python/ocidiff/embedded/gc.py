@@ -215,35 +215,35 @@ def _live(leases: Leases, connection: sqlite3.Connection) -> set[str]:
 
 
 def _mark(layout: Layout, connection: sqlite3.Connection, documents: _Documents, live: set[str]) -> _Needed:
-    """What the roots lead to, among them what the live leases protect."""
+    """Mark what the roots and the live leases lead to."""
     needed = _Needed()
     by_key = {(row.driver, row.key): row for row in rows.walk(connection)}
     by_id = {row.id: row for row in by_key.values()}
-    ingest_dir: list[AnyDigest | Row] = []
+    pending: list[AnyDigest | Row] = []
     for entry in layout.names.index().entries:
         # Also of an entry that is not understood.
-        ingest_dir += mentioned(entry.text.encode(errors="surrogateescape"))
-    ingest_dir += _roots(connection, by_key, by_id, live)
+        pending += mentioned(entry.text.encode(errors="surrogateescape"))
+    pending += _roots(connection, by_key, by_id, live)
     by_name: dict[str, list[Row]] = {}
     for row in by_id.values():
         by_name.setdefault(row.key, []).append(row)
-    while ingest_dir:
-        item = ingest_dir.pop()
+    while pending:
+        item = pending.pop()
         if isinstance(item, Row):
             if item.id in needed.snapshots:
                 continue
             needed.snapshots.add(item.id)
             labels = rows.labels(connection, item.id)
             if item.parent_id is not None:
-                ingest_dir.append(by_id[item.parent_id])
+                pending.append(by_id[item.parent_id])
         else:
             if item in needed.content:
                 continue
             needed.content.add(item)
             labels = records.labels_of(connection, item)
-            ingest_dir += documents.children(item)
+            pending += documents.children(item)
         for name, value in labels.items():
-            ingest_dir += _labelled(name, value, by_name.get(value, ()))
+            pending += _labelled(name, value, by_name.get(value, ()))
     return needed
 
 
@@ -267,7 +267,7 @@ def _roots(
 
 
 def _labelled(name: str, value: str, named: Iterable[Row]) -> Iterator[AnyDigest | Row]:
-    """What a label refers to; `named` are the snapshots of the name that is its value."""
+    """Return what a label refers to; `named` are the snapshots with its value as their name."""
     if _is_under(name, labels.REFERS_CONTENT):
         try:
             yield AnyDigest(value)
@@ -284,7 +284,7 @@ def _is_under(name: str, prefix: str) -> bool:
 
 
 class _Documents:
-    """What blobs refer to; each is read once."""
+    """References of blobs; each blob is read once."""
 
     def __init__(self, layout: Layout, unread: dict[str, None] | None = None) -> None:
         self._layout = layout
@@ -292,7 +292,7 @@ class _Documents:
         self._children: dict[AnyDigest, set[AnyDigest]] = {}
 
     def children(self, digest: AnyDigest) -> set[AnyDigest]:
-        """What a blob refers to; nothing when it is no document, or is missing."""
+        """Return what a blob refers to; nothing if it is missing, or not a document."""
         if digest not in self._children:
             try:
                 with _noting(self._unread):

@@ -185,7 +185,7 @@ def is_resumable(name: str) -> bool:
 
 
 def statuses(ingest_dir: int) -> list[Status]:
-    """What can be resumed in the directory `ingest/`, by ref."""
+    """Return the resumable ingests in the directory `ingest/`, by ref."""
     found = []
     for name in filter(is_resumable, os.listdir(ingest_dir)):
         # Committed, dropped or not yet begun.

@@ -67,7 +67,7 @@ class Renewed:
 
 
 class _Shared:
-    """What all views of one layout have in common: the database, which is opened when it is first needed."""
+    """State that all views of a layout share: the database, opened on first use."""
 
     def __init__(self) -> None:
         self.mutex = threading.Lock()
@@ -272,7 +272,7 @@ class Layout:
 
     @contextlib.contextmanager
     def set_aside(self) -> Iterator[Callable[[Digest], bool]]:
-        """What moves blobs out of sight at once, and removes them when the block ends; it answers whether there was one."""
+        """Yield `hide(digest) -> bool`. Hidden blobs are deleted when the block ends."""
         with self._files.directory(*BLOBS) as blobs, self.ingest_dir() as ingest_dir:
             aside: list[str] = []
 
@@ -447,5 +447,5 @@ class Layout:
             records.record(connection, digest, size, labels, self._lease_id)
 
     def _directory(self, *names: str) -> int:
-        """A descriptor for who closes it himself."""
+        """Open a directory; the caller closes it."""
         return open_directory(self._files.root, self._path, *names, create=True)

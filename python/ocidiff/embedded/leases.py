@@ -34,7 +34,7 @@ _log = Logger(__name__)
 
 
 def boot_id() -> str:
-    """What names this run of the kernel."""
+    """Return the id of this boot of the kernel."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
 

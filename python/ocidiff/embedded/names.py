@@ -90,16 +90,16 @@ class Names:
             NotFoundError: A manifest is missing.
         """
         needed: dict[AnyDigest, None] = {}
-        ingest_dir: list[AnyDigest] = [descriptor.digest]
-        while ingest_dir:
-            digest = ingest_dir.pop()
+        pending: list[AnyDigest] = [descriptor.digest]
+        while pending:
+            digest = pending.pop()
             if digest in needed:
                 continue
             needed[digest] = None
             document = self._layout.document(digest)
             required, optional = parts(document) if document is not None else ([], [])
             needed |= dict.fromkeys(part for part in required if part not in needed)
-            ingest_dir += [part for part in optional if self._layout.contains(part)]
+            pending += [part for part in optional if self._layout.contains(part)]
         return list(needed)
 
     def require(self, connection: sqlite3.Connection, what: str, needed: Sequence[AnyDigest]) -> None:

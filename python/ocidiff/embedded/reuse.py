@@ -159,7 +159,7 @@ def _adopt(
 
 
 def _diff_id(snapshots: LocalSnapshotter, key: str, engine: Engine, options: LayerOptions, monitor: Monitor) -> DiffID:
-    """What the layer would be that a snapshot is."""
+    """Return the diff ID of the layer that a snapshot stands for."""
     own, *lower = map(os.fsencode, snapshots.lineage(key))
     layers = OverlayLayers(own, tuple(lower), userxattr=in_user_namespace(), redirects=False)
     with open(os.devnull, "wb") as sink:

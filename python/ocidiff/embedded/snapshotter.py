@@ -39,16 +39,16 @@ TREE: Final = "fs"
 
 
 class Driver(Protocol):
-    """What is in the directory of a snapshot."""
+    """Makes and mounts the directories of snapshots."""
 
     @property
     def name(self) -> str:
-        """What the snapshots of this driver are filed under."""
+        """Name of the driver, under which its snapshots are listed."""
         ...
 
     @property
     def max_parents(self) -> int | None:
-        """How many parents a mount takes; None for any number."""
+        """Most parents of a mount; None for any number."""
         ...
 
     @property
@@ -67,7 +67,7 @@ class Driver(Protocol):
         ...
 
     def mounts(self, directory: str, parents: Sequence[str], kind: Kind) -> tuple[Mount, ...]:
-        """How to mount a snapshot; a committed one is mounted as a view of it would be."""
+        """Return the mounts of a snapshot; a committed one is mounted like a view of it."""
         ...
 
     def finalize(self, directory: str) -> None:
@@ -330,7 +330,7 @@ class LocalSnapshotter:
 
 
 def label_of_reference(driver: str) -> str:
-    """What the label of a blob is called that needs a snapshot of that driver."""
+    """Return the label of a blob that needs a snapshot of that driver."""
     return f"{REFERS_SNAPSHOT}.{driver}"
 
 

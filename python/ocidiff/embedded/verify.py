@@ -221,7 +221,7 @@ class _Verification:
         return len(digests)
 
     def _damage(self, digest: Digest) -> str | None:
-        """What is wrong with a blob."""
+        """Return the fault of a blob; None for a sound one."""
         self._monitor.check()
         try:
             with self._layout.open_blob(self._layout.describe(digest, "")) as blob:

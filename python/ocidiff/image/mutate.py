@@ -124,7 +124,7 @@ def without_history(config: ImageConfig) -> ImageConfig:
 
 
 def recorded_layers(config: ImageConfig) -> int:
-    """How many layers the history accounts for."""
+    """Return the number of layers that the history accounts for."""
     return sum(not entry.empty_layer for entry in config.history)
 
 

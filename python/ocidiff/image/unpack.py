@@ -138,7 +138,7 @@ def index_layers(
 
 
 def _chain_id(image: Image) -> ChainID | None:
-    """What the layers of an image are known by together; None for no layers."""
+    """Return the chain ID of all layers of an image; None for no layers."""
     diff_ids = image.config.rootfs.diff_ids
     return chain_id(diff_ids) if diff_ids else None
 

@@ -37,7 +37,7 @@ class AnyDigest(str):
 
     @property
     def encoded(self) -> str:
-        """What follows the algorithm, which is the name of a file too."""
+        """The part after the algorithm, which names the file of the blob."""
         return self.partition(":")[2]
 
 

@@ -113,7 +113,7 @@ class Platform:
         return replace(self, os=self.os or other.os)
 
     def rank(self, wanted: Platform) -> int | None:
-        """How well this serves who wants `wanted`: lower is better, None is not at all."""
+        """Return a rank of how well this platform runs on `wanted`: lower is better; None if it does not run there."""
         if not (self.os and self.architecture):
             # One that is not told may be the one.
             told = (self.os or wanted.os, self.architecture or wanted.architecture)
@@ -134,6 +134,6 @@ class Platform:
 
 
 def best_match(platforms: Sequence[Platform | None], wanted: Platform) -> int | None:
-    """Which of the platforms serves `wanted` best: its position, the first of equals; None when none does."""
+    """Return the position of the platform that runs best on `wanted`, the first of equals; None if there is none."""
     ranks = [(rank, at) for at, have in enumerate(platforms) if have and (rank := have.rank(wanted)) is not None]
     return min(ranks)[1] if ranks else None

@@ -74,7 +74,7 @@ class Container(Protocol):
 
     @property
     def command(self) -> Sequence[str]:
-        """What its process runs; empty if that is not known."""
+        """Return the command of its process; empty if that is not known."""
         ...
 
 

@@ -20,7 +20,7 @@ class Home(Protocol):
 
     @property
     def place(self) -> str:
-        """Where it is, for people."""
+        """Path or address, for messages."""
         ...
 
     def services(self, engine: Engine, monitor: Monitor, overlay: OverlayMode = OverlayMode.AUTO) -> Services:

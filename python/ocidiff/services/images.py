@@ -15,7 +15,7 @@ class ImageStore(Protocol):
 
     @property
     def place(self) -> str:
-        """Where the names are, for messages."""
+        """Path or address of the store, for messages."""
         ...
 
     def list(self) -> Sequence[Entry]:

@@ -19,7 +19,7 @@ PLAIN: Final = "directory"
 
 
 class Kind(StrEnum):
-    """What may be done with a snapshot."""
+    """Kinds of snapshots: an active one can be changed, a committed one can be a parent, a view can only be read."""
 
     ACTIVE = "active"
     COMMITTED = "committed"

@@ -200,7 +200,7 @@ def labelled(connection: sqlite3.Connection, driver: str, name: str, value: str)
 
 
 def snapshot(connection: sqlite3.Connection, row: Row) -> Snapshot:
-    """What is known of a row's snapshot."""
+    """Return the snapshot of a row."""
     parent = connection.execute("SELECT key FROM snapshot WHERE id = ?", (row.parent_id,)).fetchone()
     return Snapshot(
         row.kind,

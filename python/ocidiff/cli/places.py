@@ -101,7 +101,8 @@ def _line(done: Copied) -> str:
     """What a copy did, in a line for people."""
     kept = f", of which {size(done.kept_bytes)} came with an interrupted copy" if done.kept_bytes else ""
     mounted = f"; {done.mounted} mounted" if done.mounted else ""
+    word = "blob" if done.copied == 1 else "blobs"
     return (
-        f"{done.copied} blobs copied, {size(done.copied_bytes)}{kept}; {done.skipped} there already{mounted}; "
+        f"{done.copied} {word} copied, {size(done.copied_bytes)}{kept}; {done.skipped} there already{mounted}; "
         f"{done.seconds:.2f} s"
     )

@@ -211,7 +211,9 @@ class Client:
         if response.status == 404:
             return NotFoundError(text)
         if response.status in {401, 403}:
-            return DeniedError(text)
+            denied = DeniedError(text)
+            denied.add_note("the repository may need a login, or be missing")
+            return denied
         return RegistryError(text)
 
     def _broken(self, error: BaseException) -> RegistryError:

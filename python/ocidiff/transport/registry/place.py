@@ -110,7 +110,10 @@ class RegistrySource(_Repository):
 
     def resolve(self) -> Descriptor:
         """See `Source.resolve`."""
-        descriptor, data = self._manifest(self._name.reference)
+        try:
+            descriptor, data = self._manifest(self._name.reference)
+        except NotFoundError as error:
+            raise NotFoundError(f"{self.place}: no such image: {error}") from None
         self._documents[descriptor.digest] = data
         return descriptor
 

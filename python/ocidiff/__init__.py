@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         DeniedError,
         DigestMismatchError,
         DocumentError,
+        ForbiddenContentError,
         IndexFileError,
         InUseError,
         LayerError,
@@ -101,6 +102,7 @@ __all__ = [
     "DocumentError",
     "EmbeddedStore",
     "Fault",
+    "ForbiddenContentError",
     "Image",
     "ImageRecord",
     "InUseError",
@@ -145,7 +147,8 @@ __all__ = [
 _HOMES: Final = {
     "errors": (
         "AlreadyExistsError BusyError Cancelled ChangeTooLargeError DeniedError DigestMismatchError DocumentError "
-        "IndexFileError InUseError LayerError LimitExceededError MalformedLayerError NotFoundError OcidiffError "
+        "ForbiddenContentError IndexFileError InUseError LayerError LimitExceededError MalformedLayerError NotFoundError "
+        "OcidiffError "
         "OverlayError OverloadedError RegistryError SourceChangedError UnrepresentableError UnsafeLayerError "
         "UnsupportedError UsageError"
     ),

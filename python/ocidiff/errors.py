@@ -17,6 +17,7 @@ OcidiffError
 ├── NotFoundError                     no image, blob or reference of that name
 ├── AlreadyExistsError                a name or blob is taken
 ├── InUseError                        something else still needs what should go
+├── ForbiddenContentError             an image holds what the caller denies
 ├── BusyError                         another process holds what is needed
 ├── OverloadedError                   a server has as many calls as it takes
 ├── RegistryError                     a registry fails, answers what it should not, or cannot be trusted
@@ -104,6 +105,10 @@ class InUseError(OcidiffError):
     """Something else still needs what should go."""
 
 
+class ForbiddenContentError(OcidiffError):
+    """An image holds what the caller denies."""
+
+
 class BusyError(OcidiffError):
     """Another process holds what is needed."""
 
@@ -157,6 +162,7 @@ OUTCOMES: Final[Mapping[type[BaseException], Outcome]] = MappingProxyType(
         NotFoundError: Outcome((), "NOT_FOUND", 1),
         AlreadyExistsError: Outcome((), "ALREADY_EXISTS", 1),
         InUseError: Outcome((), "FAILED_PRECONDITION", 1),
+        ForbiddenContentError: Outcome((), "FAILED_PRECONDITION", 1),
         BusyError: Outcome((), "UNAVAILABLE", 1),
         OverloadedError: Outcome((), "RESOURCE_EXHAUSTED", 1),
         RegistryError: Outcome((), "UNAVAILABLE", 1),

@@ -32,6 +32,7 @@ RANKS = {
     "containerd": 7,
     "embedded": 7,
     "transport": 8,
+    "report": 8,
     "store": 9,
     "cli": 10,
 }

@@ -33,7 +33,7 @@ from ocidiff.output import naming, open_output, write_all
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ocidiff.image.arguments import FormatName
+    from ocidiff.image.arguments import CommitArguments, FormatName
     from ocidiff.image.changes import ConfigChanges
     from ocidiff.layer.arguments import DiffArguments
     from ocidiff.services.containers import Container
@@ -103,6 +103,17 @@ if TYPE_CHECKING:
     type=click.Path(),
     help="Write name, digests and descriptor of the image to this file, as JSON.",
 )
+@click.option(
+    "--deny",
+    multiple=True,
+    type=click.Choice(("secrets",)),
+    help="Fail if the new layers hold private keys, tokens or passwords, and name the files.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be added, largest first, and why; no image is made. What --add names counts too.",
+)
 @layer_options
 @limit_options
 @registry_options
@@ -135,6 +146,8 @@ def command(
     limits: ocidiff.Limits,
     pause: bool,
     registry: ocidiff.Registry,
+    deny: tuple[str, ...],
+    dry_run: bool,
     **options: Unpack[DiffArguments],
 ) -> None:
     """Commit SOURCE as an image.
@@ -149,6 +162,8 @@ def command(
     The configuration is that of the base with the instructions of --change, in order, then without what --unset-* names,
     then with the settings of --env, --label, --cmd, --entrypoint, --workdir and --user.
     """
+    if dry_run and (iidfile or metadata_file):
+        raise click.UsageError("--dry-run makes no image, of which --iidfile and --metadata-file could tell")
     upper = None if upper_tar is None else upper_tar_of(upper_tar, limits)
     tree, image_name = _source(source, name, upper)
     in_containerd = settings.is_containerd(tree if isinstance(tree, str) else "")
@@ -162,32 +177,40 @@ def command(
         nullcontext() if metadata_file is None else open_output(metadata_file) as metadata,
         _open_store(settings, container) as store,
     ):
+        found = tree if container is None else _container(store, container, in_containerd=in_containerd)
+        arguments: CommitArguments = {
+            "upper": None if container is None else upper,
+            "base": base,
+            "lower": lower,
+            "author": author,
+            "message": message,
+            "changes": changes,
+            "additions": add,
+            "annotations": dict(annotation),
+            "format": format,
+            "omit_history": omit_history,
+            "squash": squash,
+            "squash_last": squash_last,
+            "max_layers": max_layers,
+            "reuse": reuse,
+            "verify": verify,
+            "platform": platform,
+            "limits": limits,
+            "pause": pause,
+            "deny": deny,
+        }
+        arguments.update(options)  # type: ignore[typeddict-item]  # of which it has all
+        new_name = image_name.removeprefix(CONTAINERD)
+        if dry_run:
+            from ocidiff.cli.dry_run import Largest
+
+            largest = Largest()
+            with shown(settings, "commit") as progress:
+                skipped = store.preview(found, new_name, largest.take, registry=registry, progress=progress, **arguments)
+            largest.emit(skipped, json=settings.json)
+            return
         with shown(settings, "commit") as progress:
-            image = store.commit(
-                tree if container is None else _container(store, container, in_containerd=in_containerd),
-                image_name.removeprefix(CONTAINERD),
-                upper=None if container is None else upper,
-                base=base,
-                lower=lower,
-                author=author,
-                message=message,
-                changes=changes,
-                additions=add,
-                annotations=dict(annotation),
-                format=format,
-                omit_history=omit_history,
-                squash=squash,
-                squash_last=squash_last,
-                max_layers=max_layers,
-                reuse=reuse,
-                verify=verify,
-                platform=platform,
-                limits=limits,
-                pause=pause,
-                registry=registry,
-                progress=progress,
-                **options,
-            )
+            image = store.commit(found, new_name, registry=registry, progress=progress, **arguments)
         # The image is there, whatever becomes of the files.
         emit(as_json(image.to_dict()) if settings.json else image.descriptor.digest)
         if iid is not None:

@@ -45,6 +45,7 @@ class CommitArguments(DiffArguments, total=False):
         max_layers: If the image would have more layers, make the newest ones one.
         reuse: `auto` to copy compressed segments of older layers in the store, or `never`. The bytes are the same.
         verify: Inflate and compare every segment that is copied, and not only one in 64.
+        deny: `secrets` to fail if the new layers hold private keys, tokens or passwords; see docs/how-to/check-an-image.md.
     """
 
     upper: UpperTar | None
@@ -67,3 +68,4 @@ class CommitArguments(DiffArguments, total=False):
     max_layers: int | None
     reuse: str
     verify: bool
+    deny: Texts

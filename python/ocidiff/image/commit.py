@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +30,7 @@ from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci import media_type
 from ocidiff.oci.config import History, ImageConfig
-from ocidiff.oci.digest import chain_id
+from ocidiff.oci.digest import ChainID, chain_id
 from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import NS_PER_SECOND, timestamp
@@ -38,6 +38,7 @@ from ocidiff.services import labels
 from ocidiff.services.bundle import Services
 from ocidiff.services.containers import Committed, Container
 from ocidiff.services.content import ContentStore, Ingester
+from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.image.additions import Addition
@@ -47,7 +48,11 @@ _CREATED_BY: Final = "ocidiff commit"
 _log = Logger(__name__)
 
 
-def commit(services: Services, request: Request, *, engine: Engine, monitor: Monitor) -> Image:
+Review = Callable[[Services, Image], None]
+"""Looks at an image that has no name yet; an exception leaves it without."""
+
+
+def commit(services: Services, request: Request, *, engine: Engine, monitor: Monitor, review: Review | None = None) -> Image:
     """Store and name the image that a directory or a container is. A failure leaves every name as it was.
 
     Args:
@@ -55,6 +60,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
         request: What is asked for.
         engine: What unpacks a base.
         monitor: Sees progress, and stops the call.
+        review: Called with the services and the image before it gets its name.
 
     Raises:
         UsageError: A change is refused with the values of the base, or arguments contradict each other.
@@ -64,8 +70,52 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
     Spec: commit-semantics sections 1 and 6 to 8.
     """
     started = time.monotonic()
-    additions = _additions(request.additions)
     request = _spelled(services, request)
+    with compared(services, request, engine=engine, monitor=monitor) as found:
+        leased, source, layer = found.services, found.source, found.layer
+        image = _stored(leased.content, request, found.config, found.parent, found.layers)
+        image = replace(image, layers=found.layers)
+        if review is not None:
+            review(leased, image)
+        if source.container is not None and layer is not None and found.chain is not None:
+            done = Committed(image.name, image.config_digest, found.chain, layer, found.options)
+            leased.containers.committed(source.container, done)
+        if leased.unpacks and request.elsewhere.publish is None:
+            _unpack(leased, source, image, request.limits, monitor)
+        monitor.check()
+        (request.elsewhere.publish or _name(request.name))(leased, image.descriptor)
+    return replace(image, seconds=time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The trees of a commit, compared.
+
+    Attributes:
+        services: The store, under a lease.
+        source: The trees.
+        options: How they were compared.
+        config: The new configuration.
+        parent: The manifest of the base; None for no base.
+        layer: The layer of the change; None for no change.
+        layers: The new layers: of the change, of what a sandbox changed, of what is added; or the one that they became.
+        chain: Chain ID of the base and the layer of the change; None for no layers.
+    """
+
+    services: Services
+    source: Source
+    options: LayerOptions
+    config: ImageConfig
+    parent: Manifest | None
+    layer: Layer | None
+    layers: tuple[Layer, ...]
+    chain: ChainID | None
+
+
+@contextmanager
+def compared(services: Services, request: Request, *, engine: Engine, monitor: Monitor) -> Iterator[Compared]:
+    """Compare the trees of a commit by the differ of the services; arguments and errors as in `commit`."""
+    additions = _additions(request.additions)
     with (
         ExitStack() as stack,
         services.leased() as leased,
@@ -126,15 +176,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
                 config = mutate.squash_config(config, count, one.diff_id)
                 parent = None if parent is None else mutate.first_layers(parent, len(config.rootfs.diff_ids) - 1)
                 new = [*new[: max(0, len(new) - count)], one]
-        image = replace(_stored(leased.content, request, config, parent, new), layers=tuple(new))
-        if source.container is not None and layer is not None and chain is not None:
-            done = Committed(image.name, image.config_digest, chain, layer, options)
-            leased.containers.committed(source.container, done)
-        if leased.unpacks and request.elsewhere.publish is None:
-            _unpack(leased, source, image, request.limits, monitor)
-        monitor.check()
-        (request.elsewhere.publish or _name(request.name))(leased, image.descriptor)
-    return replace(image, seconds=time.monotonic() - started)
+        yield Compared(leased, source, options, config, parent, layer, tuple(new), chain)
 
 
 def _spelled(services: Services, request: Request) -> Request:

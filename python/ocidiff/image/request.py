@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from ocidiff.errors import UsageError
 from ocidiff.image.changes import ConfigChanges, check_text
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ocidiff.layer.arguments import DiffArguments
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.services.bundle import Services
+
+SECRETS: Final = "secrets"
+"""The word for what may not be in a layer: private keys, tokens and passwords."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Request:
         pause: Pause a running container while its tree is read.
         elsewhere: What is done in other places than the store.
         merge: Which layers of the image become one; None for none.
+        deny: What the new layers may not hold: `secrets`, or nothing.
     """
 
     source: Tree | UpperTar | Container
@@ -116,6 +120,7 @@ class Request:
     pause: bool = True
     elsewhere: Elsewhere = Elsewhere()
     merge: Merge | None = None
+    deny: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -145,6 +150,7 @@ class Request:
         max_layers: int | None = None,
         reuse: str = Reuse.AUTO,
         verify: bool = False,
+        deny: Sequence[str] = (),
         **arguments: Unpack[DiffArguments],
     ) -> Self:
         """Return the request of a call of `Store.commit`, checked.
@@ -174,7 +180,10 @@ class Request:
             pause=pause,
             elsewhere=elsewhere or Elsewhere(),
             merge=_merge(squash=squash, squash_last=squash_last, max_layers=max_layers),
+            deny=deny,
         )
+        if wrong := set(deny) - {SECRETS}:
+            raise UsageError(f"deny {min(wrong)[:100]!r}: must be {SECRETS}")
         check_source(source, base, lower, told.ids, upper)
         return request
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ocidiff.image.arguments import CommitArguments
+    from ocidiff.image.commit import Review
     from ocidiff.image.image import Image, ImageRecord
+    from ocidiff.image.request import Request
     from ocidiff.image.rootfs import ImagePath
     from ocidiff.layer.arguments import CallArguments, DiffArguments
     from ocidiff.layer.differ import Changes
     from ocidiff.layer.engine import Engine
     from ocidiff.layer.input import UpperTar
-    from ocidiff.layer.layer import TreeIndex
+    from ocidiff.layer.layer import Change, TreeIndex
     from ocidiff.layer.operand import Tree
     from ocidiff.layer.options import DiffOptions, EngineName
     from ocidiff.oci.config import History
@@ -130,10 +132,28 @@ class Store:
             NotFoundError: There is no such base, or a part of it is missing.
             DocumentError: The base is malformed.
             ChangeTooLargeError: The layer is larger than `fail_above`.
+            ForbiddenContentError: The new layers hold what `deny` names; the message names the paths.
             FileNotFoundError, NotADirectoryError: A tree is missing, or is not a directory.
         """
         from ocidiff.image.commit import commit
+
+        monitor = Monitor(progress, cancel)
+        with self._requested(source, name, options, registry, monitor, arguments) as (found, request, engine):
+            return commit(found, request, engine=engine, monitor=monitor, review=_review(request, engine, monitor))
+
+    @contextmanager
+    def _requested(
+        self,
+        source: Tree | UpperTar | services.Container,
+        name: str,
+        options: DiffOptions | None,
+        registry: Registry | None,
+        monitor: Monitor,
+        arguments: CommitArguments,
+    ) -> Iterator[tuple[Services, Request, Engine]]:
+        """Yield what a commit works on, with the places that it needs opened."""
         from ocidiff.image.request import Request
+        from ocidiff.layer.engine import select_engine
         from ocidiff.transport.scheme import is_plain
 
         there = None
@@ -141,17 +161,38 @@ class Store:
             if not all(map(is_plain, (name, arguments.get("base") or ""))):
                 from ocidiff.store.publish import elsewhere
 
-                there = stack.enter_context(elsewhere(self, name, arguments, registry, Monitor(progress, cancel)))
+                there = stack.enter_context(elsewhere(self, name, arguments, registry, monitor))
             try:
                 request = Request.of(source, name, options, there, **arguments)
             except FileNotFoundError as error:
                 if isinstance(source, str) and error.filename == source and self._has_container(source):
                     error.add_note(f"for the container of that name, give container({source!r})")
                 raise
-            engine, monitor, _ = call(engine=request.options.engine, progress=progress, cancel=cancel)
+            engine = select_engine(request.options.engine)
             self._home.sweep()
-            found = self._home.services(engine, monitor, request.options.overlay)
-            return commit(found, request, engine=engine, monitor=monitor)
+            yield self._home.services(engine, monitor, request.options.overlay), request, engine
+
+    def preview(
+        self,
+        source: Tree | UpperTar | services.Container,
+        name: str,
+        take: Callable[[Change], None],
+        *,
+        options: DiffOptions | None = None,
+        registry: Registry | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancellation | None = None,
+        **arguments: Unpack[CommitArguments],
+    ) -> Mapping[str, int]:
+        """Give the changes that `commit` would store to `take`, in layer order, each explained. No image is stored.
+
+        Arguments and errors as in `commit`. Returns how much is left out, by reason.
+        """
+        from ocidiff.image.preview import preview
+
+        monitor = Monitor(progress, cancel)
+        with self._requested(source, name, options, registry, monitor, arguments) as (found, request, engine):
+            return preview(found, request, take, engine=engine, monitor=monitor)
 
     def _has_container(self, name: str) -> bool:
         try:
@@ -438,3 +479,12 @@ def call(
 def platform_of(text: str | None) -> Platform | None:
     """Return the platform of an argument; errors as in `Platform.of_text`."""
     return None if text is None else Platform.of_text(text)
+
+
+def _review(request: Request, engine: Engine, monitor: Monitor) -> Review | None:
+    """Return what looks at the image before it gets its name; None for nothing."""
+    if not request.deny:
+        return None
+    from ocidiff.report.findings import deny
+
+    return lambda services, image: deny(services.content, image, engine=engine, monitor=monitor)

@@ -1,0 +1,58 @@
+"""What `commit --dry-run` shows: the changes of a commit, largest first, with their reasons."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from ocidiff.cli.render import as_json, columns, printable, totals_document
+from ocidiff.cli.streams import emit
+from ocidiff.layer.layer import ChangeKind
+from ocidiff.layer.totals import Totals
+from ocidiff.sizes import size
+
+if TYPE_CHECKING:
+    from ocidiff.layer.layer import Change
+
+_SHOWN: Final = 25
+_LETTERS: Final = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "C", ChangeKind.DELETE: "D"}
+
+
+class Largest:
+    """Takes changes in layer order, and keeps those that bring most bytes; memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._totals = Totals()
+        self._kept: list[tuple[int, int, Change]] = []  # a heap
+
+    def take(self, change: Change) -> None:
+        """Count a change."""
+        self._totals.add(change)
+        # Of two of one size the first is kept.
+        entry = (change.layer_bytes, -sum(self._totals.kinds.values()), change)
+        (heapq.heappush if len(self._kept) < _SHOWN else heapq.heappushpop)(self._kept, entry)
+
+    def emit(self, skipped: Mapping[str, int], *, json: bool) -> None:
+        """Write what was counted to stdout."""
+        changes = [change for _, _, change in sorted(self._kept, reverse=True)]
+        if json:
+            left_out = {"skipped": dict(skipped)} if skipped else {}
+            emit(as_json({**totals_document(self._totals), **left_out, "largest": [one.to_dict() for one in changes]}))
+            return
+        if not changes:
+            emit("no change")
+            return
+        rows = [
+            (size(one.layer_bytes), f"{_LETTERS[one.kind]} {printable(one.path)}", ",".join(one.reason)) for one in changes
+        ]
+        for line in columns(("SIZE", "CHANGE", "REASON"), rows):
+            emit(line)
+        more = sum(self._totals.kinds.values()) - len(changes)
+        if more:
+            emit(f"and {more} more")
+        directories = [(size(one.layer_bytes), str(one.changes), one.path) for one in self._totals.largest_directories()]
+        emit("")
+        for line in columns(("SIZE", "CHANGES", "DIRECTORY"), directories):
+            emit(line)
+        emit(f"\n{size(self._totals.layer_bytes)} of files would be added")

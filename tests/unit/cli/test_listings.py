@@ -216,7 +216,7 @@ def test_several_names_are_all_tried(capsys: Output, digests: dict[str, str]) ->
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("comit", "did you mean commit?"),
+        ("comit", "did you mean commit"),
         ("prune", "use `ocidiff gc`"),
         ("build", "commit a directory or a working container"),
         ("xyzzy", "no such command 'xyzzy'; `ocidiff --help` lists them"),

@@ -1,6 +1,7 @@
 //! Id maps: which id in a container an id of the host stands for (user_namespaces(7)).
 
 use crate::metadata::Metadata;
+use crate::rules::acl;
 use crate::rules::xattr::{Class, Ids};
 
 /// A range of ids.
@@ -38,11 +39,6 @@ pub const UNMAPPED: u32 = u32::MAX;
 /// `security.capability` with and without the id of the root of a namespace (linux/capability.h).
 const CAPABILITY_BYTES: [usize; 2] = [24, 20];
 const CAPABILITY_REVISIONS: [u8; 2] = [3, 2];
-/// Tags of POSIX ACL entries that name a user and a group (linux/posix_acl.h).
-const ACL_USER: u16 = 0x02;
-const ACL_GROUP: u16 = 0x08;
-const ACL_HEADER_BYTES: usize = 4;
-const ACL_ENTRY_BYTES: usize = 8;
 
 impl IdMaps {
     /// Returns true if all ids stay as they are.
@@ -94,12 +90,11 @@ impl IdMaps {
     }
 
     fn acl(&self, value: &mut [u8]) -> Result<(), OutsideMap> {
-        let entries = value.get_mut(ACL_HEADER_BYTES..).unwrap_or_default();
-        for entry in entries.chunks_exact_mut(ACL_ENTRY_BYTES) {
+        for entry in acl::entries(value) {
             let id = id_at(entry, 4);
-            let mapped = match u16::from_le_bytes([entry[0], entry[1]]) {
-                ACL_USER => self.user(id)?,
-                ACL_GROUP => self.group(id)?,
+            let mapped = match acl::tag(entry) {
+                acl::USER => self.user(id)?,
+                acl::GROUP => self.group(id)?,
                 _ => continue,
             };
             entry[4..].copy_from_slice(&mapped.to_le_bytes());

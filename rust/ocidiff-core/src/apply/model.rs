@@ -15,6 +15,7 @@ use super::plan::{Action, IMPLIED_MODE, Kind, Link, Object, plan};
 use crate::cause::{Cause, escaped};
 use crate::error::{Error, Result};
 use crate::metadata::FileType;
+use crate::rules::linux::MAX_NAME_BYTES;
 use crate::rules::xattr::{CAPABILITY, Class};
 use crate::tar::header::EntryType;
 use crate::tar::read::TarEntry;
@@ -22,7 +23,6 @@ use crate::tree::{Lost, XattrPolicy};
 use crate::whiteout::{PSEUDO_LINKS, Whiteout};
 
 /// The longest target of a symbolic link is one byte shorter than a path (linux/limits.h).
-const MAX_NAME_BYTES: usize = 255;
 const MAX_TARGET_BYTES: usize = 4095;
 
 /// Names an inode.

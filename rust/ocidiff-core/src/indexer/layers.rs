@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use crate::apply::model::{self, Purpose, ROOT};
 use crate::apply::reading::apply_to_model;
-use crate::apply::told::{c_string, told_xattrs};
+use crate::apply::told::told_xattrs;
 use crate::apply::{LayerMeasure, Limits};
 use crate::control::Control;
 use crate::error::Result;
 use crate::index::{Block, Extent, Fingerprint, FingerprintHasher, Header, IndexSummary, IndexWriter, Kept, XattrDigests};
 use crate::metadata::{FileType, Metadata};
 use crate::tar::read::Piece;
+use crate::tree::c_string;
 
 /// A model whose files know the hashes of their content. They are boxed, since most inodes have none.
 type Model = model::Model<Box<Fingerprint>>;

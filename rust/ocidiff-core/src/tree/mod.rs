@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, SeekFrom, Statx, StatxFlags, makede
 use rustix::io::Errno;
 
 pub use names::Names;
+pub(crate) use names::c_string;
 pub use xattr::{Xattr, XattrReader, Xattrs};
 
 pub use crate::rules::xattr::{Lost, XattrPolicy};
@@ -159,7 +160,7 @@ impl TreeDir {
     /// Opens the directories on the way to `path` one by one, as far as they are closed to us by their modes; the last of
     /// them, `None` for this one, and the name in it.
     fn step_down(&self, path: &CStr) -> Result<(Option<Arc<Self>>, CString)> {
-        let mut names = path.to_bytes().split(|&byte| byte == b'/').map(|name| CString::new(name).unwrap_or_default());
+        let mut names = path.to_bytes().split(|&byte| byte == b'/').map(c_string);
         let mut name = names.next().unwrap_or_default();
         let mut here: Option<Arc<Self>> = None;
         for next in names {

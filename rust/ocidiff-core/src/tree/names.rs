@@ -79,3 +79,8 @@ impl Names {
         CStr::from_bytes_with_nul(&self.bytes[start..start + usize::from(length)]).unwrap_or_default()
     }
 }
+
+/// Returns bytes of a name or path, which hold no NUL, as a C string.
+pub(crate) fn c_string(bytes: &[u8]) -> CString {
+    CString::new(bytes).unwrap_or_default()
+}

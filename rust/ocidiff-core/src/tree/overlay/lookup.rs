@@ -3,12 +3,12 @@
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use super::{Folder, Format, Overlay, Part, Place, c_string, overrides};
+use super::{Folder, Format, Overlay, Part, Place, overrides};
 use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, Metadata};
 use crate::rules::linux::MAX_NAME_BYTES;
-use crate::tree::{TreeDir, XattrReader};
+use crate::tree::{TreeDir, XattrReader, c_string};
 use crate::whiteout;
 
 /// An entry of an overlay.

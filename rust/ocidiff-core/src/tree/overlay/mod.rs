@@ -7,13 +7,13 @@ mod lookup;
 mod overrides;
 mod survey;
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use lookup::{Content, Found};
 
-use super::{Names, TreeDir, XattrPolicy, XattrReader};
+use super::{Names, TreeDir, XattrPolicy, XattrReader, c_string};
 use crate::cause::Cause;
 use crate::control::Control;
 use crate::error::{Error, Result, words_of};
@@ -285,11 +285,6 @@ impl Folder {
     pub fn upper(&self) -> Option<&Arc<TreeDir>> {
         self.parts.first().filter(|(part, _)| part.layer == 0).map(|(_, directory)| directory)
     }
-}
-
-/// Bytes that came from a name or path, which hold no NUL.
-fn c_string(bytes: &[u8]) -> CString {
-    CString::new(bytes).unwrap_or_default()
 }
 
 impl Error {

@@ -173,7 +173,7 @@ pub fn words_of(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// Names the entry of a message, where there is one.
+/// Names the entry of a message, if there is one.
 fn show_where(path: &std::path::Path) -> String {
     if path.as_os_str().is_empty() { String::new() } else { format!(" by {}", show(path)) }
 }

@@ -64,7 +64,7 @@ pub struct Metadata {
     pub mtime: i64,
     /// Modification time: nanoseconds after `mtime`.
     pub mtime_ns: u32,
-    /// Change time, seconds and nanoseconds; tells whether a file changed while it was read.
+    /// Change time, seconds and nanoseconds. It shows if a file changed while it was read.
     pub ctime: (i64, u32),
     /// Device and inode number.
     pub key: InodeKey,

@@ -79,7 +79,7 @@ impl Stream {
         }
         self.asked.set((start + length, 0));
         let (Ok(offset), Ok(bytes)) = (i64::try_from(start), i64::try_from(length)) else { return };
-        // A hint: where it is not known nothing is lost, and a failed write is told by the fsync that follows.
+        // A hint: a kernel that does not know it loses nothing, and the fsync that follows reports a failed write.
         // SAFETY: the call takes no pointers.
         unsafe { libc::sync_file_range(self.fd.as_raw_fd(), offset, bytes, libc::SYNC_FILE_RANGE_WRITE) };
     }

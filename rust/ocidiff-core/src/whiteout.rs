@@ -41,7 +41,7 @@ impl<'a> Whiteout<'a> {
     }
 }
 
-/// Returns true if a clean path is that of a file in [`PSEUDO_LINKS`].
+/// Returns true for the clean path of a file in [`PSEUDO_LINKS`].
 pub fn is_pseudo_link(path: &[u8]) -> bool {
     let name = path.strip_prefix(PSEUDO_LINKS).and_then(|rest| rest.strip_prefix(b"/"));
     name.is_some_and(|name| !name.contains(&b'/'))

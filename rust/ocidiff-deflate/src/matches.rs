@@ -5,7 +5,7 @@ use crate::window::{DICTIONARY_BYTES, Window, load4, load8};
 
 /// The longest match (RFC 1951 section 3.2.5).
 pub const LONGEST: usize = 258;
-/// Bytes that one load compares. Shorter matches than this need no second one.
+/// Bytes that one load compares. Shorter matches need no second one.
 const LOADED: usize = 8;
 /// A match of three bytes farther away than this costs more than three literals.
 const FARTHEST_SHORT: usize = 4 << 10;

@@ -16,7 +16,7 @@ type Short = Table<u16, { 1 << 12 }>;
 
 /// Finds literals and matches.
 pub trait Parse: Send {
-    /// Parses `window[start..end]`; `each` gets every segment and where it ends.
+    /// Parses `window[start..end]`. `each` gets every segment and its end.
     fn parse(&mut self, window: &Window, start: usize, end: usize, each: &mut dyn FnMut(&Segment, usize));
 }
 

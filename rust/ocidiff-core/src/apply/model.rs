@@ -113,7 +113,7 @@ pub struct Model<C> {
 }
 
 impl<C> Model<C> {
-    /// Returns a tree of which nothing is known but that of a base, if there is one.
+    /// Returns an empty tree, or one on a base that is not known.
     pub fn new(purpose: Purpose) -> Self {
         let mut root = Inode { file_type: Some(FileType::Directory), mode: IMPLIED_MODE, links: 1, ..Inode::default() };
         root.is_opaque = purpose != Purpose::Layer { onto_base: true };
@@ -184,7 +184,7 @@ impl<C> Model<C> {
         Ok(None)
     }
 
-    /// Returns true if files are kept for hard links: a directory of their name that was there before is none of ours.
+    /// Returns true if files are kept for hard links. A directory of their name that existed before is left alone.
     fn keeps_aside(&mut self) -> bool {
         self.has_aside = self.has_aside || !self.inodes[ROOT].children.contains_key(PSEUDO_LINKS);
         self.has_aside

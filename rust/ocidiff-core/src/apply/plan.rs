@@ -19,7 +19,7 @@ pub(crate) const IMPLIED_MODE: u32 = 0o755;
 pub(crate) enum Action<'a> {
     /// Says what the root itself is.
     DescribeRoot,
-    /// Makes an [`Object`], in a directory that is made where it is missing. Only a directory merges with what is there.
+    /// Makes an [`Object`], and its directory if that is missing. Only a directory merges with what is there.
     Make,
     /// Makes a file that AUFS kept for hard links, if nothing had the name of its directory before. Both go with the layer.
     KeepAside,

@@ -17,7 +17,7 @@ pub enum Reason {
     New,
     /// Only the lower tree has it.
     Deleted,
-    /// The kind of entry; it stands alone, since nothing else can be compared.
+    /// The kind of entry. It is the only reason then, since nothing else can be compared.
     Type,
     /// The number of a device.
     Device,

@@ -91,7 +91,7 @@ pub enum ChangeKind {
     Add,
     /// Both have it, and it differs.
     Modify,
-    /// Only the lower tree has it; nothing is told of what was below it.
+    /// Only the lower tree has it. Nothing below it is listed.
     Delete,
     /// Both have the same, and the upper tree has more names of it: only to anchor hard links.
     Unmodified,
@@ -192,7 +192,7 @@ pub enum Subject {
     Leaf {
         /// The entry.
         entry: UpperEntry,
-        /// The directory that holds its content, open where there is some.
+        /// The directory that holds its content, open if there is some.
         directory: Option<Arc<TreeDir>>,
         /// Its name there, or a path below.
         name: CString,

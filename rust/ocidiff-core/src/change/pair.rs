@@ -50,7 +50,7 @@ pub enum OpenDirPair {
 /// The result of looking a name up in two directories.
 #[expect(clippy::large_enum_variant, reason = "it stays on the stack")]
 pub enum NameLookup<'a> {
-    /// Nothing, or the very same with no more to tell of it.
+    /// Nothing, or the very same inode in both.
     Nothing,
     /// Only lower has it.
     Gone(&'a CStr),
@@ -317,7 +317,7 @@ impl DirPair {
         Self::Plain { upper: source(upper), lower: lower.map(source) }
     }
 
-    /// Returns the directory `upper`, and `lower` where that is one too.
+    /// Returns the directory `upper`, beside `lower` if that is a directory too.
     pub fn of(upper: Located<'_>, lower: Option<Located<'_>>) -> Self {
         let lower = lower.filter(|lower| lower.metadata.is_directory());
         let source = |at| match at {

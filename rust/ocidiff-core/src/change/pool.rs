@@ -17,7 +17,7 @@ use crate::metadata::FileType;
 use crate::tree::overlay::Content;
 use crate::tree::{TreeDir, XattrReader, Xattrs};
 
-/// Names of one directory that one task handles; a larger directory is shared by the workers.
+/// Names of one directory that one task handles. The workers share a larger directory.
 const SLICE_NAMES: usize = 1024;
 /// Entries that the workers run ahead by. Each listing is charged too, because it may hold a file descriptor.
 const AHEAD_ENTRIES: usize = 16 << 10;
@@ -321,7 +321,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Returns the path of `name` in the directory at `path`; empty where nobody asks for it.
+    /// Returns the path of `name` in the directory at `path`; empty if the scope needs no paths.
     fn path_below(&self, path: &[u8], name: &CStr) -> Vec<u8> {
         if self.pool.scope.as_ref().is_some_and(|scope| scope.needs_paths()) { join(path, name) } else { Vec::new() }
     }
@@ -331,7 +331,7 @@ impl Worker<'_> {
         self.pool.scope.as_ref().is_some_and(|scope| scope.only_names(&upper.metadata))
     }
 
-    /// Looks at a name that upper has; `None` when there is nothing to tell of it.
+    /// Compares a name that upper has; `None` if nothing is listed.
     fn look(&mut self, upper: &Located<'_>, lower: Option<&Located<'_>>) -> Result<Seen> {
         let metadata = upper.metadata;
         let side = upper.side();

@@ -220,7 +220,7 @@ fn failed((directory, name): (&TreeDir, &CStr), errno: Errno) -> Error {
     Error::io("read", directory.path_of(name), errno)
 }
 
-/// Reads until the buffer is full; tells whether the file did not end before.
+/// Fills the buffer. Returns false if the file ended before that.
 pub fn fill(file: &OwnedFd, mut buffer: &mut [u8]) -> std::result::Result<bool, Errno> {
     while !buffer.is_empty() {
         match retry_on_intr(|| rustix::io::read(file, &mut *buffer))? {

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::metadata::{FileType, Metadata};
 use crate::tree::XattrReader;
 
-/// The paths that count: all but those that rules exclude and, unless asked for, what is mounted in the trees.
+/// The paths that count: all that no rule excludes. What is mounted in the trees counts only if asked for.
 #[derive(Debug)]
 pub struct Scope {
     patterns: Patterns,
@@ -35,7 +35,7 @@ enum Mounts {
 }
 
 impl Scope {
-    /// Returns a scope of patterns, of which the last one that fits a path decides.
+    /// Returns a scope of patterns. The last one that fits a path decides.
     pub fn new(patterns: Patterns, sockets: bool, cross_mounts: bool) -> Self {
         Self { patterns, sockets, mounts: if cross_mounts { Mounts::Crossed } else { Mounts::Outside } }
     }

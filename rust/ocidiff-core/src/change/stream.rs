@@ -145,7 +145,7 @@ impl Changes {
 impl Iterator for Changes {
     type Item = Result<Change>;
 
-    /// Returns the next change; after an error there is nothing more.
+    /// Returns the next change. Nothing follows an error.
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
             return None;

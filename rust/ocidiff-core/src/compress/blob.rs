@@ -23,7 +23,7 @@ use crate::stream::Stream;
 const SPARE_BLOCKS: usize = 4;
 /// Blocks of a batch.
 const BATCH_BLOCKS: usize = 3;
-/// Batches that wait for the thread that hashes, and for the one that writes.
+/// Batches that wait for the hashing thread, and for the writing thread.
 const WAITING_BATCHES: usize = 1;
 
 /// Files of this size have segments of their own. Smaller ones would compress worse without what is before them.
@@ -103,7 +103,7 @@ pub struct BlobWriter {
     plain: Option<Sender<Batch>>,
     outlet: Option<Outlet>,
     hasher: Option<JoinHandle<Finished>>,
-    /// Gives digest and size of the blob, unless it is the tar itself; there is none if nobody keeps the blob.
+    /// Ends with digest and size of the blob; with none if the blob is the tar itself, or is not kept.
     writer: Option<JoinHandle<Result<Option<Written>>>>,
     compressors: Vec<JoinHandle<()>>,
     control: Arc<Control>,

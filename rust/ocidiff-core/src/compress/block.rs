@@ -13,7 +13,7 @@ pub struct Block {
     home: Sender<Vec<u8>>,
 }
 
-/// Makes blocks, from the memory of those that are done with as far as there is any.
+/// Makes blocks. It reuses the memory of blocks that are done with.
 pub struct Supply {
     home: Sender<Vec<u8>>,
     idle: Receiver<Vec<u8>>,

@@ -55,7 +55,7 @@ pub struct Bounds {
     pub max_ratio: Option<u64>,
 }
 
-/// A piece of a stream, shared by those who need it; its buffer goes back when the last one is done.
+/// A piece of a stream, shared by several threads. Its buffer goes back when the last one is done.
 struct Chunk {
     bytes: Vec<u8>,
     pool: Sender<Vec<u8>>,
@@ -371,7 +371,7 @@ impl<R: Read> Blob<'_, R> {
         Ok(self.current.as_ref().map_or(&[], |chunk| &chunk[..filled.min(count)]))
     }
 
-    /// Reads the next piece; there is none at the end.
+    /// Reads the next piece; none at the end.
     fn read_chunk(&mut self) -> io::Result<()> {
         self.current = None;
         self.taken = 0;
@@ -429,8 +429,8 @@ impl<R: Read> BufRead for Blob<'_, R> {
     }
 }
 
-/// Returns the source's own failure, or that of a format that is broken. The decoders of the two engines have different
-/// words for it.
+/// Returns the source's own failure, or the error of a broken format. The decoders of the two engines have different words
+/// for it.
 fn format_error(error: io::Error, format: Format) -> Error {
     error.downcast::<Error>().unwrap_or_else(|error| {
         let format = match format {

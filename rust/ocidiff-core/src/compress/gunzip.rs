@@ -29,7 +29,7 @@ impl<B: BufRead> GzipReader<B> {
 }
 
 impl<B: BufRead> Read for GzipReader<B> {
-    /// Gives what precedes a fault before it tells of it.
+    /// Returns the bytes before a fault first, and then its error.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         while !self.is_broken && !out.is_empty() {
             let input = self.blob.fill_buf()?;

@@ -34,7 +34,7 @@ const LONGEST_WRITE: Duration = Duration::from_secs(1);
 pub enum Taken {
     /// Nothing, or a directory: one took the place of a file at a moment at which there was nothing.
     Gone,
-    /// A regular file with its content, and its attributes where it is not as the walk saw it.
+    /// A regular file with its content. It has its attributes if they are not as the walk saw them.
     File { metadata: Metadata, xattrs: Option<Xattrs>, content: Content },
     /// Something else that took its place.
     Other(UpperEntry),
@@ -255,7 +255,7 @@ fn age(metadata: &Metadata) -> Option<Duration> {
     SystemTime::now().duration_since(changed).ok()
 }
 
-/// Reads until the buffer is full; tells whether the file did not end before.
+/// Fills the buffer. Returns false if the file ended before that.
 fn fill(file: &OwnedFd, buffer: &mut [u8], directory: &TreeDir, name: &CStr) -> Result<bool> {
     change::fill(file, buffer).map_err(|errno| Error::io("read", directory.path_of(name), errno))
 }

@@ -59,8 +59,8 @@ pub struct DiffOptions {
     pub threads: usize,
     /// The memory of the process, which may mean fewer threads; `None` for 128 MiB, or what one thread takes.
     pub memory_bytes: Option<u64>,
-    /// The directory in which large files that may change are put aside, in files without a name; `None` for that of
-    /// temporary files.
+    /// The directory in which large files that may change are put aside, in files without a name; `None` for the directory
+    /// of temporary files.
     pub spool: Option<PathBuf>,
     /// Segments that gzip may copy from older blobs; `None` to compress all, and to write no table.
     pub segments: Option<Arc<Segments>>,

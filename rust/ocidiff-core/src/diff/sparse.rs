@@ -12,7 +12,7 @@ const LEAST_BYTES: u64 = 1 << 20;
 pub struct SparseReader<'a> {
     file: &'a OwnedFd,
     offset: u64,
-    /// The next stretch of data, or the one that is being read; what is before it is a hole.
+    /// The current or next stretch of data. Everything before it is a hole.
     data: (u64, u64),
 }
 

@@ -31,7 +31,7 @@ pub enum Wanted {
 pub struct Fingerprint {
     /// XXH3-128.
     pub xxh3: Xxh3,
-    /// sha256, where it was wanted.
+    /// sha256, if it was asked for.
     pub sha256: Option<[u8; 32]>,
 }
 
@@ -79,7 +79,8 @@ impl FingerprintHasher {
     }
 }
 
-/// Returns the hashes of a file, which is the one that was seen and stays so; `buffer` is any room for its bytes.
+/// Returns the hashes of a file. Fails if it is not the file that was seen, or changes meanwhile. `buffer` is any room for
+/// its bytes.
 ///
 /// # Errors
 /// [`Error::SourceChanged`]; [`Error::Io`].

@@ -210,7 +210,7 @@ impl Teller<'_> {
         Fingerprint { xxh3: [0; 16], sha256: (self.wanted == Wanted::Sha256).then_some([0; 32]) }
     }
 
-    /// Gives the files of the current directory to those who hash.
+    /// Hands the files of the current directory to the threads that hash.
     fn hand_over(&mut self) -> Result<()> {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
         let Some(Gathered { directory, files, places, .. }) = frame.gathered.take() else { return Ok(()) };

@@ -91,7 +91,7 @@ pub struct Class {
     pub owner: Owner,
 }
 
-/// The first class that fits is that of a name.
+/// The classes. The first one that fits a name counts.
 #[rustfmt::skip]
 static CLASSES: [Class; 12] = [
     Class { pattern: CAPABILITY.to_bytes(),  stored: Stored::ByAll, is_accepted: true,  ids: Ids::OfRoot, files: Files::All,            owner: Owner::File },
@@ -183,7 +183,7 @@ impl Lost {
         self.other = self.other.saturating_add(other.other);
     }
 
-    /// Returns the counts that are not 0, with what they are told by.
+    /// Returns the counts that are not 0, each with its reason.
     pub fn told(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let classes = [
             ("xattrs.other", self.other),

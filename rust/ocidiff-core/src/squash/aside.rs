@@ -18,7 +18,7 @@ pub struct AsideFile {
 }
 
 impl AsideFile {
-    /// Returns a file in that directory; `None` for that of temporary files.
+    /// Returns a file in `directory`; `None` for the directory of temporary files.
     pub fn new(directory: Option<PathBuf>) -> Self {
         Self { directory: directory.unwrap_or_else(std::env::temp_dir), file: None, end: 0 }
     }

@@ -29,7 +29,7 @@ impl Head {
     }
 }
 
-/// A directory whose names are told.
+/// A directory whose names are being written.
 struct Frame<'a> {
     path: Vec<u8>,
     number: Number,
@@ -134,7 +134,7 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
-    /// Writes the header of a file; with `source`, that of a hard link to it.
+    /// Writes the header of a file, or of a hard link to `source`.
     fn put(&mut self, path: &[u8], inode: &File, source: Option<&[u8]>, out: &mut Vec<Head>) -> Result<()> {
         self.entries += 1;
         let entry_type = match inode.file_type {

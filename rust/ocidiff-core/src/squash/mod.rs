@@ -34,7 +34,7 @@ pub struct SquashOptions {
     pub threads: usize,
     /// The memory of the process, which may mean fewer threads; see [`crate::diff::DiffOptions`].
     pub memory_bytes: Option<u64>,
-    /// The directory in which contents are set aside that come too early; `None` for that of temporary files.
+    /// The directory for contents that come too early; `None` for the directory of temporary files.
     pub spool: Option<PathBuf>,
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Extent {
     length: u64,
 }
 
-/// The records that tell of a sparse file.
+/// The records of a sparse file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Records {
     texts: BTreeMap<&'static [u8], Vec<u8>>,
@@ -89,7 +89,7 @@ impl Records {
         }
     }
 
-    /// Returns the name of the file; that of the entry is another one then.
+    /// Returns the name of the file. The name of the entry is then another one.
     pub fn name(&self) -> Option<Vec<u8>> {
         self.text(b"name").map(<[u8]>::to_vec)
     }
@@ -100,7 +100,7 @@ impl Records {
         number(text).map(Some).ok_or(Cause::SparseSizeIsNoNumber)
     }
 
-    /// Returns the map, where it is in the records.
+    /// Returns the map, if it is in the records.
     pub fn map(&self) -> Result<Vec<Extent>, Cause> {
         let text = if self.numbers > 0 { &self.pairs } else { self.text(b"map").unwrap_or_default() };
         let count = number(self.text(b"numblocks").unwrap_or_default()).ok_or(Cause::SparseMapIsNoNumbers)?;
@@ -131,7 +131,7 @@ impl MapReader {
         self.text.len() as u64
     }
 
-    /// True once nothing more belongs to it.
+    /// Returns true once the map is complete.
     pub fn is_whole(&self) -> bool {
         // No more of it is read than bounded memory holds, so the product is small.
         self.count.is_some_and(|count| self.lines > 2 * count)
@@ -177,8 +177,7 @@ fn extents<'a>(count: u64, mut numbers: impl Iterator<Item = &'a [u8]>) -> Resul
     Ok(extents)
 }
 
-/// Returns the file of `size` bytes as holes and data in order, for a map that tells of exactly the `stored` bytes of its
-/// data.
+/// Returns the file of `size` bytes as holes and data in order, for a map with exactly `stored` bytes of data.
 pub(super) fn segments(map: &[Extent], size: u64, stored: u64) -> Result<Vec<Segment>, Cause> {
     let mut segments = Vec::with_capacity(map.len() + 1);
     let (mut end, mut data) = (0, 0);

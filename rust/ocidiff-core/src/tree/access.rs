@@ -27,7 +27,7 @@ struct Opened {
     handles: usize,
 }
 
-/// Returns true if modes bind this process even where it owns the file.
+/// Returns true if modes bind this process even for files that it owns.
 pub fn is_bound() -> bool {
     !geteuid().is_root()
 }
@@ -43,7 +43,7 @@ pub fn look<T>(look: impl FnOnce() -> Result<(T, InodeKey)>) -> Result<(T, Optio
 /// Runs `read` with a path to the file or directory `name` of `parent` while its owner may read it.
 ///
 /// # Errors
-/// `EACCES` if it belongs to somebody else, or is nothing that can be read; that of `read`.
+/// `EACCES` if it belongs to somebody else, or cannot be read; the error of `read`.
 pub fn while_open<T>(parent: BorrowedFd<'_>, name: &CStr, read: impl FnOnce(&str) -> Result<T>) -> Result<T> {
     while_handle_open(&openat(parent, name, open::HANDLE, Mode::empty())?, read)
 }

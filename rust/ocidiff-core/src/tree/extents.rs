@@ -17,7 +17,7 @@ const BTRFS: u64 = 0x9123_683e;
 const SYNC: u32 = 1;
 const LAST: u32 = 1;
 const SHARED: u32 = 0x2000;
-/// Neighbours that are told as one.
+/// The flag of neighbours that are reported as one extent.
 const MERGED: u32 = 0x1000;
 /// All that says nothing of the content.
 const HARMLESS: u32 = LAST | SHARED | MERGED;

@@ -23,10 +23,10 @@ const MAX_PATH_BYTES: usize = 4096;
 const SHARE: u64 = 4;
 const FEWEST: usize = 16;
 const MOST: usize = 1024;
-/// Directories that stay open on the way down to one that is opened again: the walk comes back through them.
+/// Directories that stay open on the way down to a directory that is opened again: the walk comes back through them.
 const KEPT_ON_THE_WAY: usize = 8;
 
-/// The number of directories that may be open, besides those that nobody may close.
+/// The number of directories that may be open, besides those that may not be closed.
 static LIMIT: AtomicUsize = AtomicUsize::new(FEWEST);
 
 /// The directories that are open, the longest first. Descriptors belong to the process, so that all calls share this.
@@ -155,7 +155,7 @@ impl Handle {
     }
 }
 
-/// Notes that a directory is open, and closes the one that has been for longest if these are too many.
+/// Notes that a directory is open, and closes the one that was open for longest if there are too many.
 pub(super) fn note_open(directory: Weak<TreeDir>) {
     let limit = LIMIT.load(Relaxed);
     let mut closing = Vec::new();

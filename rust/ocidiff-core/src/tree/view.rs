@@ -42,8 +42,8 @@ struct Notes {
 }
 
 impl View {
-    /// Returns the view of the tree whose root is `root`. Notes count if its root has one, as everything has that an apply
-    /// without owners wrote, or if this is no root, who could not be misled by them.
+    /// Returns the view of the tree whose root is `root`. Notes count if its root has one, as after an apply without
+    /// owners, or if this process is not root and so could not be misled by them.
     pub fn of(root: &OwnedFd, ids: Option<Arc<IdMaps>>) -> Result<Self> {
         let mut value = [0; MAX_NOTE_BYTES];
         let answer = get_by_handle(root.as_fd(), c".", NOTE, &mut value);
@@ -88,7 +88,7 @@ impl View {
         })
     }
 
-    /// Returns an answer, or that of `again` if a mode stood in the way.
+    /// Returns `answer`, or the result of `again` if a mode stood in the way.
     fn or_opened(&self, answer: Result<usize>, again: impl FnOnce() -> Result<usize>) -> Result<usize> {
         match answer {
             Err(Errno::ACCESS) if self.is_bound => again(),

@@ -52,7 +52,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Returns the rules for this process; `has_notes` tells of the target.
+    /// Returns the rules for this process. `has_notes` is true if the target has notes.
     pub fn new(options: &ApplyOptions, has_notes: bool) -> Self {
         Self {
             same_owner: options.same_owner,
@@ -72,8 +72,8 @@ impl Policy {
         self.same_owner || owner == self.identity
     }
 
-    /// Returns true if the owner of an entry is noted. That of a user is noted too who has it anyway: what that user makes
-    /// later has no note, and is root's to those who see the user as root.
+    /// Returns true if the owner of an entry is noted. The owner is noted too if it is this user: files that the user
+    /// makes later have no note, and are root's in a tree whose root the user is.
     pub fn notes(&self, owner: (u32, u32)) -> bool {
         !self.keeps(owner) || self.notes_all()
     }
@@ -127,7 +127,7 @@ impl Tally {
     }
 }
 
-/// An object that was made, merged or linked: by its descriptor where it has one that can be written, else by its name.
+/// An object that was made, merged or linked. It is changed by its descriptor if that can be written, else by its name.
 pub(super) struct Node<'a> {
     pub place: &'a Place<'a>,
     pub fd: Option<BorrowedFd<'a>>,
@@ -144,7 +144,7 @@ impl Node<'_> {
         let place = self.place;
         let is_closed = self.is_closed(policy);
         if is_closed {
-            // Attributes can only be set by who may write.
+            // Only a user who may write can set attributes.
             self.set_mode(OWNER_ALL).map_err(place.failed("chmod"))?;
         }
         let gave = match policy.same_owner {
@@ -313,7 +313,7 @@ impl Node<'_> {
         }
     }
 
-    /// Removes the attributes that a layer can carry and this entry does not, where there can be any.
+    /// Removes the attributes that a layer can carry and this entry does not have.
     fn remove_other_xattrs(&self, entry: &TarEntry) -> SystemResult<()> {
         if self.file_type == FileType::Directory && !self.is_new {
             for name in self.xattrs()?.split(|&byte| byte == 0) {

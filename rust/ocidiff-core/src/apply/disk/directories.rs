@@ -43,7 +43,7 @@ struct Rest {
     mode: Option<RawMode>,
 }
 
-/// All directories that one apply has met.
+/// The directories that one apply has entered or made.
 #[derive(Debug)]
 pub(super) struct Directories {
     nodes: Vec<Node>,

@@ -134,7 +134,7 @@ impl<'a> Applier<'a> {
         self.directories.finish(&self.root, self.shared.control)
     }
 
-    /// Ends with `error`, or with that of an earlier entry whose file was still under way.
+    /// Returns `error`, or the error of an earlier entry whose file was still being written.
     pub fn fail(&mut self, error: Error) -> Error {
         let error = self.writers.wait().err().unwrap_or(error);
         // The first error is the one that counts.
@@ -142,7 +142,7 @@ impl<'a> Applier<'a> {
         error
     }
 
-    /// Returns true if files are kept for hard links: a directory of their name that was there before is none of ours.
+    /// Returns true if files are kept for hard links. A directory of their name that existed before is left alone.
     fn keeps_aside(&mut self) -> bool {
         if !self.has_aside {
             let there = statat(&**self.root.top(), PSEUDO_LINKS, AtFlags::SYMLINK_NOFOLLOW);
@@ -163,7 +163,7 @@ impl<'a> Applier<'a> {
         remover.remove(&place.parent, place.name()).map_err(|failure| place.failed_removal(failure))
     }
 
-    /// Returns the directory `path`, made where it is missing.
+    /// Returns the directory `path`, and makes it if it is missing.
     fn directory(&mut self, path: &[u8]) -> Result<Arc<WritableDir>> {
         if let Some(found) = self.root.reach(path, &mut self.directories)? {
             return Ok(found);
@@ -356,7 +356,7 @@ impl<'a> Applier<'a> {
         Ok((made, true))
     }
 
-    /// Makes the link, and tells what its inode is; `None` when its target was left out.
+    /// Makes the link. Returns the stat of its inode, or `None` if its target was left out.
     fn link(&mut self, entry: &TarEntry, link: &Link, place: &Place<'_>) -> Result<Option<Stat>> {
         self.writers.wait()?;
         let check = |is_directory, is_same| link.check(entry, &place.path, is_directory, is_same);

@@ -73,7 +73,7 @@ pub(super) struct FileWriter<'a> {
     control: &'a Control,
     /// Everything before this offset is written, or is a hole.
     position: u64,
-    /// Zeros after that, of which it is not known yet how many there are.
+    /// Zeros after that. More may follow.
     zeros: u64,
     ends_in_hole: bool,
 }

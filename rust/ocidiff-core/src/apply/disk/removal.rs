@@ -61,7 +61,7 @@ impl Remover<'_> {
             Err(errno) => return Err(errno.into()),
         }
         let directory = match parent.open(name) {
-            // This layer wrote it, and it is no directory, or one that is gone again.
+            // This layer wrote it, and it is no directory, or a directory that is gone again.
             Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) if written => return Ok(()),
             other => other?,
         };
@@ -71,7 +71,7 @@ impl Remover<'_> {
         Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
     }
 
-    /// Removes all below `directory`; tells whether something was spared.
+    /// Removes everything below `directory`. Returns true if something was spared.
     pub fn empty(&mut self, directory: WritableDir) -> Result<bool> {
         if self.is_clear(directory.key()) {
             return Ok(true);

@@ -97,7 +97,7 @@ impl ApplyRoot {
         Ok(found)
     }
 
-    /// Returns the directory `path`, or `None` when there is none.
+    /// Returns the directory `path`; `None` if it does not exist.
     pub fn find(&mut self, path: &[u8], known: &mut Directories) -> Result<Option<Arc<WritableDir>>> {
         match &self.current {
             _ if path.is_empty() => return Ok(Some(self.top.clone())),
@@ -111,7 +111,7 @@ impl ApplyRoot {
         }
     }
 
-    /// Returns the directory `path`; missing components are made, and those that are no directories replaced.
+    /// Returns the directory `path`. Missing components are made, and other objects on the way are replaced.
     ///
     /// # Errors
     /// [`Error::UnsafeEntry`] for too many symbolic links; [`Error::Io`].
@@ -221,7 +221,7 @@ impl ApplyRoot {
         Ok(Some(here))
     }
 
-    /// Makes sure that we can work in a directory of ours.
+    /// Opens the mode of a directory that this process owns, so that files can be made in it.
     fn grant(&self, directory: WritableDir, path: &[u8], known: &mut Directories) -> Result<Arc<WritableDir>> {
         if let Some(mode) = directory.grant().map_err(self.failed("chmod", path))? {
             known.restore(directory.key(), mode);

@@ -36,7 +36,7 @@ impl Upper {
     /// Hides `name`, which is free, in `parent`.
     pub fn hide(&self, parent: &WritableDir, name: &[u8]) -> Result<()> {
         match mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            // Before Linux 5.8 only root could; where that is so, a sandbox does not know that this device is none.
+            // Only root could make this device before Linux 5.8, and a sandbox may still refuse it like any other.
             Err(Errno::PERM) => self.hide_by_attribute(parent, name),
             other => other,
         }

@@ -72,7 +72,7 @@ impl UpperTar {
         Ok(if marks.is_opaque { Said::Opaque(entry) } else { Said::Object(entry) })
     }
 
-    /// Returns the directories that are opaque too, now that it is known who wrote the marks.
+    /// Returns the directories that are opaque too. The end of the tar shows who wrote the marks.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a mark that is not read.

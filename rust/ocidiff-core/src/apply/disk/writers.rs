@@ -26,14 +26,14 @@ const BATCH_FILES: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 /// Bytes that an extended attribute takes besides name and value.
 const XATTR_BYTES: usize = 128;
-/// More threads would wait for the one that reads the stream, or for the file system.
+/// More threads would wait for the reader of the stream, or for the file system.
 const MAX_THREADS: usize = 4;
 /// No file has this number.
 const NONE: u64 = u64::MAX;
 
 /// A small file and all that becomes of it.
 pub(super) struct SmallFile<'a> {
-    /// Its place in the layer, so that of several failures always the same one is told.
+    /// Its place in the layer, so that the first of several failures is reported.
     pub number: u64,
     pub place: Place<'a>,
     pub entry: TarEntry,

@@ -76,7 +76,7 @@ pub struct Place {
     parts: Vec<Part>,
 }
 
-/// An open directory of an overlay; by default one that is not there.
+/// An open directory of an overlay. The default one is missing.
 #[derive(Debug, Default)]
 pub struct Folder {
     parts: Vec<(Part, Arc<TreeDir>)>,
@@ -95,7 +95,7 @@ impl Overlay {
         let data = paths.data.iter().map(below).collect::<Result<Vec<_>>>()?;
         let found = survey::Survey::of(&layers, paths.format.is_some(), control)?;
         let format = found.format(&paths.upper, paths.format)?;
-        // Without the option an upper directory that was used with an index is told by this mark.
+        // This mark shows that the upper directory was mounted with an index.
         if format != Format::Names && found.indexed {
             return Err(Error::overlay(&paths.upper, Cause::MountedWithIndex));
         }
@@ -148,7 +148,7 @@ impl Overlay {
         &self.layers[0]
     }
 
-    /// Returns the root of the changed tree, and that of the tree below it.
+    /// Returns the roots of the changed tree and of the tree below it.
     pub fn roots(&self) -> Result<(Place, Place)> {
         let mut reader = self.reader();
         let mut root = |first: usize| -> Result<Place> {
@@ -281,7 +281,7 @@ impl Place {
 }
 
 impl Folder {
-    /// Returns the directory of the top layer, where this is one.
+    /// Returns the directory of the top layer, if the top layer has it.
     pub fn upper(&self) -> Option<&Arc<TreeDir>> {
         self.parts.first().filter(|(part, _)| part.layer == 0).map(|(_, directory)| directory)
     }

@@ -1,4 +1,4 @@
-"""What the package logs, through the standard library's `logging`, which the first imports who has something to say."""
+"""Log records of the package. `logging` is imported on the first record."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _standard_init(cls: type[Any]) -> Callable[..., None]:
 
 
 class _LazySignature:
-    """What `inspect.signature` and `help` say of a class: made when it is asked for."""
+    """The signature of a class for `inspect.signature` and `help`, made on demand."""
 
     def __get__(self, value: object, cls: type[Any]) -> Signature:
         import inspect

@@ -1,4 +1,4 @@
-"""What `commit --dry-run` shows: the changes of a commit, largest first, with their reasons."""
+"""The listing of `commit --dry-run`: the changes of a commit, largest first, with their reasons."""
 
 from __future__ import annotations
 

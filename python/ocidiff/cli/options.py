@@ -29,7 +29,7 @@ PROGRESS: Final = ("auto", "tty", "plain", "json", "none")
 
 
 class Settings:
-    """What holds for every command; given before it or after it.
+    """Options of every command, given before it or after it.
 
     Attributes:
         store: Directory of the local store, as given.

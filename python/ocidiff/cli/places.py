@@ -1,4 +1,4 @@
-"""What the commands that copy images have in common: their options, and the one call that they make."""
+"""Options of the commands that copy images, and the one call that they make."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def copy(
 
 
 def _line(done: Copied) -> str:
-    """What a copy did, in a line for people."""
+    """Return one line for people about a finished copy."""
     kept = f", of which {size(done.kept_bytes)} came with an interrupted copy" if done.kept_bytes else ""
     mounted = f"; {done.mounted} mounted" if done.mounted else ""
     word = "blob" if done.copied == 1 else "blobs"

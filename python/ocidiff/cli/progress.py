@@ -1,4 +1,4 @@
-"""How a running call is shown on stderr: as a bar, in plain lines, in JSON lines, or not at all."""
+"""Progress on stderr: as a bar, in plain lines, in JSON lines, or not at all."""
 
 from __future__ import annotations
 

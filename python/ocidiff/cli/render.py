@@ -1,4 +1,4 @@
-"""How results are written: JSON for programs, lines and columns for people. Pure."""
+"""Rendering of results: JSON for programs, lines and columns for people. Pure."""
 
 from __future__ import annotations
 

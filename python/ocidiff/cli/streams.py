@@ -1,4 +1,4 @@
-"""What goes where: results to stdout, and to stderr complaints, one line each with nothing in it that a terminal obeys."""
+"""Streams: results go to stdout; complaints go to stderr, one line each, without control characters."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _PATIENCE_SECONDS: Final = 3600.0
 _PAUSE_SECONDS: Final = 0.2
 _ATTEMPTS: Final = 10
 PAUSED_PREFIX: Final = "ocidiff-paused-"
-"""How the id of a lease begins that says who has paused the container it names."""
+"""The beginning of the id of a lease that says who has paused a container."""
 _PAUSED_SECONDS: Final = 86_400.0
 _OK, _BUSY = "ok", "busy"
 

@@ -42,7 +42,7 @@ _SNAPSHOTS: Final = "snapshots/"
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What was freed, or would be.
+    """The result of a collection: what was freed, or would be.
 
     Attributes:
         blobs, blob_bytes: Blobs that nothing needs.

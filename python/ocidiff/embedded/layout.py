@@ -53,7 +53,7 @@ _log = Logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """What became of a damaged database.
+    """The result of repairing a damaged database.
 
     Attributes:
         aside: Where it is now.
@@ -134,7 +134,7 @@ class Layout:
 
     @property
     def segments(self) -> SegmentFiles:
-        """What later layers may copy of the blobs."""
+        """Return the tables of segments that later layers may copy."""
         from ocidiff.embedded.segments import SegmentFiles
 
         return SegmentFiles(self._files)

@@ -63,7 +63,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was looked at, and what was found.
+    """The result of a verification.
 
     Attributes:
         blobs, blob_bytes: Blobs that were read.

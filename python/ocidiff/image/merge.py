@@ -11,7 +11,7 @@ from ocidiff.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Which layers of an image become one: always the newest ones.
+    """The rule for which layers of an image become one: always the newest ones.
 
     Attributes:
         last: How many; None for all.

@@ -36,7 +36,7 @@ SECRETS: Final = "secrets"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the history says of a commit.
+    """The entry of a commit in the history.
 
     Attributes:
         author: Who did it; empty for the author of the base.
@@ -69,7 +69,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """What a commit does in other places than its store.
+    """The parts of a commit outside its store.
 
     Attributes:
         find_base: Brings the base into the store, under its lease; None to look for its name there.
@@ -82,7 +82,7 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a commit is asked for; see `CommitArguments`.
+    """The request of a commit; see `CommitArguments`.
 
     Attributes:
         source: The directory, the tar of an overlay's upper directory, or the container.

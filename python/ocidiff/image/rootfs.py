@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where the content of a file is.
+    """The place of a file's content.
 
     Attributes:
         layer: Number of the layer, from 1 on.

@@ -1,4 +1,4 @@
-"""What a commit reads: a directory and the tree of its base, or a container."""
+"""Sources of a commit: a directory and the tree of its base, or a container."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ocidiff.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a commit reads.
+    """The trees that a commit reads.
 
     Attributes:
         base: Image that it grows on; None for none.

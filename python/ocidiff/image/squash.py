@@ -64,7 +64,7 @@ class Merging:
 
     @property
     def target(self) -> Ingester:
-        """Where new layers go."""
+        """The store that new layers go to."""
         return self._drafts if self._has_drafts else self._content
 
     def options(self, options: LayerOptions) -> LayerOptions:

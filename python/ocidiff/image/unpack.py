@@ -145,7 +145,7 @@ def _chain_id(image: Image) -> ChainID | None:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of the layers so far.
+    """Results of the layers so far.
 
     Attributes:
         entries: How many there were.
@@ -184,7 +184,7 @@ class Done:
 
 
 class _Target:
-    """Where an image is unpacked to.
+    """The directory that an image is unpacked into.
 
     Attributes:
         tree: Path of the tree, which becomes the content of the directory.

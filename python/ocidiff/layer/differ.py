@@ -329,7 +329,7 @@ def _compression_of(output: Output) -> Compression:
 
 
 def _environment_epoch() -> int | None:
-    """What `SOURCE_DATE_EPOCH` says; empty counts as unset. Spec: reproducible-builds.org, SOURCE_DATE_EPOCH."""
+    """Return the value of `SOURCE_DATE_EPOCH`; empty counts as unset. Spec: reproducible-builds.org, SOURCE_DATE_EPOCH."""
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not text:
         return None

@@ -29,7 +29,7 @@ Upper = bytes | OverlayLayers | IndexPath
 
 
 class Engine(Protocol):
-    """What reads and writes the bytes and inodes of a layer. Both engines give the same bytes for every input."""
+    """Reads and writes the bytes and inodes of a layer. Both engines give the same tar for every input."""
 
     def write_layer(
         self, lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, monitor: Monitor

@@ -47,7 +47,7 @@ class IdRange:
 
 @dataclass(frozen=True, slots=True)
 class IdMaps:
-    """What the ids of files are in the container; without ranges they stay as they are.
+    """Maps of the ids of files to those in the container; without ranges they stay as they are.
 
     Attributes:
         users: Of owners.
@@ -112,7 +112,7 @@ class IdMaps:
         return cls.of_root(info.st_uid, info.st_gid)
 
     def map(self, kind: str, host: int) -> int:
-        """What the `user` or `group` id `host` is in the container.
+        """Return the id in the container of the `user` or `group` id `host`.
 
         Raises:
             LookupError: It is outside the map; the arguments are the kind and the id.

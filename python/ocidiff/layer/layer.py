@@ -31,7 +31,7 @@ class IndexPath:
 
 
 class ChangeKind(StrEnum):
-    """What happened to a path from lower to upper."""
+    """The kind of a change from lower to upper."""
 
     ADD = "add"
     MODIFY = "modify"
@@ -94,7 +94,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class LayerSummary:
-    """What an engine knows once it has written a layer.
+    """The result of writing a layer.
 
     Attributes:
         digest: sha256 of the blob as written.
@@ -126,7 +126,7 @@ class LayerSummary:
 
 @dataclass(frozen=True, slots=True)
 class LayerMeasure:
-    """What a blob is.
+    """The digests and sizes of a layer's blob.
 
     Attributes:
         digest: sha256 of the blob.
@@ -147,7 +147,7 @@ class LayerMeasure:
 
 @dataclass(frozen=True, slots=True)
 class TarSummary:
-    """What an engine knows once it has written the plain tar of a layer.
+    """The result of writing the plain tar of a layer.
 
     Attributes:
         digest: sha256 of the blob.
@@ -164,7 +164,7 @@ class TarSummary:
 
 @dataclass(frozen=True, slots=True)
 class IndexSummary:
-    """What an engine knows once it has written an index.
+    """The result of writing an index.
 
     Attributes:
         digest: sha256 of the file.
@@ -276,7 +276,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class ApplySummary:
-    """What was applied.
+    """The result of an apply.
 
     Attributes:
         digest: sha256 of the blob as read.

@@ -1,4 +1,4 @@
-"""How a caller sees a long call and stops it."""
+"""Progress of a long call, and its cancellation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ocidiff.values import dataclass
 
 
 class BlobState(StrEnum):
-    """What becomes of a blob."""
+    """The state of a blob in a copy."""
 
     WAITING = "waiting"
     COPYING = "copying"
@@ -24,7 +24,7 @@ class BlobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BlobProgress:
-    """How far one blob is.
+    """Progress of one blob.
 
     Attributes:
         digest: Its digest.
@@ -43,7 +43,7 @@ class BlobProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a running call is.
+    """Progress of a running call.
 
     Attributes:
         entries: Directory entries looked at (diff), or layer entries handled (apply).
@@ -100,7 +100,7 @@ def check_size(bytes_plain: int, fail_above: int | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """What a caller wants to see of a running call, and how the caller stops it.
+    """The caller's view of a running call: progress, and the way to stop it.
 
     Attributes:
         progress: Called with the counters; None for nobody.

@@ -1,4 +1,4 @@
-"""What a caller may ask of diff and apply."""
+"""Options of diff and apply."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENGINES: Final[tuple[EngineName, ...]] = ("rust", "pure")
 
 
 class Compression(StrEnum):
-    """How the blob of a layer is compressed."""
+    """The compression of a layer's blob."""
 
     GZIP = "gzip"
     ZSTD = "zstd"
@@ -39,7 +39,7 @@ class Compression(StrEnum):
 
 
 class Profile(StrEnum):
-    """Which rules decide what a layer says.
+    """The rules that decide what a layer says.
 
     `CONTAINERD` gives byte for byte the tar of containerd's walking differ. `OCI` gives the same bytes, except that `user.*`
     xattrs and POSIX ACLs are compared and stored too, that a real name beginning with `.wh.` is refused, that two inodes of
@@ -52,7 +52,7 @@ class Profile(StrEnum):
 
 
 class Destination(StrEnum):
-    """What kind of tree a layer is written onto.
+    """The kind of tree that a layer is written onto.
 
     `DIRECTORY` is a plain tree, in which whiteouts remove what is there. `OVERLAY` is the upperdir of an overlay, in which
     whiteouts become what overlayfs reads: devices 0/0 and `trusted.overlay.opaque`. `OVERLAY_USERXATTR` is the same for
@@ -65,7 +65,7 @@ class Destination(StrEnum):
 
 
 class OverlayMode(StrEnum):
-    """Whether the layers of an overlay are read instead of what it shows.
+    """Says if the layers of an overlay are read instead of what it shows.
 
     `AUTO` does it where it is known to give the same bytes, and says why where it is not; `REQUIRE` fails there.
     """
@@ -83,7 +83,7 @@ class Reuse(StrEnum):
 
 
 class OnChange(StrEnum):
-    """What becomes of a file that changes while it is read.
+    """The treatment of a file that changes while it is read.
 
     `RETRY` reads it again until it rests for as long as that takes, and takes what is gone as absent: each file of the layer
     is one that existed. `FAIL` ends the call.
@@ -344,7 +344,7 @@ def _shown(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a layer may not pass. The defaults are more than any honest layer takes.
+    """Limits of a layer. The defaults are more than any honest layer takes.
 
     Attributes:
         max_bytes: Largest uncompressed size; None for no limit.
@@ -388,7 +388,7 @@ class Limits:
         return self.after(bytes_plain, entries)
 
     def after(self, bytes_plain: int, entries: int) -> Limits:
-        """What is left of them once a layer has taken so much."""
+        """Return the limits that are left after a layer."""
         return replace(
             self,
             max_bytes=None if self.max_bytes is None else max(0, self.max_bytes - bytes_plain),
@@ -398,7 +398,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """How an index is made.
+    """Options of an index.
 
     Attributes:
         chain_id: The chain ID of the layers that the tree was unpacked from; None for any other tree, and for no layers.
@@ -419,7 +419,7 @@ class IndexOptions:
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """How a layer is written onto a directory.
+    """Options of an apply.
 
     Attributes:
         same_owner: Give every entry its recorded owner and treat failure as an error. False: what may not be set is left

@@ -15,7 +15,7 @@ from ocidiff.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SquashSummary:
-    """What an engine knows once it has made one layer of several.
+    """The result of making one layer of several.
 
     Attributes:
         digest: sha256 of the blob as written.

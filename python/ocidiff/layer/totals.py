@@ -1,4 +1,4 @@
-"""What a list of changes adds up to, and in which directories most of it lies."""
+"""Totals of a list of changes, and its largest directories."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST: Final = 10
 
 @dataclass(frozen=True, slots=True, order=True)
 class DirectoryTotal:
-    """What changed below a directory.
+    """Totals of the changes below a directory.
 
     Attributes:
         layer_bytes: Content of files that a layer gets for it.

@@ -1,4 +1,4 @@
-"""What the kernel says of mounts: the only reader of mountinfo, fdinfo and uid_map. Spec: proc_pid_mountinfo(5)."""
+"""Mounts as the kernel lists them: the only reader of mountinfo, fdinfo and uid_map. Spec: proc_pid_mountinfo(5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which trees to compare for the mounts of two snapshots.
+"""The trees to compare for the mounts of two snapshots.
 
 Law: the layer of what `trees_to_compare` yields is the layer of the trees that the mounts show. A mount that cannot be read
 that way is refused, never guessed. Spec: layer-semantics 6.

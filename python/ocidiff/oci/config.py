@@ -41,7 +41,7 @@ class RootFS:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How one layer, or one step without a layer, came about.
+    """The origin of one layer, or of one step without a layer.
 
     Attributes:
         created: RFC 3339 time; empty when unknown.
@@ -94,7 +94,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class ExecConfig:
-    """How a container of the image is run. Attributes as in image-spec and Docker; `extra` keeps the others."""
+    """Settings for running a container of the image, as in image-spec and Docker; `extra` keeps the others."""
 
     user: str = ""
     exposed_ports: Mapping[str, object] = field(default_factory=lambda: NO_MEMBERS)
@@ -162,7 +162,7 @@ class ExecConfig:
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What an image says about itself.
+    """The configuration of an image.
 
     Attributes:
         platform: What it runs on, whole.

@@ -32,7 +32,7 @@ _ARM_VARIANT: Final = r"v([0-9])"
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What an image runs on.
+    """The platform that an image runs on.
 
     Attributes:
         architecture: CPU, in GOARCH terms; empty when unknown, as in images that some tools begin with.

@@ -1,1 +1,1 @@
-"""What a store promises, in containerd's words: protocols and values, no input or output."""
+"""The promises of a store, in containerd's words: protocols and values, no input or output."""

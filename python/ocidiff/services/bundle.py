@@ -19,7 +19,7 @@ from ocidiff.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What use-cases work on. The bundles of every kind of store are alike.
+    """The services that use-cases work on. Every kind of store has the same bundle.
 
     Attributes:
         content: Blobs.

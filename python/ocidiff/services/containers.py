@@ -17,7 +17,7 @@ from ocidiff.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a container was committed as.
+    """The image that a container was committed as.
 
     Attributes:
         image: Name of the image.
@@ -35,7 +35,7 @@ class Committed:
 
 
 class Container(Protocol):
-    """What every store knows of a container."""
+    """Facts of a container that every store knows."""
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ BLOCK_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a store knows of a blob without reading it.
+    """Facts of a blob that a store knows without reading it.
 
     Attributes:
         digest: Its name.

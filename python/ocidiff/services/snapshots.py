@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is known of a snapshot.
+    """Facts of a snapshot.
 
     Attributes:
         kind: What may be done with it.

@@ -34,7 +34,7 @@ _LONGEST_DELAY_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy did.
+    """The result of a copy.
 
     Attributes:
         source, target: The places, as users name them.

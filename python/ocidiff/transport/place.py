@@ -37,7 +37,7 @@ ORIGIN: Final = "containerd.io/distribution.source."
 
 
 class Source(Protocol):
-    """Where an image is read from."""
+    """A place that an image is read from."""
 
     @property
     def place(self) -> str:
@@ -67,7 +67,7 @@ class Source(Protocol):
 
 
 class Target(Protocol):
-    """Where an image is written to."""
+    """A place that an image is written to."""
 
     @property
     def place(self) -> str:
@@ -144,7 +144,7 @@ class BrokenTransferError(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What places need to be opened.
+    """The context that opening a place needs.
 
     Attributes:
         services: Yields the services of the store of a scheme, under a lease; to write if the flag says so.

@@ -24,7 +24,7 @@ _ATTESTED: Final = "vnd.docker.reference.digest"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is copied.
+    """The blobs and documents to copy.
 
     Attributes:
         root: What gets the name.

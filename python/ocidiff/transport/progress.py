@@ -1,4 +1,4 @@
-"""How far a copy is, blob by blob."""
+"""Progress of a copy, blob by blob."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells the names of places apart, and how registries are reached: what a call knows before it opens one."""
+"""Schemes that tell the names of places apart, and options for reaching registries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FOREIGN_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(docker-daemon|cont
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """How registries are reached.
+    """Options for reaching registries.
 
     Attributes:
         insecure: Accept plain HTTP and any certificate. Without it plain HTTP is for this machine's own addresses only.

@@ -20,7 +20,7 @@ _LOOK_SECONDS: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a running call may use.
+    """The share of a running call.
 
     Attributes:
         threads: Number of threads.

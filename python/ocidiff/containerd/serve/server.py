@@ -48,7 +48,7 @@ _GRACE_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a server serves.
+    """Settings of a server.
 
     Attributes:
         address: Socket of containerd.

@@ -1,1 +1,1 @@
-"""What is in the directory of a snapshot."""
+"""Drivers: each decides the content of a snapshot's directory."""

@@ -1,4 +1,4 @@
-"""What each entry of a layer does to a directory. Spec: layer-semantics 11.
+"""Apply: performs each entry of a layer on a directory. Spec: layer-semantics 11.
 
 Law: whiteouts remove what lower layers left, never what the same layer wrote, wherever they stand in it.
 """
@@ -202,7 +202,7 @@ class Applier:
         return place.folder.is_clear and place.name not in place.folder.written
 
     def _link_target(self, place: Place, entry: Entry) -> Place:
-        """What a hard link names; it exists. Spec: layer-semantics 11.4."""
+        """Return the existing target of a hard link. Spec: layer-semantics 11.4."""
         link = Link(entry)
         parent, name = split(link.target)
         folder = self._root.find(parent)
@@ -392,7 +392,7 @@ class Applier:
 
 
 def _is_in_user_namespace() -> bool:
-    """Whether even root may make no devices. Where it cannot be told, it may."""
+    """Return True if even root may make no devices; False if that is unknown."""
     try:
         with open("/proc/self/uid_map") as file:
             return file.read().split() != ["0", "0", "4294967295"]

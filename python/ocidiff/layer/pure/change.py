@@ -47,7 +47,7 @@ class Event:
 def events(
     lower: AnyTree | None, upper: AnyTree, pace: Pace, options: LayerOptions, narrowing: Narrowing, live: Live
 ) -> Iterator[Event]:
-    """What happened from `lower` to `upper`, in walk order, of what `narrowing` leaves.
+    """Yield the changes from `lower` to `upper` within `narrowing`, in walk order.
 
     Below a directory that is gone or is no directory any more nothing is reported: its own event says it all.
     """
@@ -77,7 +77,7 @@ def _look(
     narrowing: Narrowing,
     live: Live,
 ) -> tuple[ChangeKind | None, Node | None, Node | None]:
-    """What is left of a name in both trees, after what happened to it; `path` is that of upper, if upper had it."""
+    """Return the rest of a name in both trees after its change; `path` is that of upper, if upper had it."""
     for attempt in range(ATTEMPTS):
         live.pause(attempt)
         new = None if path is None else _node(upper, path, live)
@@ -98,7 +98,7 @@ def _look(
 
 
 def _node(upper: AnyTree, path: bytes, live: Live) -> Node | None:
-    """What is at `path`; None when it is gone."""
+    """Return the node at `path`; None if it is gone."""
     try:
         return upper.node(path)
     except (OSError, SourceChangedError) as error:
@@ -111,7 +111,7 @@ def _node(upper: AnyTree, path: bytes, live: Live) -> Node | None:
 def _pairs(
     lower: AnyTree | None, old: Node | None, upper: AnyTree, new: Node | None, pace: Pace, live: Live
 ) -> Iterator[tuple[Node | None, bytes | None]]:
-    """What two directories hold, name by name, of upper its path; `lower` is None where there is no old directory."""
+    """Yield the names of two directories, with the path in upper; `lower` is None if there is no old directory."""
     before = lower.children(old) if lower is not None else {}
     after = _children(upper, new, live)
     for name in sorted(before.keys() | after.keys()):
@@ -134,7 +134,7 @@ def _children(upper: AnyTree, directory: Node | None, live: Live) -> dict[bytes,
 
 
 def same(lower: AnyTree, old: Node, upper: AnyTree, new: Node, options: LayerOptions) -> bool:
-    """Whether an entry present in both trees is unchanged; the first test that decides wins. Spec: layer-semantics 2."""
+    """Return True if an entry of both trees is unchanged; the first test that decides wins. Spec: layer-semantics 2."""
     a, b = old.stat, new.stat
     is_indexed = isinstance(lower, IndexTree) or isinstance(upper, IndexTree)
     if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino) and not is_indexed:
@@ -155,7 +155,7 @@ def same(lower: AnyTree, old: Node, upper: AnyTree, new: Node, options: LayerOpt
 
 
 def same_mtime(a: os.stat_result, b: os.stat_result, options: LayerOptions) -> bool:
-    """Whether the times of two entries that are no directories are equal, as far as they can be."""
+    """Return True if the times of two entries that are no directories are equal, as far as they can be."""
     seconds = b.st_mtime_ns // NS_PER_SECOND
     if options.lower_has_layer_times and options.source_date_epoch is not None:
         seconds = min(seconds, options.source_date_epoch)
@@ -171,7 +171,7 @@ def _fraction_lost(a: os.stat_result, b: os.stat_result, options: LayerOptions) 
 
 
 def same_content(lower: AnyTree, old: Node, upper: AnyTree, new: Node) -> bool:
-    """Whether two entries of one type and size have the same target or bytes."""
+    """Return True if two entries of one type and size have the same target or bytes."""
     if stat.S_ISLNK(new.stat.st_mode):
         return lower.target(old) == upper.target(new)
     if not stat.S_ISREG(new.stat.st_mode):
@@ -184,20 +184,20 @@ def same_content(lower: AnyTree, old: Node, upper: AnyTree, new: Node) -> bool:
 
 
 def same_xattrs(lower: AnyTree, old: Node, upper: AnyTree, new: Node) -> bool:
-    """Whether two entries have the same of the xattrs that the profile compares."""
+    """Return True if two entries have the same values of the xattrs that the profile compares."""
     is_indexed = isinstance(lower, IndexTree) or isinstance(upper, IndexTree)
     return _xattrs(lower, old, hashed=is_indexed) == _xattrs(upper, new, hashed=is_indexed)
 
 
 def _xattrs(tree: AnyTree, node: Node, *, hashed: bool) -> Mapping[bytes, bytes] | XattrDigests:
-    """What the profile compares of the xattrs of a node, or hashes of it."""
+    """Return the xattrs of a node that the profile compares, or hashes of them."""
     if isinstance(tree, IndexTree):
         return tree.xattr_digests(node)
     return xattr_digests(tree.xattrs(node)) if hashed else tree.xattrs(node)
 
 
 def _is_known_content(known: Fingerprint | None, tree: AnyTree, node: Node) -> bool:
-    """Whether a file has the content of which an index of the other tree has the hashes; None for no content."""
+    """Return True if a file has the content whose hashes an index of the other tree has; None for no content."""
     if known is None or isinstance(tree, IndexTree):
         found = tree.content(node) if isinstance(tree, IndexTree) else None
         return known is found is None or (known is not None and found is not None and known.is_same(found))

@@ -66,14 +66,14 @@ def _bytes_at(tree: AnyTree, node: Node, pace: Pace) -> int:
 
 
 class Carried:
-    """How much content each change puts into a layer: that of a file once, however many names it has."""
+    """Counts the content that each change puts into a layer: that of a file once, however many names it has."""
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self._counted: set[tuple[int, int]] = set()  # inodes with several names
 
     def next(self, node: Node | None) -> tuple[int, bool]:
-        """What the next change brings, and whether it is the first one of its file; all have to come, in order."""
+        """Return the content of the next change, and True if it is the first name of its file. Takes all, in order."""
         if node is None or node.is_dir:
             return 0, node is not None
         if node.stat.st_nlink > 1:

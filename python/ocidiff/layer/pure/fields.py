@@ -14,7 +14,7 @@ _MOST: Final = (1 << 63) - 1
 
 
 class FieldError(Exception):
-    """What is wrong with a header, without the place."""
+    """A fault in a header, without the place."""
 
 
 def string(text: bytes) -> bytes:

@@ -68,7 +68,7 @@ def _is_hole(start: int, end: int, *, is_end_of_file: bool) -> bool:
 
 
 def _next_run(data: bytes, start: int, offset: int) -> tuple[int, int]:
-    """How many bytes of `data` from `start` on to write, and how many zeros come after them.
+    """Return the number of bytes of `data` from `start` on to write, and the number of zeros after them.
 
     Zeros at the start are told apart, since there may be more before them.
 

@@ -52,7 +52,7 @@ class Folder:
 
     @property
     def place(self) -> Place:
-        """Where it is."""
+        """Its path."""
         return Place(self, b".") if self.above is None else Place(self.above, self.name)
 
     @property

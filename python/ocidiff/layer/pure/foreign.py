@@ -1,4 +1,4 @@
-"""What else a stream may be that should be a tar."""
+"""Streams of other formats in place of a tar."""
 
 from __future__ import annotations
 

@@ -44,16 +44,16 @@ _KINDS: Final = frozenset(
 )
 
 Stamp = tuple[int, int, int]
-"""What no two states of any files share: a change to an inode sets its change time, which nobody can choose."""
+"""A key that no two states of files share: a change of an inode sets its change time, which nobody can choose."""
 
 
 class BrokenIndex(Exception):  # noqa: N818 - becomes an error once the file is named
-    """What is wrong with the bytes of an index."""
+    """A fault in the bytes of an index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is said of the whole index.
+    """The facts of a whole index.
 
     Attributes:
         has_sha256: Whether contents have a sha256 beside the XXH3-128.
@@ -99,7 +99,7 @@ class Fingerprint:
     sha256: bytes | None = None
 
     def is_same(self, other: Fingerprint) -> bool:
-        """Whether two contents are the same, as far as their hashes tell: sha256 decides where both have it."""
+        """Return True if two contents have the same hashes: sha256 if both have it, else XXH3."""
         if self.sha256 is not None and other.sha256 is not None:
             return self.sha256 == other.sha256
         return self.xxh3 == other.xxh3

@@ -112,7 +112,7 @@ class IndexTree:
             raise self._error(broken) from broken
 
     def is_mount(self, node: Node) -> bool:
-        """Whether something was mounted at `node`."""
+        """Return True if something was mounted at `node`."""
         return self._record_of(node).is_mount
 
     def check_ids(self, node: Node) -> None:
@@ -128,7 +128,7 @@ class IndexTree:
         return XattrDigests(found.capability) if self._profile is Profile.CONTAINERD else found
 
     def stamp(self, node: Node) -> Stamp | None:
-        """Which state of which inode it was."""
+        """The stamp: which state of which inode it was."""
         return self._record_of(node).stamp
 
     def content(self, node: Node) -> Fingerprint | None:
@@ -136,7 +136,7 @@ class IndexTree:
         return self._record_of(node).content
 
     def target(self, node: Node) -> bytes:
-        """What the symbolic link `node` points to, as it stands."""
+        """Return the target of the symbolic link `node`, as written."""
         return self._record_of(node).target
 
     def _record_of(self, node: Node) -> Record:

@@ -1,4 +1,4 @@
-"""What becomes of names that change while a tree is read: an error, or another look. Spec: layer-semantics 7."""
+"""Names that change while a tree is read: an error, or another try. Spec: layer-semantics 7."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Live:
         self._pace = pace
 
     def allows(self, error: OSError | SourceChangedError) -> bool:
-        """Whether `error` may come of a change of the tree, and that is none."""
+        """Return True if a concurrent change of the tree explains `error`, and is no failure."""
         if not self.retries or isinstance(error, AsideError):
             return False
         return isinstance(error, SourceChangedError) or error.errno in _SIGNS
@@ -52,7 +52,7 @@ class Live:
 
 
 def settle(file: int, look: Callable[[int], os.stat_result]) -> tuple[os.stat_result, bool]:
-    """What `look` says of an open file, and whether a change from that moment on would show; waits a little for that."""
+    """Return what `look` says of an open file, and True if a later change would show. Waits a little for that."""
     seen = look(file)
     age = time.time() - seen.st_ctime_ns / 1e9
     least = _TICK_SECONDS + min((seen.st_size >> 20) * _WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
@@ -65,7 +65,7 @@ def settle(file: int, look: Callable[[int], os.stat_result]) -> tuple[os.stat_re
 
 
 def is_same(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether both are of one file, with no change between them."""
+    """Return True if both are of one unchanged file."""
     return (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (
         other.st_dev,
         other.st_ino,
@@ -85,6 +85,6 @@ def what_changed(expected: os.stat_result, found: os.stat_result) -> str:
 
 
 def has_grown(before: os.stat_result, after: os.stat_result) -> bool:
-    """Whether a file has nothing but more bytes, as far as can be told without reading it."""
+    """Return True if a file only grew, as far as its metadata tell."""
     facts = ("st_dev", "st_ino", "st_mode", "st_uid", "st_gid")
     return after.st_size > before.st_size and all(getattr(after, fact) == getattr(before, fact) for fact in facts)

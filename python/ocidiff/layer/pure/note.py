@@ -24,7 +24,7 @@ _NAMES: Final = {stat.S_IFCHR: "char", stat.S_IFBLK: "block"}
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a file should be.
+    """The owner, mode and device that a file should have.
 
     Attributes:
         uid, gid: Owner and group in the container.

@@ -1,4 +1,4 @@
-"""What overlayfs would show of its directories, resolved in plain Python: every name through every layer, nothing left out.
+"""The tree that overlayfs would show, resolved in plain Python: every name through every layer.
 
 Law: the same names, metadata and contents as in a mount of the same directories (Linux, fs/overlayfs/namei.c).
 """
@@ -37,7 +37,7 @@ _Part = tuple[int, bytes]  # number of a layer, path in it
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a name leads to: its own place, that of its content, and for a directory all that is merged."""
+    """The target of a name: its own place, that of its content, and for a directory all merged places."""
 
     top: tuple[int, Node]
     content: tuple[Tree, Node]
@@ -147,7 +147,7 @@ class OverlayTree:
         return replace(now if place is found.top[1] else found.top[1], path=node.path), content
 
     def _may_be(self, path: bytes) -> bool:
-        """Whether there is something at `path`; what goes meanwhile is found to be gone when its turn comes."""
+        """Return True if there is something at `path`. If it vanishes meanwhile, that is found when its turn comes."""
         try:
             return self._find(path) is not None
         except GONE:
@@ -241,7 +241,7 @@ class OverlayTree:
         return None, wanted
 
     def _probe(self, layer: int, path: bytes, search: _Search) -> Node | None:
-        """What one layer adds to the answer at `path`; `search` learns how it goes on."""
+        """Look one layer up at `path`; `search` learns how to go on."""
         parent, name = split(path)
         if self._prefix == NAMES:
             if name.startswith(whiteout.PREFIX):
@@ -338,5 +338,5 @@ class _Search:
     bottom: bool = False
 
     def goes_on(self, node: Node) -> bool:
-        """Whether a redirect of `node`, found last, counts."""
+        """Return True if the last redirect of `node` counts."""
         return not (self.opaque or self.bottom) if node.is_dir else self.metacopy

@@ -1,4 +1,4 @@
-"""What the caller sees of a running call: counters, shown about twenty times a second, and the answer that stops it."""
+"""Counters of a running call, shown to the caller about twenty times a second, and its answer, which may stop the call."""
 
 from __future__ import annotations
 

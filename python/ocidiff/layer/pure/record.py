@@ -104,7 +104,7 @@ class Recorder:
         self._blob.finish()
 
     def _take(self, node: Node, *, with_content: bool) -> _Taken | None:
-        """What has the name of `node` at one moment; None when gone.
+        """Return the file that has the name of `node` now; None if it is gone.
 
         With its entry, the attributes that are left out, and its content where it may change.
 
@@ -143,7 +143,7 @@ class Recorder:
         raise source_changed(self._upper.full(node.path), sentences.NEVER_RESTED)
 
     def _is_still(self, node: Node) -> bool:
-        """Whether a name has still the file whose attributes were read by it, but for more bytes at its end."""
+        """Return True if a name still has the file whose attributes were read, except for bytes appended to it."""
         self._upper.forget()
         found = self._upper.node(node.path).stat
         return is_same(found, node.stat) or has_grown(node.stat, found)
@@ -230,7 +230,7 @@ class Recorder:
         )
 
     def _inode(self, facts: os.stat_result) -> tuple[int, int]:
-        """What makes two names one file; containerd takes the number alone. Spec: layer-semantics 5, "Key"."""
+        """Return the key that the names of one file share; containerd takes the inode number. Spec: layer-semantics 5, "Key"."""
         return (facts.st_dev if self._device_in_links else 0, facts.st_ino)
 
     def _check_name(self, path: bytes) -> None:

@@ -49,7 +49,7 @@ _OF_THE_HOST: Final = IdMaps((IdRange(0, 0, (1 << 32) - 1),), (IdRange(0, 0, (1 
 
 @dataclass(slots=True, eq=False)
 class Inode:
-    """What all names of a file share.
+    """The facts that all names of a file share.
 
     Attributes:
         kind: Type bits of the mode.
@@ -304,7 +304,7 @@ class Sketch:
 
 
 def _holds(top: Inode, directory: Inode) -> bool:
-    """Whether `directory` is `top` or below it."""
+    """Return True if `directory` is `top` or below it."""
     todo = [top]
     while todo:
         here = todo.pop()

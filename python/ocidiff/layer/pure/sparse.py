@@ -24,7 +24,7 @@ Segment = tuple[int, int]  # length of a hole, and of the data after it
 
 
 class Form(Enum):
-    """Where the map of a file is."""
+    """The place of a sparse file's map."""
 
     NONE = auto()
     IN_RECORDS = auto()
@@ -54,7 +54,7 @@ class SparseRecords:
 
     @property
     def form(self) -> Form:
-        """Which form these records have."""
+        """Return the form of these records."""
         version = self._texts.get(b"major"), self._texts.get(b"minor")
         if version in ((b"0", b"0"), (b"0", b"1")):
             return Form.IN_RECORDS
@@ -78,7 +78,7 @@ class SparseRecords:
         return self._texts.get(b"name")
 
     def size(self) -> int | None:
-        """How long the file is, holes included; None where no record says it."""
+        """Return the length of the file, holes included; None if no record has it."""
         text = self._texts.get(b"size", self._texts.get(b"realsize"))
         size = None if text is None else _number(text)
         if text is not None and size is None:

@@ -127,7 +127,7 @@ class BlobReader:
 
     @property
     def offset(self) -> int:
-        """How many bytes of the tar were handed out."""
+        """Bytes of the tar that were returned."""
         return self.plain_size - len(self._ready)
 
     def read(self, size: int) -> bytes:
@@ -215,7 +215,7 @@ def _gunzip(data: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _before_fault(member: _Decompressor, data: bytes) -> bytes:
-    """What zlib decompresses before it finds the fault in `data`, but for the last byte, which it does not give.
+    """Return the bytes that zlib decompresses before the fault in `data`, except for the last one, which it withholds.
 
     A fault in there comes first.
     """
@@ -282,7 +282,7 @@ def _zstd_compressor(level: int) -> _Compressor:
 
 
 def _zstd_decompressor() -> tuple[Any, Any]:
-    """What makes a decompressor of one frame, and the exception that it raises."""
+    """Return the factory of a decompressor of one frame, and the exception that it raises."""
     name, zstd = _zstd_module()
     if name == "zstandard":
         return zstd.ZstdDecompressor(max_window_size=1 << _ZSTD_MAX_WINDOW_LOG).decompressobj, zstd.ZstdError

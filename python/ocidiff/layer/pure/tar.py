@@ -99,7 +99,7 @@ def split_name(name: bytes) -> tuple[bytes, bytes] | None:
 
 
 def _pax_records(header: Header, *, can_split: bool) -> dict[bytes, bytes]:
-    """What an extended header must say; empty when USTAR holds it all."""
+    """Return the records of an extended header; empty if USTAR holds everything."""
     records = {}
     if not header.linkname.isascii() or len(header.linkname) > _NAME_BYTES:
         records[b"linkpath"] = header.linkname

@@ -32,11 +32,11 @@ _KNOWN: Final = (tar.REGULAR, tar.HARD_LINK, tar.SYMLINK, tar.CHARACTER, tar.BLO
 
 
 class TarBytes(Protocol):
-    """Where the bytes of a tar come from."""
+    """The source of a tar's bytes."""
 
     @property
     def offset(self) -> int:
-        """How many bytes were handed out or skipped."""
+        """Bytes that were returned or skipped."""
         ...
 
     def read(self, size: int) -> bytes:
@@ -96,7 +96,7 @@ class Entry:
 
 @dataclass(slots=True)
 class _Overrides:
-    """What headers before an entry's own say of it. The last header of each kind counts, as in Go."""
+    """Facts from headers before an entry's own. The last header of each kind counts, as in Go."""
 
     pax: Records
     name: bytes = b""
@@ -361,7 +361,7 @@ def filled(pieces: Iterable[bytes | Hole]) -> Iterator[bytes]:
 
 
 def _kind(flag: bytes, name: bytes) -> bytes:
-    """What an entry is, by its type flag and, in old tar, by its name."""
+    """Return the type of an entry, by its type flag and, in old tar, by its name."""
     if flag == _OLD_REGULAR:
         return tar.DIRECTORY if name.endswith(b"/") else tar.REGULAR
     if flag == _CONTIGUOUS:

@@ -47,7 +47,7 @@ class Node:
 
     @property
     def is_dir(self) -> bool:
-        """Whether it is a directory."""
+        """True if it is a directory."""
         return stat.S_ISDIR(self.stat.st_mode)
 
     def has_facts_of(self, other: Node) -> bool:
@@ -154,7 +154,7 @@ class Tree:
                 raise self._outside(node, error) from error
 
     def is_mount(self, node: Node) -> bool:
-        """Whether something is mounted at `node`."""
+        """Return True if something is mounted at `node`."""
         if not self._may_have_mounts:
             return False
         parent, name = split(node.path)
@@ -200,7 +200,7 @@ class Tree:
             raise self._failed(error, path) from error
 
     def lost(self, node: Node, marks: Sequence[bytes] = ()) -> Counter[str]:
-        """How many attributes the profile does not store, by namespace.
+        """Return the number of attributes that the profile does not store, by namespace.
 
         Args:
             node: Whose attributes.
@@ -250,7 +250,7 @@ class Tree:
         return b"/proc/self/fd/%d/%s" % (self._directories.at(parent), name or b".")
 
     def target(self, node: Node) -> bytes:
-        """What the symbolic link `node` points to, as it stands."""
+        """Return the target of the symbolic link `node`, as written."""
         parent, name = split(node.path)
         above = self._directories.at(parent)
         try:

@@ -1,4 +1,4 @@
-"""What a target is besides a tree when it is the upperdir of an overlay: what hides lower layers is kept in it.
+"""Marks of an overlay's upperdir: they hide what lower layers have.
 
 Spec: Linux overlayfs.rst, "whiteouts and opaque directories".
 """

@@ -43,7 +43,7 @@ def whiteout_of(path: bytes) -> bytes:
 
 
 def read_whiteout(path: bytes, offset: int) -> Removal | Opaque | Aufs | None:
-    """What the clean path of an entry says about lower layers; None for an ordinary entry.
+    """Return the whiteout that the clean path of an entry names; None for an ordinary entry.
 
     Args:
         path: Of the entry.

@@ -27,7 +27,7 @@ Scopes = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What a registry wants to see.
+    """A registry's request for credentials.
 
     Attributes:
         scheme: `basic` or `bearer`.

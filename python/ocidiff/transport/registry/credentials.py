@@ -27,7 +27,7 @@ _log = Logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a registry shall accept.
+    """Credentials for a registry.
 
     Attributes:
         origin: Where it was found, for messages.

@@ -18,7 +18,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 from ocidiff.errors import RegistryError, UsageError
 
 BROKEN: Final = (OSError, http.client.HTTPException)
-"""What tells that a connection failed."""
+"""Exceptions of a failed connection."""
 
 BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""

@@ -58,7 +58,7 @@ class RegistryName:
 
     @property
     def reference(self) -> str:
-        """What the registry is asked for: the digest, or the tag."""
+        """The reference to ask the registry for: the digest, or the tag."""
         return self.digest or self.tag
 
     def __str__(self) -> str:

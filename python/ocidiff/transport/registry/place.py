@@ -51,7 +51,7 @@ def open_target(scheme: str, value: str, access: Access) -> Iterator[RegistryTar
 
 
 class _Repository:
-    """What reading and writing have in common."""
+    """The common part of reading and writing."""
 
     def __init__(self, scheme: str, name: RegistryName, client: Client, rights: str) -> None:
         self.place: Final = f"{scheme}{name}"

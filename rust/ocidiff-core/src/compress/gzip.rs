@@ -27,7 +27,7 @@ pub struct Piece {
     pub bytes: Vec<u8>,
     /// True if the stream ends here.
     pub last: bool,
-    /// What a table says of it, except for its place; `None` for the last block, and if there is no table.
+    /// Its facts in a table, except for its place; `None` for the last block, and if there is no table.
     pub segment: Option<Segment>,
     checksum: u32,
     plain_bytes: u64,

@@ -35,13 +35,13 @@ pub type Key = [u8; KEY_BYTES];
 pub struct Segment {
     /// See [`Key`].
     pub key: Key,
-    /// Where its compressed bytes begin in the blob.
+    /// The offset of its compressed bytes in the blob.
     pub offset: u64,
     /// XXH3 of the compressed bytes.
     pub check: u64,
-    /// How many compressed bytes there are.
+    /// The number of compressed bytes.
     pub length: u32,
-    /// How many plain bytes there are.
+    /// The number of plain bytes.
     pub plain: u32,
     /// CRC-32 of the plain bytes.
     pub checksum: u32,

@@ -230,7 +230,7 @@ class Recorder:
         )
 
     def _inode(self, facts: os.stat_result) -> tuple[int, int]:
-        """Return the key that the names of one file share; containerd takes the inode number. Spec: layer-semantics 5, "Key"."""
+        """Return the key that the names of one file share; containerd takes the inode. Spec: layer-semantics 5, "Key"."""
         return (facts.st_dev if self._device_in_links else 0, facts.st_ino)
 
     def _check_name(self, path: bytes) -> None:

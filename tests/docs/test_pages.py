@@ -67,6 +67,13 @@ def test_the_navigation_of_the_site_names_every_page() -> None:
     assert sorted(named) == sorted(page for page in pages if not re.match(r"decisions/\d", page))
 
 
+def test_the_start_page_links_every_page() -> None:
+    index = ROOT / "docs/index.md"
+    linked = {path for path in re.findall(LINK, index.read_text()) if path.endswith(".md")}
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")} - {"index.md"}
+    assert linked == {page for page in pages if not re.match(r"decisions/\d", page)}
+
+
 def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 

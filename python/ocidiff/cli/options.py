@@ -130,7 +130,10 @@ _COMMON: Final[dict[str, Callable[..., _Decorator[Any]]]] = {
         help="The socket of containerd.  [default: $CONTAINERD_ADDRESS, else /run/containerd/containerd.sock]",
     ),
     "namespace": functools.partial(
-        click.option, "--namespace", metavar="NAME", help="Its namespace.  [default: $CONTAINERD_NAMESPACE, else default]"
+        click.option,
+        "--namespace",
+        metavar="NAME",
+        help="Its namespace.  [default: $CONTAINERD_NAMESPACE, else default; commit-pod: k8s.io; serve: the caller's]",
     ),
     "snapshotter": functools.partial(
         click.option,
@@ -257,7 +260,7 @@ _BLOB: Final = (
     click.option(
         "--compression",
         type=click.Choice(("gzip", "zstd", "none")),
-        help="How the layer is compressed.  [default: by the name of -o (.tar, .tar.gz, .tar.zst), else gzip]",
+        help="Compression of the layer.  [default: gzip; of `diff`, by the name of -o (.tar, .tar.gz, .tar.zst)]",
     ),
     click.option(
         "--level", type=int, metavar="N", help="Compression level: gzip 1-9, zstd 1-19.  [default: 6 for gzip, 3 for zstd]"

@@ -30,7 +30,9 @@ _CHUNKS: Final = click.option(
     metavar="SIZE",
     help="Send blobs in requests of this size.  [default: one request a blob]",
 )
-_TAGS: Final = click.option("--tag", "tags", multiple=True, metavar="TAG", help="Give the image this tag too; repeatable.")
+_TAGS: Final = click.option(
+    "--tag", "tags", multiple=True, metavar="TAG", help="Give the image this tag in the registry too; repeatable."
+)
 
 
 def registry_options(command: _Command, *, writing: bool = True) -> _Command:

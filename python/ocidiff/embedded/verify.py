@@ -164,7 +164,8 @@ class _Verification:
         self._index()
         blobs = self._blobs()
         for digest, problem in self._layout.segments.faults(repair=self._repair):
-            self._fault("segments", digest, problem, repaired=self._repair)
+            done = "; removed" if self._repair else ""
+            self._fault("segments", digest, f"{problem}{done}", repaired=self._repair)
         images = self._images()
         containers = self._containers()
         snapshots = self._snapshots() if has_database else 0

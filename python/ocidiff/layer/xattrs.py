@@ -30,7 +30,7 @@ class XattrClass(NamedTuple):
 
     Attributes:
         pattern: A name, or what names begin with: then it ends in a dot, or is empty.
-        stored: The profiles that compare and store it. An entry without it takes it from the directory that it merges with.
+        stored: The profiles that compare and store it. An entry without it removes it from the directory it merges with.
         is_accepted: True if an apply sets it. Others belong to the host, or mean something to overlayfs or to us.
         ids: What an id map changes in its value: the root of a user namespace, or the names in an ACL.
         files: The files that the kernel lets have it. Spec: xattr(7).

@@ -154,8 +154,10 @@ class Store:
         """Yield what a commit works on, with the places that it needs opened."""
         from ocidiff.image.request import Request
         from ocidiff.layer.engine import select_engine
-        from ocidiff.transport.scheme import is_plain
+        from ocidiff.transport.scheme import check_tags, is_plain
 
+        if registry is not None:
+            check_tags(name, registry)
         there = None
         with ExitStack() as stack:
             if not all(map(is_plain, (name, arguments.get("base") or ""))):

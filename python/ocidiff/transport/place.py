@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from ocidiff.transport.scheme import MODULES, Registry, split
+from ocidiff.transport.scheme import MODULES, Registry, check_tags, split
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
@@ -173,5 +173,6 @@ def open_target(text: str, access: Access) -> AbstractContextManager[Target]:
     Raises:
         UsageError: The text is no name of a place.
     """
+    check_tags(text, access.registry)
     scheme, value = split(text)
     return cast("AbstractContextManager[Target]", import_module(MODULES[scheme]).open_target(scheme, value, access))

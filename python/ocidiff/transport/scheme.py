@@ -56,6 +56,16 @@ def split(text: str) -> tuple[str, str]:
     return STORE, text
 
 
+def check_tags(target: str, registry: Registry) -> None:
+    """Refuse more tags for a place that is no registry.
+
+    Raises:
+        UsageError: There are more tags, and another place.
+    """
+    if registry.tags and split(target)[0] != "docker://":
+        raise UsageError(f"tag {registry.tags[0][:100]}: only registries take more tags; give {target[:100]} one with `tag`")
+
+
 def is_plain(text: str) -> bool:
     """True if a name has no scheme, so that it is in the store that the call works on."""
     return split(text)[0] == STORE

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 import ocidiff
 
 
@@ -31,6 +33,16 @@ def test_a_layout_gets_the_same_bytes_and_comes_back(store: ocidiff.Store, tmp_p
         back = other.copy(f"oci:{tmp_path}/layout:there", "app:back")
         assert back.descriptor.digest == descriptor.digest
         assert other.verify().faults == ()
+
+
+def test_more_tags_are_refused_where_no_registry_takes_them(store: ocidiff.Store, tmp_path: Path) -> None:
+    registry = ocidiff.Registry(tags=("extra",))
+    for target in (f"oci:{tmp_path}/layout:there", "app:v2"):
+        with pytest.raises(ocidiff.UsageError, match="only registries take more tags"):
+            store.copy("app:v1", target, registry=registry)
+        with pytest.raises(ocidiff.UsageError, match="only registries take more tags"):
+            store.commit(tmp_path, target, registry=registry)
+    assert not (tmp_path / "layout").exists()
 
 
 def test_what_is_there_is_not_copied(store: ocidiff.Store, tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ pub enum XattrPolicy {
     Portable,
 }
 
-/// The profiles whose layers have an attribute: they compare it and store it. An entry without it takes it from the directory
-/// that it merges with.
+/// The profiles whose layers have an attribute: they compare it and store it. An entry without it removes it from the
+/// directory that it merges with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stored {
     Never,

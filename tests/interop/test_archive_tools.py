@@ -55,7 +55,10 @@ def buildah(*options: str, to: str) -> Make:
     def make(tool: Callable[[str], Tool], archive: Path, source: str) -> None:
         place = archive.parent / "buildah"
         line = ("--root", place / "root", "--runroot", place / "run", "--storage-driver", "vfs")
-        digest = tool("buildah").run(*line, "pull", "--quiet", "--policy", "always", source).strip()
+        # buildah takes no upper case in a path.
+        source = source.replace(f"{archive.parent}/", "")
+        pull = ("pull", "--quiet", "--policy", "always", source)
+        digest = tool("buildah").run(*line, *pull, directory=archive.parent).strip()
         tool("buildah").run(*line, "push", "--quiet", *options, digest, to.format(archive))
 
     return make

@@ -201,6 +201,8 @@ def command(
         }
         arguments.update(options)  # type: ignore[typeddict-item]  # of which it has all
         new_name = image_name.removeprefix(CONTAINERD)
+        if dry_run and deny:
+            raise click.UsageError("--dry-run reads no contents, which --deny has to: give one of them")
         if dry_run:
             from ocidiff.cli.dry_run import Largest
 

@@ -70,17 +70,19 @@ class SegmentFiles:
                         os.unlink(name, dir_fd=waiting)
 
     def drop_orphans(self) -> None:
-        """Remove the tables whose blobs are gone."""
-        try:
-            with self._files.directory(TABLES, create=False) as tables, self._files.directory(*BLOBS) as blobs:
-                for name in set(os.listdir(tables)) - set(os.listdir(blobs)):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=tables)
-        except (FileNotFoundError, NotADirectoryError):
-            return
+        """Remove the tables whose blobs are gone. What cannot be removed is in nobody's way."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(OSError))
+            tables = stack.enter_context(self._files.directory(TABLES, create=False))
+            blobs = stack.enter_context(self._files.directory(*BLOBS))
+            for name in set(os.listdir(tables)) - set(os.listdir(blobs)):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=tables)
 
     def faults(self, *, repair: bool) -> Iterator[tuple[Digest, str]]:
         """Compare every table with its blob; yield those that do not fit, and why.
+
+        A table that a power failure cut off is no fault: it is not used, and the next commit of that layer replaces it.
 
         Args:
             repair: Remove them.
@@ -88,18 +90,15 @@ class SegmentFiles:
         try:
             with self._files.directory(TABLES, create=False) as tables:
                 for name in sorted(os.listdir(tables)):
-                    try:
+                    with contextlib.suppress(DocumentError, NotFoundError, OSError):
                         digest = Digest(f"sha256:{name}")
                         with self._open(tables, name) as table, self._open_blob(name) as blob:
-                            why = _misfit(table.read(), blob)
-                    except (DocumentError, NotFoundError):
-                        # Collecting garbage removes it.
-                        continue
-                    if why is not None:
-                        if repair:
-                            os.unlink(name, dir_fd=tables)
-                        yield digest, why
-        except (FileNotFoundError, NotADirectoryError):
+                            why = _misfit(table.read(_MOST_BYTES + 1), blob)
+                        if why is not None:
+                            if repair:
+                                os.unlink(name, dir_fd=tables)
+                            yield digest, why
+        except OSError:
             return
 
     def _sources(self, stack: contextlib.ExitStack) -> tuple[tuple[int, int], ...]:
@@ -108,17 +107,22 @@ class SegmentFiles:
         left = _MOST_BYTES
         try:
             tables = stack.enter_context(self._files.directory(TABLES, create=False))
-        except (FileNotFoundError, NotADirectoryError):
+            known = sorted(((_age(tables, name), name) for name in os.listdir(tables)), reverse=True)
+        except OSError:
             return ()
-        known = [(os.stat(name, dir_fd=tables, follow_symlinks=False), name) for name in os.listdir(tables)]
-        for stat, name in sorted(known, key=_age):
-            left -= stat.st_size
-            if left < 0 or len(found) == _MOST_TABLES:
+        for _, name in known:
+            if len(found) == _MOST_TABLES:
                 break
-            # Collecting garbage may remove both at any moment.
-            with contextlib.suppress(FileNotFoundError, NotFoundError):
-                blob = stack.enter_context(self._open_blob(name))
-                found.append((stack.enter_context(self._open(tables, name)).fileno(), blob.fileno()))
+            # A table is a cache: one that cannot be read, or that a collection removes at this moment, is passed over.
+            with contextlib.suppress(OSError, NotFoundError):
+                table = self._open(tables, name)
+                stack.callback(table.close)
+                size = os.fstat(table.fileno()).st_size
+                if size <= left:
+                    blob = self._open_blob(name)
+                    stack.callback(blob.close)
+                    found.append((table.fileno(), blob.fileno()))
+                    left -= size
         return tuple(found)
 
     def _open(self, tables: int, name: str) -> BinaryIO:
@@ -132,24 +136,25 @@ class SegmentFiles:
                 raise NotFoundError(f"no blob {name}") from None
 
 
-def _age(one: tuple[os.stat_result, str]) -> tuple[int, str]:
-    return -one[0].st_mtime_ns, one[1]
+def _age(tables: int, name: str) -> int:
+    """Return when a table was written, nanoseconds since 1970; 0 if it is gone."""
+    try:
+        return os.stat(name, dir_fd=tables, follow_symlinks=False).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _misfit(table: bytes, blob: BinaryIO) -> str | None:
-    """Return why a table does not fit its blob; None if it does, or if it is of another version."""
+    """Return why a table does not fit its blob; None if it does, or if it is not whole and so is never used."""
     from xxhash import xxh3_64_intdigest
 
-    if not table.startswith(_MAGIC[:-1]) or len(table) < len(_MAGIC) + _CHECKSUM.size:
-        return "is no table"
-    if not table.startswith(_MAGIC):
-        return None
     body, checksum = table[: -_CHECKSUM.size], table[-_CHECKSUM.size :]
     records = body[len(_MAGIC) :]
-    if len(records) % _RECORD.size or _CHECKSUM.unpack(checksum)[0] != xxh3_64_intdigest(body):
-        return "is damaged"
+    is_whole = body.startswith(_MAGIC) and len(records) % _RECORD.size == 0 and len(checksum) == _CHECKSUM.size
+    if not is_whole or _CHECKSUM.unpack(checksum)[0] != xxh3_64_intdigest(body):
+        return None
     for _, offset, check, length, _, _ in _RECORD.iter_unpack(records):
         blob.seek(offset)
         if xxh3_64_intdigest(blob.read(length)) != check:
-            return f"says another thing than the blob at {offset}"
+            return f"the table of its segments says another thing than the blob at {offset}"
     return None

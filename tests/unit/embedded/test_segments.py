@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from ocidiff.image.image import Image
 from ocidiff.store.embedded import EmbeddedStore as Store
@@ -102,13 +104,51 @@ def test_verify_finds_tables_that_do_not_fit(store: Store, tree: Path) -> None:
         assert again.layer is not None
         assert (again.layer.descriptor, _reused(again)) == (first.layer.descriptor, 0)
         assert table.read_bytes() == whole
+        # So a power failure leaves a table, which is no fault.
         table.chmod(0o644)
         table.write_bytes(damaged)
-        (fault,) = store.verify(repair=True).faults
-        assert (fault.kind, fault.repaired) == ("segments", True)
-        assert not table.exists()
         assert store.verify().faults == ()
-        store.commit(tree, "app:2", engine="rust")
+    store.commit(tree, "app:2", engine="rust")
+    body = bytearray(whole[:-8])
+    body[8 + 32] ^= 1
+    table.chmod(0o644)
+    table.write_bytes(bytes(body) + xxhash.xxh3_64_intdigest(bytes(body)).to_bytes(8, "little"))
+    (fault,) = store.verify(repair=True).faults
+    assert (fault.kind, fault.repaired) == ("segments", True)
+    assert not table.exists()
+    assert store.verify().faults == ()
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def _endless(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize("make", [_fifo, _directory, _link, _endless])
+def test_odd_things_among_the_tables_disturb_nobody(store: Store, tree: Path, make: Callable[[Path], None]) -> None:
+    first = store.commit(tree, "app:1", engine="rust")
+    assert first.layer is not None
+    make(_path(store) / "segments" / "odd")
+    table = _path(store) / "segments" / first.layer.descriptor.digest[7:]
+    assert _reused(store.commit(tree, "app:2", engine="rust")) > 0
+    table.unlink()
+    make(table)
+    (tree / "more").write_text("another layer")
+    assert _reused(store.commit(tree, "app:3", engine="rust")) == 0
+    store.collect()
+    assert store.verify(repair=True).faults == ()
 
 
 def test_a_flipped_bit_in_an_older_blob_does_not_spread(store: Store, tree: Path, tmp_path: Path) -> None:

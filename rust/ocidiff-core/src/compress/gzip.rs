@@ -45,11 +45,12 @@ impl BlockCompressor {
         let (data, last) = (block.data(), block.is_last());
         let plain_bytes = data.len() as u64;
         let key = self.reuse.as_ref().filter(|_| !last).map(|(keys, segments)| (keys.key(block), segments));
+        let checksum = crc32(0, data);
         if let Some((segment, bytes)) = key.as_ref().and_then(|(key, segments)| segments.copy(key, block)) {
-            return Piece { bytes, last, segment: Some(segment), checksum: segment.checksum, plain_bytes };
+            // Of the data, and not of the table: a table that was forged must not break the layer.
+            return Piece { bytes, last, segment: Some(Segment { checksum, ..segment }), checksum, plain_bytes };
         }
         let bytes = self.encoder.encode(block.window(), block.start(), block.end(), last).to_vec();
-        let checksum = crc32(0, data);
         let segment = key.map(|(key, _)| segments::describe(key, &bytes, data.len(), checksum));
         Piece { bytes, last, segment, checksum, plain_bytes }
     }

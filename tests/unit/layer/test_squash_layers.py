@@ -247,12 +247,15 @@ def test_it_can_be_stopped(engine: Engine) -> None:
     cancel = Cancellation()
     cancel.cancel()
     squash = engine.squash(onto_base=False)
-    with tempfile.TemporaryFile() as source:
-        # Larger than what is read before anybody asks.
-        source.write(tar(file(b"a", os.urandom(64 << 20))))
-        source.seek(0)
+    source, sink = os.pipe()
+    try:
+        # The rest never comes.
+        os.write(sink, tar(file(b"a", b"x" * 1000))[:1024])
         with pytest.raises(Cancelled):
-            squash.add(source.fileno(), Limits(), Monitor(cancel=cancel))
+            squash.add(source, Limits(), Monitor(cancel=cancel))
+    finally:
+        os.close(source)
+        os.close(sink)
 
 
 # In a process of its own, which tells its peak.

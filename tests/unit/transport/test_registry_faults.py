@@ -405,6 +405,19 @@ def test_plain_http_is_for_this_machine_or_on_demand(
     assert ("app", "v1") in registry.manifests
 
 
+@pytest.mark.parametrize("place", ["http://[", "//[::1", "http://a..b/", "http://h:99999999/", "/a b", "http://" + "a" * 70])
+def test_a_redirect_to_what_is_no_url_is_told(full: Registry, other: str, place: str) -> None:
+    full.faults.append(answers(307, "GET", "/manifests/", 99, Location=place))
+    with pytest.raises(RegistryError, match=r"localhost:[0-9]+: leads to '.*', which is no URL"):
+        ocidiff.copy(at(full), other)
+
+
+def test_a_time_that_no_clock_has_is_no_time_to_wait(full: Registry, other: str) -> None:
+    far = {"Retry-After": "Mon, 01 Jan 99999999999999 00:00:00 GMT"}
+    full.faults.append(answers(503, "GET", "/manifests/", 1, **far))
+    assert ocidiff.copy(at(full), other).copied == 3
+
+
 def test_a_redirect_from_https_to_http_is_refused(full: Registry, other: str, tmp_path: Path) -> None:
     secure, tls = Registry(manifests=full.manifests), certificate(tmp_path)
     secure.faults.append(registries.redirects_blobs(full.address))

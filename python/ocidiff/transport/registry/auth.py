@@ -8,17 +8,19 @@ import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from ocidiff.errors import DeniedError, RegistryError
 from ocidiff.transport.registry.credentials import Credentials
-from ocidiff.transport.registry.http import BUSY, Pool, Response, TryAgainError, is_loopback, retry_after
+from ocidiff.transport.registry.http import BUSY, Pool, Response, TryAgainError, is_loopback, joined, retry_after
 from ocidiff.values import dataclass
 
 _PARAMETER: Final = re.compile(r'\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?')
 _MAX_TOKEN_BYTES: Final = 1 << 20
 # What the specification has for a server that does not say.
 _DEFAULT_SECONDS: Final = 60
+# A token that is said to last longer is asked for again.
+_MOST_SECONDS: Final = 24 * 3600
 _SECONDS_TO_SPARE: Final = 10
 _CLIENT: Final = "ocidiff"
 
@@ -138,7 +140,7 @@ class Authority:
     def _ask(self, challenge: Challenge, scopes: Scopes) -> tuple[str, float]:
         """Get a token; the seconds that it lasts."""
         known = self._credentials
-        realm = urljoin(self._base, challenge.realm)
+        realm = joined(self._base, challenge.realm)
         where = urlsplit(realm)
         if where.scheme != "https" and urlsplit(self._base).scheme == "https" and not is_loopback(where.netloc):
             raise RegistryError(f"{self._host}: wants credentials to be sent to {where.netloc} without TLS")
@@ -177,4 +179,4 @@ def _token(data: bytes, where: str) -> tuple[str, float]:
     # A header is one line.
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not isinstance(seconds, int | float):
         raise RegistryError(f"{where}: gives no token: the answer holds none")
-    return token, float(seconds)
+    return token, float(min(seconds, _MOST_SECONDS))

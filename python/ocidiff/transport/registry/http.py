@@ -45,6 +45,25 @@ class TryAgainError(http.client.HTTPException):
         self.seconds = seconds
 
 
+def joined(base: str, place: str) -> str:
+    """Return the URL that a server names, which may be relative to `base`.
+
+    Raises:
+        RegistryError: It is no URL that can be asked for.
+    """
+    try:
+        url = urljoin(base, place)
+        parts = urlsplit(url)
+        # Ports out of range and hosts that no name can be fail here.
+        _ = parts.port, (parts.hostname or "").encode("idna")
+        is_url = url.isascii() and url.isprintable() and " " not in url
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise RegistryError(f"{urlsplit(base).netloc}: leads to {place[:100]!r}, which is no URL")
+    return url
+
+
 def is_loopback(host: str) -> bool:
     """True if a host, with a port or without, is this machine by its own words."""
     name = urlsplit(f"//{host}").hostname or ""
@@ -74,7 +93,11 @@ class Response:
 
     def read(self, count: int) -> bytes:
         """Return the next bytes of the body, at most so many; none at its end."""
-        return self._answer.read(count)
+        try:
+            return self._answer.read(count)
+        except ValueError as error:
+            # http.client takes sizes of chunks as int() does.
+            raise http.client.HTTPException(f"malformed body: {error}") from None
 
     def close(self) -> None:
         """Let the connection be used again, if the body was read."""
@@ -101,9 +124,9 @@ def retry_after(response: Response) -> float | None:
         return float(text)
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+        return max(0.0, until.timestamp() - time.time())
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, until.timestamp() - time.time())
 
 
 class Sending:
@@ -198,7 +221,7 @@ class Pool:
                 return response
             place = response.header("Location")
             response.close()
-            target = urljoin(target, place)
+            target = joined(target, place)
             if first.scheme == "https" and urlsplit(target).scheme != "https":
                 raise RegistryError(f"{first.netloc}: redirects from HTTPS to {urlsplit(target).scheme.upper()}")
         raise RegistryError(f"{first.netloc}: redirects more than {_MOST_REDIRECTS} times")

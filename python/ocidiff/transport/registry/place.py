@@ -18,7 +18,7 @@ from ocidiff.services.content import Info
 from ocidiff.transport.place import ORIGIN, Access
 from ocidiff.transport.registry.blob import RegistryBlob
 from ocidiff.transport.registry.client import Client
-from ocidiff.transport.registry.http import Response
+from ocidiff.transport.registry.http import Response, joined
 from ocidiff.transport.registry.name import RegistryName, check_tag
 from ocidiff.transport.registry.upload import RegistryIngest, Session, location_of, resumed
 from ocidiff.transport.scheme import Registry
@@ -307,10 +307,8 @@ def _whole(answer: Response, what: str) -> bytes:
 
 def _next_page(answer: Response) -> str:
     """Return the URL of the next page of a list; empty if there is none."""
-    from urllib.parse import urljoin
-
     for link in answer.headers("Link"):
         place, _, rest = link.partition(">")
         if place.startswith("<") and 'rel="next"' in rest.replace("'", '"'):
-            return urljoin(answer.url, place[1:])
+            return joined(answer.url, place[1:])
     return ""

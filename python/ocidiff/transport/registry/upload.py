@@ -14,7 +14,7 @@ from ocidiff.oci.digest import Digest
 from ocidiff.transport.place import BrokenTransferError
 from ocidiff.transport.registry.auth import Scopes
 from ocidiff.transport.registry.client import Client
-from ocidiff.transport.registry.http import BROKEN, BUSY, Response, Sending, retry_after
+from ocidiff.transport.registry.http import BROKEN, BUSY, Response, Sending, joined, retry_after
 
 # A registry may copy the whole blob before it answers.
 _COMMIT_SECONDS: Final = 600.0
@@ -46,12 +46,10 @@ class Session:
 
 def location_of(answer: Response) -> str:
     """Return where an upload goes on."""
-    from urllib.parse import urljoin
-
     place = answer.header("Location")
     if not place:
         raise RegistryError(f"{answer.url[:100]}: began an upload without saying where")
-    return urljoin(answer.url, place)
+    return joined(answer.url, place)
 
 
 class RegistryIngest:

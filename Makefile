@@ -28,7 +28,7 @@ demo: $(CORE) ## Set up everything, then commit a changed file system of 200 MB 
 
 test: $(CORE) ## Set up everything, then run all tests
 	cargo test --locked --workspace --exclude ocidiff-py
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 8 --dist worksteal
 
 dev: $(CORE) ## Set up everything: .venv with the tools, and the extension built into the source tree
 	@echo "ready: $(BIN)/ocidiff"

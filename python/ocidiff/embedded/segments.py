@@ -114,15 +114,15 @@ class SegmentFiles:
             if len(found) == _MOST_TABLES:
                 break
             # A table is a cache: one that cannot be read, or that a collection removes at this moment, is passed over.
-            with contextlib.suppress(OSError, NotFoundError):
-                table = self._open(tables, name)
-                stack.callback(table.close)
+            with contextlib.suppress(OSError, NotFoundError), contextlib.ExitStack() as both:
+                table = both.enter_context(self._open(tables, name))
                 size = os.fstat(table.fileno()).st_size
                 if size <= left:
-                    blob = self._open_blob(name)
-                    stack.callback(blob.close)
+                    blob = both.enter_context(self._open_blob(name))
                     found.append((table.fileno(), blob.fileno()))
                     left -= size
+                    # Only those that are used stay open.
+                    stack.push(both.pop_all())
         return tuple(found)
 
     def _open(self, tables: int, name: str) -> BinaryIO:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,6 +150,18 @@ def test_odd_things_among_the_tables_disturb_nobody(store: Store, tree: Path, ma
     assert _reused(store.commit(tree, "app:3", engine="rust")) == 0
     store.collect()
     assert store.verify(repair=True).faults == ()
+
+
+def test_tables_without_a_blob_take_no_descriptors(store: Store, tree: Path) -> None:
+    store.commit(tree, "app:1", engine="rust")
+    for number in range(2000):
+        (_path(store) / "segments" / f"{number:064x}").write_bytes(b"x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        assert _reused(store.commit(tree, "app:2", engine="rust")) > 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_flipped_bit_in_an_older_blob_does_not_spread(store: Store, tree: Path, tmp_path: Path) -> None:

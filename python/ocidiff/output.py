@@ -105,7 +105,8 @@ def naming(output: Output) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and isinstance(output, str | bytes | os.PathLike):
+        # One without a number is none of the system's, and has its own words.
+        if error.errno is not None and error.filename is None and isinstance(output, str | bytes | os.PathLike):
             error.filename = os.fsdecode(output)
         raise
 

@@ -60,6 +60,7 @@ class Registry:
     faults: list[Fault] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock)
     address: str = ""
+    scheme: str = "http"
 
     def asked(self, method: str, pattern: str = "") -> list[str]:
         """Paths of the requests of a method."""
@@ -144,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
             registry.tokens[token] = left - 1
         if left > 0:
             return True
-        realm = f"http://{registry.address}/token"
+        realm = f"{registry.scheme}://{registry.address}/token"
         self.error(401, "UNAUTHORIZED", WWW_Authenticate=f'Bearer realm="{realm}",service="test",scope="x"')
         return False
 
@@ -260,6 +261,7 @@ def serving(registry: Registry, tls: tuple[Path, Path] | None = None) -> Iterato
     server.daemon_threads = True
     # Who hangs up in a handshake is no error of the server.
     server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
+    registry.scheme = "http" if tls is None else "https"
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from ocidiff.cli.options import Settings
-from ocidiff.cli.render import as_json, counted
+from ocidiff.cli.render import as_json, counted, printable
 from ocidiff.sizes import size
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def _bar(what: str) -> Iterator[ProgressCallback]:
 
         def update(progress: Progress) -> None:
             nonlocal begun, phase
+            if progress.note:
+                bar.console.print(f"{what}: {printable(progress.note)}", markup=False, highlight=False)
+                return
             if progress.phase != phase:
                 begun, phase = monotonic(), progress.phase
             seconds = monotonic() - begun
@@ -105,6 +108,9 @@ class _Lines:
         self._unwritten: Progress | None = None
 
     def __call__(self, progress: Progress) -> None:
+        if progress.note:
+            self._write(progress, monotonic())
+            return
         self._unwritten = progress
         if monotonic() - self._written >= self._every:
             self.finish()
@@ -114,11 +120,16 @@ class _Lines:
         if self._unwritten is None:
             return
         self._written = monotonic()
-        print(self._form(self._what, self._unwritten, self._written - self._started), file=sys.stderr, flush=True)
+        self._write(self._unwritten, self._written)
         self._unwritten = None
+
+    def _write(self, progress: Progress, now: float) -> None:
+        print(self._form(self._what, progress, now - self._started), file=sys.stderr, flush=True)
 
 
 def _plain(what: str, progress: Progress, seconds: float) -> str:
+    if progress.note:
+        return f"{what}: {printable(progress.note)}"
     name = what if progress.phase in {"", what} else f"{what}: {progress.phase}"
     if progress.blobs and (expected := _expected(progress, seconds)):
         return f"{name}: {expected}, {seconds:.1f} s"
@@ -162,6 +173,8 @@ def _found(blob: BlobProgress) -> int:
 
 
 def _json(what: str, progress: Progress, seconds: float) -> str:
+    if progress.note:
+        return as_json({"command": what, "note": progress.note, "seconds": round(seconds, 3)})
     return as_json(
         {
             "command": what,

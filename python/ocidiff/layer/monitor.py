@@ -53,6 +53,8 @@ class Progress:
         total_bytes: What `bytes_blob` will be at the end of the phase; None if only the end will tell.
         item: What is being worked on, such as the digest of a layer; empty if there is one thing only.
         blobs: How far each blob is while an image is copied.
+        note: What the call waits for, such as a registry that asks to be left alone; empty in every other report. A report
+            with a note has no counters, and may come while another one is made.
     """
 
     entries: int
@@ -62,6 +64,7 @@ class Progress:
     total_bytes: int | None = None
     item: str = ""
     blobs: tuple[BlobProgress, ...] = ()
+    note: str = ""
 
 
 class Cancellation:
@@ -143,6 +146,11 @@ class Monitor:
                 )
             )
         return self.cancel is None or not self.cancel.cancelled
+
+    def say(self, note: str) -> None:
+        """Report what the call waits for."""
+        if self.progress is not None:
+            self.progress(replace(_NOTHING_DONE, note=note))
 
     def check(self) -> None:
         """Refuse to begin if the call was cancelled already: an engine may end before it asks for the first time.

@@ -102,6 +102,7 @@ def access_of(store: Store | None, containerd: Store | None, registry: Registry 
         services=lambda scheme, writing: _leased(containerd if scheme else store, scheme, monitor, writing=writing),
         under_lease=lambda layout: Store(Embedded(layout)).leased(monitor, writing=True),
         registry=registry or Registry(),
+        monitor=monitor,
     )
 
 

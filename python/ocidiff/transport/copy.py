@@ -26,6 +26,7 @@ from ocidiff.transport.progress import Tracker
 from ocidiff.values import dataclass
 
 _SECONDS_WHILE_BUSY: Final = 0.2
+_SECONDS_BETWEEN_CHECKS: Final = 0.2
 # Without a byte in between.
 _MOST_ATTEMPTS: Final = 6
 _FIRST_DELAY_SECONDS: Final = 0.5
@@ -143,9 +144,12 @@ class _Job:
         with ThreadPoolExecutor(self._target.streams, "ocidiff-copy") as threads:
             running: list[Future[None]] = [threads.submit(self._blob, descriptor) for descriptor in todo.blobs]
             try:
-                done, _ = wait(running, return_when=FIRST_EXCEPTION)
-                for one in done:
-                    one.result()
+                waiting = set(running)
+                while waiting:
+                    done, waiting = wait(waiting, _SECONDS_BETWEEN_CHECKS, FIRST_EXCEPTION)
+                    for one in done:
+                        one.result()
+                    self._tracker.check()
             except BaseException:
                 self._tracker.stop()
                 for one in running:

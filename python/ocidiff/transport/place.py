@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from ocidiff.layer.monitor import Monitor
 from ocidiff.transport.scheme import MODULES, Registry, check_tags, split
 from ocidiff.values import dataclass
 
@@ -150,11 +151,13 @@ class Access:
         services: Yields the services of the store of a scheme, under a lease; to write if the flag says so.
         under_lease: Yields the services of an open layout that is a store, under a lease.
         registry: How registries are reached.
+        monitor: Sees what the call waits for, and stops it.
     """
 
     services: Callable[[str, bool], AbstractContextManager[Services]]
     under_lease: Callable[[Layout], AbstractContextManager[Services]]
     registry: Registry = Registry()
+    monitor: Monitor = Monitor()
 
 
 def open_source(text: str, access: Access) -> AbstractContextManager[Source]:

@@ -88,6 +88,59 @@ def test_a_registry_says_how_long_to_wait(full: Registry, other: str, monkeypatc
     assert 30 < waited[1] <= 41
 
 
+@pytest.mark.parametrize(("method", "what"), [("GET", "/manifests/"), ("PUT", "/uploads/"), ("GET", "/token")])
+def test_a_wait_that_is_too_long_is_a_failure(
+    store: ocidiff.Store, registry: Registry, home: Path, method: str, what: str
+) -> None:
+    registry.auth = "bearer"
+    log_in(home / ".docker/config.json", registry)
+    registry.faults.append(answers(429, method, what, 1000, Retry_After="9999"))
+    with pytest.raises(RegistryError, match=r"HTTP status 429.*: asks to wait 9999 s, limit 300 s: try again later"):
+        store.copy(*((at(registry), "back:1") if method == "GET" else ("app:v1", at(registry))))
+    assert len(registry.asked(method, what)) <= 3
+
+
+@pytest.mark.parametrize("progress", ["plain", "json", "tty"])
+def test_a_wait_is_told_of(full: Registry, tmp_path: Path, progress: str) -> None:
+    full.faults.append(answers(429, "GET", "/manifests/", 1, Retry_After="1"))
+    words = ["pull", f"{full.address}/app:v1", "--store", str(tmp_path / "empty"), "--progress", progress]
+    done = subprocess.run([sys.executable, "-m", "ocidiff", *words], capture_output=True, text=True, check=True)
+    assert "pull" in done.stderr
+    shown = done.stderr.replace("\n", " ")
+    assert f"waiting 1 s, as the registry asks: {full.address}: GET " in shown
+    if progress == "json":
+        assert all(json.loads(line)["command"] == "pull" for line in done.stderr.splitlines())
+
+
+def test_a_call_that_waits_can_be_cancelled(full: Registry, other: str) -> None:
+    cancel = Cancellation()
+    full.faults.append(answers(429, "GET", "/manifests/", 1, Retry_After="100"))
+    threading.Timer(0.5, cancel.cancel).start()
+    begun = time.monotonic()
+    with pytest.raises(Cancelled):
+        ocidiff.copy(at(full), other, cancel=cancel)
+    assert time.monotonic() - begun < 3
+
+
+def test_a_call_can_be_cancelled_while_a_registry_is_silent(full: Registry, other: str) -> None:
+    cancel, silent = Cancellation(), threading.Event()
+
+    def hang(handler: Handler) -> bool:
+        if handler.command == "GET" and "/blobs/" in handler.path:
+            cancel.cancel()
+            silent.wait(20)
+        return False
+
+    full.faults.append(hang)
+    begun = time.monotonic()
+    try:
+        with pytest.raises(Cancelled):
+            ocidiff.copy(at(full), other, cancel=cancel)
+        assert time.monotonic() - begun < 5
+    finally:
+        silent.set()
+
+
 def test_a_download_goes_on_where_it_was_cut(full: Registry, other: str) -> None:
     full.faults.append(cuts_downloads(1 << 20, 4))
     done = ocidiff.copy(at(full), other)

@@ -7,10 +7,12 @@ import json
 import ssl
 import threading
 from collections.abc import Collection, Mapping
+from time import monotonic
 from typing import Final
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from ocidiff.errors import Cancelled, DeniedError, NotFoundError, RegistryError
+from ocidiff.layer.monitor import Monitor
 from ocidiff.transport.copy import delay_seconds
 from ocidiff.transport.registry.auth import Authority, Scopes
 from ocidiff.transport.registry.certificates import tls_context
@@ -35,7 +37,8 @@ MOST_ATTEMPTS: Final = 5
 _API_HOSTS: Final = {DEFAULT_HOST: f"registry-1.{DEFAULT_HOST}"}
 # One may have ended by the time that it is used.
 _MOST_TOKENS: Final = 3
-_LONGEST_WAIT_SECONDS: Final = 300.0
+_LONGEST_WAIT_SECONDS: Final = 300
+_SECONDS_BETWEEN_CHECKS: Final = 0.2
 _MAX_MESSAGE_BYTES: Final = 64 << 10
 _SHOWN: Final = 200
 _USER_AGENT: Final = "ocidiff"
@@ -48,10 +51,12 @@ class Client:
         host: Host and port, as users write them.
         repository: What credentials are looked for by.
         registry: How it is reached.
+        monitor: Sees what the call waits for, and stops it.
     """
 
-    def __init__(self, host: str, repository: str, registry: Registry) -> None:
+    def __init__(self, host: str, repository: str, registry: Registry, monitor: Monitor) -> None:
         self.host: Final = host
+        self._monitor = monitor
         self._registry = registry
         self._stopped = threading.Event()
         self._pool = Pool(self._context)
@@ -82,8 +87,30 @@ class Client:
         Raises:
             Cancelled: It was.
         """
-        if self._stopped.wait(min(seconds, _LONGEST_WAIT_SECONDS)):
-            raise Cancelled("cancelled")
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
+            self._monitor.check()
+            if self._stopped.wait(min(left, _SECONDS_BETWEEN_CHECKS)):
+                raise Cancelled("cancelled")
+
+    def leave_alone(self, seconds: float, failure: BaseException) -> None:
+        """Wait for as long as a registry asks for, and say so.
+
+        Args:
+            seconds: How long that is.
+            failure: What happened.
+
+        Raises:
+            Cancelled: The call was stopped.
+            RegistryError: It is too long.
+        """
+        if seconds > _LONGEST_WAIT_SECONDS:
+            raise RegistryError(
+                f"{failure}: asks to wait {seconds:.0f} s, limit {_LONGEST_WAIT_SECONDS} s: try again later"
+            ) from failure
+        if seconds >= 1:
+            self._monitor.say(f"waiting {seconds:.0f} s, as the registry asks: {failure}")
+        self.wait(seconds)
 
     def _reached(self) -> tuple[str, Authority]:
         """Return the URL of the registry, found out by the first call, and what it accepts from this user."""
@@ -167,7 +194,10 @@ class Client:
                 delay = error.seconds if isinstance(error, TryAgainError) else None
             if attempt == MOST_ATTEMPTS or self._stopped.is_set():
                 raise failure
-            self.wait(delay_seconds(attempt) if delay is None else delay)
+            if delay is None:
+                self.wait(delay_seconds(attempt))
+            else:
+                self.leave_alone(delay, failure)
             attempt += 1
 
     def _once(
@@ -191,9 +221,16 @@ class Client:
         """Begin a request with a long body; errors as those of a connection."""
         base, authority = self._reached()
         url = urljoin(base, url)
-        secret = authority.header(scopes) if url.startswith(base + "/") else ""
+        is_own = url.startswith(base + "/")
+        secret = authority.header(scopes) if is_own else ""
         own = {"User-Agent": _USER_AGENT, **headers, **({"Authorization": secret} if secret else {})}
-        sending = self._pool.sending(method, url, own, size)
+        try:
+            sending = self._pool.sending(method, url, own, size)
+        except ConnectionRefusedError as error:
+            if is_own:
+                raise
+            where = urlsplit(url).netloc
+            raise RegistryError(f"{self.host}: an upload leads to {where}: {error.strerror}") from None
         sending.secret = secret
         return sending
 

@@ -11,11 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Final, Self
+from functools import partial
+from types import TracebackType
+from typing import Final, Self, cast
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from ocidiff.errors import RegistryError, UsageError
+from ocidiff.transport.registry.pace import Answer
 
 BROKEN: Final = (OSError, http.client.HTTPException)
 """Exceptions of a failed connection."""
@@ -25,9 +28,15 @@ BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _CONNECT_SECONDS: Final = 15
 _SILENT_SECONDS: Final = 60
+# For what is left of an answer that nobody needs, and for one that came before the end of the request.
+_REST_SECONDS: Final = 1
+_MOST_REST_BYTES: Final = 1 << 16
+# Sent within `_SILENT_SECONDS`, or the server does not take it.
+_PART_BYTES: Final = 16 << 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
 _PORTS: Final = {"http": 80, "https": 443}
+_UNKNOWN_NAMES: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 
 Key = tuple[str, str, int]
 
@@ -78,7 +87,7 @@ def is_loopback(host: str) -> bool:
 class Response:
     """An answer, whose body is read piece by piece; to be closed."""
 
-    def __init__(self, answer: http.client.HTTPResponse, url: str, done: Callable[[bool], None]) -> None:
+    def __init__(self, answer: Answer, url: str, done: Callable[[bool], None]) -> None:
         self._answer, self._done = answer, done
         self.url: Final = url
         self.status: Final = answer.status
@@ -93,6 +102,7 @@ class Response:
 
     def read(self, count: int) -> bytes:
         """Return the next bytes of the body, at most so many; none at its end."""
+        self._answer.bytes.expect(count)
         try:
             return self._answer.read(count)
         except ValueError as error:
@@ -102,19 +112,31 @@ class Response:
     def close(self) -> None:
         """Let the connection be used again, if the body was read."""
         # What is left of a short body takes less time than a new connection.
-        if not self._answer.isclosed() and (self._answer.length or 0) <= 1 << 16:
+        if not self._answer.isclosed() and (self._answer.length or 0) <= _MOST_REST_BYTES:
+            self._answer.bytes.hurry(_REST_SECONDS)
             try:
-                self._answer.read(1 << 16)
-            except BROKEN:
-                self._done(False)
+                self.read(_MOST_REST_BYTES)
+            except (*BROKEN, RegistryError):
+                self.drop()
                 return
-        self._done(self._answer.isclosed())
+        is_whole = self._answer.isclosed()
+        self._answer.close()
+        self._done(is_whole)
+
+    def drop(self) -> None:
+        """Close the connection."""
+        self._answer.close()
+        self._done(False)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # An interrupt waits for nothing.
+        if kind is None or issubclass(kind, Exception):
+            self.close()
+        else:
+            self.drop()
 
 
 def retry_after(response: Response) -> float | None:
@@ -145,14 +167,12 @@ class Sending:
 
     def send(self, data: memoryview | bytes) -> None:
         """Send the next bytes of the body."""
-        self._connection.send(data)
+        _send(self._connection, data)
         self.left -= len(data)
 
     def answer(self, seconds: float = _SILENT_SECONDS) -> Response:
         """Return the answer, also if it came before the end of the body."""
-        if self._connection.sock is not None:
-            self._connection.sock.settimeout(seconds)
-        return self._pool.answer(self._connection, self._key, self._url)
+        return self._pool.answer(self._connection, self._key, self._url, seconds)
 
     def drop(self) -> None:
         """Close the connection."""
@@ -170,14 +190,14 @@ class Pool:
         self._context = context
         self._lock = threading.Lock()
         self._idle: dict[Key, list[http.client.HTTPConnection]] = {}
-        self._open: set[http.client.HTTPConnection] = set()
+        self._open: dict[http.client.HTTPConnection, socket.socket | None] = {}
         self._stopped = False
         self._proxies = getproxies_environment()
 
     def close(self) -> None:
         """Close every connection."""
         with self._lock:
-            connections, self._open, self._idle = list(self._open), set(), {}
+            connections, self._open, self._idle = list(self._open), {}, {}
         for connection in connections:
             connection.close()
 
@@ -185,14 +205,14 @@ class Pool:
         """Let whoever waits for a connection fail, and give no more of them."""
         with self._lock:
             self._stopped = True
-            connections = list(self._open)
-        for connection in connections:
-            if connection.sock is not None:
-                try:
-                    # TLS has a shutdown of its own, which waits for the other side.
-                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
-                except OSError:
-                    continue
+            # A connection forgets the socket of the last answer that comes through it.
+            sockets = [sock for sock in self._open.values() if sock is not None]
+        for sock in sockets:
+            try:
+                # TLS has a shutdown of its own, which waits for the other side.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:
+                continue
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"", secret: str = "", *, follow: bool = True
@@ -216,14 +236,24 @@ class Pool:
             parts = urlsplit(target)
             is_first_host = (parts.scheme, parts.netloc) == (first.scheme, first.netloc)
             own = {**headers, "Authorization": secret} if secret and is_first_host else headers
-            response = self._exchange(method, target, own, body)
+            try:
+                response = self._exchange(method, target, own, body)
+            except ConnectionRefusedError as error:
+                if is_first_host:
+                    raise
+                raise RegistryError(f"{first.netloc}: redirects to {parts.netloc}: {error.strerror}") from None
             if not follow or response.status not in _REDIRECTS:
                 return response
             place = response.header("Location")
             response.close()
+            if not place:
+                raise RegistryError(f"{first.netloc}: redirects without saying where to: HTTP status {response.status}")
             target = joined(target, place)
-            if first.scheme == "https" and urlsplit(target).scheme != "https":
-                raise RegistryError(f"{first.netloc}: redirects from HTTPS to {urlsplit(target).scheme.upper()}")
+            scheme = urlsplit(target).scheme
+            if scheme not in _PORTS:
+                raise RegistryError(f"{first.netloc}: redirects to {target[:100]!r}, which is no URL of HTTP")
+            if first.scheme == "https" and scheme != "https":
+                raise RegistryError(f"{first.netloc}: redirects from HTTPS to HTTP")
         raise RegistryError(f"{first.netloc}: redirects more than {_MOST_REDIRECTS} times")
 
     def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
@@ -231,14 +261,22 @@ class Pool:
             connection, key, is_used = self._take(url)
             try:
                 self._begin(connection, method, url, headers, len(body))
-                if body:
-                    connection.send(body)
+                try:
+                    _send(connection, body)
+                except BROKEN:
+                    if is_used:
+                        raise
+                    # A server may refuse a request before it has read all of it.
+                    return self.answer(connection, key, url, _REST_SECONDS)
                 return self.answer(connection, key, url)
             except BROKEN:
                 self.drop(connection)
                 # The server may have closed one that was idle.
                 if not is_used:
                     raise
+            except BaseException:
+                self.drop(connection)
+                raise
 
     def sending(self, method: str, url: str, headers: Mapping[str, str], size: int) -> Sending:
         """Begin a request whose body has this size."""
@@ -267,9 +305,14 @@ class Pool:
             connection.putheader("Content-Length", str(size))
         connection.endheaders()
 
-    def answer(self, connection: http.client.HTTPConnection, key: Key, url: str) -> Response:
-        """Return the answer to the request that was sent."""
-        answer = connection.getresponse()
+    def answer(self, connection: http.client.HTTPConnection, key: Key, url: str, seconds: float | None = None) -> Response:
+        """Return the answer to the request that was sent, which begins within some seconds."""
+        sock = connection.sock
+        if seconds is not None and sock is not None:
+            sock.settimeout(seconds)
+        answer = cast("Answer", connection.getresponse())
+        if sock is not None:
+            sock.settimeout(_SILENT_SECONDS)
 
         def done(whole: bool) -> None:
             if whole and connection.sock is not None:
@@ -284,7 +327,7 @@ class Pool:
     def drop(self, connection: http.client.HTTPConnection) -> None:
         """Close a connection."""
         with self._lock:
-            self._open.discard(connection)
+            self._open.pop(connection, None)
         connection.close()
 
     def _take(self, url: str, *, idle: bool = True) -> tuple[http.client.HTTPConnection, Key, bool]:
@@ -297,19 +340,30 @@ class Pool:
             if idle and not self._stopped and self._idle.get(key):
                 return self._idle[key].pop(), key, True
         connection = self._connection(parts)
-        with self._lock:
-            if self._stopped:
-                raise ConnectionAbortedError("stopped")
-            self._open.add(connection)
+        connection.response_class = partial(Answer, parts.netloc)  # type: ignore[assignment]
+        self._note(connection)
         try:
             connection.connect()
+            self._note(connection)
             connection.sock.settimeout(_SILENT_SECONDS)
             # Requests have two small parts, which must not wait for one another.
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except socket.gaierror as error:
+            self.drop(connection)
+            if error.errno not in _UNKNOWN_NAMES:
+                raise
+            raise RegistryError(f"{parts.netloc}: {error.strerror}") from None
         except BaseException:
             self.drop(connection)
             raise
         return connection, key, False
+
+    def _note(self, connection: http.client.HTTPConnection) -> None:
+        """Note a connection, and the socket that it has by now, for `stop`."""
+        with self._lock:
+            if self._stopped:
+                raise ConnectionAbortedError("stopped")
+            self._open[connection] = connection.sock
 
     def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
         host, port = _address(parts)
@@ -330,6 +384,13 @@ class Pool:
         connection = http.client.HTTPSConnection(*address, timeout=_CONNECT_SECONDS, context=context)
         connection.set_tunnel(host, port, headers)
         return connection
+
+
+def _send(connection: http.client.HTTPConnection, data: memoryview | bytes) -> None:
+    """Send bytes of a body, each part within the time that a server may be silent."""
+    rest = memoryview(data)
+    for start in range(0, len(rest), _PART_BYTES):
+        connection.send(rest[start : start + _PART_BYTES])
 
 
 class _ThroughProxy(http.client.HTTPConnection):

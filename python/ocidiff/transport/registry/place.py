@@ -32,7 +32,7 @@ _MOST_MOUNTS: Final = 3
 def open_source(scheme: str, value: str, access: Access) -> Iterator[RegistrySource]:
     """Yield an image of a registry, to read from."""
     name = RegistryName.parse(value)
-    client = Client(name.host, name.repository, access.registry)
+    client = Client(name.host, name.repository, access.registry, access.monitor)
     try:
         yield RegistrySource(scheme, name, client)
     finally:
@@ -43,7 +43,7 @@ def open_source(scheme: str, value: str, access: Access) -> Iterator[RegistrySou
 def open_target(scheme: str, value: str, access: Access) -> Iterator[RegistryTarget]:
     """Yield a name in a registry, to write to."""
     name = RegistryName.parse(value)
-    client = Client(name.host, name.repository, access.registry)
+    client = Client(name.host, name.repository, access.registry, access.monitor)
     try:
         yield RegistryTarget(scheme, name, client, access.registry)
     finally:

@@ -173,7 +173,7 @@ class RegistryIngest:
         self._drop()
         self._session.is_sure = False
         if seconds is not None:
-            self._client.wait(seconds)
+            self._client.leave_alone(seconds, error)
         raise BrokenTransferError(f"{self._client.host}: blob {self._descriptor.digest}: {error}") from None
 
     def _drop(self) -> None:

@@ -14,6 +14,7 @@ from ocidiff.containerd.guard import PAUSED_PREFIX, Guard
 from ocidiff.containerd.images import ContainerdImages
 from ocidiff.containerd.leases import ContainerdLease
 from ocidiff.containerd.snapshots import ContainerdSnapshotter
+from ocidiff.containerd.tasks import RUNNING, status_of
 from ocidiff.errors import AlreadyExistsError, BusyError, NotFoundError, UnsupportedError
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.mounts.mount import Mount
@@ -22,9 +23,6 @@ from ocidiff.oci.digest import Digest
 from ocidiff.services.containers import Committed, Container
 from ocidiff.services.images import understood
 from ocidiff.values import dataclass
-
-RUNNING, PAUSED, PAUSING = 2, 4, 5
-"""Status of a task."""
 
 _MAX_NAME_BYTES: Final = 76
 # How long another commit of a container may read it.
@@ -147,6 +145,8 @@ class ContainerdContainers:
         """See `ContainerStore.still`. Its snapshot cannot go while the lease has it."""
         container = self.get(name)
         lease = self._channel.lease
+        if isinstance(lease, ContainerdLease):
+            lease.guard.prepare(container.name)
         if lease is not None:
             resource = {"id": container.snapshot, "type": f"snapshots/{container.driver}"}
             self._channel.call("leases.v1.Leases/AddResource", id=lease.id, resource=resource)
@@ -191,13 +191,6 @@ class ContainerdContainers:
         labels = ContainerdSnapshotter(self._channel, container.driver).stat(container.snapshot).labels
         ranges = [[labels[name]] if name in labels else [] for name in (_UID_LABEL, _GID_LABEL)]
         return IdMaps.of(ranges[0], ranges[1], None), False
-
-
-def status_of(channel: Channel, container: str) -> int:
-    """Return the status of a container's task; 0 for none."""
-    with suppress(NotFoundError):
-        return int(channel.call("tasks.v1.Tasks/Get", is_cleanup=True, container_id=container).process.status)
-    return 0
 
 
 def _command(spec: bytes) -> tuple[str, ...]:

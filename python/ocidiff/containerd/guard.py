@@ -20,6 +20,7 @@ from typing import Final, Self
 
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.owner import labels_of_lease
+from ocidiff.containerd.tasks import PAUSED, PAUSING, status_of
 from ocidiff.errors import AlreadyExistsError, NotFoundError, OcidiffError
 
 # What a containerd that was stopped may take to come back.
@@ -72,6 +73,10 @@ class Guard:
     def released(self, lease: str) -> None:
         """Say that a lease is gone."""
         self._left.discard(lease)
+
+    def prepare(self, container: str) -> None:
+        """Let the guard connect in the meantime, since this container will be frozen soon."""
+        self._tell(f"connect {container}")
 
     def freeze(self, container: str) -> bool:
         """Stop all processes of a container until `thaw`, or until this process is dead; False if another commit has.
@@ -128,6 +133,10 @@ def main(address: str, namespace: str) -> None:
             continue
         try:
             channel = channel or Channel.connect(address, namespace)
+            if word == "connect":
+                # The first call takes as long as all others: it connects, and makes the messages.
+                status_of(channel, name)
+                continue
             if word == "freeze":
                 answer = _freeze(channel, name, frozen)
             else:
@@ -184,13 +193,12 @@ def thaw(channel: Channel, container: str) -> None:
     Raises:
         OcidiffError: containerd refuses.
     """
-    from ocidiff.containerd.containers import PAUSED, PAUSING, status_of
-
     for attempt in range(_ATTEMPTS, -1, -1):
         status = status_of(channel, container)
         if status == PAUSED:
             try:
                 channel.call("tasks.v1.Tasks/Resume", is_cleanup=True, container_id=container)
+                continue
             except OcidiffError:
                 if not attempt:
                     raise

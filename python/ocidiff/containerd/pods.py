@@ -10,9 +10,9 @@ import os
 from typing import Final
 
 from ocidiff.containerd.channel import Channel
-from ocidiff.containerd.containers import PAUSED, PAUSING, RUNNING, status_of
 from ocidiff.containerd.guard import thaw
 from ocidiff.containerd.snapshots import ContainerdSnapshotter
+from ocidiff.containerd.tasks import PAUSED, PAUSING, RUNNING, status_of
 from ocidiff.errors import NotFoundError
 from ocidiff.values import dataclass
 

@@ -25,7 +25,7 @@ SELDOM_NEEDED = {
     *("rich", "xxhash", "ocidiff.layer.pure"),
 }
 # Values in the classes of which something can be set, or put in order; one extends another value.
-OF_THE_STANDARD_LIBRARY = {"embedded/gc.py", "layer/totals.py", "layer/options.py"}
+OF_THE_STANDARD_LIBRARY = {"embedded/gc.py", "layer/totals.py", "layer/options.py", "report/tree.py"}
 
 
 def imported_by(*words: str) -> set[str]:

@@ -16,11 +16,11 @@ from ocidiff.cli.options import (
     pass_settings,
 )
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, counted
+from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.layer.layer import RECORD
 from ocidiff.output import naming
-from ocidiff.sizes import size
+from ocidiff.sizes import counted, size
 
 if TYPE_CHECKING:
     from ocidiff.layer.arguments import DestinationName

@@ -22,12 +22,13 @@ from ocidiff.cli.options import (
     size_gate,
     trees_of,
 )
-from ocidiff.cli.render import as_json, columns, explained, printable, totals_document
+from ocidiff.cli.render import as_json, columns, explained, totals_document
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
 from ocidiff.errors import OUTCOMES, ChangeTooLargeError
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.operand import is_tree, may_be_container
 from ocidiff.layer.totals import Totals
+from ocidiff.printable import printable
 from ocidiff.sizes import size, size_and_bound
 
 if TYPE_CHECKING:

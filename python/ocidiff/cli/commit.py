@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -110,6 +111,12 @@ if TYPE_CHECKING:
     help="Fail if the new layers hold private keys, tokens or passwords, and name the files.",
 )
 @click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write an HTML page on the image to this file: sizes, wasted bytes, secrets and suspicious files.",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Show what would be added, largest first, and why; no image is made. What --add names counts too.",
@@ -143,6 +150,7 @@ def command(
     platform: str | None,
     iidfile: str | None,
     metadata_file: str | None,
+    report: str | None,
     limits: ocidiff.Limits,
     pause: bool,
     registry: ocidiff.Registry,
@@ -164,6 +172,8 @@ def command(
     """
     if dry_run and (iidfile or metadata_file):
         raise click.UsageError("--dry-run makes no image, of which --iidfile and --metadata-file could tell")
+    if dry_run and report:
+        raise click.UsageError("--dry-run makes no image, and --report reads one: commit it, then look at the report")
     upper = None if upper_tar is None else upper_tar_of(upper_tar, limits)
     tree, image_name = _source(source, name, upper)
     in_containerd = settings.is_containerd(tree if isinstance(tree, str) else "")
@@ -175,6 +185,7 @@ def command(
         naming(place),
         nullcontext() if iidfile is None else open_output(iidfile) as iid,
         nullcontext() if metadata_file is None else open_output(metadata_file) as metadata,
+        nullcontext() if report is None else open_output(report) as page,
         _open_store(settings, container) as store,
     ):
         found = tree if container is None else _container(store, container, in_containerd=in_containerd)
@@ -221,6 +232,11 @@ def command(
         if metadata is not None:
             with naming(str(metadata_file)):
                 write_all(metadata, as_json(metadata_document(image)).encode() + b"\n")
+        if page is not None:
+            from ocidiff.cli.report import write_report
+
+            with naming(str(report)), open(page, "wb", closefd=False) as sink, _after_commit(image.name):
+                write_report(settings, store, image, sink, str(report), limits=limits, engine=options.get("engine"))
     for layer in image.layers if not settings.quiet else ():
         warn_of_skipped("commit", layer.skipped)
         warn_of_changes("commit", layer)
@@ -242,6 +258,16 @@ def _source(first: str | None, second: str | None, upper: ocidiff.UpperTar | Non
     if first is None or (second is not None and not may_be_container(first)):
         raise click.UsageError("--upper-tar takes NAME[:TAG], or a working container and NAME[:TAG]")
     return (upper, first) if second is None else (first, second)
+
+
+@contextmanager
+def _after_commit(name: str) -> Iterator[None]:
+    """Say in a failure that the image is there."""
+    try:
+        yield
+    except (OSError, ocidiff.OcidiffError) as error:
+        error.add_note(f"image {name} is committed, and only the report is missing")
+        raise
 
 
 def _open_store(settings: Settings, container: str | None) -> ocidiff.Store:

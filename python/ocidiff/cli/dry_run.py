@@ -6,10 +6,11 @@ import heapq
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from ocidiff.cli.render import as_json, columns, printable, totals_document
+from ocidiff.cli.render import as_json, columns, totals_document
 from ocidiff.cli.streams import emit
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.totals import Totals
+from ocidiff.printable import printable
 from ocidiff.sizes import size
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import Settings, common, pass_settings
-from ocidiff.cli.render import as_json, counted, printable
+from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit
 from ocidiff.embedded.gc import Collected
 from ocidiff.output import naming
-from ocidiff.sizes import size
+from ocidiff.printable import printable
+from ocidiff.sizes import counted, size
 
 _LEFTOVERS = 1
 

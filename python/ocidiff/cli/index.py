@@ -21,11 +21,11 @@ from ocidiff.cli.options import (
     threads_option,
 )
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, counted
+from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit, sink_of, warn_of_skipped
 from ocidiff.layer.operand import is_path
 from ocidiff.output import naming
-from ocidiff.sizes import size
+from ocidiff.sizes import counted, size
 
 if TYPE_CHECKING:
     from typing import Unpack

@@ -13,8 +13,10 @@ import ocidiff
 from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import CONTAINERD, Settings, common, engine_option, limit_options, pass_settings, platform_option
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, printable
+from ocidiff.cli.render import as_json
+from ocidiff.cli.report import write_report
 from ocidiff.cli.streams import emit
+from ocidiff.printable import printable
 
 if TYPE_CHECKING:
     from ocidiff.image.rootfs import ImagePath
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 @click.command("inspect", epilog="Example: ocidiff inspect app:v2; ocidiff inspect --tree app:v2")
 @click.argument("image", metavar="IMAGE", type=IMAGE)
 @click.option("--tree", is_flag=True, help="List the files of the image: mode, owner, size, path.")
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write an HTML page on the image to this file: sizes, wasted bytes, secrets and suspicious files.",
+)
 @platform_option
 @limit_options
 @engine_option
@@ -37,13 +45,20 @@ def command(
     limits: ocidiff.Limits,
     *,
     tree: bool,
+    report: str | None,
 ) -> None:
     """Show the descriptor, manifest and config of IMAGE as JSON; with --json on one line.
 
     With --tree list what its layers unpack to, without unpacking them; with --json an object for each path.
+    With --report write a page for a browser in place of the documents.
     """
+    if tree and report is not None:
+        raise click.UsageError("--tree and --report are two forms: give one of them")
     name = image.removeprefix(CONTAINERD)
     with settings.open_store(image) as store:
+        if report is not None:
+            write_report(settings, store, name, report, report, platform=platform, limits=limits, engine=engine)
+            return
         if not tree:
             document = store.inspect(name, platform=platform)
             emit(as_json(document) if settings.json else json.dumps(document, indent=2))

@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 import click
 
 from ocidiff.cli.options import Settings
-from ocidiff.cli.render import as_json, columns, printable
+from ocidiff.cli.render import as_json, columns
 from ocidiff.cli.streams import emit
 from ocidiff.oci.timestamp import NS_PER_SECOND
+from ocidiff.printable import printable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

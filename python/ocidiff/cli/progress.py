@@ -9,8 +9,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from ocidiff.cli.options import Settings
-from ocidiff.cli.render import as_json, counted, printable
-from ocidiff.sizes import size
+from ocidiff.cli.render import as_json
+from ocidiff.printable import printable
+from ocidiff.sizes import counted, size
 
 if TYPE_CHECKING:
     from ocidiff.layer.monitor import BlobProgress, Progress, ProgressCallback

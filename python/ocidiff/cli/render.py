@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ocidiff.printable import printable
 from ocidiff.sizes import size
 
 if TYPE_CHECKING:
@@ -13,30 +14,10 @@ if TYPE_CHECKING:
     from ocidiff.layer.layer import Change, Layer
     from ocidiff.layer.totals import Totals
 
-_SURROGATES = range(0xDC80, 0xDD00)
-
 
 def as_json(document: object) -> str:
     """One line of JSON, in ASCII, so that a name that is not UTF-8 survives any encoding of stdout."""
     return json.dumps(document)
-
-
-def printable(text: str) -> str:
-    """The text with every character escaped that would break the line or steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escape(char) for char in text)
-
-
-def _escape(char: str) -> str:
-    if ord(char) in _SURROGATES:
-        return f"\\x{ord(char) - 0xDC00:02x}"
-    return char.encode("unicode_escape").decode("ascii")
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return a number of things: `1 layer`, `2 layers`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def columns(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

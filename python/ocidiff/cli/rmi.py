@@ -7,7 +7,7 @@ import click
 from ocidiff.cli.each import for_each
 from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import CONTAINERD, Settings, common, pass_settings
-from ocidiff.cli.render import printable
+from ocidiff.printable import printable
 
 
 @click.command("rmi", epilog="Example: ocidiff rmi app:v1 && ocidiff gc")

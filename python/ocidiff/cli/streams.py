@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
-from ocidiff.cli.render import counted, printable
 from ocidiff.output import naming
+from ocidiff.printable import printable
+from ocidiff.sizes import counted
 
 if TYPE_CHECKING:
     from ocidiff.layer.layer import Layer

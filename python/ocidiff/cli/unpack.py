@@ -18,9 +18,10 @@ from ocidiff.cli.options import (
     platform_option,
 )
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, counted
+from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming
+from ocidiff.sizes import counted
 
 if TYPE_CHECKING:
     from ocidiff.layer.options import EngineName

@@ -9,11 +9,12 @@ import click
 import ocidiff
 from ocidiff.cli.options import Settings, common, engine_option, limit_options, pass_settings
 from ocidiff.cli.progress import shown
-from ocidiff.cli.render import as_json, counted, printable
+from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit
 from ocidiff.embedded.verify import Verified
 from ocidiff.output import naming
-from ocidiff.sizes import size
+from ocidiff.printable import printable
+from ocidiff.sizes import counted, size
 
 _FAULTY = 1
 

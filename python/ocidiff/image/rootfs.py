@@ -101,6 +101,11 @@ def open_rootfs(
         yield ImagePath(sketch.root, "/")
 
 
+def model_of(root: ImagePath) -> Inode:
+    """Return the model that the root of an image is read from."""
+    return root._root  # noqa: SLF001 - a friend of the class
+
+
 def _apply(sketch: Sketch, file: int, number: int, limits: Limits, monitor: Monitor, seen: Seen) -> TarReader:
     """Do to the model what a layer says."""
     sketch.next_layer()

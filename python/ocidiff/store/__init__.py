@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Self
 from ocidiff.errors import OcidiffError
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.options import ApplyOptions, Limits
-from ocidiff.oci.platform import Platform
 from ocidiff.services.home import reading, working
+from ocidiff.store.call import call, platform_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from ocidiff.layer.input import UpperTar
     from ocidiff.layer.layer import Change, TreeIndex
     from ocidiff.layer.operand import Tree
-    from ocidiff.layer.options import DiffOptions, EngineName
+    from ocidiff.layer.options import DiffOptions
     from ocidiff.oci.config import History
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.output import Output
+    from ocidiff.report.survey import Survey
     from ocidiff.services import containers as services
     from ocidiff.services.bundle import Services
     from ocidiff.services.home import Home
@@ -410,6 +411,24 @@ class Store:
             with open_rootfs(found.content, image, spool, engine=engine, limits=limits, monitor=monitor) as root:
                 yield root
 
+    def report(
+        self, image: str | Image, output: Output, *, platform: str | None = None, **arguments: Unpack[CallArguments]
+    ) -> Survey:
+        """Write an HTML page on what takes the space of an image, what of it is wasted, and what should not be there.
+
+        Args:
+            image: The result of `commit`, or a name as in `resolve`.
+            output: Path of the page, which appears whole or not at all; or an open file.
+            platform: `OS/ARCH[/VARIANT]`, out of several; None for this machine.
+            **arguments: See `CallArguments`.
+
+        Returns:
+            What the page tells. Errors as in `rootfs`.
+        """
+        from ocidiff.store.report import report
+
+        return report(self._home, image, output, platform, **arguments)
+
     def history(self, name: str, *, platform: str | None = None) -> list[tuple[History, Descriptor | None]]:
         """Return the history of an image, oldest first, each entry with its layer, if it has one.
 
@@ -464,23 +483,6 @@ class Store:
 
         engine, monitor, _ = call()
         return self._home.services(engine, monitor)
-
-
-def call(
-    limits: Limits | None = None,
-    engine: EngineName | None = None,
-    progress: ProgressCallback | None = None,
-    cancel: Cancellation | None = None,
-) -> tuple[Engine, Monitor, Limits]:
-    """Return what `CallArguments` ask for."""
-    from ocidiff.layer.engine import select_engine
-
-    return select_engine(engine), Monitor(progress, cancel), limits or Limits()
-
-
-def platform_of(text: str | None) -> Platform | None:
-    """Return the platform of an argument; errors as in `Platform.of_text`."""
-    return None if text is None else Platform.of_text(text)
 
 
 def _review(request: Request, engine: Engine, monitor: Monitor) -> Review | None:

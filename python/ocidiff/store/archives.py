@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from ocidiff.errors import UsageError
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.output import naming, open_output
-from ocidiff.store import Store, platform_of
+from ocidiff.store import Store
+from ocidiff.store.call import platform_of
 from ocidiff.transport.archive import several
 from ocidiff.transport.archive.members import opened
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from ocidiff.errors import UsageError
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
-from ocidiff.store import Store, platform_of
+from ocidiff.store import Store
+from ocidiff.store.call import platform_of
 
 if TYPE_CHECKING:
     from ocidiff.services.bundle import Services

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ocidiff.embedded.open import Embedded
 from ocidiff.services.home import working
-from ocidiff.store import Store, call, platform_of
+from ocidiff.store import Store
+from ocidiff.store.call import call, platform_of
 
 if TYPE_CHECKING:
     from typing import Unpack

@@ -11,7 +11,7 @@ from ocidiff.image.request import Elsewhere
 from ocidiff.layer.monitor import Monitor
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.services.bundle import Services
-from ocidiff.store import platform_of
+from ocidiff.store.call import platform_of
 from ocidiff.store.copy import access_of
 from ocidiff.transport.copy import copy
 from ocidiff.transport.place import Source, Target, open_source, open_target

@@ -8,8 +8,10 @@ import pytest
 
 from ocidiff.cli import progress
 from ocidiff.cli.options import Settings
-from ocidiff.cli.render import columns, counted, printable
+from ocidiff.cli.render import columns
 from ocidiff.layer.monitor import Monitor, Progress
+from ocidiff.printable import printable
+from ocidiff.sizes import counted
 
 Output = pytest.CaptureFixture[str]
 

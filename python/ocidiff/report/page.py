@@ -1,0 +1,242 @@
+"""Page: a survey as one HTML page, without scripts and without a second file. Pure.
+
+Every name in it was given by others. They go through `shown` here, and through `shortened` and
+`html.escape` in `map`. Each list has a length that no image can pass, and says what it leaves out.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from ocidiff.printable import shortened
+from ocidiff.report.map import maps
+from ocidiff.report.style import STYLE
+from ocidiff.report.survey import File, Found, LayerSizes, Survey
+from ocidiff.report.tree import GROUPS, Node
+from ocidiff.sizes import counted, size
+
+_LONGEST: Final = 200
+_LAYERS: Final = 60
+_DIRECTORIES: Final = 40
+_DEEPEST: Final = 4
+# Nothing is loaded and nothing runs, whatever a name holds.
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_PARTS: Final = (
+    ("suspicious", "Suspicious files"),
+    ("map", "What takes the space"),
+    ("layers", "Layers"),
+    ("largest", "Largest files"),
+    ("wasted", "Wasted bytes"),
+    ("directories", "Directories"),
+)
+
+
+def page_of(survey: Survey) -> bytes:
+    """Return the page. The same survey gives the same bytes."""
+    return "".join(_page(survey)).encode()
+
+
+def shown(text: str) -> str:
+    """Return a text of others for HTML: one line, shortened in the middle, everything special escaped."""
+    return html.escape(shortened(text, _LONGEST))
+
+
+def _page(survey: Survey) -> Iterator[str]:
+    image = survey.image
+    name = shown(image.name)
+    yield (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>Report on {name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<header>\n"
+        f"<h1><span>Image report</span><bdi>{name}</bdi></h1>\n"
+        f'<p class="id">{shown(str(image.config.platform))} · {_date(image.config.created)}<code>{image.digest}</code></p>\n'
+        '<nav aria-label="Parts"><ul>'
+    )
+    yield "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title in _PARTS)
+    yield f"</ul></nav>\n{_cards(survey)}</header>\n"
+    bodies = (
+        _suspicious(survey.found),
+        _map(survey),
+        _layers(survey.layers),
+        _largest(survey.largest, survey.tree),
+        _wasted(survey),
+        _directories(survey.tree),
+    )
+    for (key, title), body in zip(_PARTS, bodies, strict=True):
+        yield f'<section id="{key}" aria-labelledby="{key}-title">\n<h2 id="{key}-title">{title}</h2>\n'
+        yield from body
+        yield "</section>\n"
+    yield (
+        "<footer>Sizes of files are those of their content, uncompressed; a file of several names counts once. "
+        f"Names are escaped, and shortened in the middle past {_LONGEST} characters. Written by ocidiff."
+        "</footer>\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _date(created: str) -> str:
+    return f"{shown(created[:10])} · " if created else ""
+
+
+def _cards(survey: Survey) -> str:
+    written = sum(layer.content_bytes for layer in survey.layers)
+    sent = sum(layer.blob_bytes for layer in survey.layers)
+    share = 100 * survey.wasted_bytes / written if written else 0
+    secrets, others = survey.files(secret=True), survey.files(secret=False)
+    cards = (
+        ("To download", size(sent), counted(len(survey.layers), "layer"), ""),
+        ("Unpacked", size(survey.tree.size), counted(survey.tree.files, "file") + " with content", ""),
+        ("Wasted", size(survey.wasted_bytes), f"{share:.1f} % of what the layers hold", "warn" if share >= 5 else ""),
+        ("Secrets", f"{secrets:,}", "keys, tokens and passwords", "bad" if secrets else "good"),
+        ("Suspicious", f"{others:,}", "caches, histories, temporary files", "warn" if others else "good"),
+    )
+    items = "".join(
+        f'<div class="{kind}"><dt>{title}</dt><dd>{figure}</dd><dd>{note}</dd></div>' for title, figure, note, kind in cards
+    )
+    return f'<dl class="cards">{items}</dl>\n'
+
+
+def _suspicious(found: Sequence[Found]) -> Iterator[str]:
+    if not found:
+        yield "<p>None of the rules found anything.</p>\n"
+        return
+    yield (
+        "<p>Secrets are in a layer, and are published with it, even where a later layer deletes them. "
+        "Change those that were published already.</p>\n"
+    )
+    for one in found:
+        kind, word = ("bad", "secret") if one.rule.is_secret else ("warn", "look at it")
+        count = f"{counted(one.files, 'file')}, {size(one.content_bytes)}"
+        yield (
+            f"<details{' open' if one.rule.is_secret else ''}><summary>"
+            f'<span class="tag {kind}">{word}</span><b>{html.escape(one.rule.name)}</b>'
+            f'<span class="soft">{count}</span></summary>\n'
+        )
+        yield from _table(
+            f"Files: {html.escape(one.rule.name)}", "File|Size.n|Layer.n|In the tree", map(_found_row, one.shown)
+        )
+        if one.files > len(one.shown):
+            yield f"<p>and {counted(one.files - len(one.shown), 'smaller file')}</p>\n"
+        yield "</details>\n"
+
+
+def _found_row(file: File) -> str:
+    return f"{_path(file.path)}{_size(file.size)}{_number(file.layer)}<td>{file.later or 'yes'}</td>"
+
+
+def _map(survey: Survey) -> Iterator[str]:
+    if not survey.tree.size and not survey.wasted_bytes:
+        yield "<p>No file has content.</p>\n"
+        return
+    yield (
+        "<p>Areas are as sizes are. The colour of an area is that of the layer that has most of it. "
+        "Hatched areas are wasted. The tables below have the same figures.</p>\n"
+    )
+    yield from maps(survey)
+    labels = _labels(survey.layers)
+    yield '<ul class="key" aria-label="Colours">'
+    for group, label in sorted(labels.items()):
+        yield f'<li><span class="chip g{group}"></span>{label}</li>'
+    yield "</ul>\n"
+
+
+def _labels(layers: Sequence[LayerSizes]) -> dict[int, str]:
+    """Return what each colour stands for."""
+    is_shared = len(layers) > GROUPS
+    labels = {layer.group: f"layer {layer.number}" for layer in layers}
+    return {**labels, GROUPS - 1: "all other layers"} if is_shared else labels
+
+
+def _layers(layers: Sequence[LayerSizes]) -> Iterator[str]:
+    most = max((layer.content_bytes for layer in layers), default=0)
+
+    def row(layer: LayerSizes) -> str:
+        step = shown(" ".join(layer.created_by.split())) or "no entry in the history"
+        return (
+            f'<th scope="row" class="n"><span class="chip g{layer.group}"></span>{layer.number}</th>'
+            f'<td class="path"><bdi>{step}</bdi><br><code class="soft">{layer.digest[:19]}</code></td>'
+            f'<td class="n wide">{layer.files:,}</td>{_size(layer.content_bytes, most)}'
+            f'<td class="n">{size(layer.blob_bytes)}</td><td class="n">{size(layer.wasted_bytes)}</td>'
+        )
+
+    rows = map(row, reversed(layers[-_LAYERS:]))
+    yield from _table("Layers, newest first", "Layer.n|Made by|Files.n wide|Content.n|Sent.n|Wasted.n", rows)
+    if len(layers) > _LAYERS:
+        rest = layers[:-_LAYERS]
+        yield f"<p>and {counted(len(rest), 'older layer')}, {size(sum(layer.content_bytes for layer in rest))}</p>\n"
+
+
+def _largest(files: Sequence[File], tree: Node) -> Iterator[str]:
+    most = files[0].size if files else 0
+    rows = (f"{_path(file.path)}{_size(file.size, most)}{_number(file.layer)}" for file in files)
+    yield from _table("Largest files of the tree", "File|Size.n|Layer.n", rows)
+    if tree.files > len(files):
+        rest = tree.size - sum(file.size for file in files)
+        yield f"<p>and {counted(tree.files - len(files), 'smaller file')}, {size(rest)}</p>\n"
+
+
+def _wasted(survey: Survey) -> Iterator[str]:
+    files = survey.wasted
+    if not survey.wasted_bytes:
+        yield "<p>Every file of every layer is in the tree.</p>\n"
+        return
+    yield (
+        "<p>A later layer deletes or replaces these files, and they are downloaded all the same. Delete a file in the step "
+        "that makes it, or squash the layers.</p>\n"
+    )
+    rows = (
+        f"{_path(file.path)}{_size(file.size, files[0].size)}{_number(file.layer)}<td>{file.later}</td>" for file in files
+    )
+    yield from _table("Largest wasted files", "File|Size.n|Layer.n|Then", rows)
+    rest = survey.wasted_bytes - sum(file.size for file in files)
+    if rest > 0:
+        yield f"<p>and smaller files, {size(rest)}</p>\n"
+
+
+def _directories(tree: Node) -> Iterator[str]:
+    if not tree.size:
+        yield "<p>No file has content.</p>\n"
+        return
+    rows = sorted(_nodes(tree, b"", 1), key=lambda row: (-row[1].size, row[0]))
+    listed = sorted(rows[:_DIRECTORIES])
+    yield f"<p>The {counted(len(listed), 'largest directory', 'largest directories')}, with what is below them.</p>\n"
+    cells = (f"{_path(os.fsdecode(path))}{_number(node.files)}{_size(node.size, tree.size)}" for path, node in listed)
+    yield from _table("Largest directories", "Directory|Files.n|Size.n", cells)
+
+
+def _nodes(node: Node, path: bytes, depth: int) -> Iterator[tuple[bytes, Node]]:
+    for child in node.children:
+        if child.is_directory:
+            below = path + b"/" + child.name
+            yield below, child
+            if depth < _DEEPEST:
+                yield from _nodes(child, below, depth + 1)
+
+
+def _table(caption: str, heads: str, rows: Iterable[str]) -> Iterator[str]:
+    """Yield a table. Each head may have a class behind a dot."""
+    yield f"<table>\n<caption>{caption}</caption>\n<thead><tr>"
+    for head in heads.split("|"):
+        title, _, kind = head.partition(".")
+        yield f'<th scope="col" class="{kind}">{title}</th>' if kind else f'<th scope="col">{title}</th>'
+    yield "</tr></thead>\n<tbody>\n"
+    for row in rows:
+        yield f"<tr>{row}</tr>\n"
+    yield "</tbody>\n</table>\n"
+
+
+def _path(path: str) -> str:
+    return f'<th scope="row" class="path"><bdi>{shown(path)}</bdi></th>'
+
+
+def _size(count: int, most: int = 0) -> str:
+    share = f' style="--p:{100 * count / most:.1f}%"' if most else ""
+    return f'<td class="n size"{share}>{size(count)}</td>'
+
+
+def _number(number: int) -> str:
+    return f'<td class="n">{number:,}</td>'

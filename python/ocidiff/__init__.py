@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from ocidiff.image.arguments import CommitArguments
+    from ocidiff.image.batch import BatchResult, BatchStatus, BatchSummary
     from ocidiff.image.changes import ConfigChanges
     from ocidiff.image.image import Image, ImageRecord
     from ocidiff.layer.applier import apply
@@ -73,6 +74,9 @@ __version__: Final = "0.1.0"
 __all__ = [
     "AlreadyExistsError",
     "ApplySummary",
+    "BatchResult",
+    "BatchStatus",
+    "BatchSummary",
     "BlobProgress",
     "BlobState",
     "BusyError",
@@ -154,6 +158,7 @@ _HOMES: Final = {
     ),
     "embedded.gc": "Collected",
     "image.arguments": "CommitArguments",
+    "image.batch": "BatchResult BatchStatus BatchSummary",
     "image.changes": "ConfigChanges",
     "embedded.containers": "Container",
     "image.image": "Image ImageRecord",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _GROUPS: Final = {
     "Layers": ("diff", "changes", "apply", "index"),
-    "Images": ("commit", "unpack", "images", "inspect", "history", "tag", "rmi"),
+    "Images": ("commit", "batch", "unpack", "images", "inspect", "history", "tag", "rmi"),
     "Working containers": ("create", "mount", "umount", "ps", "rm"),
     "Copies": ("copy", "pull", "push", "save", "load"),
     "Store": ("gc", "verify"),

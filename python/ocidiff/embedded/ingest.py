@@ -21,8 +21,10 @@ from ocidiff.oci.digest import Digest
 from ocidiff.services.content import BLOCK_BYTES, Status
 
 Record = Callable[[Digest, int, Mapping[str, str] | None], None]
+Defer = Callable[[str, int, int, Digest, Mapping[str, str] | None], None]
+"""Takes name, descriptor, length, digest and labels of a whole file in `ingest/`."""
 
-_BLOB_MODE: Final = 0o444
+BLOB_MODE: Final = 0o444
 _REF, _NEW_REF, _DATA = "ref", "ref+", "data"
 _DIRECTORY_OF_REF: Final = r"[0-9a-f]{64}"
 _MAX_REF_BYTES: Final = 4096
@@ -38,10 +40,18 @@ class FileIngest:
         blobs: Descriptor of the directory `blobs/sha256/`; closed with this.
         record: Called before the blob becomes visible.
         on_close: What becomes of the file when it is left without `commit` (false), or was committed (true).
+        defer: Takes the whole file in place of making it visible; None to make it visible.
     """
 
     def __init__(
-        self, ingest_dir: int, name: str, file: int, blobs: int, record: Record, on_close: Callable[[bool], None]
+        self,
+        ingest_dir: int,
+        name: str,
+        file: int,
+        blobs: int,
+        record: Record,
+        on_close: Callable[[bool], None],
+        defer: Defer | None = None,
     ) -> None:
         self._ingest_dir = ingest_dir
         self._name: str | None = name
@@ -49,6 +59,7 @@ class FileIngest:
         self._blobs = blobs
         self._record = record
         self._on_close = on_close
+        self._defer = defer
         import hashlib
 
         self._sha256 = hashlib.sha256()
@@ -81,13 +92,17 @@ class FileIngest:
         # A writer that used the file descriptor has hashed in passing; the bytes are not read again.
         if self._written == size and self._sha256.hexdigest() != digest.hex:
             raise DigestMismatchError(f"blob {digest}: sha256:{self._sha256.hexdigest()} written")
+        if self._defer is not None:
+            self._defer(self._name, self._file, size, digest, labels)
+            self._name = None
+            return
         # The record first: from here on the blob is protected, so that one which is there already stays there.
         self._record(digest, size, labels)
-        if self._stored(size, digest):
+        if is_stored(self._blobs, size, digest):
             os.unlink(self._name, dir_fd=self._ingest_dir)
         else:
             os.fsync(self._file)
-            os.fchmod(self._file, _BLOB_MODE)
+            os.fchmod(self._file, BLOB_MODE)
             os.rename(self._name, digest.hex, src_dir_fd=self._ingest_dir, dst_dir_fd=self._blobs)
             os.fsync(self._blobs)
         self._name = None
@@ -108,14 +123,6 @@ class FileIngest:
             self._sha256.update(block)
             self._written += len(block)
 
-    def _stored(self, size: int, digest: Digest) -> bool:
-        """Return True if the blob is there. One of another length was torn by a power failure, and is replaced."""
-        try:
-            info = os.stat(digest.hex, dir_fd=self._blobs, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return stat.S_ISREG(info.st_mode) and info.st_size == size
-
     def __enter__(self) -> Self:
         return self
 
@@ -127,7 +134,22 @@ class FileIngest:
                 os.close(descriptor)
 
 
-def new_ingest(ingest_dir: int, blobs: int, record: Record) -> FileIngest:
+def is_stored(blobs: int, size: int, digest: Digest) -> bool:
+    """Return True if the blob is there. One of another length was torn by a power failure, and is replaced.
+
+    Args:
+        blobs: Descriptor of the directory `blobs/sha256/`.
+        size: Its length in bytes.
+        digest: Its name.
+    """
+    try:
+        info = os.stat(digest.hex, dir_fd=blobs, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(info.st_mode) and info.st_size == size
+
+
+def new_ingest(ingest_dir: int, blobs: int, record: Record, defer: Defer | None = None) -> FileIngest:
     """A blob without a ref, which vanishes with its writer. Takes over both descriptors."""
     try:
         name, file = workspace.create_file(ingest_dir)
@@ -140,7 +162,7 @@ def new_ingest(ingest_dir: int, blobs: int, record: Record) -> FileIngest:
         if not committed:
             os.unlink(name, dir_fd=ingest_dir)
 
-    return FileIngest(ingest_dir, name, file, blobs, record, on_close)
+    return FileIngest(ingest_dir, name, file, blobs, record, on_close, defer)
 
 
 def resumable_ingest(ingest_dir: int, blobs: int, record: Record, ref: str) -> FileIngest:

@@ -17,7 +17,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
@@ -40,6 +40,7 @@ from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.embedded.database import Database
+    from ocidiff.embedded.pending import PendingBlobs, PendingImage
     from ocidiff.embedded.segments import SegmentFiles
 
 _DATABASE: Final = "ocidiff.db"
@@ -81,11 +82,14 @@ class Layout:
         names: The names of its images.
     """
 
-    def __init__(self, files: Files, shared: _Shared, lease_id: str | None = None) -> None:
+    def __init__(
+        self, files: Files, shared: _Shared, lease_id: str | None = None, pending: PendingBlobs | None = None
+    ) -> None:
         self._path = files.path
         self._files = files
         self._shared = shared
         self._lease_id = lease_id
+        self._pending = pending
         self.names: Final = Names(self, files)
 
     @classmethod
@@ -150,7 +154,7 @@ class Layout:
             os.close(ingest_dir)
             raise
         if ref is None:
-            return ingests.new_ingest(ingest_dir, blobs, self._record)
+            return ingests.new_ingest(ingest_dir, blobs, self._record, None if self._pending is None else self._pending.add)
         return ingests.resumable_ingest(ingest_dir, blobs, self._record, ref)
 
     @property
@@ -386,6 +390,19 @@ class Layout:
         """The same layout, for work under a lease: what is written through it stays until the lease ends."""
         return type(self)(self._files, self._shared, lease_id)
 
+    def holding(self) -> tuple[Self, PendingBlobs]:
+        """Return the same layout under the same lease, whose new blobs wait for `publish`, and these blobs."""
+        from ocidiff.embedded.pending import PendingBlobs
+
+        pending = PendingBlobs(self._files)
+        return type(self)(self._files, self._shared, self._lease_id, pending), pending
+
+    def publish(self, images: Sequence[PendingImage]) -> int:
+        """Make blobs that wait visible, and name their images; see `pending.publish`."""
+        from ocidiff.embedded.pending import publish
+
+        return publish(self, self._files, images)
+
     @property
     def lease_id(self) -> str | None:
         """The lease that this layout works under."""
@@ -435,6 +452,9 @@ class Layout:
             return []
 
     def _open_blob(self, digest: AnyDigest) -> BufferedReader:
+        waiting = self._pending.open(digest) if self._pending is not None else None
+        if waiting is not None:
+            return waiting
         place = (BLOBS[0], digest.algorithm)
         try:
             with self._files.directory(*place, create=False) as blobs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ocidiff.embedded.files import INDEX, Files
@@ -71,13 +71,22 @@ class Names:
 
     def put(self, name: str, target: Descriptor) -> None:
         """See `ImageStore.put`."""
+        self.put_all({name: target})
+
+    def put_all(self, names: Mapping[str, Descriptor]) -> None:
+        """Let each name stand for its descriptor and nothing else, all of them or none; errors as in `put`."""
         # Documents never change, so they are read before anybody has to wait.
-        needed = self.parts(target)
+        needed: dict[AnyDigest, str] = {}
+        for name, target in names.items():
+            for digest in self.parts(target):
+                needed.setdefault(digest, name)
 
         def check(connection: sqlite3.Connection) -> None:
-            self.require(connection, f"image {name!r}", needed)
+            self._require_lease(connection)
+            for digest, name in needed.items():
+                self._require_blob(f"image {name!r}", digest)
 
-        self._update(lambda index: index.with_name(name, target), check)
+        self._update(lambda index: index.with_names(names), check)
 
     def drop(self, entry: Entry) -> None:
         """See `ImageStore.drop`. On disk when this returns."""
@@ -108,11 +117,17 @@ class Names:
         Raises:
             NotFoundError: The lease has ended, or a blob is missing.
         """
+        self._require_lease(connection)
+        for digest in needed:
+            self._require_blob(what, digest)
+
+    def _require_lease(self, connection: sqlite3.Connection) -> None:
         if self._layout.lease_id is not None:
             require_lease(connection, self._layout.lease_id)
-        for digest in needed:
-            if not self._layout.contains(digest):
-                raise NotFoundError(f"{what}: blob {digest} is missing in {self._files.path}; no name was given")
+
+    def _require_blob(self, what: str, digest: AnyDigest) -> None:
+        if not self._layout.contains(digest):
+            raise NotFoundError(f"{what}: blob {digest} is missing in {self._files.path}; no name was given")
 
     def mirror(self) -> None:
         """Note in the database what other tools have written into the index.

@@ -131,6 +131,7 @@ def compared(services: Services, request: Request, *, engine: Engine, monitor: M
             monitor=monitor,
             may_be_unseen=request.upper is not None,
             find_base=request.elsewhere.find_base,
+            parent=request.parent,
         ) as source,
     ):
         options = _layer_options(request, source)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 from ocidiff.errors import UsageError
 from ocidiff.image.changes import ConfigChanges, check_text
 from ocidiff.image.reference import name_to_give
-from ocidiff.image.source import check_source
+from ocidiff.image.source import CommitSource, Parent, check_source
 from ocidiff.layer.differ import engine_options
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.operand import Tree
@@ -18,7 +18,6 @@ from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import is_timestamp
-from ocidiff.services.containers import Container
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
@@ -85,7 +84,8 @@ class Request:
     """The request of a commit; see `CommitArguments`.
 
     Attributes:
-        source: The directory, the tar of an overlay's upper directory, or the container.
+        source: The directory, the tar of an overlay's upper directory, the layers of an overlay over the base, or the
+            container.
         name: Name of the image.
         base: Name of the image that a directory grows on; None or `scratch` for none.
         lower: Path of the tree of the base, or an index of it; None to unpack the base.
@@ -102,9 +102,10 @@ class Request:
         elsewhere: What is done in other places than the store.
         merge: Which layers of the image become one; None for none.
         deny: What the new layers may not hold: `secrets`, or nothing.
+        parent: The base and its tree, opened already: `base` and `lower` do not count then.
     """
 
-    source: Tree | UpperTar | Container
+    source: CommitSource
     name: str
     base: str | None
     lower: Tree | None
@@ -121,11 +122,12 @@ class Request:
     elsewhere: Elsewhere = Elsewhere()
     merge: Merge | None = None
     deny: Sequence[str] = ()
+    parent: Parent | None = None
 
     @classmethod
     def of(
         cls,
-        source: Tree | UpperTar | Container,
+        source: CommitSource,
         name: str,
         options: DiffOptions | None,
         elsewhere: Elsewhere | None = None,

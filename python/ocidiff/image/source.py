@@ -32,6 +32,23 @@ from ocidiff.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """The base of a directory, and its tree.
+
+    Attributes:
+        image: The base; None for none.
+        tree: The tree of the base, or an index of it; None for no parent tree.
+        from_layers: True if the tree has the times that layers keep.
+        lacks_owners: True if it was unpacked without the right to set owners.
+    """
+
+    image: Image | None
+    tree: Lower | None
+    from_layers: bool
+    lacks_owners: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """The trees that a commit reads.
 
@@ -54,8 +71,12 @@ class Source:
     container: Container | None = None
 
 
+CommitSource = Tree | UpperTar | OverlayLayers | Container
+"""A directory, the tar of an upper directory, the layers of an overlay over the tree of the base, or a container."""
+
+
 def check_source(
-    source: Tree | UpperTar | Container, base: str | None, lower: Tree | None, ids: IdMaps, upper: UpperTar | None = None
+    source: CommitSource, base: str | None, lower: Tree | None, ids: IdMaps, upper: UpperTar | None = None
 ) -> None:
     """Refuse what contradicts itself, before anything is begun.
 
@@ -63,6 +84,9 @@ def check_source(
         UsageError: It does.
         FileNotFoundError, NotADirectoryError: The tree is missing, or is no directory.
     """
+    if isinstance(source, OverlayLayers):
+        refuse_unseen(source.upperdir)
+        return
     if not isinstance(source, str | os.PathLike | UpperTar):
         if base is not None or lower is not None:
             raise UsageError(f"container {source.name}: has a base of its own")
@@ -80,7 +104,7 @@ def check_source(
 @contextmanager
 def open_source(
     services: Services,
-    source: Tree | UpperTar | Container,
+    source: CommitSource,
     *,
     base: str | None,
     lower: Tree | None,
@@ -91,12 +115,13 @@ def open_source(
     monitor: Monitor,
     may_be_unseen: bool = False,
     find_base: Callable[[Services], Image] | None = None,
+    parent: Parent | None = None,
 ) -> Iterator[Source]:
     """Yield what a commit reads, which stays as it is until the block ends.
 
     Args:
         services: The store, under a lease.
-        source: The directory, the tar of an upper directory, or the container.
+        source: The directory, the tar of an upper directory, the layers of an overlay over the parent, or the container.
         base: Name of the image that a directory grows on; None or `scratch` for none.
         lower: Path of the tree of the base, or an index of it; None to unpack the base for the time of the call.
         platform: Which image of a base for several platforms; None for this machine.
@@ -106,6 +131,7 @@ def open_source(
         monitor: Sees progress of unpacking, and stops the call.
         find_base: Brings the base from elsewhere; None to look for its name.
         may_be_unseen: Accept a container whose changes a sandbox keeps elsewhere.
+        parent: The base and its tree, opened already: `base`, `lower` and `find_base` do not count then.
 
     Raises:
         NotFoundError: There is no such base or container, or a part of the image is missing.
@@ -114,7 +140,7 @@ def open_source(
         UnsupportedError: The changes are where the host does not see them.
     """
     with ExitStack() as stack:
-        if not isinstance(source, str | os.PathLike | UpperTar):
+        if not isinstance(source, str | os.PathLike | UpperTar | OverlayLayers):
             container = stack.enter_context(services.containers.still(source.name))
             if container.unseen and not may_be_unseen:
                 raise UnsupportedError(f"container {container.name}: {container.unseen}")
@@ -130,22 +156,37 @@ def open_source(
                 image, below, own, lower_has_layer_times=True, lower_lacks_owners=lacks_owners, ids=ids, container=container
             )
             return
-        parent: Image | None = None
-        if find_base is not None:
-            parent = find_base(services)
-        elif base not in (None, SCRATCH):
-            parent = lookup.find_image(services, str(base), platform)
-        tree = stack.enter_context(_lower_tree(services, parent, lower, limits, engine, monitor))
-        from_layers = parent is not None and (lower is None or _is_index_of(tree, parent))
-        lacks_owners = not (isinstance(tree, IndexPath) or ApplyOptions().restores_owners)
-        if not isinstance(source, UpperTar):
-            yield Source(parent, tree, tree_path(source), from_layers, lacks_owners)
+        if parent is None:
+            grown_from = find_parent(services, base, platform, find_base)
+            parent = stack.enter_context(open_parent(services, grown_from, lower, limits, engine, monitor))
+        if isinstance(source, str | os.PathLike):
+            yield Source(parent.image, parent.tree, tree_path(source), parent.from_layers, parent.lacks_owners)
             return
-        from ocidiff.layer.upper_tar import unpacked
+        if isinstance(source, UpperTar):
+            from ocidiff.layer.upper_tar import unpacked
 
-        place = stack.enter_context(services.private_directory())
-        layers = stack.enter_context(unpacked(source, tree, place, engine=engine, monitor=monitor))
-        yield Source(parent, None, layers, from_layers, lacks_owners)
+            place = stack.enter_context(services.private_directory())
+            source = stack.enter_context(unpacked(source, parent.tree, place, engine=engine, monitor=monitor))
+        yield Source(parent.image, None, source, parent.from_layers, parent.lacks_owners)
+
+
+def find_parent(
+    services: Services, base: str | None, platform: Platform | None, find_base: Callable[[Services], Image] | None
+) -> Image | None:
+    """Return the base of a directory; None for none. Arguments and errors as in `open_source`."""
+    if find_base is not None:
+        return find_base(services)
+    return None if base in (None, SCRATCH) else lookup.find_image(services, str(base), platform)
+
+
+@contextmanager
+def open_parent(
+    services: Services, image: Image | None, lower: Tree | None, limits: Limits, engine: Engine, monitor: Monitor
+) -> Iterator[Parent]:
+    """Yield the base with its tree, unpacked unless `lower` tells it. Arguments and errors as in `open_source`."""
+    with _lower_tree(services, image, lower, limits, engine, monitor) as tree:
+        from_layers = image is not None and (lower is None or _is_index_of(tree, image))
+        yield Parent(image, tree, from_layers, not (isinstance(tree, IndexPath) or ApplyOptions().restores_owners))
 
 
 @contextmanager

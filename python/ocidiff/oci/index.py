@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final, Self
 
@@ -135,9 +135,21 @@ class Index:
 
     def with_name(self, name: str, descriptor: Descriptor) -> Self:
         """Return the index in which `name` means this descriptor and no other."""
-        named = replace(descriptor, annotations={**descriptor.annotations, REF_NAME: name})
-        taken = set(map(id, self.named(name)))
-        return replace(self, entries=(*(entry for entry in self.entries if id(entry) not in taken), Entry.of(named)))
+        return self.with_names({name: descriptor})
+
+    def with_names(self, names: Mapping[str, Descriptor]) -> Self:
+        """Return the index in which each name means its descriptor and no other."""
+        sharing: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            if entry.name is not None and entry.name in names:
+                sharing.setdefault(entry.name, []).append(entry)
+        taken = {id(entry) for found in sharing.values() for entry in list(filter(_is_image, found)) or found}
+        kept = (entry for entry in self.entries if id(entry) not in taken)
+        new = (
+            Entry.of(replace(descriptor, annotations={**descriptor.annotations, REF_NAME: name}))
+            for name, descriptor in names.items()
+        )
+        return replace(self, entries=(*kept, *new))
 
     def without(self, dropped: Entry) -> Self:
         """Return the index without the entries that are the same as `dropped`."""

@@ -47,7 +47,10 @@ class Services:
 
     @contextmanager
     def leased(self) -> Iterator[Services]:
-        """Yield the services under a lease of their own, which ends with the block."""
+        """Yield the services under a lease, which ends with the block unless they are under one already."""
+        if self.lease is not None:
+            yield self
+            return
         with self.leases.hold() as lease:
             yield self.under(lease)
 

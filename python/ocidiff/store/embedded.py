@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING
 
 from ocidiff.embedded.open import Embedded
 from ocidiff.services.home import working
@@ -17,7 +19,12 @@ if TYPE_CHECKING:
     from ocidiff.embedded.gc import Collected
     from ocidiff.embedded.layout import Layout
     from ocidiff.embedded.verify import Verified
-    from ocidiff.layer.arguments import CallArguments
+    from ocidiff.image.batch import BatchResult, BatchSummary
+    from ocidiff.layer.arguments import CallArguments, DiffArguments
+    from ocidiff.layer.monitor import Cancellation
+    from ocidiff.layer.operand import Tree
+    from ocidiff.layer.options import DiffOptions, Limits
+    from ocidiff.transport.scheme import Registry
 
 
 class EmbeddedStore(Store):
@@ -70,6 +77,67 @@ class EmbeddedStore(Store):
                 found, find_image(found, image, platform_of(platform)), name, driver, limits=limits, monitor=monitor
             )
         return self.containers.get(made.name)
+
+    def batch(
+        self,
+        lines: str | os.PathLike[str] | IO[bytes],
+        take: Callable[[BatchResult], None],
+        *,
+        base: str | None = None,
+        lower: Tree | None = None,
+        shard: str | None = None,
+        disk_bytes: int | None = None,
+        platform: str | None = None,
+        limits: Limits | None = None,
+        options: DiffOptions | None = None,
+        registry: Registry | None = None,
+        cancel: Cancellation | None = None,
+        **arguments: Unpack[DiffArguments],
+    ) -> BatchSummary:
+        """Commit many directories over one base: each line of a file says what, and the name of the image.
+
+        A failure ends its line and no other. What an earlier call has made of the same input is passed over. The images are
+        those that `commit` makes, digest for digest, but for the time.
+
+        Args:
+            lines: Path of a file of JSON Lines, or an open file or pipe. Members: `upper` (the upper directory of an overlay
+                over the base) or `source` (a directory or a working container), `name`, and `changes`, a list of Dockerfile
+                instructions.
+            take: Called in this thread with each result, in the order in which the lines are done. An image is safe on disk
+                by then. An exception of it ends the call.
+            base: See `CommitArguments`. Containers have their own.
+            lower: See `CommitArguments`; `upper` needs a directory.
+            shard: `I/N` for every N-th line, from line I + 1 on; `/N` takes I from `JOB_COMPLETION_INDEX`. None for all.
+            disk_bytes: Stop before this call has added more bytes to the store. None to stop before the file system is full.
+            platform: See `CommitArguments`.
+            limits: See `CommitArguments`.
+            options: Options of the layers; None for the defaults. Threads and memory are those of the whole call.
+            registry: How registries are reached; None for the defaults.
+            cancel: Stops the call: the lines that have begun are told as stopped.
+            **arguments: The fields of `DiffOptions` by name, in place of `options`.
+
+        Raises:
+            UsageError: An option is out of range.
+            NotFoundError: There is no such base, or a part of it is missing.
+        """
+        from ocidiff.layer.options import DiffOptions
+        from ocidiff.store.batch import batch
+
+        return batch(
+            self,
+            self._embedded,
+            lines,
+            take,
+            base=base,
+            lower=lower,
+            shard=shard,
+            disk_bytes=disk_bytes,
+            platform=platform,
+            limits=limits,
+            options=DiffOptions.of(options, arguments),
+            registry=registry,
+            cancel=cancel,
+        )
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """Remove what nothing needs, and return how much it was. A dry run only reads."""

@@ -23,7 +23,7 @@ from support import archives
 Output = pytest.CaptureFixture[str]
 
 COMMANDS = (
-    *("diff", "changes", "apply", "index", "commit", "create", "mount", "umount", "ps", "rm"),
+    *("diff", "changes", "apply", "index", "commit", "batch", "create", "mount", "umount", "ps", "rm"),
     *("save", "load", "unpack", "images", "inspect", "history", "tag", "rmi", "gc", "verify"),
 )
 

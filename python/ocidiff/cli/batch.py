@@ -1,0 +1,104 @@
+"""`ocidiff batch`: many directories or working containers over one base become images."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+import ocidiff
+from ocidiff.cli.names import IMAGE
+from ocidiff.cli.options import Settings, common, layer_options, limit_options, pass_settings, platform_option, size_option
+from ocidiff.cli.registry import registry_options
+from ocidiff.cli.render import as_json
+from ocidiff.cli.streams import complain, emit
+from ocidiff.output import naming
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ocidiff.layer.arguments import DiffArguments
+
+_FAILED = 1
+
+
+@click.command("batch", epilog="Example: ocidiff batch images.jsonl --base app:v1 --shard 0/4")
+@click.argument("manifest", type=click.Path(allow_dash=True))
+@click.option(
+    "--base", metavar="IMAGE", type=IMAGE, help="The image that all have grown from, in any place.  [default: scratch]"
+)
+@click.option(
+    "--lower",
+    metavar="DIR|index:FILE",
+    type=click.Path(),
+    help="The tree of the base, or an index of it.  [default: the base, unpacked once]",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Do every N-th line only, from line I + 1 on; /N takes I from $JOB_COMPLETION_INDEX.  [default: all lines]",
+)
+@size_option(
+    "--disk",
+    "disk_bytes",
+    "Stop before more than this is added to the store.  [default: stop before the file system is full]",
+)
+@platform_option
+@layer_options
+@limit_options
+@registry_options
+@common("store", "quiet")
+@pass_settings
+@click.pass_context
+def command(
+    context: click.Context,
+    settings: Settings,
+    /,
+    *,
+    manifest: str,
+    base: str | None,
+    lower: str | None,
+    shard: str | None,
+    disk_bytes: int | None,
+    platform: str | None,
+    limits: ocidiff.Limits,
+    registry: ocidiff.Registry,
+    **options: Unpack[DiffArguments],
+) -> None:
+    """Commit what each line of MANIFEST says.
+
+    MANIFEST is a file of JSON Lines, or - for stdin. Members of a line: "upper", the upper directory of an overlay over the
+    base, or "source", a directory or a working container as `ocidiff commit` takes it; "name", the name of the image; and
+    "changes", a list of Dockerfile instructions. Paths are relative to the current directory.
+
+    Prints a JSON line for each line of MANIFEST, in the order in which they are done: "line", "status" (made, present,
+    failed or stopped), "name", and "digest" or "error". A made image is safe on disk by then. What an earlier run has made
+    of the same input is present, and is passed over: run the same command again after a failure, an interrupt or a full
+    disk. Exits with 1 if a line has no image. --threads, --memory and --disk bound the whole run.
+    """
+    place = settings.store_path()
+
+    def tell(result: ocidiff.BatchResult) -> None:
+        emit(as_json(result.to_dict()))
+        sys.stdout.flush()
+        if result.error:
+            complain(f"batch: line {result.line}: {result.error.removeprefix('line: ')}")
+
+    with naming(place), ocidiff.Store.open(place) as store:
+        done = store.batch(
+            sys.stdin.buffer if manifest == "-" else manifest,
+            tell,
+            base=base,
+            lower=lower,
+            shard=shard,
+            disk_bytes=disk_bytes,
+            platform=platform,
+            limits=limits,
+            registry=registry,
+            **options,
+        )
+    if not settings.quiet:
+        complain(f"batch: {done}")
+    if not done.is_done:
+        context.exit(_FAILED)

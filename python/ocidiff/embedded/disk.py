@@ -1,0 +1,66 @@
+"""The disk budget of a run: it stops the run before the file system is full, or once it has written its share."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from ocidiff.layer.monitor import Progress, ProgressCallback
+from ocidiff.sizes import size
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the errors that say that a disk is full."""
+
+# What may be written between two looks, and what others need to go on.
+_MOST_RESERVED_BYTES: Final = 256 << 20
+_RESERVED_PART: Final = 20
+
+
+class DiskBudget:
+    """Bounds what a run writes. Safe from several threads.
+
+    Args:
+        place: Path of the store.
+        most_bytes: Most bytes that the run may add; None for no bound but the free space.
+        stop: Called with the reason, once there is no more room.
+    """
+
+    def __init__(self, place: str, most_bytes: int | None, stop: Callable[[str], None]) -> None:
+        self._place, self._most, self._stop = place, most_bytes, stop
+        self._running: dict[int, int] = {}
+        self._spent = 0
+
+    @contextmanager
+    def writing(self, number: int) -> Iterator[ProgressCallback]:
+        """Yield the callback that sees what the layer of a line takes while it is written."""
+
+        def see(progress: Progress) -> None:
+            self._running[number] = progress.bytes_blob
+            self.check()
+
+        try:
+            yield see
+        finally:
+            self._running.pop(number, None)
+
+    def spend(self, count: int) -> None:
+        """Note bytes that stay in the store."""
+        self._spent += count
+
+    def has_room(self, count: int) -> bool:
+        """True if so many bytes more may stay; stops the run if not."""
+        if self._most is not None and self._spent + count > self._most:
+            self._stop(f"the disk budget of {size(self._most)} is used up: give more to --disk, and run it again")
+            return False
+        return True
+
+    def check(self) -> None:
+        """Stop the run if there is no more room for what is being written."""
+        if self.has_room(sum(self._running.copy().values())):
+            found = os.statvfs(self._place)
+            free, whole = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+            if free < min(_MOST_RESERVED_BYTES, whole // _RESERVED_PART):
+                self._stop(f"{self._place}: only {size(free)} are free: make room, and run it again")

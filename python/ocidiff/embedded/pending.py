@@ -1,0 +1,155 @@
+"""Pending blobs: whole files in `ingest/` that become blobs of several images at once, with one wait for the disk.
+
+Law: as for a single blob, the bytes are on disk before a row describes them, the row is there before the blob is visible,
+and every blob of an image before its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from io import BufferedReader
+from typing import TYPE_CHECKING, Final
+
+from ocidiff.embedded.files import BLOBS, INGEST, Files
+from ocidiff.embedded.ingest import BLOB_MODE, is_stored
+from ocidiff.embedded.tables import content as records
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import AnyDigest, Digest
+from ocidiff.values import dataclass
+
+if TYPE_CHECKING:
+    from ocidiff.embedded.layout import Layout
+
+_NO_LABELS: Final[Mapping[str, str]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBlob:
+    """A file that becomes a blob.
+
+    Attributes:
+        name: Its name in `ingest/`.
+        file: Its descriptor, which holds the lock that keeps it from being swept.
+        size: Its length in bytes.
+        labels: Its labels.
+    """
+
+    name: str
+    file: int
+    size: int
+    labels: Mapping[str, str]
+
+
+class PendingBlobs:
+    """The new blobs of one image.
+
+    Args:
+        files: The layout.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self.found: dict[Digest, PendingBlob] = {}
+
+    def add(self, name: str, file: int, size: int, digest: Digest, labels: Mapping[str, str] | None) -> None:
+        """Take a file; see `ingest.Defer`."""
+        known = self.found.pop(digest, None)
+        blob = PendingBlob(name, os.dup(file), size, {**(known.labels if known else _NO_LABELS), **(labels or _NO_LABELS)})
+        if known is not None:
+            self._drop(known)
+        self.found[digest] = blob
+
+    def open(self, digest: AnyDigest) -> BufferedReader | None:
+        """Open a blob at its beginning; None if it is not among these."""
+        found = next((blob for known, blob in self.found.items() if known == digest), None)
+        return None if found is None else open(f"/proc/self/fd/{found.file}", "rb")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(blob.size for blob in self.found.values())
+
+    def drop(self) -> None:
+        """Remove the files."""
+        while self.found:
+            self._drop(self.found.popitem()[1])
+
+    def _drop(self, blob: PendingBlob) -> None:
+        try:
+            with self._files.directory(INGEST) as ingest_dir, suppress(FileNotFoundError):
+                os.unlink(blob.name, dir_fd=ingest_dir)
+        finally:
+            os.close(blob.file)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingImage:
+    """An image whose blobs wait.
+
+    Attributes:
+        name: The name that it gets.
+        descriptor: Of its manifest.
+        labels: Labels of its manifest.
+        blobs: Its new blobs.
+    """
+
+    name: str
+    descriptor: Descriptor
+    labels: Mapping[str, str]
+    blobs: PendingBlobs
+
+
+def publish(layout: Layout, files: Files, images: Sequence[PendingImage]) -> int:
+    """Make the blobs of several images visible, and give the images their names: all is on disk when this returns.
+
+    Args:
+        layout: The store, under the lease that the images were written under.
+        files: Its files.
+        images: The images, each with another name.
+
+    Returns:
+        Bytes of the blobs that were not there before.
+
+    Raises:
+        NotFoundError: A blob of an image is missing, or the lease has ended; no name has changed.
+    """
+    size = _store(layout, files, images)
+    layout.names.put_all({image.name: image.descriptor for image in images})
+    return size
+
+
+def _store(layout: Layout, files: Files, images: Sequence[PendingImage]) -> int:
+    new: dict[Digest, PendingBlob] = {}
+    labels: dict[Digest, dict[str, str]] = {}
+    for image in images:
+        for digest, blob in image.blobs.found.items():
+            new.setdefault(digest, blob)
+            labels.setdefault(digest, {}).update(blob.labels)
+        labels.setdefault(image.descriptor.digest, {}).update(image.labels)
+    with files.directory(INGEST) as ingest_dir, files.directory(*BLOBS) as blobs:
+        for blob in new.values():
+            os.fchmod(blob.file, BLOB_MODE)
+        _sync([blob.file for digest, blob in new.items() if not is_stored(blobs, blob.size, digest)])
+        with layout.database().transaction() as connection:
+            for digest, blob in new.items():
+                records.record(connection, digest, blob.size, labels.pop(digest), layout.lease_id)
+            for digest, more in labels.items():
+                records.merge_labels(connection, digest, more)
+        size = 0
+        # From here on the blobs are protected, so that those which are there already stay there.
+        for digest, blob in new.items():
+            if not is_stored(blobs, blob.size, digest):
+                os.rename(blob.name, digest.hex, src_dir_fd=ingest_dir, dst_dir_fd=blobs)
+                size += blob.size
+        os.fsync(blobs)
+    return size
+
+
+def _sync(opened: Sequence[int]) -> None:
+    """Have files on disk. Writing of all begins before the first is waited for, so that they share their waits."""
+    for file in opened:
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    for file in opened:
+        os.fsync(file)

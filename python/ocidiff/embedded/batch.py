@@ -11,6 +11,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from queue import Queue
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ from ocidiff.embedded.disk import FULL, DiskBudget
 from ocidiff.errors import Cancelled, OcidiffError, UsageError, reason
 from ocidiff.image.batch import BatchJob, BatchResult, BatchStatus, BatchSummary
 from ocidiff.image.batch_lines import MAX_LINE_BYTES, Line, NameSet, numbered_lines
+from ocidiff.image.layers import LocalDiffer
 from ocidiff.image.reference import shortest
 from ocidiff.image.source import Parent, find_parent, open_parent
 from ocidiff.layer.engine import select_engine
@@ -58,9 +60,12 @@ def run(home: Embedded, job: BatchJob, take: Take, cancel: Cancellation | None) 
     cores = job.options.threads or len(os.sched_getaffinity(0))
     slots, memory_bytes = slots_of(job.options, cores)
     home.sweep()
-    with home.services(engine, monitor, job.options.overlay).leased() as services, ExitStack() as opened:
-        assert services.lease is not None  # noqa: S101 - it is leased
-        layout = home.layout.under(services.lease.id)
+    with home.services(engine, monitor, job.options.overlay).leased() as leased, ExitStack() as opened:
+        assert leased.lease is not None  # noqa: S101 - it is leased
+        segments = home.layout.shared_segments()
+        opened.callback(segments.close)
+        services = replace(leased, differ=LocalDiffer(engine, job.options.overlay, tables=lambda: segments))
+        layout = home.layout.under(leased.lease.id)
         base = find_parent(services, job.base, job.platform, job.find_base)
         parent = SharedParent(
             lambda: opened.enter_context(open_parent(services, base, job.lower, job.limits, engine, monitor)), stop

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ from ocidiff.services.leases import CONTENT
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
+    from ocidiff.embedded.batch_segments import SharedSegments
     from ocidiff.embedded.database import Database
     from ocidiff.embedded.pending import PendingBlobs, PendingImage
     from ocidiff.embedded.segments import SegmentFiles
@@ -143,6 +145,12 @@ class Layout:
 
         return SegmentFiles(self._files)
 
+    def shared_segments(self) -> SharedSegments:
+        """Return the same for many commits in a row; the caller closes it."""
+        from ocidiff.embedded.batch_segments import SharedSegments
+
+        return SharedSegments(self._files)
+
     # Blobs.
 
     def ingest(self, ref: str | None = None) -> FileIngest:
@@ -179,6 +187,22 @@ class Layout:
             ingest.write(data)
             ingest.commit(descriptor.size, descriptor.digest, labels)
         return descriptor
+
+    def missing(self, digests: Sequence[AnyDigest]) -> AnyDigest | None:
+        """Return the first of these blobs that is not there; None if all are."""
+        with contextlib.ExitStack() as stack:
+            directories: dict[str, int] = {}
+            for digest in digests:
+                try:
+                    if digest.algorithm not in directories:
+                        place = self._files.directory(BLOBS[0], digest.algorithm, create=False)
+                        directories[digest.algorithm] = stack.enter_context(place)
+                    found = os.stat(digest.encoded, dir_fd=directories[digest.algorithm], follow_symlinks=False)
+                except FileNotFoundError:
+                    return digest
+                if not stat.S_ISREG(found.st_mode):
+                    return digest
+        return None
 
     def contains(self, digest: AnyDigest) -> bool:
         """See `ContentStore.contains`."""

@@ -42,6 +42,8 @@ class Names:
     def __init__(self, layout: Layout, files: Files) -> None:
         self._layout = layout
         self._files = files
+        # One that gives many names parses only what others wrote in between.
+        self._parsed: tuple[bytes, Index] | None = None
 
     @property
     def place(self) -> str:
@@ -54,7 +56,10 @@ class Names:
 
     def index(self) -> Index:
         """Return what `index.json` holds now."""
-        return Index.parse(self._files.read(INDEX), media_type.INDEX, f"{self._files.path}/{INDEX}")
+        data, known = self._files.read(INDEX), self._parsed
+        if known is None or known[0] != data:
+            known = self._parsed = data, Index.parse(data, media_type.INDEX, f"{self._files.path}/{INDEX}")
+        return known[1]
 
     def entry(self, name: str) -> Entry:
         """See `ImageStore.entry`."""
@@ -83,8 +88,8 @@ class Names:
 
         def check(connection: sqlite3.Connection) -> None:
             self._require_lease(connection)
-            for digest, name in needed.items():
-                self._require_blob(f"image {name!r}", digest)
+            if (missing := self._layout.missing(list(needed))) is not None:
+                raise self._missing(f"image {needed[missing]!r}", missing)
 
         self._update(lambda index: index.with_names(names), check)
 
@@ -118,16 +123,15 @@ class Names:
             NotFoundError: The lease has ended, or a blob is missing.
         """
         self._require_lease(connection)
-        for digest in needed:
-            self._require_blob(what, digest)
+        if (missing := self._layout.missing(needed)) is not None:
+            raise self._missing(what, missing)
 
     def _require_lease(self, connection: sqlite3.Connection) -> None:
         if self._layout.lease_id is not None:
             require_lease(connection, self._layout.lease_id)
 
-    def _require_blob(self, what: str, digest: AnyDigest) -> None:
-        if not self._layout.contains(digest):
-            raise NotFoundError(f"{what}: blob {digest} is missing in {self._files.path}; no name was given")
+    def _missing(self, what: str, digest: AnyDigest) -> NotFoundError:
+        return NotFoundError(f"{what}: blob {digest} is missing in {self._files.path}; no name was given")
 
     def mirror(self) -> None:
         """Note in the database what other tools have written into the index.
@@ -166,14 +170,20 @@ class Names:
                 with database.transaction() as connection:
                     check(connection)
                     self._files.replace(INDEX, data)
+                    self._parsed = data, after
 
 
 def _mirror(connection: sqlite3.Connection, index: Index) -> None:
     """Keep the entries of the index in the database too, from which a damaged index can be made again."""
     rows = [(position, _storable(entry.name), _storable(entry.text)) for position, entry in enumerate(index.entries)]
-    if connection.execute("SELECT * FROM image ORDER BY position").fetchall() != rows:
-        connection.execute("DELETE FROM image")
-        connection.executemany("INSERT INTO image VALUES (?, ?, ?)", rows)
+    known = connection.execute("SELECT * FROM image ORDER BY position").fetchall()
+    # New names come last.
+    same = next(
+        (at for at, (old, new) in enumerate(zip(known, rows, strict=False)) if old != new), min(len(known), len(rows))
+    )
+    if same < max(len(known), len(rows)):
+        connection.execute("DELETE FROM image WHERE position >= ?", (same,))
+        connection.executemany("INSERT INTO image VALUES (?, ?, ?)", rows[same:])
 
 
 def _storable(text: str | None) -> str | None:

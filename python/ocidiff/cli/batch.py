@@ -86,18 +86,23 @@ def command(
             complain(f"batch: line {result.line}: {result.error.removeprefix('line: ')}")
 
     with naming(place), ocidiff.Store.open(place) as store:
-        done = store.batch(
-            sys.stdin.buffer if manifest == "-" else manifest,
-            tell,
-            base=base,
-            lower=lower,
-            shard=shard,
-            disk_bytes=disk_bytes,
-            platform=platform,
-            limits=limits,
-            registry=registry,
-            **options,
-        )
+        try:
+            done = store.batch(
+                sys.stdin.buffer if manifest == "-" else manifest,
+                tell,
+                base=base,
+                lower=lower,
+                shard=shard,
+                disk_bytes=disk_bytes,
+                platform=platform,
+                limits=limits,
+                registry=registry,
+                **options,
+            )
+        except SystemExit as end:
+            # A signal: an interrupt says it by itself.
+            complain("; ".join(["batch: stopped", *getattr(end, "__notes__", ())]))
+            raise
     if not settings.quiet:
         complain(f"batch: {done}")
     if not done.is_done:

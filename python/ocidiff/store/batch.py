@@ -14,7 +14,8 @@ from ocidiff.image.batch_lines import Shard
 from ocidiff.image.request import Elsewhere
 from ocidiff.layer.monitor import Cancellation, Monitor
 from ocidiff.layer.options import DiffOptions, Limits
-from ocidiff.store import Store, platform_of
+from ocidiff.store import Store
+from ocidiff.store.call import platform_of
 from ocidiff.store.publish import elsewhere
 from ocidiff.transport.scheme import Registry, check_tags, is_plain
 

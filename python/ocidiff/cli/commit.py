@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -233,10 +232,9 @@ def command(
             with naming(str(metadata_file)):
                 write_all(metadata, as_json(metadata_document(image)).encode() + b"\n")
         if page is not None:
-            from ocidiff.cli.report import write_report
+            from ocidiff.cli.report import report_commit
 
-            with naming(str(report)), open(page, "wb", closefd=False) as sink, _after_commit(image.name):
-                write_report(settings, store, image, sink, str(report), limits=limits, engine=options.get("engine"))
+            report_commit(settings, store, image, page, str(report), limits=limits, engine=options.get("engine"))
     for layer in image.layers if not settings.quiet else ():
         warn_of_skipped("commit", layer.skipped)
         warn_of_changes("commit", layer)
@@ -258,16 +256,6 @@ def _source(first: str | None, second: str | None, upper: ocidiff.UpperTar | Non
     if first is None or (second is not None and not may_be_container(first)):
         raise click.UsageError("--upper-tar takes NAME[:TAG], or a working container and NAME[:TAG]")
     return (upper, first) if second is None else (first, second)
-
-
-@contextmanager
-def _after_commit(name: str) -> Iterator[None]:
-    """Say in a failure that the image is there."""
-    try:
-        yield
-    except (OSError, ocidiff.OcidiffError) as error:
-        error.add_note(f"image {name} is committed, and only the report is missing")
-        raise
 
 
 def _open_store(settings: Settings, container: str | None) -> ocidiff.Store:

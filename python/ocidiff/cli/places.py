@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -93,7 +94,7 @@ def copy(
             progress=progress,
         )
     emit(as_json(done.to_dict()) if settings.json else done.descriptor.digest)
-    if settings.verbose or (done.kept_bytes and not settings.quiet):
+    if settings.verbose or ((done.kept_bytes or sys.stderr.isatty()) and not settings.quiet):
         complain(f"{done.target}: {_line(done)}")
 
 

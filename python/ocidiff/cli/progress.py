@@ -20,8 +20,11 @@ _PLAIN_SECONDS: Final = 2.0
 _JSON_SECONDS: Final = 0.2
 _WIDTH_FOR_A_BAR: Final = 80
 _WIDTH_FOR_ALL: Final = 64
-# Of a digest.
+# Of a digest, on a wide and on a narrow terminal.
 _DIGITS: Final = 12
+_FEW_DIGITS: Final = 6
+# A rate over less time is mostly noise.
+_SECONDS_FOR_A_RATE: Final = 0.5
 
 
 @contextmanager
@@ -77,6 +80,8 @@ def _bar(what: str) -> Iterator[ProgressCallback]:
                 return
             if progress.phase != phase:
                 begun, phase = monotonic(), progress.phase
+                # `update` keeps a total that is not known any more, and with it a clock that stands still.
+                bar.tasks[0].total, bar.tasks[0].finished_time = progress.total_bytes, None
             seconds = monotonic() - begun
             if is_narrow:
                 name, counters = phase or what, _short(progress, seconds)
@@ -86,12 +91,12 @@ def _bar(what: str) -> Iterator[ProgressCallback]:
             bar.update(task, description=name, total=progress.total_bytes, completed=progress.bytes_blob, counters=counters)
             for blob in progress.blobs:
                 if blob.state == "copying":
-                    row = rows.get(blob.digest)
-                    if row is None:
-                        row = rows[blob.digest] = bar.add_task("", counters="")
-                    short = blob.digest.rpartition(":")[2][:_DIGITS]
                     done = f"{size(blob.done)} of {size(blob.size)}"
-                    bar.update(row, description=f"  {short}", total=blob.size, completed=blob.done, counters=done)
+                    if blob.digest in rows:
+                        bar.update(rows[blob.digest], completed=blob.done, counters=done)
+                        continue
+                    short = blob.digest.rpartition(":")[2][: _FEW_DIGITS if is_narrow else _DIGITS]
+                    rows[blob.digest] = bar.add_task(f"  {short}", total=blob.size, completed=blob.done, counters=done)
                 elif blob.digest in rows:
                     bar.remove_task(rows.pop(blob.digest))
 
@@ -144,28 +149,30 @@ def _percent(progress: Progress) -> int:
 
 def _short(progress: Progress, seconds: float) -> str:
     """Return what fits a narrow terminal: percent, rate and what remains; or counters if the total is not known."""
-    if not progress.total_bytes or seconds <= 0:
+    if not progress.total_bytes:
         return f"{counted(progress.entries, 'entry', 'entries')}, {size(progress.bytes_blob)}"
-    return f"{_percent(progress)} %, {_pace(progress, progress.total_bytes, seconds)}"
+    return f"{_percent(progress)} %{_pace(progress, progress.total_bytes, seconds)}"
 
 
 def _pace(progress: Progress, total_bytes: int, seconds: float) -> str:
-    """Return how fast a phase is, and what remains of it."""
+    """Return how fast a phase is, and what remains of it, behind a comma; empty while that cannot be told."""
+    if seconds < _SECONDS_FOR_A_RATE:
+        return ""
     # What was there took no time.
     rate = (progress.bytes_blob - sum(map(_found, progress.blobs))) / seconds
     left = max(0, total_bytes - progress.bytes_blob)
     remaining = f", {left / rate:.0f} s left" if rate >= 1 and left else ""
-    return f"{size(round(rate))}/s{remaining}"
+    return f", {size(round(rate))}/s{remaining}"
 
 
 def _expected(progress: Progress, seconds: float) -> str:
     """Return how much of the phase is done, how fast, and what remains; empty if the total is not known."""
-    if not progress.total_bytes or seconds <= 0:
+    if not progress.total_bytes:
         return ""
     pace = _pace(progress, progress.total_bytes, seconds)
     states = [str(blob.state) for blob in progress.blobs]
     counts = "".join(f", {states.count(state)} {state}" for state in ("skipped", "mounted") if state in states)
-    return f"{_percent(progress)} % of {size(progress.total_bytes)}, {pace}{counts}"
+    return f"{_percent(progress)} % of {size(progress.total_bytes)}{pace}{counts}"
 
 
 def _found(blob: BlobProgress) -> int:

@@ -9,7 +9,7 @@ import pytest
 from ocidiff.cli import progress
 from ocidiff.cli.options import Settings
 from ocidiff.cli.render import columns
-from ocidiff.layer.monitor import Monitor, Progress
+from ocidiff.layer.monitor import BlobProgress, BlobState, Monitor, Progress
 from ocidiff.printable import printable
 from ocidiff.sizes import counted
 
@@ -109,6 +109,8 @@ def test_one_of_a_thing_has_no_plural() -> None:
         (Progress(20_000, 10**9, 999_900_000, "diff"), 2.0, "20,000 entries, 999.9 MB"),
         (Progress(1, 0, 999_900_000, "unpack", 10**12), 1.0, "0 %, 999.9 MB/s, 999 s left"),
         (Progress(1, 0, 500, "unpack", 500), 1.0, "100 %, 500 B/s"),
+        # Of a moment no rate is told: it was 1.7 TB/s once.
+        (Progress(1, 0, 10**9, "unpack", 10**12), 0.001, "0 %"),
     ],
 )
 def test_a_narrow_terminal_gets_what_fits(shown: Progress, seconds: float, text: str) -> None:
@@ -122,3 +124,32 @@ def test_a_narrow_bar_is_not_cut(monkeypatch: pytest.MonkeyPatch, capsys: Output
         assert show is not None
         show(Progress(20_000, 10**9, 999_900_000, "diff"))
     assert "diff 20,000 entries, 999.9 MB" in capsys.readouterr().err
+
+
+def test_rows_of_blobs_leave_room_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    times = iter([0.0, 0.0, *[2.0] * 20])
+    monkeypatch.setattr(progress, "monotonic", lambda: next(times))
+    blob = BlobProgress("sha256:" + "a" * 64, 10**9, 187_000_000, state=BlobState.COPYING)
+    with progress.shown(Settings(progress="tty"), "pull") as show:
+        assert show is not None
+        show(Progress(0, 0, 10, "copy", 10**9, blobs=(blob,)))
+        show(Progress(0, 0, 374_000_000, "copy", 10**9, blobs=(blob,)))
+    shown = capsys.readouterr().err
+    assert "37 %, 187.0 MB/s, 3 s left" in shown
+    assert "aaaaaa 187.0 MB of 1.0 GB" in shown
+
+
+def test_the_clock_goes_on_in_a_phase_without_a_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    from rich.progress import Progress as Bar
+
+    bars = []
+    begin = Bar.start
+    monkeypatch.setattr(Bar, "start", lambda bar: (bars.append(bar), begin(bar))[1])
+    with progress.shown(Settings(progress="tty"), "commit") as show:
+        assert show is not None
+        show(Progress(1, 10, 10, "unpack", 10))
+        assert bars[0].tasks[0].finished
+        show(Progress(1, 10, 10, "diff"))
+        assert not bars[0].tasks[0].finished

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 import ocidiff
-from ocidiff.transport.archive import members
+from ocidiff.errors import outcome_of
+from ocidiff.transport.archive import members, read, several
 from support import archives
 from support.archives import Member
 
@@ -41,7 +42,7 @@ def docker(*others: Member, layers: list[str] | None = None, **changed: Any) -> 
     return [*documents, *others]
 
 
-def oci(**changed: bytes | None) -> list[Member]:
+def oci(diff_ids: Sequence[str] = (DIFF_ID,), **changed: bytes | None) -> list[Member]:
     """An OCI archive; a blob is changed by its name, and left out by None."""
     blobs: dict[str, bytes] = {}
 
@@ -55,7 +56,7 @@ def oci(**changed: bytes | None) -> list[Member]:
     layer = add("layer", LAYER, "layer.v1.tar")
     manifest = {
         "schemaVersion": 2,
-        "config": add("config", config(DIFF_ID), "config.v1+json"),
+        "config": add("config", config(*diff_ids), "config.v1+json"),
         "layers": [layer],
     }
     entry = add("manifest", json.dumps(manifest).encode(), "manifest.v1+json")
@@ -171,7 +172,7 @@ CASES: dict[str, tuple[Callable[[], list[Member]], type[Exception], str]] = {
         ocidiff.DocumentError,
         "occurs twice",
     ),
-    "a name in upper case": (lambda: docker(layer_file(), RepoTags=["Bad:1"]), ocidiff.UsageError, "upper case"),
+    "a name in upper case": (lambda: docker(layer_file(), RepoTags=["Bad:1"]), ocidiff.DocumentError, "upper case"),
     "no image": (lambda: [archives.file(b"README", b"hello")], ocidiff.DocumentError, "not an archive of images"),
     "a docker before 1.10": (lambda: [archives.file(b"repositories", b"{}")], ocidiff.UnsupportedError, "before 1.10"),
     "a layout of version 2": (
@@ -188,6 +189,23 @@ CASES: dict[str, tuple[Callable[[], list[Member]], type[Exception], str]] = {
     "no layer": (lambda: oci(layer=None), ocidiff.NotFoundError, "is missing"),
     "no configuration": (lambda: oci(config=None), ocidiff.NotFoundError, "is missing"),
     "no manifest": (lambda: oci(manifest=None), ocidiff.NotFoundError, "is missing"),
+    "an OCI image with a layer too few": (
+        lambda: oci(diff_ids=[DIFF_ID, DIFF_ID]),
+        ocidiff.DocumentError,
+        "1 layers, the configuration has 2 diff_ids",
+    ),
+    "an OCI image with another layer": (
+        lambda: oci(diff_ids=["sha256:" + "0" * 64]),
+        ocidiff.DigestMismatchError,
+        "the configuration has diff ID sha256:0000",
+    ),
+    "a name that no image can have": (lambda: docker(layer_file(), RepoTags=["a b"]), ocidiff.DocumentError, "takes NAME"),
+    "a name with a digest": (
+        lambda: docker(layer_file(), RepoTags=[f"a@{DIFF_ID}"]),
+        ocidiff.DocumentError,
+        "a digest cannot be given",
+    ),
+    "a long name": (lambda: docker(layer_file(), RepoTags=["a" * 1_000_000]), ocidiff.DocumentError, "takes NAME"),
     "an index that is a manifest": (
         lambda: oci(index=b'{"schemaVersion":2,"manifests":[],"layers":[]}'),
         ocidiff.DocumentError,
@@ -215,7 +233,10 @@ def check_refused(archive: Path, tmp_path: Path, error: type[Exception], words: 
             store.load(archive)
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
+        # It is the input that is bad, not the way in which the command was called.
+        assert outcome_of(caught.value).status == 1
         assert store.images() == []
+        assert os.listdir(tmp_path / "store/ingest") == []
         assert store.verify().faults == ()
     assert sorted(os.listdir(tmp_path)) == [archive.name, "store"]
 
@@ -274,6 +295,22 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(limits: ocidiff.Limits, tmp_
     (tmp_path / "bad.tar.gz").write_bytes(gzip.compress(bytes(1 << 20), 9) * 70)
     with ocidiff.Store.open(tmp_path / "store") as store, pytest.raises(ocidiff.LimitExceededError, match=r"bad\.tar\.gz: "):
         store.load(tmp_path / "bad.tar.gz", limits=limits)
+
+
+def test_too_many_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(several, "_MOST_NAMES", 2)
+    (tmp_path / "bad.tar").write_bytes(archives.tar(*docker(layer_file(), RepoTags=["a:1", "a:2", "a:3"])))
+    check_refused(tmp_path / "bad.tar", tmp_path, ocidiff.LimitExceededError, "3 names of images, limit 2")
+
+
+@pytest.mark.parametrize("form", ["docker", "oci"])
+def test_documents_that_are_named_again_and_again_are_not_read_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(read, "_MAX_READ_BYTES", 100)
+    made = docker(layer_file()) if form == "docker" else oci()
+    (tmp_path / "bad.tar").write_bytes(archives.tar(*made))
+    check_refused(tmp_path / "bad.tar", tmp_path, ocidiff.LimitExceededError, "MiB together")
 
 
 def test_what_is_outside_is_never_read(tmp_path: Path) -> None:

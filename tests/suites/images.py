@@ -39,6 +39,13 @@ class ImagesSuite:
             services.images.put(name, target)
         assert sorted(str(entry.name) for entry in services.images.list()) == ["app:v1", "app:v2"]
 
+    def test_many_names_are_given_at_once(self, services: Services) -> None:
+        first, second = stored(services, '{"a":1}'), stored(services, '{"a":2}')
+        services.images.put("app:v1", first)
+        services.images.put_all({"app:v1": second, "app:v2": first, "app:v3": second})
+        found = {str(entry.name): entry.digest for entry in services.images.list()}
+        assert found == {"app:v1": second.digest, "app:v2": first.digest, "app:v3": second.digest}
+
     def test_a_dropped_name_is_gone_and_others_stay(self, services: Services) -> None:
         target = stored(services, "{}")
         for name in ("app:v1", "app:v2"):

@@ -361,6 +361,10 @@ class MemoryImages:
         self.content.info(target.digest)
         self.index[0] = self.index[0].with_name(name, target)
 
+    def put_all(self, targets: Mapping[str, Descriptor]) -> None:
+        for name, target in targets.items():
+            self.put(name, target)
+
     def drop(self, entry: Entry) -> None:
         self.index[0] = self.index[0].without(entry)
 

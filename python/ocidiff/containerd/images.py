@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -53,6 +53,11 @@ class ContainerdImages:
             self._channel.call("images.v1.Images/Create", image=image)
         except AlreadyExistsError:
             self._channel.call("images.v1.Images/Update", image=image, update_mask={"paths": ["target"]})
+
+    def put_all(self, targets: Mapping[str, Descriptor]) -> None:
+        """See `ImageStore.put_all`."""
+        for name, target in targets.items():
+            self.put(name, target)
 
     def drop(self, entry: Entry) -> None:
         """See `ImageStore.drop`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ocidiff.errors import UnsupportedError
@@ -41,6 +41,10 @@ class ImageStore(Protocol):
         Raises:
             NotFoundError: A blob of the image is missing, or the lease has ended; no name has changed.
         """
+        ...
+
+    def put_all(self, targets: Mapping[str, Descriptor]) -> None:
+        """Let each name stand for its target, as `put` does, at a cost that grows with their number alone."""
         ...
 
     def drop(self, entry: Entry) -> None:

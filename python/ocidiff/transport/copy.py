@@ -58,6 +58,24 @@ class Copied:
     kept_bytes: int
     seconds: float
 
+    def again(self, target: str) -> Copied:
+        """Return the result of copying the same image once more: everything is there."""
+        blobs = self.copied + self.skipped + self.mounted
+        size = self.copied_bytes + self.skipped_bytes + self.mounted_bytes
+        return Copied(
+            self.source,
+            target,
+            self.descriptor,
+            copied=0,
+            skipped=blobs,
+            mounted=0,
+            copied_bytes=0,
+            skipped_bytes=size,
+            mounted_bytes=0,
+            kept_bytes=0,
+            seconds=0.0,
+        )
+
     def to_dict(self) -> dict[str, object]:
         """Return the object that `save --json` and `load --json` print."""
         return {
@@ -199,7 +217,10 @@ class _Job:
             offset = ingest.offset
             try:
                 with ingest:
-                    self._fill(ingest, descriptor, labels)
+                    try:
+                        self._fill(ingest, descriptor, labels)
+                    finally:
+                        has_bytes = ingest.offset > 0
                 return BlobState.COPIED
             except BrokenTransferError:
                 attempt = attempt + 1 if offset <= reached else 1
@@ -213,6 +234,11 @@ class _Job:
                 if is_fresh or not offset:
                     raise
                 is_fresh = True
+            except BaseException:
+                # There is nothing in it for a later call to go on with.
+                if not has_bytes:
+                    self._target.abort(descriptor)
+                raise
 
     def _begin(self, descriptor: Descriptor) -> Ingest | None:
         """Return the ingest of a blob; None if another process has brought it meanwhile."""

@@ -37,10 +37,10 @@ def open_source(scheme: str, value: str, access: Access) -> Iterator[Source]:
     path, tag = _split(scheme, value)
     with Layout.open(path, create=False) as layout:
         if not layout.has_database() or layout.refusal is not None:
-            yield LayoutSource(scheme + value, layout, layout.names.list(), tag)
+            yield _source(scheme + value, layout, layout.names.list(), tag)
             return
         with access.under_lease(layout) as services:
-            yield LayoutSource(scheme + value, services.content, services.images.list(), tag, services.keep_blob)
+            yield _source(scheme + value, services.content, services.images.list(), tag, services.keep_blob)
 
 
 @contextmanager
@@ -99,14 +99,41 @@ def the_entry(entries: Sequence[Entry], tag: str, place: str) -> Entry:
     raise UsageError(f"{place}: holds {len(found)} images: name one of {names}")
 
 
+class Referrers:
+    """The manifests of a layout that refer to others, which have no names there.
+
+    Args:
+        content: The blobs of the layout.
+        entries: The entries of its index.
+    """
+
+    def __init__(self, content: Provider, entries: Sequence[Entry]) -> None:
+        self._content, self._entries = content, entries
+        self._found: dict[object, list[Descriptor]] | None = None
+
+    def of(self, digest: Digest) -> Sequence[Descriptor]:
+        """Return those that refer to this one. All are read once."""
+        if self._found is None:
+            self._found = {}
+            unnamed = {
+                entry.descriptor.digest: entry.descriptor
+                for entry in reversed(self._entries)
+                if entry.name is None and entry.descriptor is not None
+            }
+            for one in reversed(unnamed.values()):
+                if one.media_type in media_type.DOCUMENTS:
+                    self._found.setdefault(_subject(self._content, one), []).append(one)
+        return self._found.get(digest, ())
+
+
 class LayoutSource:
     """A `Source`.
 
     Args:
         place: Its name, as users write it.
         content: The blobs of the layout.
-        entries: The entries of its index.
-        tag: Name of the image in it; empty for the only one.
+        entry: The entry of the image in the index.
+        referrers: What refers to images of the layout.
         keep: Keeps a blob, and what it leads to, while it is read.
     """
 
@@ -114,33 +141,32 @@ class LayoutSource:
         self,
         place: str,
         content: Provider,
-        entries: Sequence[Entry],
-        tag: str,
+        entry: Entry,
+        referrers: Referrers,
         keep: Callable[[Digest], None] = lambda _: None,
     ) -> None:
         self.place: Final = place
         self.content: Final = content
-        self._entries, self._tag, self._keep = entries, tag, keep
+        self._entry, self._referrers, self._keep = entry, referrers, keep
 
     def resolve(self) -> Descriptor:
         """See `Source.resolve`."""
-        found = understood(the_entry(self._entries, self._tag, self.place))
+        found = understood(self._entry)
         self._keep(found.digest)
         return replace(found, annotations=NO_TEXTS, extra=NO_MEMBERS)
 
     def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """See `Source.referrers`: in a layout they have no name."""
-        return [
-            entry.descriptor
-            for entry in self._entries
-            if entry.name is None
-            and entry.descriptor is not None
-            and entry.descriptor.media_type in media_type.DOCUMENTS
-            and _subject(self.content, entry.descriptor) == digest
-        ]
+        return self._referrers.of(digest)
 
     def stop(self) -> None:
         """See `Source.stop`; nothing waits for long here."""
+
+
+def _source(
+    place: str, content: Provider, entries: Sequence[Entry], tag: str, keep: Callable[[Digest], None] = lambda _: None
+) -> LayoutSource:
+    return LayoutSource(place, content, the_entry(entries, tag, place), Referrers(content, entries), keep)
 
 
 def _subject(content: Provider, descriptor: Descriptor) -> object:
@@ -148,7 +174,8 @@ def _subject(content: Provider, descriptor: Descriptor) -> object:
         subject = parse_object(content.read(descriptor), f"document {descriptor.digest}").get("subject")
     except (DigestMismatchError, DocumentError, NotFoundError):
         return None
-    return subject.get("digest") if isinstance(subject, dict) else None
+    digest = subject.get("digest") if isinstance(subject, dict) else None
+    return digest if isinstance(digest, str) else None
 
 
 class LayoutTarget:

@@ -8,12 +8,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import BinaryIO, Final
 
-from ocidiff.errors import NotFoundError, UsageError
+from ocidiff.errors import DocumentError, NotFoundError
 from ocidiff.image import lookup
 from ocidiff.image.reference import name_to_give
+from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import AnyDigest, Digest
-from ocidiff.oci.encoding import NO_MEMBERS, NO_TEXTS
+from ocidiff.oci.encoding import NO_MEMBERS, NO_TEXTS, parse_object
 from ocidiff.services import labels as known
 from ocidiff.services.bundle import Services
 from ocidiff.services.content import Info, Ingest, Provider
@@ -175,9 +176,11 @@ def _ref(descriptor: Descriptor) -> str:
 
 
 def _media_type(document: bytes) -> str:
-    kind = json.loads(document).get("mediaType")
+    """Return the media type of a document, which a manifest and an index may leave out."""
+    members = parse_object(document, "document")
+    kind = members.get("mediaType", media_type.INDEX if "manifests" in members else media_type.MANIFEST)
     if not isinstance(kind, str):
-        raise UsageError(f"a document without media type: {document[:100]!r}")
+        raise DocumentError(f"document: mediaType: not a text: {str(kind)[:100]!r}")
     return kind
 
 

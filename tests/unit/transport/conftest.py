@@ -14,7 +14,7 @@ from support.registries import Registry, serving
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[ocidiff.Store]:
+def store(tmp_path: Path) -> Iterator[ocidiff.EmbeddedStore]:
     """A store with the images `base:1` of one layer of 3 MiB, and `app:v1` with one layer of 1 MiB more."""
     tree = tmp_path / "tree"
     tree.mkdir()

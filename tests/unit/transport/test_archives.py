@@ -18,24 +18,14 @@ from typing import Any
 import pytest
 
 import ocidiff
+from ocidiff.embedded.files import Files
 from ocidiff.oci import media_type
+from ocidiff.transport import layout as layouts
+from ocidiff.transport.archive import read
 from support import archives
 from support.layouts import Handmade
 
 Archive = Callable[..., Path]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[ocidiff.EmbeddedStore]:
-    """A store with the images `base:1` and, on it, `app:v1`."""
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    (tree / "file").write_bytes(os.urandom(3 << 20))
-    with ocidiff.Store.open(tmp_path / "store") as store:
-        store.commit(tree, "base:1")
-        (tree / "more").write_bytes(os.urandom(1 << 20))
-        store.commit(tree, "app:v1", base="base:1")
-        yield store
 
 
 @pytest.fixture
@@ -282,3 +272,59 @@ def test_referrers_go_into_the_archive_and_come_back(other: ocidiff.EmbeddedStor
     other.load(tmp_path / "a.tar", everything=True)
     other.save(["app:1"], tmp_path / "b.tar", everything=True)
     assert contents(tmp_path / "b.tar") == contents(tmp_path / "a.tar")
+
+
+def test_many_names_and_equal_layers_cost_no_more_than_one(
+    other: ocidiff.EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[object] = []
+    written: list[object] = []
+    really_packed, really_replace = read._packed, Files.replace
+    monkeypatch.setattr(read, "_packed", lambda *words: packed.append(words) or really_packed(*words))
+    monkeypatch.setattr(Files, "replace", lambda *words: written.append(words[1]) or really_replace(*words))
+    plain = layer("file", b"x")
+    tags = [f"app:{number}" for number in range(50)]
+    path = docker_archive(
+        tmp_path / "many.tar", tags=tags, layers={"a": plain}, links={f"b{number}": "a" for number in range(20)}
+    )
+    loaded = other.load(path)
+    assert [one.target for one in loaded] == tags
+    assert [one.copied for one in loaded] == [2] + [0] * 49
+    assert [one.skipped for one in loaded] == [0] + [2] * 49
+    assert len({other.resolve(tag).digest for tag in tags}) == 1
+    assert len(packed) == 1
+    assert written.count("index.json") == 1
+
+
+def test_referrers_are_read_once(other: ocidiff.EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Handmade(tmp_path / "layout")
+    images = [layout.image({"file": str(number)}) for number in range(4)]
+    for number, image in enumerate(images):
+        layout.name(f"app:{number}", image)
+        config = layout.blob(b"{}", "application/vnd.oci.empty.v1+json")
+        document = {"schemaVersion": 2, "mediaType": media_type.MANIFEST, "config": config, "layers": [], "subject": image}
+        layout.entries.append(layout.document({**document, "annotations": {"n": str(number)}}, media_type.MANIFEST))
+    layout.finish()
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(layout.path, ".")
+    asked: list[object] = []
+    really = layouts._subject
+    monkeypatch.setattr(layouts, "_subject", lambda *words: asked.append(words[1]) or really(*words))
+    other.load(tmp_path / "a.tar", everything=True)
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("broken", ["missing", "cut"])
+def test_a_failed_copy_leaves_no_empty_ingest(
+    store: ocidiff.EmbeddedStore, other: ocidiff.EmbeddedStore, tmp_path: Path, broken: str
+) -> None:
+    manifest: Any = store.inspect("base:1")["manifest"]
+    blob = tmp_path / "store/blobs/sha256" / manifest["layers"][0]["digest"].partition(":")[2]
+    if broken == "missing":
+        blob.unlink()
+    else:
+        os.truncate(blob, 10)
+    with pytest.raises(ocidiff.OcidiffError):
+        other.copy(f"oci:{tmp_path}/store:base:1", "base:1")
+    assert all(data.stat().st_size for data in (tmp_path / "other/ingest").glob("*/data"))
+    assert other.images() == []

@@ -20,7 +20,7 @@ from ocidiff.services.content import Ingest
 from ocidiff.transport.archive.members import STDIN, opened
 from ocidiff.transport.archive.read import entries_of
 from ocidiff.transport.archive.write import ArchiveWriter
-from ocidiff.transport.layout import LayoutSource
+from ocidiff.transport.layout import LayoutSource, Referrers, the_entry
 from ocidiff.transport.place import Access, Source, Target
 
 
@@ -32,7 +32,8 @@ def open_source(scheme: str, value: str, access: Access) -> Iterator[Source]:  #
         content, entries = entries_of(members)
         # In any spelling.
         name = next((entry.name for entry in entries if name and entry.name and is_same(name, entry.name)), name)
-        yield LayoutSource(scheme + value, content, entries, name)
+        place = scheme + value
+        yield LayoutSource(place, content, the_entry(entries, name, place), Referrers(content, entries))
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import BinaryIO, Final
 
-from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, UnsupportedError
+from ocidiff.errors import DigestMismatchError, DocumentError, LimitExceededError, NotFoundError, UnsupportedError
 from ocidiff.image.reference import shortest
 from ocidiff.oci import media_type
 from ocidiff.oci.config import ImageConfig
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.digest import AnyDigest, DiffID, Digest
+from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, NO_TEXTS, parse_list, parse_object
 from ocidiff.oci.encoding import Members as JsonMembers
 from ocidiff.oci.index import REF_NAME, Entry, Index
@@ -31,6 +31,8 @@ DOCKER_NAME: Final = "io.containerd.image.name"
 _OLDEST: Final = "repositories"
 _MAX_LAYOUT_BYTES: Final = 1 << 16
 _HEAD_BYTES: Final = 4
+# Of an archive, by all images.
+_MAX_READ_BYTES: Final = 1 << 30
 _COMPRESSED: Final = ((b"\x1f\x8b\x08", media_type.LAYER_GZIP), (b"\x28\xb5\x2f\xfd", media_type.LAYER_ZSTD))
 
 
@@ -45,6 +47,7 @@ class Content:
 
     def __init__(self, members: Members, documents: Mapping[Digest, bytes], layers: Mapping[Digest, Member]) -> None:
         self._members, self._documents, self._layers = members, documents, layers
+        self._left = _MAX_READ_BYTES
 
     def contains(self, digest: AnyDigest) -> bool:
         """See `Provider.contains`."""
@@ -67,17 +70,56 @@ class Content:
         return self._members.open(member)
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """See `Provider.read`."""
+        """See `Provider.read`.
+
+        Raises:
+            DocumentError, DigestMismatchError: It is damaged, or the manifest of an image with other layers than its
+                configuration has.
+            LimitExceededError: An archive can name one document many times; all that was read is too much.
+        """
         digest = descriptor.digest
         data = self._documents.get(digest)
-        if data is None:
-            member = self._member(digest)
-            _check_size(descriptor, member.size)
-            data = self._members.read(member.name, MAX_DOCUMENT_BYTES)
-        _check_size(descriptor, len(data))
-        if Digest.of(data) != digest:
-            raise DigestMismatchError(f"{self._members.place}: blob {digest}: holds {Digest.of(data)}")
+        if data is not None:
+            _check_size(descriptor, len(data))
+            return data
+        data = self._read(descriptor)
+        if descriptor.media_type in media_type.MANIFESTS:
+            self._check_layers(descriptor, data)
         return data
+
+    def _read(self, descriptor: Descriptor) -> bytes:
+        digest, place = descriptor.digest, self._members.place
+        member = self._member(digest)
+        _check_size(descriptor, member.size)
+        self._left -= member.size
+        if self._left < 0:
+            raise LimitExceededError(f"{place}: its documents are larger than {_MAX_READ_BYTES >> 20} MiB together")
+        data = self._members.read(member.name, MAX_DOCUMENT_BYTES)
+        if Digest.of(data) != digest:
+            raise DigestMismatchError(f"{place}: blob {digest}: holds {Digest.of(data)}")
+        return data
+
+    def _check_layers(self, descriptor: Descriptor, data: bytes) -> None:
+        """Refuse an image whose layers are not those of its configuration, as far as that is seen without inflating them."""
+        where = f"{self._members.place}: manifest {descriptor.digest}"
+        stated = parse_object(data, where).get("config")
+        if not isinstance(stated, dict) or stated.get("mediaType") not in media_type.CONFIGS:
+            return
+        manifest = Manifest.parse(data, descriptor.media_type, where)
+        if any(layer.media_type not in media_type.LAYERS for layer in manifest.layers):
+            return
+        config = ImageConfig.parse(self._read(manifest.config), f"{self._members.place}: {manifest.config.digest}")
+        diff_ids = config.rootfs.diff_ids
+        if len(diff_ids) != len(manifest.layers):
+            raise DocumentError(f"{where}: {len(manifest.layers)} layers, the configuration has {len(diff_ids)} diff_ids")
+        for layer, diff_id in zip(manifest.layers, diff_ids, strict=True):
+            # What is not compressed is its own tar.
+            if layer.digest != diff_id and self.contains(layer.digest) and self._is_plain(layer.digest):
+                raise DigestMismatchError(f"{where}: layer {layer.digest}: the configuration has diff ID {diff_id}")
+
+    def _is_plain(self, digest: Digest) -> bool:
+        with self._members.open(self._member(digest)) as file:
+            return _compression(file.read(_HEAD_BYTES)) is None
 
     def _member(self, digest: Digest) -> Member:
         if digest in self._layers:
@@ -172,11 +214,18 @@ def _docker_entries(members: Members) -> list[_DockerEntry]:
 def _of_docker(members: Members) -> tuple[Content, list[Entry]]:
     """Return the images of an archive without an index. Their manifests are made here; configurations stay byte for byte."""
     files: dict[Digest, Member] = {}
-    layers: dict[tuple[str, DiffID], Descriptor] = {}
+    # By the name of the file, which many names may lead to.
+    packed: dict[str, Descriptor | None] = {}
     documents: dict[Digest, bytes] = {}
     entries: list[Entry] = []
+    left = _MAX_READ_BYTES
     for entry in _docker_entries(members):
         member = members.followed(entry.config)
+        left -= member.size
+        if left < 0:
+            raise LimitExceededError(
+                f"{members.place}: its configurations are larger than {_MAX_READ_BYTES >> 20} MiB together"
+            )
         data = members.read(member.name, MAX_DOCUMENT_BYTES)
         config = Descriptor(media_type.CONFIG, Digest.of(data), len(data))
         files[config.digest] = member
@@ -185,31 +234,40 @@ def _of_docker(members: Members) -> tuple[Content, list[Entry]]:
             raise DocumentError(
                 f"{members.place}: {MANIFEST} has {len(entry.layers)} layers, the configuration {len(diff_ids)} diff_ids"
             )
+        layers = []
         for name, diff_id in zip(entry.layers, diff_ids, strict=True):
-            if (name, diff_id) not in layers:
-                member = members.followed(name)
-                layer = layers[name, diff_id] = _layer(members, member, diff_id)
-                files[layer.digest] = member
-        encoded = Manifest(config, tuple(layers[one] for one in zip(entry.layers, diff_ids, strict=True))).encode()
+            member = members.followed(name)
+            if member.name not in packed:
+                packed[member.name] = _packed(members, member)
+            # One that is not compressed has its diff ID for a digest, which the copy verifies.
+            layer = packed[member.name] or Descriptor(media_type.LAYER, Digest(diff_id), member.size)
+            files[layer.digest] = member
+            layers.append(layer)
+        encoded = Manifest(config, tuple(layers)).encode()
         descriptor = Descriptor(media_type.MANIFEST, Digest.of(encoded), len(encoded))
         documents[descriptor.digest] = encoded
         entries += [named_entry(descriptor, shortest(tag)) for tag in entry.tags] or [named_entry(descriptor, None)]
     return Content(members, documents, files), entries
 
 
-def _layer(members: Members, member: Member, diff_id: DiffID) -> Descriptor:
-    """Return the descriptor of a layer. One that is not compressed has its diff ID for a digest, which the copy verifies."""
+def _packed(members: Members, member: Member) -> Descriptor | None:
+    """Return the descriptor of a compressed layer; None if it is plain."""
     with members.open(member) as file:
         head = file.read(_HEAD_BYTES)
-        kind = next((kind for magic, kind in _COMPRESSED if head.startswith(magic)), None)
+        kind = _compression(head)
         if kind is None:
-            return Descriptor(media_type.LAYER, Digest(diff_id), member.size)
+            return None
         import hashlib
 
         sha256 = hashlib.sha256(head)
         while data := file.read(BLOCK_BYTES):
             sha256.update(data)
     return Descriptor(kind, Digest("sha256:" + sha256.hexdigest()), member.size)
+
+
+def _compression(head: bytes) -> str | None:
+    """Return the media type of a compressed layer that begins so; None for a plain one."""
+    return next((kind for magic, kind in _COMPRESSED if head.startswith(magic)), None)
 
 
 def blob_name(digest: AnyDigest) -> str:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from ocidiff.errors import DocumentError
+from ocidiff.errors import DocumentError, LimitExceededError, UsageError
 from ocidiff.image import lookup
 from ocidiff.image.reference import is_same, name_to_give
 from ocidiff.layer.monitor import Monitor
 from ocidiff.oci.platform import Platform
 from ocidiff.services.bundle import Services
+from ocidiff.services.images import understood
 from ocidiff.transport.archive.members import Members
 from ocidiff.transport.archive.place import ArchiveTarget
 from ocidiff.transport.archive.read import entries_of
 from ocidiff.transport.archive.write import ArchiveWriter
 from ocidiff.transport.copy import Copied, copy
-from ocidiff.transport.layout import LayoutSource
+from ocidiff.transport.layout import LayoutSource, Referrers
 from ocidiff.transport.store import StorePlace
 
 _SHOWN: Final = 5
+# An archive of 20 MiB can name 500,000.
+_MOST_NAMES: Final = 10_000
 
 
 def save(
@@ -69,25 +73,40 @@ def load(
         monitor: Sees progress, and stops the call.
 
     Raises:
-        DocumentError: No image of the archive has a name.
-        UsageError: A name is none that an image can have here.
+        DocumentError: No image of the archive has a name, or a name is none that an image can have here.
+        LimitExceededError: There are too many names.
     """
     content, entries = entries_of(members)
-    names = {name_to_give(entry.name): entry for entry in entries if entry.name is not None}
+    names = {_given(entry.name, members.place): entry for entry in entries if entry.name is not None}
+    if len(names) > _MOST_NAMES:
+        raise LimitExceededError(f"{members.place}: {len(names)} names of images, limit {_MOST_NAMES}")
     if not names:
         found = ", ".join(entry.digest or "-" for entry in entries[:_SHOWN]) or "nothing"
         raise DocumentError(
             f"{members.place}: no image in it has a name, there is {found}: use `ocidiff copy oci-archive:FILE:DIGEST NAME`"
         )
-    # What refers to the images has no name.
-    unnamed = [entry for entry in entries if entry.name is None]
-    return [
-        copy(
-            LayoutSource(members.place, content, [entry, *unnamed], name),
-            StorePlace(services, "", name),
-            platform=platform,
-            everything=everything,
-            monitor=monitor,
-        )
-        for name, entry in names.items()
-    ]
+    referrers = Referrers(content, entries)
+    done: dict[str, Copied] = {}
+    copied: dict[tuple[str, str, int], str] = {}
+    for name, entry in names.items():
+        monitor.check()
+        image = understood(entry)
+        first = copied.setdefault((image.media_type, image.digest, image.size), name)
+        if first != name:
+            done[name] = done[first].again(name)
+            continue
+        source = LayoutSource(members.place, content, entry, referrers)
+        target = StorePlace(services, "", "")
+        got = copy(source, target, platform=platform, everything=everything, monitor=monitor)
+        done[name] = replace(got, target=name)
+    # At once, since each change of the index of a store costs as much as the index is long.
+    services.images.put_all({name: one.descriptor for name, one in done.items()})
+    return list(done.values())
+
+
+def _given(name: str, place: str) -> str:
+    """Return a name of the archive if an image can have it here."""
+    try:
+        return name_to_give(name)
+    except UsageError as error:
+        raise DocumentError(f"{place}: {error}") from None

@@ -31,6 +31,7 @@ _OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
 _ENDED_BY_SIGNAL: Final = 128
 _INTERRUPTED: Final = _ENDED_BY_SIGNAL + 2
 _LEFT_BY_READER: Final = _ENDED_BY_SIGNAL + 13
+_SECONDS_OF_SILENCE: Final = 0.3
 
 
 def run() -> NoReturn:
@@ -91,6 +92,19 @@ def _unwind_on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _unwind)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Unwind, and say so if that takes long: whoever waits for nothing to happen presses the keys again, or kills."""
+    import threading
+
+    # Written past the stream, in which the interrupt may have come.
+    timer = threading.Timer(_SECONDS_OF_SILENCE, os.write, (2, b"ocidiff: stopping; what is incomplete is being removed\n"))
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
 
 
 def _unwind(number: int, _frame: FrameType | None) -> None:

@@ -80,9 +80,9 @@ class Scope:
 
         Args:
             fitted: Last states of the patterns that fitted one.
-            upper: The changed tree; of an overlay only what changed was looked at, so that nothing can be said.
+            upper: The changed tree. Of an overlay only what changed was looked at, and more cannot be said.
         """
-        if isinstance(upper, OverlayLayers) or not any(rule.asked for rule in self.rules):
+        if not any(rule.asked for rule in self.rules):
             return
         accepts, unfitted = self.automaton.accepts if self.automaton else 0, list[str]()
         for rule in self.rules:
@@ -93,7 +93,10 @@ class Scope:
         if unfitted:
             named = ", ".join(repr(pattern[:_SHOWN]) for pattern in unfitted[:_MOST_SHOWN])
             more = f" and {len(unfitted) - _MOST_SHOWN} more" if len(unfitted) > _MOST_SHOWN else ""
-            _log.warning("exclude: no path matches %s%s", named, more)
+            what, unseen = "path", ""
+            if isinstance(upper, OverlayLayers):
+                what, unseen = "change", "; unchanged paths of an overlay are not looked at"
+            _log.warning("exclude: no %s matches %s%s%s", what, named, more, unseen)
 
     def without(self, pattern: str) -> Self:
         """Return this scope without the paths that a pattern names."""

@@ -74,9 +74,11 @@ def test_patterns_of_a_file_are_not_told(
     assert said(caplog) == ["exclude: no path matches '*.tpm'"]
 
 
-def test_of_an_overlay_nothing_is_said_since_only_changes_are_looked_at(
+def test_of_an_overlay_it_is_said_that_only_changes_are_looked_at(
     trees: tuple[Path, Path], tmp_path: Path, engine_name: EngineName, caplog: pytest.LogCaptureFixture
 ) -> None:
     layers = ocidiff.overlay_layers(trees[1], [trees[0]])
-    ocidiff.diff(None, layers, tmp_path / "layer.tar", exclude=["/nowhere"], engine=engine_name)
+    ocidiff.diff(None, layers, tmp_path / "layer.tar", exclude=["/nowhere", "*.tmp"], engine=engine_name)
+    assert said(caplog) == ["exclude: no change matches '/nowhere'; unchanged paths of an overlay are not looked at"]
+    ocidiff.diff(None, layers, tmp_path / "layer.tar", exclude=["*.tmp"], engine=engine_name)
     assert said(caplog) == []

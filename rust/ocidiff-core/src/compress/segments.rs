@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use flate2::{Decompress, FlushDecompress, Status};
+use rustix::buffer::spare_capacity;
+use rustix::io::{pread, retry_on_intr};
 use twox_hash::XxHash3_64;
 
 use super::block::Block;
@@ -152,12 +154,24 @@ impl Segments {
         if segment.plain as usize != block.data().len() || segment.length as usize > most {
             return None;
         }
-        let mut bytes = vec![0; segment.length as usize];
-        source.blob.read_exact_at(&mut bytes, segment.offset).ok()?;
+        let bytes = read_exactly(&source.blob, segment.length as usize, segment.offset)?;
         let is_proved = self.proves_all || key[0].is_multiple_of(PROVED_EACH);
         let is_right = XxHash3_64::oneshot(&bytes) == segment.check && (!is_proved || inflates_to(&bytes, block));
         is_right.then_some((segment, bytes))
     }
+}
+
+/// Reads `count` bytes at `offset`, into memory that is not cleared first; `None` if they cannot be read.
+fn read_exactly(file: &File, count: usize, offset: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(count);
+    while bytes.len() < count {
+        let here = offset + bytes.len() as u64;
+        match retry_on_intr(|| pread(file, spare_capacity(&mut bytes), here)) {
+            Ok(1..) => bytes.truncate(count),
+            _ => return None,
+        }
+    }
+    Some(bytes)
 }
 
 /// Makes keys for one level.

@@ -57,7 +57,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Returns a reader for the tree of `probe`. Large files that have rested for `streamed_after` are not put aside;
+    /// Returns a reader for the tree of `probe`. Files that have rested for `streamed_after` are not put aside;
     /// `None` when nothing that was written can be taken back. What is put aside and does not fit into memory goes into
     /// the directory `spool`; `None` for that of temporary files.
     pub fn new(rules: Rules, probe: &TreeDir, streamed_after: Option<Duration>, spool: Option<&Path>) -> Self {
@@ -65,13 +65,10 @@ impl Live {
         Self { xattrs: XattrReader::new(rules.xattrs, probe), memory: Vec::new(), streamed_after, spool }
     }
 
-    /// Returns true if a file can be written as it is read: a copy of it would cost, and it changed long ago or is larger
-    /// still. If it changes after all, everything is written again.
+    /// Returns true if a file can be written as it is read: it changed long ago, or a copy of it would cost too much. If it
+    /// changes after all, everything is written again.
     pub fn may_stream(&self, metadata: &Metadata) -> bool {
-        self.streamed_after.is_some_and(|least| {
-            let rested = age(metadata).is_some_and(|age| age > least);
-            metadata.size > COPIED_BYTES || rested && metadata.size > IN_MEMORY_BYTES
-        })
+        self.streamed_after.is_some_and(|least| metadata.size > COPIED_BYTES || age(metadata).is_some_and(|age| age > least))
     }
 
     /// Takes the file `name`, which the walk saw as `expected`, once it holds still for as long as it takes to read it.

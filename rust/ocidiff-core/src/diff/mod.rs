@@ -122,7 +122,7 @@ pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: 
     write_live(trees, sink, options, control, live::LATELY)
 }
 
-/// Like [`write_layer`], but streams files over 4 MiB that have not changed for `streamed_after`.
+/// Like [`write_layer`], but streams files that have not changed for `streamed_after`.
 fn write_live(
     trees: Trees,
     sink: OwnedFd,
@@ -170,7 +170,7 @@ fn take_back(sink: &OwnedFd, start: u64) -> Result<()> {
     seek(sink, SeekFrom::Start(start)).map_err(Error::sys("seek", "")).map(|_| ())
 }
 
-/// Writes a layer, once. A large file that was written as it was read, and changed meanwhile, is an error.
+/// Writes a layer, once. A file that was written as it was read, and changed meanwhile, is an error.
 fn attempt(
     trees: Trees,
     sink: OwnedFd,

@@ -149,12 +149,12 @@ impl LayerWriter {
                 if entry.metadata.file_type == FileType::File && entry.metadata.size > 0 =>
             {
                 // For the time of the call, because it lends what it has read.
-                let Some(mut live) = self.live.take() else { return self.resting(change, entry) };
+                let Some(mut live) = self.live.take() else { return self.resting(change, entry, None) };
                 let written = self.changing(change, entry, directory, name, &mut live);
                 self.live = Some(live);
                 written
             }
-            _ => self.resting(change, entry),
+            _ => self.resting(change, entry, None),
         }
     }
 
@@ -168,8 +168,10 @@ impl LayerWriter {
         live: &mut Live,
     ) -> Result<Written> {
         let seen = &entry.metadata;
-        if live.may_stream(seen) && self.open_unchanged(directory, name, seen).is_ok() {
-            return self.resting(change, entry);
+        if live.may_stream(seen)
+            && let Ok(file) = self.open_unchanged(directory, name, seen)
+        {
+            return self.resting(change, entry, Some(file));
         }
         match live.take(directory, name, seen, &self.control)? {
             Taken::File { metadata, xattrs, mut content } => {
@@ -187,7 +189,7 @@ impl LayerWriter {
                 self.sockets += 1;
                 Ok(Written::Other)
             }
-            Taken::Other(now) => self.resting(change, &now).map(|_| Written::Other),
+            Taken::Other(now) => self.resting(change, &now, None).map(|_| Written::Other),
             Taken::Gone => {
                 self.control.add_vanished();
                 if change.kind == ChangeKind::Add {
@@ -201,8 +203,8 @@ impl LayerWriter {
         }
     }
 
-    /// Writes an entry as the walk saw it.
-    fn resting(&mut self, change: &Change, entry: &UpperEntry) -> Result<Written> {
+    /// Writes an entry as the walk saw it; `file` if it has been opened.
+    fn resting(&mut self, change: &Change, entry: &UpperEntry, file: Option<OwnedFd>) -> Result<Written> {
         let entry_type = match entry.metadata.file_type {
             FileType::Symlink => EntryType::Symlink,
             FileType::Fifo => EntryType::Fifo,
@@ -218,7 +220,7 @@ impl LayerWriter {
         self.put_entry(&change.path, entry, entry_type)?;
         match &change.subject {
             Subject::Leaf { directory: Some(directory), name, content, .. } if entry_type == EntryType::File => {
-                self.content(directory, name, content.as_deref().unwrap_or(&entry.metadata))?;
+                self.content(directory, name, content.as_deref().unwrap_or(&entry.metadata), file)?;
             }
             _ => {}
         }
@@ -294,12 +296,12 @@ impl LayerWriter {
         Ok(())
     }
 
-    /// Copies exactly the bytes that the header promised, of exactly the file that was seen.
-    fn content(&mut self, directory: &TreeDir, name: &CStr, expected: &Metadata) -> Result<()> {
+    /// Copies exactly the bytes that the header promised, of exactly the file that was seen; `file` if it has been opened.
+    fn content(&mut self, directory: &TreeDir, name: &CStr, expected: &Metadata, file: Option<OwnedFd>) -> Result<()> {
         if expected.size == 0 {
             return Ok(());
         }
-        let file = self.open_unchanged(directory, name, expected)?;
+        let file = file.map_or_else(|| self.open_unchanged(directory, name, expected), Ok)?;
         let failed = |errno| Error::io("read", directory.path_of(name), errno);
         self.blob.begin_content(expected.size)?;
         let mut reader = SparseReader::new(&file, expected.size);

@@ -45,8 +45,11 @@ def trees_to_compare(
 
 
 def layers_over(parent: Mount, changed: Mount) -> OverlayLayers | None:
-    """Return the layers of an overlay whose lower directories are what `parent` shows; None if it is no such overlay."""
-    if changed.type != "overlay" or changed.option("upperdir") is None:
+    """Return the layers of an overlay whose lower directories are what `parent` shows; None if it is no such overlay.
+
+    A read-only overlay has no upper directory: the first of its lower directories is what was changed.
+    """
+    if changed.type != "overlay":
         return None
     try:
         above = parse_layers(_as_mountinfo(changed))
@@ -54,6 +57,9 @@ def layers_over(parent: Mount, changed: Mount) -> OverlayLayers | None:
     except OverlayError:
         # An option may change what the layers mean: what the mount shows is compared instead.
         return None
+    if not above.upperdir and above.lowerdirs:
+        upper, *lower = above.lowerdirs
+        above = OverlayLayers(upper, tuple(lower), above.datadirs, above.userxattr, above.redirects)
     return above if above.lowerdirs == below and not above.datadirs else None
 
 

@@ -163,6 +163,18 @@ def test_a_mounted_container_is_removed_only_by_force(store: EmbeddedStore, tmp_
     assert len(_trees(tmp_path)) == 2
 
 
+def test_a_commit_reads_the_layers_of_an_overlay_whether_it_is_mounted_or_not(store: EmbeddedStore) -> None:
+    if not probes.can_mount_overlay():
+        probes.missing("needs overlay mounts")
+    store.create("base:1", "work", driver="overlay")
+    (Path(store.containers.mount("work")) / "new").write_text("n")
+    # Else all files of the image would be compared.
+    mounted = store.commit(store.containers.get("work"), "base:2", overlay="require")
+    store.containers.umount("work")
+    assert store.commit(store.containers.get("work"), "base:2", overlay="require").config.rootfs == mounted.config.rootfs
+    assert len(mounted.manifest.layers) == 3
+
+
 def test_what_is_missing_is_not_found(store: EmbeddedStore) -> None:
     for call in (store.containers.get, store.containers.mount, store.containers.umount, store.containers.remove):
         with pytest.raises(NotFoundError, match="no working container 'nothing'"):

@@ -32,6 +32,7 @@ class Place:
         self.lower = [str(root / "top"), str(root / "bottom")]
         self.upper = str(root / "upper")
         self.active = overlay(self.lower, self.upper, str(root / "work"), OPTIONS)
+        self.frozen = overlay((self.upper, *self.lower), None, None, OPTIONS)
         self.parent = overlay(self.lower, None, None, OPTIONS)
 
     def change(self) -> None:
@@ -68,11 +69,20 @@ def test_an_active_overlay_over_its_parent_is_read_by_its_layers(place: Place) -
 
 
 @pytest.mark.root
+def test_a_read_only_overlay_over_its_parent_is_read_by_its_layers(place: Place) -> None:
+    with trees_to_compare((place.parent,), (place.frozen,)) as (below, above):
+        assert below is None
+        assert isinstance(above, OverlayLayers)
+        assert (above.upperdir, *above.lowerdirs) == tuple(map(os.fsencode, (place.upper, *place.lower)))
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("walk", [False, True])
 def test_layers_and_trees_give_one_layer(place: Place, tmp_path: Path, *, walk: bool) -> None:
     with directory_of((place.parent,)) as below, directory_of((place.active,)) as above:
         expected = ocidiff.diff(below, above, tmp_path / "expected.tar", overlay="never").diff_id
-    assert layer((place.parent,), (place.active,), tmp_path / "layer.tar", walk=walk) == expected
+    for changed in (place.active, place.frozen):
+        assert layer((place.parent,), (changed,), tmp_path / "layer.tar", walk=walk) == expected
 
 
 @pytest.mark.root

@@ -277,6 +277,32 @@ mod tests {
     }
 
     #[test]
+    fn files_that_rested_and_files_that_are_put_aside_give_one_layer() {
+        let upper = tempfile::tempdir().unwrap();
+        for size in [0, 1, 512, 5000, (64 << 10) - 1, 64 << 10, 700_000, 5 << 20] {
+            std::fs::write(upper.path().join(size.to_string()), vec![size as u8; size]).unwrap();
+        }
+        let name = |number: usize| upper.path().join(number.to_string());
+        std::fs::hard_link(name(5000), name(6000)).unwrap();
+        let options = DiffOptions {
+            rules: Rules { retry_on_change: true, ..Rules::OCI },
+            scope: None,
+            compression: Compression::Gzip { level: 1 },
+            threads: 2,
+            memory_bytes: None,
+            spool: None,
+            segments: None,
+        };
+        let [streamed, aside] = [Duration::ZERO, Duration::from_secs(3600)].map(|streamed_after| {
+            let trees = Trees::open(None, upper.path(), [None, None]).unwrap();
+            let sink = tempfile::tempfile().unwrap();
+            write_live(trees, sink.into(), &options, &Arc::new(Control::default()), streamed_after).unwrap()
+        });
+        assert_eq!(streamed, aside);
+        assert_eq!((streamed.entries, streamed.retried), (9, 0));
+    }
+
+    #[test]
     fn one_that_vanishes_meanwhile_is_absent() {
         let (done, layer) = disturbed(b"", |file| std::fs::remove_file(file).unwrap());
         assert_eq!((done.retried, done.entries, done.added), (1, 0, 0));

@@ -101,7 +101,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     import threading
 
     # Written past the stream, in which the interrupt may have come.
-    timer = threading.Timer(_SECONDS_OF_SILENCE, os.write, (2, b"ocidiff: stopping; what is incomplete is being removed\n"))
+    timer = threading.Timer(_SECONDS_OF_SILENCE, os.write, (2, b"ocidiff: stopping and cleaning up\n"))
     timer.daemon = True
     timer.start()
     raise KeyboardInterrupt

@@ -60,7 +60,7 @@ def test_a_signal_ends_a_diff_at_once_and_leaves_nothing(
     assert os.listdir(output) == []
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.0, []), (1.0, ["ocidiff: stopping; what is incomplete is being removed"])])
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, []), (1.0, ["ocidiff: stopping and cleaning up"])])
 def test_an_interrupt_that_takes_long_to_clean_up_says_so_at_once(seconds: float, told: list[str]) -> None:
     code = f"""
 import os, signal, sys, time

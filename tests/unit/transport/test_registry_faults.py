@@ -555,7 +555,7 @@ def test_an_interrupt_does_not_wait_for_a_silent_registry(full: Registry, tmp_pa
         begun = time.monotonic()
         _, text = process.communicate(timeout=20)
         assert (process.returncode, time.monotonic() - begun < 5) == (130, True), text
-        assert re.fullmatch(r"ocidiff: interrupted.*\n", text)
+        assert re.fullmatch(r"(ocidiff: stopping.*\n)?ocidiff: interrupted.*\n", text)
     finally:
         silent.set()
         process.kill()

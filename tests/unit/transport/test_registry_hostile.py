@@ -78,7 +78,7 @@ def test_an_interrupt_does_not_wait_for_a_registry_that_drips(full: Registry, tm
         begun = time.monotonic()
         _, text = process.communicate(timeout=20)
         assert (process.returncode, time.monotonic() - begun < 2) == (130, True), text
-        assert re.fullmatch(r"ocidiff: interrupted.*\n", text)
+        assert re.fullmatch(r"(ocidiff: stopping.*\n)?ocidiff: interrupted.*\n", text)
     finally:
         process.kill()
         process.wait()

@@ -11,14 +11,33 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from containerd.daemon import VERSION, Daemon, running
+from ocidiff.containerd.channel import Channel
+from ocidiff.containerd.content import ContainerdContent
+from ocidiff.containerd.open import services_of
+from ocidiff.layer.engine import select_engine
+from ocidiff.oci.digest import Digest, chain_id
+from ocidiff.services import labels
+from ocidiff.store import Store
 
-# Sweeps at once; a server that people start leaves callers half a minute.
+# Sweeps at once; a server that people start leaves callers half a minute. May kill itself where a part of a call begins, or
+# after one: `moment=Diff work`, `moment=Diff work end`.
 PROGRAM = """
-import sys
-from ocidiff.containerd.serve import server
+import contextlib, os, sys
+from ocidiff.containerd.serve import calls, server
 words = dict(word.split("=", 1) for word in sys.argv[1:])
+moment, phase = words.pop("moment", ""), calls.Call.phase
+@contextlib.contextmanager
+def dying(call, name):
+    if moment == f"{call._method} {name}":
+        os.kill(os.getpid(), 9)
+    with phase(call, name):
+        yield
+    if moment == f"{call._method} {name} end":
+        os.kill(os.getpid(), 9)
+calls.Call.phase = dying
 numbers = {name: int(words.pop(name)) for name in ("slots", "queue", "memory_bytes") if name in words}
 server.serve(server.Settings(**words, **numbers, grace_seconds=0))
 """
@@ -47,8 +66,9 @@ class Server:
         self._processes: list[subprocess.Popen[bytes]] = []
         self.start()
 
-    def start(self) -> None:
-        line = [sys.executable, "-c", PROGRAM, *(f"{name}={value}" for name, value in self._words.items())]
+    def start(self, **words: str) -> None:
+        """Start it, with more words than it has always."""
+        line = [sys.executable, "-c", PROGRAM, *(f"{name}={value}" for name, value in {**self._words, **words}.items())]
         environment = {**os.environ, "TMPDIR": str(self.temporary)}
         started = self.log().count("msg=serving")
         with self._log.open("ab") as log:
@@ -87,8 +107,12 @@ class Server:
         pid = self.pid
         os.kill(pid, number)
         self._wait(lambda: not is_alive(pid))
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until all its processes have ended."""
         for process in self._processes:
-            process.wait(10)
+            process.wait(30)
 
     def _wait(self, is_so: Callable[[], bool]) -> None:
         end = time.monotonic() + 60
@@ -155,3 +179,42 @@ def tree_of(root: Path) -> dict[str, tuple[object, ...]]:
                 attributes,
             )
     return found
+
+
+def snapshots(channel: Channel, key: str) -> dict[str, Any]:
+    """The mounts of an active snapshot and of its parent, as the plugin gets them."""
+    own = services_of(channel, select_engine(None)).snapshotter("overlayfs")
+    parent = own.stat(key).parent
+    assert parent is not None
+    left = own.view(f"view-{os.urandom(4).hex()}", parent)
+    return {
+        side: [{"type": one.type, "source": one.source, "options": list(one.options)} for one in mounts]
+        for side, mounts in (("left", left), ("right", own.mounts(key)))
+    }
+
+
+def diff(plugin: Channel, channel: Channel, key: str, **fields: Any) -> Any:
+    return plugin.call("diff.v1.Diff/Diff", **snapshots(channel, key), **fields).diff
+
+
+def prepared(daemon: Daemon, namespace: str, channel: Channel, key: str) -> Path:
+    """The upper directory of a new snapshot over the image `base:1`."""
+    store = services_of(channel, select_engine(None))
+    with Store.containerd(daemon.address, namespace) as opened:
+        document: Any = opened.inspect("base:1")
+    chain = chain_id([Digest(one) for one in document["config"]["rootfs"]["diff_ids"]])  # type: ignore[misc]
+    mounts = store.snapshotter("overlayfs").prepare(key, chain, {labels.ROOT: "now"})
+    return Path(mounts[-1].option("upperdir") or "")
+
+
+def left_behind(channel: Channel, server: Server) -> dict[str, object]:
+    """What should not be there when no call runs."""
+    mounts = Path(f"/proc/{server.pid}/mountinfo").read_text()
+    return {
+        "ingests": [one.ref for one in ContainerdContent(channel).statuses()],
+        "mounts": [line for line in mounts.splitlines() if str(server.temporary) in line],
+        "files": os.listdir(server.temporary),
+    }
+
+
+NOTHING: dict[str, object] = {"ingests": [], "mounts": [], "files": []}

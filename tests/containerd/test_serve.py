@@ -17,7 +17,7 @@ from containerd.changes import CHANGES
 from containerd.conftest import archived
 from containerd.daemon import VERSION, Daemon, running
 from containerd.layers import comparable, layer_of_containerd
-from containerd.plugin import Server, plugged, tree_of
+from containerd.plugin import NOTHING, Server, diff, left_behind, plugged, prepared, snapshots, tree_of
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.open import services_of
@@ -57,45 +57,6 @@ def plugin(server: Server, namespace: str) -> Iterator[Channel]:
     opened = Channel.connect(str(server.socket), namespace)
     yield opened
     opened.close()
-
-
-def snapshots(channel: Channel, key: str) -> dict[str, Any]:
-    """The mounts of an active snapshot and of its parent, as the plugin gets them."""
-    own = services_of(channel, select_engine(None)).snapshotter("overlayfs")
-    parent = own.stat(key).parent
-    assert parent is not None
-    left = own.view(f"view-{os.urandom(4).hex()}", parent)
-    return {
-        side: [{"type": one.type, "source": one.source, "options": list(one.options)} for one in mounts]
-        for side, mounts in (("left", left), ("right", own.mounts(key)))
-    }
-
-
-def diff(plugin: Channel, channel: Channel, key: str, **fields: Any) -> Any:
-    return plugin.call("diff.v1.Diff/Diff", **snapshots(channel, key), **fields).diff
-
-
-def prepared(daemon: Daemon, namespace: str, channel: Channel, key: str) -> Path:
-    """The upper directory of a new snapshot over the image `base:1`."""
-    store = services_of(channel, select_engine(None))
-    with Store.containerd(daemon.address, namespace) as opened:
-        document: Any = opened.inspect("base:1")
-    chain = chain_id([Digest(one) for one in document["config"]["rootfs"]["diff_ids"]])  # type: ignore[misc]
-    mounts = store.snapshotter("overlayfs").prepare(key, chain, {labels.ROOT: "now"})
-    return Path(mounts[-1].option("upperdir") or "")
-
-
-def left_behind(channel: Channel, server: Server) -> dict[str, object]:
-    """What should not be there when no call runs."""
-    mounts = Path(f"/proc/{server.pid}/mountinfo").read_text()
-    return {
-        "ingests": [one.ref for one in ContainerdContent(channel).statuses()],
-        "mounts": [line for line in mounts.splitlines() if str(server.temporary) in line],
-        "files": os.listdir(server.temporary),
-    }
-
-
-NOTHING: dict[str, object] = {"ingests": [], "mounts": [], "files": []}
 
 
 def test_the_layers_are_those_of_containerd(daemon: Daemon, server: Server, namespace: str, base: str) -> None:

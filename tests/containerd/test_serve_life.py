@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from containerd.daemon import Daemon
-from containerd.plugin import Server, plugged
-from containerd.test_serve import NOTHING, diff, left_behind, prepared, snapshots
+from containerd.plugin import NOTHING, Server, diff, left_behind, plugged, prepared, snapshots
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.leases import ContainerdLeases

@@ -7,11 +7,9 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import pytest
 
 import ocidiff
 from interop.tools import Tool
-from support import probes
+from support.registry_software import running
 
 pytestmark = pytest.mark.interop
 
@@ -31,38 +29,10 @@ MOST_MEMORY_BYTES = 100 << 20
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`localhost:PORT` of a registry."""
-    program = shutil.which("docker-registry")
-    if program is None:
-        probes.missing("needs docker-registry")
     place = tmp_path_factory.mktemp("registry")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(place / "data")}},
-        "http": {"addr": f"127.0.0.1:{port}"},
-    }
-    # JSON is YAML.
-    (place / "config.yml").write_text(json.dumps(settings))
-    with (place / "log").open("wb") as log:
-        process = subprocess.Popen([program, "serve", place / "config.yml"], stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=5):
-                    break
-            except OSError:
-                assert process.poll() is None, (place / "log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        yield f"localhost:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
-        shutil.rmtree(place)
+    with running(place) as address:
+        yield address
+    shutil.rmtree(place)
 
 
 @pytest.fixture

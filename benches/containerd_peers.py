@@ -10,12 +10,8 @@ differ. Needs about 12 GiB below /tmp for the full size.
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,41 +21,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from containerd.daemon import Daemon, programs, running
+from containerd.daemon import Daemon, running
 from containerd.engines import ContainerEngine, Docker, Nerdctl, docker, load
 from containerd.layers import layer_of_containerd
 from installed import compiled_command
+from measured import KIND, Processes, Taken, base, figures, median, take
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store
-from workloads import add_packages, change_one_percent, system
+from workloads import add_packages, change_one_percent
 
 OCIDIFF = compiled_command()
-KIND = "new-2"
 NAMESPACE = "nerdctl"
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-KIB_PER_MIB = 1024
 IMAGE = "docker.io/library/new:1"
-# A process counts what its parent had when it was made, so that a small one starts it.
-LAUNCHER = """
-import json, os, sys, time
-start = time.perf_counter()
-silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=silent)
-_, status, usage = os.wait4(process, 0)
-print(json.dumps([time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
 
 
 @dataclass
-class Run:
-    """What one commit took."""
+class Run(Taken):
+    """What one commit took, and how long the container stood still."""
 
-    seconds: float
-    client_cpu: float
-    daemon_cpu: float
-    client_mib: float
-    daemon_mib: float
     paused: float
 
 
@@ -78,24 +57,12 @@ class Tool:
     size_bytes: int = 0
 
 
-class Daemons:
+class Daemons(Processes):
     """The processes of containerd and Docker, as they are measured, and containerd's events."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
-        self.pids = [daemon.pid, int((daemon.place / "docker.pid").read_text())]
-
-    def cpu(self) -> float:
-        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids]
-        return sum(int(stat[11]) + int(stat[12]) for stat in stats) / TICKS_PER_SECOND
-
-    def forget_peaks(self) -> None:
-        for pid in self.pids:
-            Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-    def peak_mib(self) -> float:
-        lines = [line for pid in self.pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
-        return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / KIB_PER_MIB
+        super().__init__(daemon.pid, int((daemon.place / "docker.pid").read_text()))
 
     @contextmanager
     def events(self) -> Iterator[Callable[[], float]]:
@@ -132,29 +99,6 @@ def paused_seconds(events: str) -> float:
     return total
 
 
-def base(directory: Path, count: int) -> Path:
-    """Make the archive of the image `base:1`."""
-    tree = directory / "tree"
-    for name in ("bin", "etc", "tmp", "proc", "dev", "sys", "run", "opt"):
-        (tree / name).mkdir(parents=True)
-    (tree / "bin/busybox").write_bytes((programs(KIND) / "busybox").read_bytes())
-    (tree / "bin/busybox").chmod(0o755)
-    for name in ("sh", "sleep"):
-        (tree / "bin" / name).symlink_to("busybox")
-    for name in ("hosts", "hostname", "resolv.conf"):
-        (tree / "etc" / name).touch()
-    system(tree, count)
-    with Store.open(directory / "store") as store:
-        image = store.commit(tree, "base:1", changes=['CMD ["/bin/sleep", "1000000"]'])
-        assert image.layer is not None
-        print(f"base: {image.layer.added} entries, {image.layer.uncompressed_size / 1e6:.0f} MB of tar", flush=True)
-    archive = directory / "base.tar"
-    with tarfile.open(archive, "w") as tar:
-        for name in ("oci-layout", "index.json", "blobs"):
-            tar.add(directory / "store" / name, name)
-    return archive
-
-
 def tools(daemon: Daemon, nerdctl: Nerdctl, docker_: Docker, containers: dict[str, str]) -> list[Tool]:
     def ours(namespace: str) -> list[str | Path]:
         words = ["commit", f"containerd:{containers[namespace]}", IMAGE, "--profile", "containerd", "-q"]
@@ -176,20 +120,8 @@ def tools(daemon: Daemon, nerdctl: Nerdctl, docker_: Docker, containers: dict[st
 def run(tool: Tool, daemons: Daemons) -> None:
     daemon = daemons.daemon
     with daemons.events() as paused:
-        # What was done before is on disk, and not waited for.
-        os.sync()
-        daemons.forget_peaks()
-        cpu = daemons.cpu()
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", LAUNCHER, *tool.command],
-            env=tool.environment,
-            capture_output=True,
-            check=False,
-        )
-        daemon_cpu, daemon_mib = daemons.cpu() - cpu, daemons.peak_mib()
-        assert done.returncode == 0, f"{tool.name}: {done.stderr.decode()}"
-        seconds, client_cpu, client_kib = json.loads(done.stdout)
-        tool.runs.append(Run(seconds, client_cpu, daemon_cpu, client_kib / KIB_PER_MIB, daemon_mib, paused()))
+        taken = take(tool.command, tool.environment, daemons)
+        tool.runs.append(Run(**vars(taken), paused=paused()))
     if not tool.has_image:
         return
     with Store.containerd(daemon.address, tool.namespace) as store:
@@ -201,15 +133,9 @@ def run(tool: Tool, daemons: Daemons) -> None:
 
 
 def show(change: str, tool: Tool, own: float) -> None:
-    def median(name: str) -> float:
-        return float(statistics.median(getattr(one, name) for one in tool.runs))
-
-    taken = sorted(one.seconds for one in tool.runs)
     print(
-        f"{change:9} {tool.name:26} {median('seconds'):8.3f} s ({taken[0]:.3f} to {taken[-1]:.3f}) "
-        f"{median('seconds') / own:6.1f}x  cpu {median('client_cpu'):7.2f} + {median('daemon_cpu'):7.2f} s  "
-        f"peak {median('client_mib'):5.0f} + {median('daemon_mib'):5.0f} MiB  paused {median('paused'):8.3f} s  "
-        f"layer {tool.size_bytes / 1e6:8.1f} MB",
+        f"{change:9} {tool.name:26} {median(tool.runs, 'seconds') / own:6.1f}x {figures(tool.runs)}  "
+        f"paused {median(tool.runs, 'paused'):8.3f} s  layer {tool.size_bytes / 1e6:8.1f} MB",
         flush=True,
     )
 
@@ -243,7 +169,7 @@ def main(count: str = "60000", size_mib: str = "1300", rounds: str = "5") -> Non
                     assert ours_of_docker.diff_id == theirs_of_docker.diff_id, contenders
                 for tool in contenders:
                     own = ours if tool.namespace == NAMESPACE else ours_of_docker
-                    show(change, tool, statistics.median(one.seconds for one in own.runs))
+                    show(change, tool, median(own.runs, "seconds"))
                 for engine in (nerdctl, docker_):
                     engine("rm", "--force", containers[engine.namespace])
 

@@ -429,12 +429,14 @@ class ApplyOptions:
         limits: What the layer may not pass.
         is_upper: The tar is that of an overlay's upper directory: devices 0/0 are whiteouts, attributes mark opaque
             directories, every directory has an entry before what is in it, and an end mark is needed.
+        threads: Threads that write small files, besides those that read and hash; 0 for as many as there are cores.
     """
 
     same_owner: bool | None = None
     destination: Destination = Destination.DIRECTORY
     limits: Limits = field(default_factory=Limits)
     is_upper: bool = False
+    threads: int = 0
 
     @property
     def restores_owners(self) -> bool:

@@ -32,7 +32,7 @@ fn apply(tar: &[u8], destination: Destination, is_upper: bool) -> String {
     assert!(made.is_ok());
     let before = facts(home.path(), &root);
     let limits = Limits { max_bytes: Some(1 << 20), max_entries: Some(200), max_depth: 40, ..Limits::default() };
-    let options = ApplyOptions { same_owner: false, destination, is_upper, limits };
+    let options = ApplyOptions { same_owner: false, destination, is_upper, threads: 0, limits };
     let result = apply_layer(tar, &root, &options, &Control::default());
     assert_eq!(facts(home.path(), &root), before, "something beside the root changed");
     assert!(fs::symlink_metadata(&root).is_ok_and(|found| found.is_dir()));

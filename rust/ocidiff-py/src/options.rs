@@ -246,6 +246,7 @@ pub struct ApplyOptions {
     destination: String,
     limits: Limits,
     is_upper: bool,
+    threads: usize,
 }
 
 impl ApplyOptions {
@@ -261,6 +262,7 @@ impl ApplyOptions {
             same_owner: self.restores_owners,
             destination,
             is_upper: self.is_upper,
+            threads: self.threads,
             limits: self.limits.limits(),
         })
     }

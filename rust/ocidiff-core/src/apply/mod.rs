@@ -42,6 +42,8 @@ pub struct ApplyOptions {
     /// The tar is that of an overlay's upper directory: devices 0/0 are whiteouts, attributes mark opaque directories, every
     /// directory has an entry before what is in it, and an end mark is needed.
     pub is_upper: bool,
+    /// Threads that write small files, besides those that read and hash; 0 for as many as there are cores.
+    pub threads: usize,
     /// Limits of the layer.
     pub limits: Limits,
 }

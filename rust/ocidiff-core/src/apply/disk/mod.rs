@@ -50,7 +50,7 @@ pub fn apply_layer(
     std::thread::scope(|scope| {
         let apply = || {
             let tar = Decompressed::start(scope, source, options.limits.bounds(), control)?;
-            let writers = Writers::start(scope, &shared)?;
+            let writers = Writers::start(scope, options.threads, &shared)?;
             let mut applier = Applier::new(root, target, options, &shared, writers)?;
             let (digests, holes) = write(tar, &mut applier, options).map_err(|error| applier.fail(error))?;
             Ok(ApplySummary {

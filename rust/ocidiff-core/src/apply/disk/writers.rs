@@ -81,15 +81,18 @@ struct State {
 }
 
 impl<'a> Writers<'a> {
-    /// Starts the threads. They end with this value.
+    /// Starts as many threads, or one for each core if that is 0. They end with this value.
     ///
     /// # Errors
     /// [`Error::Io`] when there is no thread to be had.
-    pub fn start<'scope>(scope: &'scope Scope<'scope, 'a>, shared: &'a Shared<'a>) -> Result<Self> {
+    pub fn start<'scope>(scope: &'scope Scope<'scope, 'a>, threads: usize, shared: &'a Shared<'a>) -> Result<Self> {
         let (sender, receiver) = bounded::<Batch<'a>>(QUEUE);
         let progress = Arc::new(Progress { state: Mutex::default(), idle: Condvar::new(), failed: AtomicU64::new(NONE) });
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..cores.min(MAX_THREADS) {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            some => some,
+        };
+        for _ in 0..threads.min(MAX_THREADS) {
             let (receiver, progress) = (receiver.clone(), progress.clone());
             let thread = std::thread::Builder::new().name("ocidiff-write".into());
             let work = move || receiver.iter().for_each(|batch| progress.run(batch, shared));

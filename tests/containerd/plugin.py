@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -197,13 +197,13 @@ def diff(plugin: Channel, channel: Channel, key: str, **fields: Any) -> Any:
     return plugin.call("diff.v1.Diff/Diff", **snapshots(channel, key), **fields).diff
 
 
-def prepared(daemon: Daemon, namespace: str, channel: Channel, key: str) -> Path:
-    """The upper directory of a new snapshot over the image `base:1`."""
+def prepared(daemon: Daemon, namespace: str, channel: Channel, key: str, ids: Mapping[str, str] | None = None) -> Path:
+    """The upper directory of a new snapshot over the image `base:1`, with labels that map its ids."""
     store = services_of(channel, select_engine(None))
     with Store.containerd(daemon.address, namespace) as opened:
         document: Any = opened.inspect("base:1")
     chain = chain_id([Digest(one) for one in document["config"]["rootfs"]["diff_ids"]])  # type: ignore[misc]
-    mounts = store.snapshotter("overlayfs").prepare(key, chain, {labels.ROOT: "now"})
+    mounts = store.snapshotter("overlayfs").prepare(key, chain, {labels.ROOT: "now", **(ids or {})})
     return Path(mounts[-1].option("upperdir") or "")
 
 
@@ -218,3 +218,10 @@ def left_behind(channel: Channel, server: Server) -> dict[str, object]:
 
 
 NOTHING: dict[str, object] = {"ingests": [], "mounts": [], "files": []}
+
+
+def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import stat
 import subprocess
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +18,13 @@ import pytest
 from containerd.changes import CHANGES
 from containerd.conftest import archived
 from containerd.daemon import VERSION, Daemon, running
-from containerd.layers import comparable, layer_of_containerd
-from containerd.plugin import NOTHING, Server, diff, left_behind, plugged, prepared, snapshots, tree_of
+from containerd.layers import comparable, entries, layer_of_containerd
+from containerd.plugin import NOTHING, Server, diff, left_behind, plugged, prepared, snapshots, tree_of, until
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.open import services_of
-from ocidiff.errors import NotFoundError, OcidiffError, UnsupportedError
+from ocidiff.containerd.serve.blobs import BlobFiles
+from ocidiff.errors import DigestMismatchError, NotFoundError, OcidiffError, UnsupportedError
 from ocidiff.layer.engine import select_engine
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.oci import media_type
@@ -248,3 +251,83 @@ def test_a_layer_is_verified_before_success_is_told(
     # A container may start on the snapshot.
     with directory_of(services_of(channel, select_engine(None)).snapshotter("overlayfs").mounts("s")) as tree:
         assert "etc" in os.listdir(tree)
+
+
+MAPS = ("--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536", "--remap-labels")
+
+
+def test_an_id_mapped_container_gives_the_layer_of_containerd_with_the_ids_that_it_sees(
+    daemon: Daemon, server: Server, namespace: str, base: str
+) -> None:
+    script = "echo x >/etc/new; chown 5:6 /etc/changed; rm /etc/gone; mkfifo /etc/fifo; touch /tmp/done; sleep 1000"
+    daemon.run(namespace, "base:1", "m1", *MAPS, script=script)
+    until((daemon.root(namespace, "m1") / "tmp/done").exists)
+    before = len(server.calls())
+    own = list(entries(layer_of_containerd(daemon, namespace, "m1")))
+    told = server.calls()[before:]
+    assert [(call["msg"], call["code"]) for call in told] == [("Diff", "OK")]
+    with daemon.stock():
+        tar = comparable(daemon, layer_of_containerd(daemon, namespace, "m1"))
+    # containerd 1.7 does not say that it is mapped, and 2.1 sees the owners of its own mount as nobody.
+    theirs = list(entries(tar, *((0, 0) if daemon.is_first else (100000, 200000))))
+    owners = {str(one[0]): (one[3], one[4]) for one in own}
+    if not daemon.is_first:
+        assert (owners["etc/new"], owners["etc/changed"], owners["etc/fifo"]) == ((0, 0), (5, 6), (0, 0))
+        theirs = [one for one in theirs if str(one[0]) in owners]
+    assert [(*one[:3], *one[5:]) for one in own] == [(*one[:3], *one[5:]) for one in theirs]
+    daemon.kill_containers(namespace)
+
+
+def test_a_layer_applied_to_an_id_mapped_snapshot_has_the_ids_that_it_says(
+    daemon: Daemon, namespace: str, base: str, channel: Channel, plugin: Channel, server: Server
+) -> None:
+    blob = io.BytesIO()
+    with tarfile.open(fileobj=blob, mode="w") as tar:
+        for name, uid, gid in (("new", 0, 0), ("etc/theirs", 5, 6), ("etc/kept", 7, 8), ("etc/.wh.gone", 0, 0)):
+            member = tarfile.TarInfo(name)
+            member.uid, member.gid = uid, gid
+            tar.addfile(member)
+    layer = ContainerdContent(channel).write(blob.getvalue(), media_type.LAYER, {labels.ROOT: "now"})
+    descriptor = {"media_type": layer.media_type, "digest": layer.digest, "size": layer.size}
+    ids = {"containerd.io/snapshot/uidmapping": "0:100000:65536", "containerd.io/snapshot/gidmapping": "0:200000:65536"}
+    own = services_of(channel, select_engine(None)).snapshotter("overlayfs")
+    found = []
+    for key in ("ours", "theirs"):
+        upper = prepared(daemon, namespace, channel, key, ids)
+        mounts = [{"type": one.type, "source": one.source, "options": list(one.options)} for one in own.mounts(key)]
+        if key == "ours":
+            plugin.call("diff.v1.Diff/Apply", diff=descriptor, mounts=mounts)
+            assert server.calls()[-1]["code"] == "OK"
+        else:
+            with daemon.stock():
+                channel.call("diff.v1.Diff/Apply", diff=descriptor, mounts=mounts)
+        tree = tree_of(upper)
+        found.append({name: (one[0], one[1], one[2], one[4], one[6]) for name, one in tree.items()})
+    assert found[0] == found[1]
+    assert found[0]["etc/theirs"][1:3] == (5, 6)
+
+
+def test_blobs_are_read_from_their_files_if_they_can_be_and_from_containerd_if_not(
+    daemon: Daemon, namespace: str, channel: Channel, tmp_path: Path
+) -> None:
+    layer = ContainerdContent(channel).write(b"blob", media_type.LAYER, {labels.ROOT: "now"})
+    files = BlobFiles(channel)
+    content = files.content(namespace)
+    with content.open_blob(layer) as blob:
+        path = Path(os.readlink(f"/proc/self/fd/{blob.fileno()}"))
+        assert (path.is_relative_to(daemon.place / "root"), blob.read()) == (True, b"blob")
+    with pytest.raises(DigestMismatchError):
+        content.open_blob(Descriptor(layer.media_type, layer.digest, 5))
+    daemon.ctr("namespaces", "create", f"{namespace}-other")
+    with pytest.raises(NotFoundError):
+        files.content(f"{namespace}-other").open_blob(layer)
+    # Where the server does not see the files, or other ones.
+    for text in (None, "other bytes"):
+        files._root = str(tmp_path)
+        seen = tmp_path / "blobs/sha256" / layer.digest.hex
+        seen.parent.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            seen.write_text(text)
+        with files.content(namespace).open_blob(layer) as blob:
+            assert os.readlink(f"/proc/self/fd/{blob.fileno()}").startswith("pipe:")
+            assert blob.read() == b"blob"

@@ -8,15 +8,14 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from containerd.daemon import Daemon
-from containerd.plugin import NOTHING, Server, diff, left_behind, plugged, prepared, snapshots
+from containerd.plugin import NOTHING, Server, diff, left_behind, plugged, prepared, snapshots, until
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.leases import ContainerdLeases
@@ -73,13 +72,6 @@ def plugin(server: Server, namespace: str) -> Iterator[Channel]:
 def ocidiff_(*words: str | Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "ocidiff", "serve", *map(str, words)]
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
-
-
-def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def make_large(upper: Path) -> None:

@@ -24,7 +24,7 @@ containerd.services.version.v1
  VersionResponse version=1 revision=2
 
 containerd.services.introspection.v1
- Plugin type=1 id=2
+ Plugin type=1 id=2 exports=5:map
  PluginsRequest filters=1:string*
  PluginsResponse plugins=1:Plugin*
 

@@ -1,4 +1,4 @@
-"""What the server tells others: metrics, the log, systemd, and how containerd is configured."""
+"""What the server tells others: metrics, the log, systemd, how containerd is configured, and how many calls run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ocidiff.containerd.serve.check import _of_configuration
 from ocidiff.containerd.serve.config import DIFF_SERVICE, TRANSFER, _file_of, configuration_for, numbers_of
 from ocidiff.containerd.serve.metrics import Metrics, MetricsAddress
 from ocidiff.containerd.serve.notify import notify
+from ocidiff.containerd.serve.server import Server, Settings
 
 SAMPLE = re.compile(r'ocidiff_[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?[0-9.e+-]+')
 
@@ -109,3 +110,11 @@ def test_the_file_and_the_version_of_a_containerd_are_understood() -> None:
     assert _file_of(["containerd", "--config=/x=y"]) == "/x=y"
     assert numbers_of("1.7.24~ds1") < numbers_of("v2.0.0-rc.1") < numbers_of("2.1.9+unknown")
     assert numbers_of("unknown") == (0, 0, 0)
+
+
+def test_no_more_calls_run_than_memory_has_room_for() -> None:
+    def slots(memory_mib: int | None) -> int:
+        memory_bytes = None if memory_mib is None else memory_mib << 20
+        return Server(Settings("/no/such", slots=4, memory_bytes=memory_bytes)).budget._slots
+
+    assert [slots(memory) for memory in (None, 256, 130, 10)] == [4, 4, 2, 1]

@@ -47,12 +47,6 @@ class Budget:
         self._callers: OrderedDict[str, deque[threading.Event]] = OrderedDict()
         self._running = 0
 
-    def resize(self, slots: int, line: int, memory_bytes: int) -> None:
-        """Take other bounds for calls that begin from now on."""
-        with self._lock:
-            self._slots, self._line, self._memory_bytes = slots, line, memory_bytes
-            self._admit()
-
     @property
     def running(self) -> int:
         """Calls that have a slot."""

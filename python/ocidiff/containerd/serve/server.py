@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocidiff.containerd.channel import DEFAULT_NAMESPACE, Channel
 from ocidiff.containerd.serve import records
+from ocidiff.containerd.serve.blobs import BlobFiles
 from ocidiff.containerd.serve.budget import Budget
 from ocidiff.containerd.serve.calls import Calls
 from ocidiff.containerd.serve.health import Health
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SOCKET: Final = "/run/ocidiff/ocidiff.sock"
 MEMORY_PER_SLOT: Final = 128 << 20
+# What a call takes in any case: pieces of a blob that are read, inflated, hashed and written.
+_LEAST_MEMORY_OF_CALL: Final = 64 << 20
 
 _MAX_MESSAGE_BYTES: Final = 16 << 20
 # Health checks are answered while all slots are taken and the line is full.
@@ -56,7 +59,7 @@ class Settings:
         socket: Path of the server's socket.
         slots: Calls that run at once; None for as many as there are cores.
         queue: Calls that wait at most.
-        memory_bytes: Memory that all calls share; None for 128 MiB a slot.
+        memory_bytes: Memory that all calls share; None for 128 MiB a slot. Calls for which it has no 64 MiB wait.
         metrics: `HOST:PORT` or the path of a file; None for none.
         engine: What does the work; None for the best there is.
         grace_seconds: Time after the start until the leases of dead servers are released.
@@ -80,6 +83,7 @@ class Server:
         self.settings = settings
         slots = settings.slots or len(os.sched_getaffinity(0))
         memory_bytes = settings.memory_bytes or slots * MEMORY_PER_SLOT
+        slots = max(1, min(slots, memory_bytes // _LEAST_MEMORY_OF_CALL))
         self.budget = Budget(slots, settings.queue, len(os.sched_getaffinity(0)), memory_bytes)
         self.metrics = Metrics({"slots_busy": lambda: self.budget.running, "queue_length": lambda: self.budget.waiting})
         self._channel = Channel.later(settings.address, settings.namespace or DEFAULT_NAMESPACE)
@@ -87,7 +91,7 @@ class Server:
         self._leases = ServerLeases(self._channel)
         self._calls = Calls(self.budget, self.metrics, namespaces)
         self._health = Health(NAME)
-        self._service = DiffService(select_engine(settings.engine), namespaces, self._leases)
+        self._service = DiffService(select_engine(settings.engine), namespaces, self._leases, BlobFiles(self._channel))
         self._stopped = threading.Event()
         self._grpc: grpc.Server | None = None
         self._address: MetricsAddress | None = None

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.convert import descriptor_fields, descriptor_of, id_maps_of, mounts_of
+from ocidiff.containerd.serve.blobs import BlobFiles
 from ocidiff.containerd.serve.calls import Call
 from ocidiff.containerd.serve.leases import ServerLeases
 from ocidiff.containerd.serve.namespaces import Namespaces
@@ -36,8 +37,8 @@ _LAST_SECOND: Final = (1 << 33) - 1
 class DiffService:
     """Diff writes layers, Apply reads them."""
 
-    def __init__(self, engine: Engine, namespaces: Namespaces, leases: ServerLeases) -> None:
-        self._engine, self._namespaces, self._leases = engine, namespaces, leases
+    def __init__(self, engine: Engine, namespaces: Namespaces, leases: ServerLeases, blobs: BlobFiles) -> None:
+        self._engine, self._namespaces, self._leases, self._blobs = engine, namespaces, leases, blobs
 
     def diff(self, request: Any, call: Call) -> dict[str, object]:  # noqa: ANN401 - a message
         """Store the layer that turns the tree of the left mounts into that of the right ones."""
@@ -60,16 +61,15 @@ class DiffService:
 
     def apply(self, request: Any, call: Call) -> dict[str, object]:  # noqa: ANN401 - a message
         """Apply a layer to the tree of the mounts, and answer what its tar is."""
-        layer, mounts = descriptor_of(request.diff), mounts_of(request.mounts)
+        layer, mounts = descriptor_of(request.diff), _for_a_layer(mounts_of(request.mounts))
         if layer.media_type not in media_type.LAYERS:
             raise UnsupportedError(f"layer {layer.digest}: media type {layer.media_type!r} is not a tar that is known here")
         with call.phase("prepare"):
             call.namespace = call.namespace or self._namespaces.with_blob(layer.digest)
-            content = ContainerdContent(self._namespaces.channel.within(call.namespace))
+            content = self._blobs.content(call.namespace)
+        options = ApplyOptions(same_owner=True, threads=call.share.threads)
         with call.phase("work"), unsynced_mounts(mounts) as written:
-            done = LocalDiffer(self._engine).apply(
-                layer, None, written, content, ApplyOptions(same_owner=True), call.monitor
-            )
+            done = LocalDiffer(self._engine).apply(layer, None, written, content, options, call.monitor)
         if request.sync_fs:
             with call.phase("sync"):
                 sync_file_system(_directory(mounts[-1]))
@@ -136,6 +136,15 @@ def _compare(
             raise UnrepresentableError(str(error)) from None
         call.told |= {"overlay": isinstance(own, OverlayLayers), "threads": options.threads}
         return differ.store(below, own, content, options, call.monitor)
+
+
+def _for_a_layer(mounts: Sequence[Mount]) -> tuple[Mount, ...]:
+    """Return the mounts through which a layer gets the ids that it says.
+
+    An id-mapped overlay of containerd maps the ids of its lower directories when it is mounted, so that a layer below it has
+    the ids of the image on disk.
+    """
+    return unmapped(mounts) if all(mount.type == "overlay" for mount in mounts) else tuple(mounts)
 
 
 def _directory(mount: Mount) -> str:

@@ -20,6 +20,7 @@ _CREATE_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_
 _SEARCHABLE: Final = 0o700
 _LARGE_FILES: Final = "/var/tmp"  # noqa: S108 - for files without a name
 _NO_XATTR: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Of a directory that no layer describes.
 ROOT_MODE: Final = 0o755
 
@@ -68,8 +69,29 @@ def nameless_file(directory: str | None) -> BinaryIO:
     """
     import tempfile
 
-    place = directory or os.environ.get("TMPDIR", _LARGE_FILES)
-    return cast("BinaryIO", tempfile.TemporaryFile(buffering=0, dir=place))
+    return cast("BinaryIO", tempfile.TemporaryFile(buffering=0, dir=_place_of_files(directory)))
+
+
+def _place_of_files(directory: str | None) -> str:
+    return directory or os.environ.get("TMPDIR", _LARGE_FILES)
+
+
+@contextlib.contextmanager
+def filling(directory: str | None) -> Iterator[None]:
+    """Name the directory of a nameless file if it is full, since nobody knows that there is such a file.
+
+    Args:
+        directory: That of `nameless_file`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        full = OSError(error.errno, error.strerror, _place_of_files(directory))
+        if directory is None:
+            full.add_note("TMPDIR names another directory for temporary files")
+        raise full from None
 
 
 def make_root(path: str) -> None:

@@ -45,9 +45,10 @@ class Largest:
             emit("no change")
             return
         rows = [
-            (size(one.layer_bytes), f"{_LETTERS[one.kind]} {printable(one.path)}", ",".join(one.reason)) for one in changes
+            (size(one.layer_bytes), ",".join(one.reason), f"{_LETTERS[one.kind]} {printable(one.path)}") for one in changes
         ]
-        for line in columns(("SIZE", "CHANGE", "REASON"), rows):
+        # The paths come last, so that a long one makes no other line longer.
+        for line in columns(("SIZE", "REASON", "CHANGE"), rows):
             emit(line)
         more = sum(self._totals.kinds.values()) - len(changes)
         if more:

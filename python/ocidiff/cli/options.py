@@ -315,7 +315,7 @@ _LIMITS: Final = (
         type=_Limit(),
         help="Most bytes of tar for each byte of blob, from 64 MiB of tar on.  [default: 1100]",
     ),
-    click.option("--limit-depth", type=int, metavar="N", help="Most components of a name.  [default: 2048]"),
+    click.option("--limit-depth", type=int, metavar="N", help="Most components of a name.  [default: 16384]"),
     click.option("--limit-header-bytes", type=int, metavar="N", help="Largest PAX or GNU header.  [default: 1048576]"),
 )
 engine_option: Final = click.option(

@@ -26,6 +26,7 @@ from ocidiff.services.bundle import Services
 from ocidiff.services.containers import Container
 from ocidiff.services.home import Home, reading
 from ocidiff.values import dataclass
+from ocidiff.workspace import filling, nameless_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +147,19 @@ def changes_of_images(
         def side(operand: Tree) -> Lower | None:
             if is_tree(operand):
                 return lower_path(operand)
-            import tempfile
-
             image = lookup.find_image(services, os.fspath(operand), platform)
             # Without a name, so that nothing is left behind whatever happens.
-            file = stack.enter_context(tempfile.TemporaryFile())
-            index_layers(
-                services.content,
-                image,
-                file.fileno(),
-                engine=comparison.engine,
-                sha256=False,
-                limits=limits,
-                monitor=monitor,
-            )
+            file = stack.enter_context(nameless_file(None))
+            with filling(None):
+                index_layers(
+                    services.content,
+                    image,
+                    file.fileno(),
+                    engine=comparison.engine,
+                    sha256=False,
+                    limits=limits,
+                    monitor=monitor,
+                )
             return IndexPath(b"/proc/self/fd/%d" % file.fileno())
 
         below, above = side(lower), side(upper)

@@ -15,6 +15,7 @@ from ocidiff.errors import MalformedLayerError, UsageError
 from ocidiff.layer.options import Limits
 from ocidiff.output import HasFileno, descriptor_of, write_all
 from ocidiff.values import dataclass
+from ocidiff.workspace import filling, nameless_file
 
 
 class HasRead(Protocol):
@@ -74,11 +75,10 @@ def _copied(layer: object) -> Iterator[int]:
     read = getattr(layer, "read", None)
     if read is None or isinstance(layer, io.TextIOBase):
         raise UsageError(f"layer {type(layer).__name__}: must be a path or a file object opened in binary mode")
-    import tempfile
-
-    with tempfile.TemporaryFile(buffering=0) as file:
+    with nameless_file(None) as file:
         while block := read(_COPY_BYTES):
-            write_all(file.fileno(), block)
+            with filling(None):
+                write_all(file.fileno(), block)
         file.seek(0)
         yield file.fileno()
 

@@ -351,7 +351,7 @@ class Limits:
         max_entries: Largest number of entries; None for no limit.
         max_ratio: Most bytes of tar for each byte of blob, from 64 MiB of tar on; None for no limit. The default is one that
             gzip cannot reach.
-        max_depth: Most components in the name of an entry. The default is what a path of 4096 bytes can hold.
+        max_depth: Most components in the name of an entry. More than any tree of people has.
         max_header_bytes: Largest PAX or GNU header.
 
     Raises:
@@ -361,7 +361,7 @@ class Limits:
     max_bytes: int | None = 1 << 40
     max_entries: int | None = 10_000_000
     max_ratio: int | None = 1100
-    max_depth: int = 2048
+    max_depth: int = 16_384
     max_header_bytes: int = 1 << 20
 
     def __post_init__(self) -> None:

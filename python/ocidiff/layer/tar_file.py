@@ -17,7 +17,7 @@ from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Limits
 from ocidiff.layer.pure.foreign import compression_of
 from ocidiff.oci.digest import DiffID, Digest
-from ocidiff.workspace import nameless_file
+from ocidiff.workspace import filling, nameless_file
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -61,7 +61,8 @@ def plain_tar(
         yield source, measure
         return
     with nameless_file(spool) as file:
-        summary = engine.write_tar(source, file.fileno(), limits, monitor)
+        with filling(spool):
+            summary = engine.write_tar(source, file.fileno(), limits, monitor)
         verify(summary, digest, diff_id)
         yield file.fileno(), summary
 

@@ -124,3 +124,13 @@ def test_the_shell_completes_the_name_of_an_instruction(begun: str, names: list[
     environment = {**os.environ, "_OCIDIFF_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "3"}
     run = subprocess.run([sys.executable, "-m", "ocidiff"], env=environment, capture_output=True, text=True, check=True)
     assert [line.removeprefix("plain,") for line in run.stdout.split()] == names
+
+
+def test_a_long_path_makes_no_other_line_of_a_dry_run_longer(capsys: Output) -> None:
+    long = Path("tree", *["n" * 200] * 5)
+    long.mkdir(parents=True)
+    Path("tree/short").write_text("short")
+    assert main(["commit", "./tree", "new:1", "--base", "base:1", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.endswith("n" * 200) for line in lines)
+    assert max(len(line) for line in lines if "nnn" not in line) < 40

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import ocidiff
 from ocidiff import workspace
 from support import probes
 
@@ -117,3 +118,13 @@ def test_an_overlay_with_a_deep_change_is_read_too(place: Path, engine_name: str
     _make(place / "change", 1200, "both")
     words = ("diff", "--upperdir", "change", "--lowerdir", "lower", "-o", "x.tar", "--json", "--engine", engine_name)
     assert json.loads(_run(place, *words))["changes"] == {"added": 3600, "modified": 0, "deleted": 0}
+
+
+def test_what_a_commit_takes_is_read_again(place: Path) -> None:
+    _make(place / "tree", 2500, "bare")
+    with ocidiff.Store.open(place / "store") as store:
+        store.commit(place / "tree", "deep:1")
+        assert store.verify().faults == ()
+        with store.rootfs("deep:1") as root:
+            assert sum(1 for _ in root.walk()) == 2500
+        store.unpack("deep:1", place / "out")

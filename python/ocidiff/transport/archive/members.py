@@ -21,7 +21,7 @@ from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.tar_file import FileBytes, Part, is_plain_file
 from ocidiff.values import dataclass
-from ocidiff.workspace import nameless_file
+from ocidiff.workspace import filling, nameless_file
 
 if TYPE_CHECKING:
     from ocidiff.layer.pure.tar_reader import Entry
@@ -205,7 +205,8 @@ def _spooled(source: int, place: str, limits: Limits, monitor: Monitor) -> Itera
     """Yield a nameless file with the tar that comes from `source`, decompressed."""
     with nameless_file(None) as file:
         try:
-            select_engine(None).write_tar(source, file.fileno(), limits, monitor)
+            with filling(None):
+                select_engine(None).write_tar(source, file.fileno(), limits, monitor)
         except OcidiffError as error:
             raise type(error)(f"{place}: {error}") from error
         yield file.fileno()

@@ -15,7 +15,7 @@ pub struct Limits {
     pub max_entries: Option<u64>,
     /// Most bytes of tar for each byte of blob, from 64 MiB of tar on; `None` for no limit.
     pub max_ratio: Option<u64>,
-    /// Most components in the name of an entry. The default is what a path of PATH_MAX bytes can hold.
+    /// Most components in the name of an entry. More than any tree of people has.
     pub max_depth: usize,
     /// Largest PAX or GNU header. The default is Go's.
     pub max_header_bytes: u64,
@@ -28,7 +28,7 @@ impl Default for Limits {
             max_bytes: Some(1 << 40),
             max_entries: Some(10_000_000),
             max_ratio: Some(1100),
-            max_depth: 2048,
+            max_depth: 16_384,
             max_header_bytes: pax::MAX_BYTES as u64,
         }
     }

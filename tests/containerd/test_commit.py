@@ -22,6 +22,7 @@ from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.open import services_of
 from ocidiff.errors import NotFoundError
 from ocidiff.image import lookup
+from ocidiff.image.layers import LocalDiffer
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import EngineName
 from ocidiff.oci.descriptor import Descriptor
@@ -81,6 +82,22 @@ def test_the_layer_is_that_of_containerd(store: Store, daemon: Daemon, namespace
         return
     assert image.layer is not None
     assert image.layer.diff_id == Digest.of(theirs)
+
+
+def test_the_snapshot_is_made_while_the_layer_is_written(
+    store: Store, daemon: Daemon, namespace: str, channel: Channel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a layer was read again")
+
+    daemon.run(namespace, "base:1", "c1")
+    CHANGES["opaque_directories"](daemon.root(namespace, "c1"))
+    monkeypatch.setattr(LocalDiffer, "apply", fail)
+    image = store.commit(store.container("c1"), "app:v1", engine=engine_name(engine))
+    name = chain_id(image.config.rootfs.diff_ids)
+    row = services_of(channel, engine).snapshotter("overlayfs").stat(name)
+    assert row.labels["containerd.io/uncompressed"] == image.config.rootfs.diff_ids[-1]
+    assert left_behind(daemon, channel, engine) == NOTHING
 
 
 def test_the_layer_of_an_id_mapped_container_is_that_of_containerd_with_other_owners(

@@ -65,19 +65,19 @@ def unpack_chain(
     chain = chain_ids(diff_ids)
     done = _present(services, snapshots, chain)
     if done < len(chain):
-        check_layers(services.content, image, done if _has_room(snapshots, chain, done, 1) else 0)
+        check_layers(services.content, image, done if has_room(snapshots, chain, done, 1) else 0)
     used = Done()
     monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers[done:]))
     extraction = Extraction(services, snapshots, limits, monitor)
     for end in _ends(services, snapshots, image, chain, done):
         # Beyond what a mount takes, all layers are applied anew, onto nothing.
-        start = done if _has_room(snapshots, chain, done, 1) else 0
+        start = done if has_room(snapshots, chain, done, 1) else 0
         parent = chain[start - 1] if start else None
         used = extraction.committed(layers[start:end], parent, chain[end - 1], used)
         done = end
     if not chain:
         return None
-    if not _has_room(snapshots, chain, len(chain), 0):
+    if not has_room(snapshots, chain, len(chain), 0):
         raise TooManyLayersError(
             f"{image.name}: has more than {snapshots.max_parents} snapshots, which {snapshots.name} cannot mount: "
             "use the driver directory"
@@ -101,7 +101,7 @@ def _exists(snapshots: Snapshotter, name: ChainID) -> bool:
     return False
 
 
-def _has_room(snapshots: Snapshotter, chain: Sequence[ChainID], count: int, more: int) -> bool:
+def has_room(snapshots: Snapshotter, chain: Sequence[ChainID], count: int, more: int) -> bool:
     """True if a mount takes the snapshot of the first `count` layers, its parents, and `more` snapshots on top of it."""
     if snapshots.max_parents is None or not count:
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -42,6 +42,7 @@ from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.image.additions import Addition
+    from ocidiff.image.early import EarlySnapshot
     from ocidiff.oci.descriptor import Descriptor
 
 _CREATED_BY: Final = "ocidiff commit"
@@ -147,8 +148,12 @@ def compared(services: Services, request: Request, *, engine: Engine, monitor: M
             new_count = 1 + (request.upper is not None) + bool(additions)
             merging = stack.enter_context(Merging(leased.content, request.merge, parent, new_count))
             target, options = merging.target, merging.options(options)
-        with leased.containers.frozen(source.container) if source.container and request.pause else nullcontext():
-            layer = leased.differ.compare(source.lower, source.upper, target, options, monitor.of("diff"))
+        with _early_snapshot(leased, request, source, engine) as early:
+            taken = options if early is None else early.taking(options)
+            with leased.containers.frozen(source.container) if source.container and request.pause else nullcontext():
+                layer = leased.differ.compare(source.lower, source.upper, target, taken, monitor.of("diff"))
+            if early is not None and layer is not None:
+                early.commit(layer, chain_id((*config.rootfs.diff_ids, layer.diff_id)))
         tree, layers = source.upper, [layer]
         entry = _entry(request.step, base, source.container, options.source_date_epoch)
         if layer is not None or request.upper is None:
@@ -178,6 +183,20 @@ def compared(services: Services, request: Request, *, engine: Engine, monitor: M
                 parent = None if parent is None else mutate.first_layers(parent, len(config.rootfs.diff_ids) - 1)
                 new = [*new[: max(0, len(new) - count)], one]
         yield Compared(leased, source, options, config, parent, layer, tuple(new), chain)
+
+
+def _early_snapshot(
+    services: Services, request: Request, source: Source, engine: Engine
+) -> AbstractContextManager[EarlySnapshot | None]:
+    """Return the snapshot of the image that is made while its only new layer is written, if there can be one."""
+    has_more_layers = request.merge is not None or request.additions or request.upper is not None
+    is_unpacked = services.unpacks and request.elsewhere.publish is None
+    if not is_unpacked or has_more_layers or source.container is None or source.base is None:
+        return nullcontext()
+    from ocidiff.image.early import early_snapshot
+
+    diff_ids = source.base.config.rootfs.diff_ids
+    return early_snapshot(services, source.container.driver, diff_ids, engine=engine, limits=request.limits)
 
 
 def _spelled(services: Services, request: Request) -> Request:

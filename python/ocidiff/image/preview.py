@@ -31,7 +31,7 @@ def preview(
 
     def listing(lease: Lease) -> Services:
         under = services.under(lease)
-        return replace(under, differ=_Lister(under.differ, engine, request.options.overlay, take, skipped))
+        return replace(under, differ=_Lister(under.differ, engine, request.options.overlay, take, skipped), unpacks=False)
 
     # Nothing is there to become one layer.
     request = replace(request, merge=None)

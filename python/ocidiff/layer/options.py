@@ -256,6 +256,8 @@ class LayerOptions(DiffOptions):
         reuse: Says if a store may copy segments of older layers.
         proves_reuse: Inflate and compare every segment that is copied.
         segments: What a store offers to copy; None for nothing. The bytes of the layer do not depend on it.
+        copy: File descriptor of a pipe that gets the tar too; None for none. Its reader may stop at any time. It has to
+            check the digest, since a layer that is begun again is there twice.
     """
 
     compression: Compression = Compression.GZIP
@@ -269,6 +271,7 @@ class LayerOptions(DiffOptions):
     reuse: Reuse = Reuse.AUTO
     proves_reuse: bool = False
     segments: Segments | None = None
+    copy: int | None = None
 
     @property
     def lower_has_ids(self) -> bool:

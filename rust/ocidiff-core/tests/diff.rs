@@ -24,6 +24,7 @@ const PLAIN: DiffOptions = DiffOptions {
     memory_bytes: None,
     spool: None,
     segments: None,
+    copy: None,
 };
 /// The diffID of a tar without entries.
 const EMPTY: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";

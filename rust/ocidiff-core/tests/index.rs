@@ -27,6 +27,7 @@ const PLAIN: DiffOptions = DiffOptions {
     memory_bytes: None,
     spool: None,
     segments: None,
+    copy: None,
 };
 const HEADER: Header = Header { has_sha256: true, chain_id: [0; 32] };
 

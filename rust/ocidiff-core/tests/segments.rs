@@ -43,6 +43,7 @@ fn proved(tree: &Path, level: i32, threads: usize, sources: Option<Vec<Source>>,
         memory_bytes: None,
         spool: None,
         segments: sources.map(|sources| Arc::new(Segments::new(sources, table.try_clone().unwrap(), proves_all))),
+        copy: None,
     };
     let sink = OwnedFd::from(blob.try_clone().unwrap());
     let summary = write_diff(None, tree, sink, &options, &Arc::default()).unwrap();

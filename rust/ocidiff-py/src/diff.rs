@@ -21,7 +21,8 @@ pub fn write_layer(
     poll: &Bound<'_, PyAny>,
 ) -> PyResult<LayerSummary> {
     let source = Source::new(lower, upper, &options);
-    let options = diff::DiffOptions { segments: options.segments()?, ..options.diff().map_err(to_python)? };
+    let (segments, copy) = (options.segments()?, options.copy()?);
+    let options = diff::DiffOptions { segments, copy, ..options.diff().map_err(to_python)? };
     let sink = own_descriptor(sink)?;
     let done = run(poll, |control| diff::write_layer(source.open(control)?, sink, &options, control))?;
     let fitted = options.scope.as_ref().map(|scope| scope.fitted().states()).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,6 +36,7 @@ pub struct LayerOptions {
     device_in_links: bool,
     spool: Option<PathBuf>,
     segments: Option<Segments>,
+    copy: Option<RawFd>,
     /// The ids of the upper tree.
     pub ids: IdMaps,
     /// True if the lower tree has ids of the container already.
@@ -85,6 +86,7 @@ impl LayerOptions {
             memory_bytes: self.memory_bytes,
             spool: self.spool.clone(),
             segments: None,
+            copy: None,
         })
     }
 
@@ -96,6 +98,11 @@ impl LayerOptions {
             memory_bytes: self.memory_bytes,
             spool: self.spool.clone(),
         })
+    }
+
+    /// Opens what gets a copy of the tar.
+    pub fn copy(&self) -> PyResult<Option<Arc<OwnedFd>>> {
+        self.copy.map(|descriptor| own_descriptor(descriptor).map(Arc::new)).transpose()
     }
 
     /// Opens the segments that may be copied, without tables that cannot be read.

@@ -54,7 +54,7 @@ class PureEngine:
             below, above = _open(lower, upper, options, pace, stack)
             if isinstance(above, IndexTree):
                 raise UsageError(sentences.INDEX_AS_UPPER)
-            blob = BlobWriter(sink, options.compression, options.level, pace)
+            blob = BlobWriter(sink, options.compression, options.level, pace, options.copy)
             live, narrowing = Live(options.on_change, pace), Narrowing(options.scope)
             recorder = Recorder(above, blob, options, live)
             counts: Counter[ChangeKind | None] = Counter()

@@ -48,8 +48,11 @@ class BlobWriter:
         size: Bytes of blob so far.
     """
 
-    def __init__(self, descriptor: int, compression: Compression, level: int | None, pace: Pace) -> None:
+    def __init__(
+        self, descriptor: int, compression: Compression, level: int | None, pace: Pace, copy: int | None = None
+    ) -> None:
         self._descriptor = descriptor
+        self._copy = copy
         self._compressor = _compressor(compression, level)
         self._pace = pace
         self._plain_hash = hashlib.sha256()
@@ -72,6 +75,11 @@ class BlobWriter:
     def write(self, data: bytes) -> None:
         """Take the next bytes of the tar."""
         self._plain_hash.update(data)
+        if self._copy is not None:
+            try:
+                _write_all(self._copy, memoryview(data))
+            except OSError:
+                self._copy = None
         self.plain_size += len(data)
         self._pace.bytes_plain = self.plain_size
         self._buffer += self._compressor.compress(data)
@@ -87,13 +95,17 @@ class BlobWriter:
         if self._blob_hash is not self._plain_hash:
             self._blob_hash.update(self._buffer)
         with memoryview(self._buffer) as left:
-            done = 0
-            while done < len(left):
-                done += os.write(self._descriptor, left[done:])
+            _write_all(self._descriptor, left)
         self.size += len(self._buffer)
         self._pace.bytes_blob = self.size
         self._buffer.clear()
         self._pace.check()
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    done = 0
+    while done < len(data):
+        done += os.write(descriptor, data[done:])
 
 
 class BlobReader:

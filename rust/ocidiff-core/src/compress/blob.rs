@@ -110,7 +110,8 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
-    /// Starts the pipeline. With `segments`, gzip copies what they have, and [`Self::finish`] returns those of the new blob.
+    /// Starts the pipeline. With `segments`, gzip copies what they have, and [`Self::finish`] returns those of the new blob. With
+    /// `copy`, the tar goes there too, until that fails.
     ///
     /// # Errors
     /// [`Error::Io`] when threads cannot be started.
@@ -119,6 +120,7 @@ impl BlobWriter {
         compression: Compression,
         threads: usize,
         segments: Option<&Arc<Segments>>,
+        mut copy: Option<Stream>,
         control: Arc<Control>,
     ) -> Result<Self> {
         let (plain, batches) = bounded::<Batch>(WAITING_BATCHES);
@@ -136,7 +138,10 @@ impl BlobWriter {
         };
         blob.hasher = Some(spawn("hash", move || {
             let mut hasher = Hasher::default();
-            batches.iter().flatten().for_each(|block| hasher.update(block.data()));
+            for block in batches.iter().flatten() {
+                hasher.update(block.data());
+                copy = copy.take().filter(|copy| copy.write_all(block.data()).is_ok());
+            }
             hasher.finish()
         })?);
         match compression {
@@ -381,7 +386,7 @@ mod tests {
     fn hashed(sink: File, compression: Compression) -> (BlobSummary, [u64; 4]) {
         let control = Arc::new(Control::default());
         let stream = Stream::new(sink.into(), control.clone()).unwrap();
-        let mut blob = BlobWriter::start(stream, compression, 2, None, control.clone()).unwrap();
+        let mut blob = BlobWriter::start(stream, compression, 2, None, None, control.clone()).unwrap();
         let hasher = blob.hasher.as_ref().map(|handle| handle.thread().id());
         let writer = blob.writer.as_ref().map(|handle| handle.thread().id());
         let compressors: Vec<_> = blob.compressors.iter().map(|handle| handle.thread().id()).collect();

@@ -12,6 +12,7 @@
 //!     memory_bytes: None,
 //!     spool: None,
 //!     segments: None,
+//!     copy: None,
 //! };
 //! let sink = File::create("layer.tar.gz")?.into();
 //! let summary = diff::write_diff(Some(Path::new("lower")), Path::new("upper"), sink, &options, &Arc::new(Control::default()))?;
@@ -64,6 +65,8 @@ pub struct DiffOptions {
     pub spool: Option<PathBuf>,
     /// Segments that gzip may copy from older blobs; `None` to compress all, and to write no table.
     pub segments: Option<Arc<Segments>>,
+    /// A pipe that gets the tar too. A layer that is written again is there twice, so that its reader has to check the digest.
+    pub copy: Option<Arc<OwnedFd>>,
 }
 
 /// A layer that was written.
@@ -132,7 +135,7 @@ fn write_live(
 ) -> Result<DiffSummary> {
     let start = if options.rules.retry_on_change { start_of(&sink)? } else { None };
     if let Some(start) = start {
-        let first = sink.try_clone().map_err(|source| Error::io("duplicate", "", source))?;
+        let first = duplicate(&sink)?;
         match attempt(trees.clone(), first, options, control, Some(streamed_after)) {
             Err(error) if error.is_change() => {}
             done => return done,
@@ -160,6 +163,10 @@ fn start_of(sink: &OwnedFd) -> Result<Option<u64>> {
     Ok(Some(start).filter(|&start| !appends && i64::try_from(start) == Ok(stat.st_size)))
 }
 
+fn duplicate(descriptor: &OwnedFd) -> Result<OwnedFd> {
+    descriptor.try_clone().map_err(|source| Error::io("duplicate", "", source))
+}
+
 /// Takes back all that was written from `start` on.
 fn take_back(sink: &OwnedFd, start: u64) -> Result<()> {
     match ftruncate(sink, start) {
@@ -183,7 +190,8 @@ fn attempt(
     let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;
     let changes = Changes::start(trees, options.rules, options.scope.clone(), threads, control.clone())?;
     let stream = Stream::new(sink, control.clone())?;
-    let blob = BlobWriter::start(stream, options.compression, threads, options.segments.as_ref(), control.clone())?;
+    let copy = options.copy.as_ref().map(|copy| Stream::new(duplicate(copy)?, control.clone())).transpose()?;
+    let blob = BlobWriter::start(stream, options.compression, threads, options.segments.as_ref(), copy, control.clone())?;
     let mut recorder = LayerWriter::new(blob, options.rules, live, control.clone());
     let (mut added, mut modified, mut deleted) = (0, 0, 0);
     for change in Ahead::start(changes)? {
@@ -248,6 +256,7 @@ mod tests {
             memory_bytes: None,
             spool: None,
             segments: None,
+            copy: None,
         };
         let control = Arc::new(Control::default());
         let done = std::thread::scope(|scope| {

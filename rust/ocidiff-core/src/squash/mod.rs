@@ -95,8 +95,8 @@ impl Squash {
         control: &Arc<Control>,
     ) -> Result<SquashSummary> {
         let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;
-        let mut blob =
-            BlobWriter::start(Stream::new(sink, control.clone())?, options.compression, threads, None, None, control.clone())?;
+        let stream = Stream::new(sink, control.clone())?;
+        let mut blob = BlobWriter::start(stream, options.compression, threads, None, None, control.clone())?;
         let mut entries = Entries::new(&self.model, self.onto_base);
         let reading = Arc::new(Control::of_part(control.clone()));
         std::thread::scope(|scope| {

@@ -301,6 +301,7 @@ mod tests {
             memory_bytes: None,
             spool: None,
             segments: None,
+            copy: None,
         };
         let [streamed, aside] = [Duration::ZERO, Duration::from_secs(3600)].map(|streamed_after| {
             let trees = Trees::open(None, upper.path(), [None, None]).unwrap();

@@ -27,6 +27,7 @@ CHANGED_FILES = 20
 WORDS_IN_FILE = 300
 MOST_SINGLE = 100
 BUILDAH_SAMPLE = 5
+SETTLED_SECONDS = 2.1
 
 
 def run(*words: str | Path) -> str:
@@ -58,6 +59,8 @@ def prepare(place: Path, count: int) -> None:
                 write(place / f"uppers/{number}", draw.randrange(BASE_DIRECTORIES), draw.randrange(FILES_IN_EACH))
             lines.write(json.dumps({"upper": str(place / f"uppers/{number}"), "name": f"app:{number}"}) + "\n")
     run(OCIDIFF, "--store", place / "store", "commit", place / "lower", "base:1", "-q")
+    # A tree that has just changed would be committed again.
+    time.sleep(SETTLED_SECONDS)
 
 
 def batch(place: Path, status: str, count: int) -> tuple[float, int]:

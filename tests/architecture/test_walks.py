@@ -31,6 +31,7 @@ MAY_SUPPRESS = {
     "layer/pure/apply.py": 1,
     "embedded/snapshotter.py": 1,
     "embedded/share.py": 1,
+    "embedded/pending.py": 1,
     "mounts/mountinfo.py": 1,
     "embedded/containers.py": 1,
     "embedded/reuse.py": 1,

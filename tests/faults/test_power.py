@@ -87,7 +87,7 @@ def _another_boot(store: Path) -> None:
 @pytest.mark.root
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
-    "name", ["commit", "commit-container", "create", "create-committed", "create-again", "gc", "rm", "tag", "rmi"]
+    "name", ["commit", "batch", "commit-container", "create", "create-committed", "create-again", "gc", "rm", "tag", "rmi"]
 )
 def test_power(name: str, disk: Disk, template: Path) -> None:
     call = CALLS[name]

@@ -254,7 +254,7 @@ class Crew:
         with self._reading:
             try:
                 return None if self._stop.cancelled else next(self._lines, None)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - `run` raises it
                 self._stop.because(reason(error))
                 self._stop.error = error
                 return None

@@ -1,7 +1,7 @@
 """Pending blobs: whole files in `ingest/` that become blobs of several images at once, with one wait for the disk.
 
-Law: as for a single blob, the bytes are on disk before a row describes them, the row is there before the blob is visible,
-and every blob of an image before its name.
+Law: as for a single blob, a row protects it before it is looked for, its bytes are on disk before it is visible, and every
+blob of an image is there before its name.
 """
 
 from __future__ import annotations
@@ -78,11 +78,10 @@ class PendingBlobs:
             self._drop(self.found.popitem()[1])
 
     def _drop(self, blob: PendingBlob) -> None:
-        try:
-            with self._files.directory(INGEST) as ingest_dir, suppress(FileNotFoundError):
-                os.unlink(blob.name, dir_fd=ingest_dir)
-        finally:
-            os.close(blob.file)
+        # One that cannot be removed is swept once it is not locked any more; one that was published has no name here.
+        with suppress(OSError), self._files.directory(INGEST, create=False) as ingest_dir:
+            os.unlink(blob.name, dir_fd=ingest_dir)
+        os.close(blob.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +129,19 @@ def _store(layout: Layout, files: Files, images: Sequence[PendingImage]) -> int:
             labels.setdefault(digest, {}).update(blob.labels)
         labels.setdefault(image.descriptor.digest, {}).update(image.labels)
     with files.directory(INGEST) as ingest_dir, files.directory(*BLOBS) as blobs:
-        for blob in new.values():
-            os.fchmod(blob.file, BLOB_MODE)
-        _sync([blob.file for digest, blob in new.items() if not is_stored(blobs, blob.size, digest)])
         with layout.database().transaction() as connection:
             for digest, blob in new.items():
                 records.record(connection, digest, blob.size, labels.pop(digest), layout.lease_id)
             for digest, more in labels.items():
                 records.merge_labels(connection, digest, more)
-        size = 0
         # From here on the blobs are protected, so that those which are there already stay there.
-        for digest, blob in new.items():
-            if not is_stored(blobs, blob.size, digest):
-                os.rename(blob.name, digest.hex, src_dir_fd=ingest_dir, dst_dir_fd=blobs)
-                size += blob.size
+        added = {digest: blob for digest, blob in new.items() if not is_stored(blobs, blob.size, digest)}
+        _sync([blob.file for blob in added.values()])
+        for digest, blob in added.items():
+            os.fchmod(blob.file, BLOB_MODE)
+            os.rename(blob.name, digest.hex, src_dir_fd=ingest_dir, dst_dir_fd=blobs)
         os.fsync(blobs)
-    return size
+    return sum(blob.size for blob in added.values())
 
 
 def _sync(opened: Sequence[int]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from containerd.layers import comparable
 from ocidiff.image import lookup
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store
+from support import registry_software
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 
@@ -73,6 +76,27 @@ def test_a_committed_image_runs_when_its_container_is_gone(daemon: Daemon, conta
     container = engine.run("--name", "c2", "ours:1", "/bin/sh", "-c", "echo more >/etc/more; exec sleep 1000")
     ocidiff(daemon, engine, "commit", f"containerd:{container}", "docker.io/library/more:1")
     assert engine.shown("more:1", "/bin/cat", "/etc/told", "/etc/more") == "told\nmore"
+
+
+def test_a_committed_image_is_pushed_and_pulled_by_the_engine(
+    daemon: Daemon, container_engine: ContainerEngine, tmp_path: Path
+) -> None:
+    engine = container_engine
+    insecure = () if isinstance(engine, Docker) else ("--insecure-registry",)
+    container = engine.run("base:1")
+    CHANGES["added"](daemon.root(engine.namespace, container))
+    with registry_software.running(tmp_path) as host:
+        name = f"{host}/team/app:1"
+        digest = ocidiff(daemon, engine, "commit", f"containerd:{container}", name)
+        engine("push", *insecure, name)
+        engine("rmi", "--force", name)
+        daemon.collect(engine.namespace)
+        engine("pull", *insecure, name)
+        with Store.containerd(daemon.address, engine.namespace) as store:
+            assert store.resolve(name).digest == digest
+        names = engine.shown(name, "/bin/ls", "/etc").split()
+        assert set(os.listdir(daemon.root(engine.namespace, container) / "etc")) <= {*names, "hosts", "hostname"}
+        engine("rmi", "--force", name)
 
 
 def test_settings_of_a_run_are_of_the_image_with_docker_alone(daemon: Daemon, container_engine: ContainerEngine) -> None:

@@ -61,6 +61,38 @@ def test_a_snapshot_without_a_directory_is_refused(
     rests(daemon, namespace, channel, select_engine(None))
 
 
+def blockfiles(place: Path) -> str:
+    """Configure a snapshotter whose trees are files with a file system."""
+    with (place / "scratch").open("wb") as file:
+        file.truncate(32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", place / "scratch"], check=True)
+    return f"""
+[plugins."io.containerd.snapshotter.v1.blockfile"]
+  root_path = "{place}/blockfile"
+  scratch_file = "{place}/scratch"
+  fs_type = "ext4"
+"""
+
+
+def test_a_container_of_the_blockfile_snapshotter_is_refused(archive: Path) -> None:
+    with running(VERSION, blockfiles) as daemon:
+        daemon.ctr("namespaces", "create", "some")
+        daemon.load(archive, "some")
+        unpack = ("--local",) if not daemon.is_first else ()
+        daemon.ctr("images", "import", *unpack, "--snapshotter", "blockfile", archive, namespace="some")
+        daemon.run("some", "base:1", "c1", "--snapshotter", "blockfile", script="echo x >/etc/new; sleep 1000")
+        words = ("commit", "containerd:c1", "app:v1", "--address", daemon.address, "--namespace", "some")
+        status, line = refused(*words)
+        assert (status, "snapshotter blockfile" in line, "such as overlayfs" in line) == (1, True, True), line
+        assert daemon.status("some", "c1") == "RUNNING"
+        channel = Channel.open(daemon.address, "some")
+        try:
+            rests(daemon, "some", channel, select_engine(None))
+        finally:
+            channel.close()
+        daemon.kill_containers("some")
+
+
 def test_a_version_that_is_too_old_is_named() -> None:
     with running("1.6") as old:
         old.ctr("namespaces", "create", "some")

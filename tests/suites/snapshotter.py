@@ -205,7 +205,7 @@ class SnapshotterSuite:
     def test_a_parent_stays_while_something_grows_on_it(self, snapshotter: Snapshotter) -> None:
         committed(snapshotter, "one", None, file="1")
         snapshotter.prepare("a", "one")
-        with pytest.raises(InUseError, match="a grows on it"):
+        with pytest.raises(InUseError, match="in use as the parent of a"):
             snapshotter.remove("one")
         snapshotter.remove("a")
         snapshotter.remove("one")

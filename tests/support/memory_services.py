@@ -270,7 +270,7 @@ class MemorySnapshots:
         self.stat(key)
         child = next((row.key for row in self._rows.values() if row.parent == key), None)
         if child is not None:
-            raise InUseError(f"snapshot {key}: {child} grows on it")
+            raise InUseError(f"snapshot {key}: in use as the parent of {child}")
         del self._rows[key]
         shutil.rmtree(self._trees.pop(key))
 

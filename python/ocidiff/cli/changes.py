@@ -116,7 +116,7 @@ def _changes_of(
         return
     # A single name is that of a container, even where there is a directory of that name.
     if len(sides) == 1 and (is_tree(sides[0]) or not may_be_container(sides[0])):
-        raise click.UsageError("takes LOWER and UPPER, or the name of a working container")
+        raise click.UsageError("missing argument: give LOWER and UPPER, or the name of a working container")
     images = [side for side in sides if len(sides) == 1 or not _is_tree_here(side)]
     try:
         opened = settings.open_store(*images)

@@ -170,9 +170,9 @@ def command(
     then with the settings of --env, --label, --cmd, --entrypoint, --workdir and --user.
     """
     if dry_run and (iidfile or metadata_file):
-        raise click.UsageError("--dry-run makes no image, of which --iidfile and --metadata-file could tell")
+        raise click.UsageError("--iidfile and --metadata-file: cannot be used with --dry-run, which makes no image")
     if dry_run and report:
-        raise click.UsageError("--dry-run makes no image, and --report reads one: commit it, then look at the report")
+        raise click.UsageError("--report: cannot be used with --dry-run, which makes no image")
     upper = None if upper_tar is None else upper_tar_of(upper_tar, limits)
     tree, image_name = _source(source, name, upper)
     in_containerd = settings.is_containerd(tree if isinstance(tree, str) else "")
@@ -212,7 +212,7 @@ def command(
         arguments.update(options)  # type: ignore[typeddict-item]  # of which it has all
         new_name = image_name.removeprefix(CONTAINERD)
         if dry_run and deny:
-            raise click.UsageError("--dry-run reads no contents, which --deny has to: give one of them")
+            raise click.UsageError("--deny: cannot be used with --dry-run, which reads no contents")
         if dry_run:
             from ocidiff.cli.dry_run import Largest
 
@@ -251,10 +251,10 @@ def _source(first: str | None, second: str | None, upper: ocidiff.UpperTar | Non
     """
     if upper is None:
         if first is None or second is None:
-            raise click.UsageError("takes SOURCE and NAME[:TAG]")
+            raise click.UsageError("missing argument: give SOURCE and NAME[:TAG]")
         return first, second
     if first is None or (second is not None and not may_be_container(first)):
-        raise click.UsageError("--upper-tar takes NAME[:TAG], or a working container and NAME[:TAG]")
+        raise click.UsageError("--upper-tar: give NAME[:TAG], or a working container and NAME[:TAG]")
     return (upper, first) if second is None else (first, second)
 
 

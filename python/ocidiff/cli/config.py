@@ -25,7 +25,7 @@ class KeyValue(click.ParamType[tuple[str, str]]):
         """Split the text at its first `=`."""
         key, equals, text = str(value).partition("=")
         if not key or not equals:
-            return self.fail(f"{str(value)[:100]!r}: takes K=V", param, ctx)
+            return self.fail(f"{str(value)[:100]!r}: must be K=V", param, ctx)
         return key, text
 
 

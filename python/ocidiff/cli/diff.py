@@ -62,7 +62,7 @@ def command(
     if upper_tar is None:
         below, above = trees_of(lower, upper, upperdir, lowerdir)
     elif lower is None or upper is not None or upperdir is not None or lowerdir is not None:
-        raise click.UsageError("--upper-tar takes LOWER, and the place of UPPER")
+        raise click.UsageError("--upper-tar: give LOWER only; the tar stands for UPPER")
     else:
         below, above = lower, upper_tar_of(upper_tar, limits)
     sink, to_stdout = sink_of(output, "a layer", json=settings.json), output == "-"

@@ -69,11 +69,11 @@ def command(
     """
     is_tree = os.path.isdir(source) or (platform is None and is_path(source))
     if is_tree and platform is not None:
-        raise click.UsageError("--platform is for an image")
+        raise click.UsageError("--platform: cannot be used with a directory")
     if not is_tree and any(options.get(name) for name in ("uid_map", "gid_map", "userns")):
-        raise click.UsageError("an image has the ids of its layers")
+        raise click.UsageError("--uid-map, --gid-map and --userns: cannot be used with an image")
     if not is_tree and (options.get("cross_mounts") or stamps):
-        raise click.UsageError("--cross-mounts and --stamps are for a tree")
+        raise click.UsageError("--cross-mounts and --stamps: cannot be used with an image")
     sink, to_stdout = sink_of(output, "an index", json=settings.json), output == "-"
     with naming("stdout" if to_stdout else output), shown(settings, "index") as progress:
         if is_tree:

@@ -53,7 +53,7 @@ def command(
     With --report write a page for a browser in place of the documents.
     """
     if tree and report is not None:
-        raise click.UsageError("--tree and --report are two forms: give one of them")
+        raise click.UsageError("--tree and --report: only one of them can be given")
     name = image.removeprefix(CONTAINERD)
     with settings.open_store(image) as store:
         if report is not None:

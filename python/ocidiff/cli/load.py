@@ -38,7 +38,7 @@ def command(settings: Settings, archive: str, platform: str | None, *, everythin
     the name of each image.
     """
     if archive == _STDIN and sys.stdin.isatty():
-        raise click.UsageError("reads an archive from stdin, which is a terminal; name one with -i FILE")
+        raise click.UsageError("stdin is a terminal; give an archive with -i FILE")
     with naming(archive), settings.open_store(create=True) as store, shown(settings, "load") as progress:
         loaded = store.load(archive, platform=platform, everything=everything, limits=limits, progress=progress)
     for one in loaded:

@@ -83,7 +83,9 @@ class Settings:
             UsageError: It is one.
         """
         if name.startswith(CONTAINERD) and not in_containerd:
-            raise click.UsageError(f"{name}: what is in the local store gets no name in containerd")
+            raise click.UsageError(
+                f"{name}: an image of the local store cannot get a name in containerd; use `ocidiff copy`"
+            )
 
     def open_store(self, *names: str, create: bool = False) -> ocidiff.Store:
         """Open the store in which these images or containers are."""
@@ -98,7 +100,7 @@ class Settings:
     def store_path(self) -> str:
         """The directory of the local store. Spec: XDG base directories, "a relative path is to be ignored"."""
         if self.is_containerd():
-            raise click.UsageError("this command works on a store in a directory, and not on containerd")
+            raise click.UsageError("containerd: not supported by this command, which works on the local store")
         if chosen := self.chosen_store():
             return chosen
         data = os.environ.get("XDG_DATA_HOME", "")
@@ -177,7 +179,7 @@ class _Size(click.ParamType[int]):
         parts = re.fullmatch(_SIZE, str(value), re.ASCII)
         power = parts and _UNITS.get(parts[2].lower())
         if not parts or power is None:
-            return self.fail(f"{value!r} is not a size; examples: 500MB, 1.5G, 2GiB", param, ctx)
+            return self.fail(f"{value!r}: invalid size; examples: 500MB, 1.5G, 2GiB", param, ctx)
         # No float: a size of many digits stays exact.
         whole, _, fraction = parts[1].partition(".")
         smaller = int(fraction or 0) * power // int("1" + "0" * len(fraction))
@@ -302,7 +304,7 @@ class _Limit(click.ParamType[int]):
             number = int(str(value))
         except ValueError:
             number = -1
-        return number if number >= 0 else self.fail(f"{value!r} is neither a number nor 'none'", param, ctx)
+        return number if number >= 0 else self.fail(f"{value!r}: must be a number or 'none'", param, ctx)
 
 
 _UNLIMITED: Final = -1
@@ -380,10 +382,10 @@ def trees_of(
     """
     if upperdir is None and lowerdir is None:
         if lower is None or upper is None:
-            raise click.UsageError("takes LOWER and UPPER, or --upperdir and --lowerdir")
+            raise click.UsageError("missing argument: give LOWER and UPPER, or --upperdir and --lowerdir")
         return lower, upper
     if upperdir is None or lowerdir is None or lower is not None:
-        raise click.UsageError("--upperdir and --lowerdir go together, and take the place of LOWER and UPPER")
+        raise click.UsageError("--upperdir and --lowerdir: give both of them, and no LOWER and UPPER")
     from ocidiff.mounts.mount import split_lowerdir
 
     below, data = split_lowerdir(os.fsencode(lowerdir))

@@ -32,6 +32,6 @@ def command(
     asked = source.removeprefix(REGISTRY)
     plain, _, digest = asked.partition("@")
     if name is None and digest and ":" not in plain.rpartition("/")[2]:
-        raise click.UsageError(f"a digest is no name: give one, as in `ocidiff pull {asked} NAME`")
+        raise click.UsageError(f"{asked}: a digest is not a name; give one, as in `ocidiff pull {asked} NAME`")
     target = name or plain
     copy(settings, "pull", REGISTRY + asked, target, platform=platform, everything=everything, registry=registry)

@@ -58,7 +58,7 @@ def sink_of(output: str, what: str, *, json: bool) -> str | BinaryIO:
     if output != "-":
         return output
     if json:
-        raise click.UsageError("--json and -o - both want stdout")
+        raise click.UsageError("--json: cannot be used with -o -, since both write to stdout")
     if sys.stdout.isatty():
         raise click.UsageError(f"-o -: {what} is not written to a terminal")
     return sys.stdout.buffer

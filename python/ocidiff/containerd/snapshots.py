@@ -149,4 +149,4 @@ class ContainerdSnapshotter:
             self._channel.call("snapshots.v1.Snapshots/Remove", is_cleanup=True, snapshotter=self._name, key=key)
         except InUseError:
             child = next((one.key for one in self.walk() if one.parent == key), "another snapshot")
-            raise InUseError(f"snapshot {key}: {child} grows on it") from None
+            raise InUseError(f"snapshot {key}: in use as the parent of {child}") from None

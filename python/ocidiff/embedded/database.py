@@ -170,7 +170,7 @@ class Database:
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         owner = int(self._connection.execute("PRAGMA application_id").fetchone()[0])
         if owner != APPLICATION_ID:
-            raise DocumentError(f"{self._path}: the database of something else: {_REMEDY}")
+            raise DocumentError(f"{self._path}: not a database of ocidiff: {_REMEDY}")
         if version > VERSION:
             raise UnsupportedError(
                 f"{self._path}: has version {version}, made by a newer ocidiff (this one knows {VERSION})"

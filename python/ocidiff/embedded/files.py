@@ -125,7 +125,7 @@ class Files:
             self._check_marker()
         except FileNotFoundError:
             if not create or not _OWN.issuperset(os.listdir(self.root)):
-                raise DocumentError(f"{self.path}: no OCI image layout: it has no {_MARKER} file") from None
+                raise DocumentError(f"{self.path}: not an OCI image layout: no {_MARKER} file") from None
             self._initialise()
 
     @contextlib.contextmanager

@@ -269,7 +269,7 @@ def drop_stale(ingest_dir: int, older_than_ns: int, *, dry_run: bool) -> tuple[i
 
 def _directory_name(ref: str) -> str:
     if not 0 < len(ref.encode()) <= _MAX_REF_BYTES or not ref.isprintable():
-        raise UsageError(f"ingest {ref[:100]!r}: takes 1 to {_MAX_REF_BYTES} printable bytes")
+        raise UsageError(f"ingest {ref[:100]!r}: must be 1 to {_MAX_REF_BYTES} printable bytes")
     import hashlib
 
     return hashlib.sha256(ref.encode()).hexdigest()
@@ -291,7 +291,7 @@ def _lock_directory(ingest_dir: int, name: str, ref: str) -> int:
                 return directory
         except BlockingIOError:
             os.close(directory)
-            raise BusyError(f"ingest {ref[:100]!r}: somebody is writing to it") from None
+            raise BusyError(f"ingest {ref[:100]!r}: another process is writing to it") from None
         except BaseException:
             os.close(directory)
             raise

@@ -32,7 +32,12 @@ class Embedded:
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, create: bool) -> Self:
         """See `Store.open`."""
-        return cls(Layout.open(path, create=create))
+        try:
+            return cls(Layout.open(path, create=create))
+        except FileNotFoundError as error:
+            if not create:
+                error.add_note("there is no store; commit, pull or load makes one")
+            raise
 
     @property
     def place(self) -> str:

@@ -137,7 +137,7 @@ class LocalSnapshotter:
             row = rows.require(connection, self.name, key)
             self._require_free(connection, name)
             if rows.container_of(connection, row.id) is not None:
-                raise InUseError(f"snapshot {key}: a working container uses it")
+                raise InUseError(f"snapshot {key}: in use by a working container")
             rows.commit(connection, row.id, name, boot_id())
             rows.set_labels(connection, row.id, labels)
             self._protect(connection, name)
@@ -462,4 +462,4 @@ def _open_trees(layout: Layout, *, create: bool = False) -> Iterator[int]:
 
 def _check_key(key: str) -> None:
     if not 0 < len(key) <= 1024 or not key.isprintable():
-        raise UsageError(f"snapshot {key[:100]!r}: takes 1 to 1024 printable characters")
+        raise UsageError(f"snapshot {key[:100]!r}: must be 1 to 1024 printable characters")

@@ -60,7 +60,7 @@ class Addition:
             destination += os.path.basename(source.rstrip("/"))
         path = os.path.normpath(b"/" + os.fsencode(destination)).lstrip(b"/")
         if not path:
-            raise UsageError(f"add {text[:100]!r}: DEST is the root of the image")
+            raise UsageError(f"add {text[:100]!r}: DEST must not be the root of the image")
         os.stat(source)
         return cls(source, path)
 
@@ -216,4 +216,4 @@ def _host_root(ranges: Sequence[IdRange]) -> int:
     for one in ranges:
         if one.container <= 0 < one.container + one.count:
             return one.host - one.container
-    raise UsageError("add: the id map has no root of the container, which owns what is added")
+    raise UsageError("add: the id map has no root, which owns added files")

@@ -224,7 +224,7 @@ def _layer_options(request: Request, source: Source) -> LayerOptions:
         ids=request.options.ids or source.ids,
     )
     if (request.additions or request.upper is not None) and options.lower_has_ids and options.ids:
-        raise UnsupportedError("an id-mapped container takes no more layers: commit it first, then add to the image")
+        raise UnsupportedError("add: the container is id-mapped: commit it first, then add to the image")
     if isinstance(request.source, UpperTar) and isinstance(source.upper, OverlayLayers):
         from ocidiff.layer.upper_tar import options_for
 

@@ -73,7 +73,7 @@ def changes_in(
             container = services.containers.get(os.fspath(lower)) if isinstance(lower, str | os.PathLike) else lower
             return (yield from changes_of_container(services, container, comparison, monitor=monitor))
         if not isinstance(lower, str | os.PathLike):
-            raise UsageError(f"container {lower.name}: is compared with its own image only")
+            raise UsageError(f"container {lower.name}: can be compared with its own image only")
         found = changes_of_images(services, lower, upper, comparison, platform=platform, limits=limits, monitor=monitor)
         return (yield from found)
 

@@ -200,13 +200,13 @@ def _manifests_of(
 def read_manifest(content: Provider, name: str, descriptor: Descriptor) -> Image:
     """Return the image of a manifest; errors as in `read_image`."""
     if descriptor.media_type not in media_type.MANIFESTS:
-        raise UnsupportedError(f"{name}: media type {descriptor.media_type[:100]!r} is no image")
+        raise UnsupportedError(f"{name}: media type {descriptor.media_type[:100]!r} is not an image")
     manifest = Manifest.parse(content.read(descriptor), descriptor.media_type, f"manifest {descriptor.digest}")
     if manifest.config.media_type not in media_type.CONFIGS:
-        raise UnsupportedError(f"{name}: media type {manifest.config.media_type[:100]!r} is no image configuration")
+        raise UnsupportedError(f"{name}: media type {manifest.config.media_type[:100]!r} is not an image configuration")
     data = content.read(manifest.config)
     if data.strip() == b"{}":
-        raise UnsupportedError(f"{name}: the configuration is empty, as that of an artifact: it is no image")
+        raise UnsupportedError(f"{name}: is an artifact, not an image: its configuration is empty")
     config = ImageConfig.parse(data, f"config {manifest.config.digest}")
     layers, diff_ids = len(manifest.layers), len(config.rootfs.diff_ids)
     if layers != diff_ids:

@@ -117,7 +117,7 @@ def _by_prefix(images: ImageStore, text: str) -> Entry | None:
     entries = [entry for entry in images.list() if (entry.digest or "").partition(":")[2].startswith(text)]
     found = {entry.digest: entry for entry in entries}
     if len(found) > 1:
-        raise UsageError(f"image {text}: is the beginning of {len(found)} digests; give more digits")
+        raise UsageError(f"image {text}: ambiguous: {len(found)} digests begin with it; give more digits")
     return next(iter(found.values()), None)
 
 
@@ -151,7 +151,7 @@ def _entry_by_digest(images: ImageStore, reference: Reference, digest: Digest) -
         return min(found, key=lambda entry: entry.descriptor is None)
     if reference.name:
         raise NotFoundError(f"no image {reference.name!r} of digest {digest} in {images.place}")
-    raise NotFoundError(f"no name in {images.place} leads to {digest}")
+    raise NotFoundError(f"no image of digest {digest} in {images.place}")
 
 
 def _unlisted(services: Services, digest: Digest) -> Descriptor:

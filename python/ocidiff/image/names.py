@@ -25,6 +25,6 @@ def untag(images: ImageStore, name: str) -> str:
     same = [entry for entry in images.list() if entry.digest == found.digest]
     if len(same) > 1 and not is_same(name.partition("@")[0], found.name):
         names = ", ".join(sorted(entry.name or "-" for entry in same))
-        raise InUseError(f"image {name}: has {len(same)} names: {names}")
+        raise InUseError(f"image {name}: has {len(same)} names; give one of them: {names}")
     images.drop(found)
     return found.digest or "-"

@@ -79,7 +79,7 @@ def _port_range(text: str, where: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
     numbers = [_port(first, where), _port(last if dash else first, where)]
     if numbers[1] < numbers[0]:
-        raise UsageError(f"port {where[:100]!r}: range goes down")
+        raise UsageError(f"port {where[:100]!r}: the range begins above its end")
     return numbers[0], numbers[1]
 
 

@@ -61,7 +61,7 @@ class Step:
             UsageError: The time is none of RFC 3339, or a text is not UTF-8.
         """
         if created is not None and not is_timestamp(created):
-            raise UsageError(f"created {created[:100]!r}: takes an RFC 3339 time")
+            raise UsageError(f"created {created[:100]!r}: must be an RFC 3339 time")
         check_text("author or message", author or "", message or "", created_by or "")
         return cls(author or "", message or "", created or "", created_by or "", omit_history)
 
@@ -209,8 +209,8 @@ def image_format(name: str, compression: Compression, annotations: Mapping[str, 
         raise UsageError(f"format {name[:100]!r}: must be {' or '.join(Format)}")
     family = Format(name)
     if family is Format.DOCKER and compression is Compression.ZSTD:
-        raise UsageError("format docker: has no zstd layers; take gzip or none, or the format oci")
+        raise UsageError("format docker: does not support zstd layers; use gzip or none, or the format oci")
     check_text("annotation", *annotations, *annotations.values())
     if family is Format.DOCKER and annotations:
-        raise UsageError("format docker: has no annotations; take labels, or the format oci")
+        raise UsageError("format docker: does not support annotations; use labels, or the format oci")
     return family

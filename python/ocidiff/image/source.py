@@ -89,14 +89,14 @@ def check_source(
         return
     if not isinstance(source, str | os.PathLike | UpperTar):
         if base is not None or lower is not None:
-            raise UsageError(f"container {source.name}: has a base of its own")
+            raise UsageError(f"container {source.name}: base and lower cannot be given, since it has its own base")
         if ids:
-            raise UsageError(f"container {source.name}: has the ids of its image")
+            raise UsageError(f"container {source.name}: id maps cannot be given, since its files have the ids of its image")
         return
     if upper is not None:
-        raise UsageError("upper: takes a container; the tar alone is a source")
+        raise UsageError("upper: needs a container; without one give the tar as the source")
     if lower is not None and base in (None, SCRATCH) and lower_path(lower) is not None:
-        raise UsageError(f"lower {os.fspath(lower)!r}: a lower tree needs the base that it is the tree of")
+        raise UsageError(f"lower {os.fspath(lower)!r}: needs a base, the image that it is the tree of")
     if not isinstance(source, UpperTar):
         changed_tree_path(source)
 
@@ -209,7 +209,7 @@ def _trees(
         lower, own = stack.enter_context(trees_to_compare(below, unmapped(upper), walk=walk))
         if lower_has_ids and not isinstance(own, OverlayLayers):
             # The mount would show files of both kinds of owners.
-            raise UnsupportedError(f"container {container.name}: is id-mapped, so that only its overlay can be read")
+            raise UnsupportedError(f"container {container.name}: is id-mapped: only its overlay can be read")
         yield lower, own, ids or IdMaps.of_noted(own.upperdir if isinstance(own, OverlayLayers) else own), lower_has_ids
 
 
@@ -229,8 +229,8 @@ def _check_parent(services: Services, container: Container, image: Image) -> Non
             return
         name = parent
     raise NotFoundError(
-        f"container {container.name}: was made from another image than the one that {container.image!r} names now; "
-        "give that name back to the image it was made from"
+        f"container {container.name}: was created from another image than the one that "
+        f"now has the name {container.image!r}; give that name back to the image it was made from"
     )
 
 
@@ -247,7 +247,7 @@ def _is_index_of(lower: Lower | None, base: Image) -> bool:
     layers, diff_ids = layers_of(lower), base.config.rootfs.diff_ids
     if layers is not None and (not diff_ids or layers != chain_id(diff_ids)):
         raise UsageError(
-            f"lower {os.fsdecode(lower.path)!r}: is an index of other layers than those of {base.name}; "
+            f"lower {os.fsdecode(lower.path)!r}: is not an index of {base.name}, whose layers differ; "
             "make one with `ocidiff index`"
         )
     return layers is not None

@@ -217,7 +217,7 @@ def _target(directory: str) -> Iterator[_Target]:
                 _copy_attributes(mark, descriptor, root)
             names = workspace.names_in(mark)
             if INCOMPLETE in names:
-                raise UnsupportedError(f"{directory}: the image has a {INCOMPLETE}, which says that a tree is not whole")
+                raise UnsupportedError(f"{directory}: the image has a file {INCOMPLETE}, which marks an incomplete tree")
             for name in names:
                 _move(name, mark, descriptor)
         except BaseException:

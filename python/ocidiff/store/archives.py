@@ -32,7 +32,7 @@ def save(
 ) -> list[Copied]:
     """See `Store.save`."""
     if not names:
-        raise UsageError("an archive holds one image at least")
+        raise UsageError("names: must be at least one image")
     chosen, monitor = platform_of(platform), Monitor(progress, cancel)
     place = os.fsdecode(output) if isinstance(output, str | bytes | os.PathLike) else "archive"
     with naming(output), store.leased(monitor, writing=False) as services, open_output(output) as sink:

@@ -83,7 +83,7 @@ def copy(
     from ocidiff.transport.place import open_source, open_target
 
     if everything and platform is not None:
-        raise UsageError("platform: everything is copied, so that none can be chosen")
+        raise UsageError("platform: cannot be chosen if everything is copied")
     monitor = Monitor(progress, cancel)
     access = access_of(store, containerd, registry, monitor)
     with open_source(source, access) as found, open_target(target, access) as place:
@@ -112,6 +112,6 @@ def _leased(store: Store | None, scheme: str, monitor: Monitor, *, writing: bool
     """Yield the services of the store that names of a scheme are in."""
     with ExitStack() as stack:
         if store is None and not scheme:
-            raise UsageError("a name without a scheme is in a store, and none is given")
+            raise UsageError("no store: a name without a scheme needs one")
         store = store or stack.enter_context(Store.containerd())
         yield stack.enter_context(store.leased(monitor, writing=writing))

@@ -75,7 +75,7 @@ def test_lines_come_from_stdin_too(capsys: Output, monkeypatch: pytest.MonkeyPat
         (["lines", "--base", "none:1"], 1, "batch: no image 'none:1' in {store}; run `ocidiff images` to list"),
         (["lines", "--shard", "2/2"], 2, "batch: shard '2/2': the index must be 0 to 1, not 2"),
         (["lines", "--memory", "1MB"], 1, "batch: line "),
-        (["lines", "--containerd"], 2, "batch: this command works on a store in a directory, and not on containerd"),
+        (["lines", "--containerd"], 2, "batch: containerd: not supported by this command, which works on the local store"),
     ],
 )
 def test_what_ends_the_whole_run(words: list[str], status: int, line: str, tmp_path: Path, capsys: Output) -> None:

@@ -59,7 +59,7 @@ def test_names_are_given_and_taken(capsys: Output) -> None:
     digest = _out(capsys, "tag", "app:v1", "other").strip()
     assert digest == json.loads(_out(capsys, "images", "--json").splitlines()[0])["digest"]
     assert main(["rmi", digest]) == 1
-    assert "has 2 names: app:v1, other:latest" in capsys.readouterr().err
+    assert "has 2 names; give one of them: app:v1, other:latest" in capsys.readouterr().err
     assert _out(capsys, "rmi", "app:v1", "other") == f"{digest}\n{digest}\n"
     assert _out(capsys, "images", "--json") == ""
 

@@ -154,7 +154,7 @@ def test_what_is_not_understood_is_told_when_it_is_asked_for(tmp_path: Path, run
     handmade = Foreign(tmp_path / "store")
     handmade.name("theirs", handmade.named_by_sha512())
     handmade.name("note", handmade.artifact())
-    for name, problem in (("theirs", "algorithm sha512 is not supported"), ("note", "is no image configuration")):
+    for name, problem in (("theirs", "algorithm sha512 is not supported"), ("note", "is not an image configuration")):
         for words in (["unpack", name, str(tmp_path / "out")], ["inspect", name], ["create", name]):
             assert problem in run(*words, status=1)
 

@@ -180,7 +180,7 @@ def test_an_ambiguous_beginning_is_refused(capsys: Output) -> None:
         digest = capsys.readouterr().out.strip()[7:]
         if digest[:4] in seen:
             assert main(["inspect", digest[:4]]) == 2
-            assert f"{digest[:4]}: is the beginning of 2 digests; give more digits" in capsys.readouterr().err
+            assert f"{digest[:4]}: ambiguous: 2 digests begin with it; give more digits" in capsys.readouterr().err
             return
         seen[digest[:4]] = digest
     pytest.fail("no two digests of 2000 begin alike")
@@ -191,7 +191,7 @@ def test_a_digest_takes_no_name_of_several(capsys: Output, digests: dict[str, st
     lines(capsys, "tag", "app:v1", "x:one")
     lines(capsys, "tag", "app:v1", "x:two")
     assert main(["rmi", form.format(digits=digests["app:v1"][7:])]) == 1
-    assert "names: " in capsys.readouterr().err
+    assert "names; give one of them: " in capsys.readouterr().err
     assert lines(capsys, "rmi", "x:one", "x:two") == [digests["app:v1"]] * 2
 
 
@@ -235,7 +235,7 @@ def test_an_unknown_command_is_answered_with_the_one_that_was_meant(capsys: Outp
         (["commit", "./a", "b", "--anotation", "x=y"], "commit: no such option '--anotation': did you mean --annotation?"),
         (["commit", "./a", "b", "--colour", "x"], "commit: no such option '--colour'; see `ocidiff commit --help`"),
         (["rmi"], "rmi: missing argument 'IMAGE...'; see `ocidiff rmi --help`"),
-        (["commit", "./a"], "commit: takes SOURCE and NAME[:TAG]; see `ocidiff commit --help`"),
+        (["commit", "./a"], "commit: missing argument: give SOURCE and NAME[:TAG]; see `ocidiff commit --help`"),
         (["commit", "./a", "b", "--change"], "commit: option '--change' requires an argument; see `ocidiff commit --help`"),
         (["commit", "./a", "b", "--level", "x"], "commit: invalid value for '--level': 'x' is not a valid integer"),
         (["commit", "./a", "b", "--level", "99"], "commit: level 99: gzip takes 1 to 9"),

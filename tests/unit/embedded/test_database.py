@@ -101,7 +101,7 @@ def test_a_file_that_is_no_database_is_refused(path: str, content: bytes) -> Non
 def test_the_database_of_something_else_is_refused(path: str) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE theirs (x)")
-    with pytest.raises(DocumentError, match="the database of something else"):
+    with pytest.raises(DocumentError, match="not a database of ocidiff"):
         Database.open(path)
 
 

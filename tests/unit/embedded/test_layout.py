@@ -87,7 +87,7 @@ def test_blobs_are_read_only(layout: Layout) -> None:
 
 def test_a_directory_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(DocumentError, match="no OCI image layout"):
+    with pytest.raises(DocumentError, match="not an OCI image layout"):
         Layout.open(tmp_path, create=True)
     assert os.listdir(tmp_path) == ["file"]
 
@@ -102,7 +102,7 @@ def test_a_layout_whose_making_was_interrupted_is_completed(tmp_path: Path) -> N
 def test_a_missing_layout_is_made_only_on_demand(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Layout.open(tmp_path / "store", create=False)
-    with pytest.raises(DocumentError, match="no OCI image layout"):
+    with pytest.raises(DocumentError, match="not an OCI image layout"):
         Layout.open(tmp_path, create=False)
     assert os.listdir(tmp_path) == []
 

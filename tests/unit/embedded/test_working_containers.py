@@ -200,7 +200,7 @@ def test_a_container_keeps_its_image(store: EmbeddedStore, driver: DriverName) -
 
 def test_a_container_has_a_base_of_its_own(store: EmbeddedStore) -> None:
     container = store.create("base:1", driver="directory")
-    with pytest.raises(UsageError, match="a base of its own"):
+    with pytest.raises(UsageError, match="it has its own base"):
         store.commit(container, "app", base="zero:1")
 
 

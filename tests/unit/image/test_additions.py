@@ -101,7 +101,12 @@ def test_a_change_and_an_addition_are_two_layers(
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("tool", "must be SRC:DEST"), (":/x", "must be SRC:DEST"), ("tool:", "must be SRC:DEST"), ("tool:/..", "is the root")],
+    [
+        ("tool", "must be SRC:DEST"),
+        (":/x", "must be SRC:DEST"),
+        ("tool:", "must be SRC:DEST"),
+        ("tool:/..", "must not be the root"),
+    ],
 )
 def test_what_says_no_addition_is_refused(store: EmbeddedStore, tree: Path, text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):

@@ -171,9 +171,9 @@ def test_dockers_format_is_of_one_family(
 
 
 def test_dockers_format_has_neither_zstd_nor_annotations(store: EmbeddedStore, rootfs: Path) -> None:
-    with pytest.raises(UsageError, match="format docker: has no zstd layers"):
+    with pytest.raises(UsageError, match="format docker: does not support zstd layers"):
         store.commit(rootfs, "app", format="docker", compression="zstd")
-    with pytest.raises(UsageError, match="format docker: has no annotations"):
+    with pytest.raises(UsageError, match="format docker: does not support annotations"):
         store.commit(rootfs, "app", format="docker", annotations={"a": "b"})
     with pytest.raises(UsageError, match="format 'x': must be oci or docker"):
         store.commit(rootfs, "app", format="x")  # type: ignore[arg-type]

@@ -250,7 +250,7 @@ def test_a_name_without_tag_is_stored_as_latest(store: Store, rootfs: Path) -> N
         ({"profile": "moby"}, "oci, containerd"),
         ({"engine": "go"}, "engine 'go'"),
         ({"source_date_epoch": -1}, "epoch -1"),
-        ({"lower": "/"}, "needs the base"),
+        ({"lower": "/"}, "needs a base"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_written(
@@ -299,7 +299,7 @@ def test_a_base_whose_layer_is_another_than_its_diff_id_is_refused(handmade: Han
 def test_a_base_that_is_no_image_is_refused(handmade: Handmade, rootfs: Path) -> None:
     config = handmade.blob(b"{}", "application/vnd.oci.empty.v1+json")
     handmade.name("artifact", handmade.manifest(config, []))
-    with Store.open(handmade.path) as store, pytest.raises(UnsupportedError, match="no image configuration"):
+    with Store.open(handmade.path) as store, pytest.raises(UnsupportedError, match="not an image configuration"):
         store.commit(rootfs, "app", base="artifact", engine="pure")
 
 

@@ -220,7 +220,7 @@ def test_a_text_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
         assert store.commit(tmp_path / "tree", "app", changes='CMD ["x"]').config.config.cmd == ("x",)
         with pytest.raises(UsageError, match="format 'ocii': must be oci or docker"):
             store.commit(tmp_path / "tree", "app", format="ocii")  # type: ignore[arg-type]
-        with pytest.raises(UsageError, match="driver 'overly': takes overlay or directory"):
+        with pytest.raises(UsageError, match="driver 'overly': must be overlay or directory"):
             store.create("app", driver="overly")  # type: ignore[arg-type]
 
 

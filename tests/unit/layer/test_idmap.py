@@ -217,7 +217,7 @@ def test_a_commit_maps_the_tree_and_not_its_base(twins: tuple[Path, Path, Path, 
         assert (twin.layer, mapped.layer) != (None, None)
         assert twin.config.rootfs == mapped.config.rootfs
         container = store.create("base")
-        with pytest.raises(UsageError, match="has the ids of its image"):
+        with pytest.raises(UsageError, match="id maps cannot be given"):
             store.commit(container, "again", uid_map=USERS)
 
 

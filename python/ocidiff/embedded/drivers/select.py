@@ -31,4 +31,4 @@ def _driver(name: str) -> Driver:
         return OverlayDriver()
     if name == "directory":
         return DirectoryDriver()
-    raise UsageError(f"driver {name!r}: takes {' or '.join(DRIVERS)}")
+    raise UsageError(f"driver {name!r}: must be {' or '.join(DRIVERS)}")

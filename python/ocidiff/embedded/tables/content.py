@@ -35,7 +35,7 @@ def merge_labels(connection: sqlite3.Connection, digest: Digest, labels: Mapping
     """Add labels to those of a recorded blob; an empty value takes one away."""
     for name, value in labels.items():
         if not name or len(name.encode()) + len(value.encode()) > _MAX_LABEL_BYTES:
-            raise UsageError(f"label {name[:100]!r}: takes 1 to {_MAX_LABEL_BYTES} bytes of name and value")
+            raise UsageError(f"label {name[:100]!r}: must be 1 to {_MAX_LABEL_BYTES} bytes of name and value")
         if value:
             connection.execute(
                 "INSERT INTO content_label VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",

@@ -133,10 +133,10 @@ def delete(connection: sqlite3.Connection, row: Row) -> None:
     """
     child = connection.execute("SELECT key FROM snapshot WHERE parent_id = ?", (row.id,)).fetchone()
     if child is not None:
-        raise InUseError(f"snapshot {row.key}: {child[0]} grows on it")
+        raise InUseError(f"snapshot {row.key}: in use as the parent of {child[0]}")
     container = container_of(connection, row.id)
     if container is not None:
-        raise InUseError(f"snapshot {row.key}: working container {container} uses it")
+        raise InUseError(f"snapshot {row.key}: in use by working container {container}")
     connection.execute("DELETE FROM snapshot WHERE id = ?", (row.id,))
 
 

@@ -18,7 +18,7 @@ C_COMPILER = $(shell command -v cc 2>/dev/null)
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev check dist docs bench interop overlay fuzz soak-trees soak-index soak-kill soak-errors soak-power soak-processes soak-live clean
+.PHONY: help demo test dev check dist docs bench interop overlay fuzz soak-trees soak-index soak-kill soak-errors soak-power soak-processes soak-live soak-serve clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ soak-processes: $(CORE) ## Let 16 processes work on one store for ten minutes: n
 
 soak-live: $(CORE) ## Diff a tree 200 times, in six ways, while a program changes it: no file is torn, nothing fails
 	OCIDIFF_LIVE_DIFFS=200 $(BIN)/python -m pytest -s tests/faults/test_live_trees.py
+
+soak-serve: $(CORE) ## Let 16 callers use the plugin for 10 (MINUTES), while a server is killed again and again: nothing grows; needs root
+	OCIDIFF_SERVE_MINUTES=$(or $(MINUTES),10) OCIDIFF_KILLS=1 $(BIN)/python -m pytest -s tests/containerd/test_serve_faults.py tests/containerd/test_serve_soak.py
 
 clean: ## Remove all that the other targets made
 	rm -rf $(VENV) target dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks $(CORE)

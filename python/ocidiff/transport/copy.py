@@ -129,6 +129,8 @@ def copy(
             target.attach(document, subject)
     tracker.check()
     target.put(todo.root)
+    if target.origin is not None:
+        source.remember([blob.digest for blob in todo.blobs], *target.origin)
     counts, sizes, kept = dict.fromkeys(BlobState, 0), dict.fromkeys(BlobState, 0), 0
     for blob in tracker.blobs():
         counts[blob.state] += 1

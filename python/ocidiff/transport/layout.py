@@ -159,6 +159,9 @@ class LayoutSource:
         """See `Source.referrers`: in a layout they have no name."""
         return self._referrers.of(digest)
 
+    def remember(self, digests: Sequence[Digest], label: str, repository: str) -> None:
+        """See `Source.remember`; a layout has no labels."""
+
     def stop(self) -> None:
         """See `Source.stop`; nothing waits for long here."""
 
@@ -190,6 +193,7 @@ class LayoutTarget:
     streams: Final = 4
     # Other tools expect every image of an index.
     accepts_parts: Final = False
+    origin: Final = None
 
     def __init__(self, place: str, files: Files, tag: str) -> None:
         self.place: Final = place

@@ -13,6 +13,7 @@ A place is a module with two functions, listed in `scheme.MODULES` by the scheme
 3. `write` for each document (manifest, index), children before parents, after `contains`. `data` is stored byte for byte.
 4. `attach` for each manifest that refers to another one by `subject`, after its `write`.
 5. `put` once, at the end. A target that writes one file gives it its name then, and leaves nothing without it.
+6. `origin` after that, of which the source takes note.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class Source(Protocol):
         """Return the manifests whose `subject` has this digest; none if the place keeps no such list."""
         ...
 
+    def remember(self, digests: Sequence[Digest], label: str, repository: str) -> None:
+        """Note that a repository has these blobs, if the place keeps such notes; a failure to do so is none of the copy."""
+        ...
+
     def stop(self) -> None:
         """Let what other threads wait for in this place fail soon."""
         ...
@@ -83,6 +88,11 @@ class Target(Protocol):
     @property
     def accepts_parts(self) -> bool:
         """True if it takes an index some of whose images are missing."""
+        ...
+
+    @property
+    def origin(self) -> tuple[str, str] | None:
+        """The label that tells which repositories have a blob, and this repository; None for a place that is none."""
         ...
 
     def check(self, root: Descriptor) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import BinaryIO, Final
 
-from ocidiff.errors import DocumentError, NotFoundError
+from ocidiff.errors import DocumentError, NotFoundError, OcidiffError
 from ocidiff.image import lookup
 from ocidiff.image.reference import name_to_give
 from ocidiff.oci import media_type
@@ -20,6 +20,8 @@ from ocidiff.services.bundle import Services
 from ocidiff.services.content import Info, Ingest, Provider
 from ocidiff.transport.place import Access, Target
 
+# A label is short; the last ones are tried first.
+_MOST_ORIGINS: Final = 10
 _REFERRER: Final = f"{known.REFERS_CONTENT}.referrer"
 # Of containerd's, which knows no other names of children.
 _MEMBERS: Final = (("manifests", "m"), ("layers", "l"), ("blobs", "l"))
@@ -52,6 +54,7 @@ class StorePlace:
 
     streams: Final = 4
     accepts_parts: Final = True
+    origin: Final = None
 
     def __init__(
         self,
@@ -89,6 +92,20 @@ class StorePlace:
                 with suppress(NotFoundError):
                     found.append(self._described(Digest(value)))
         return found
+
+    def remember(self, digests: Sequence[Digest], label: str, repository: str) -> None:
+        """See `Source.remember`."""
+        new = {}
+        for digest in digests:
+            # What a commit sends elsewhere is not in the store.
+            with suppress(NotFoundError):
+                known = [one for one in self._store.info(digest).labels.get(label, "").split(",") if one]
+                if repository not in known:
+                    new[digest] = {label: ",".join([*known, repository][-_MOST_ORIGINS:])}
+        # A store that can only be read is pushed from all the same.
+        with suppress(OSError, OcidiffError):
+            if new:
+                self._store.label_all(new)
 
     def _described(self, digest: Digest) -> Descriptor:
         untyped = Descriptor("", digest, self.content.info(digest).size)

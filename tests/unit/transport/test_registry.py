@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
 import ocidiff
+from ocidiff.embedded.layout import Layout
 from ocidiff.errors import NotFoundError, UsageError
 from support.registries import INDEX, Registry, digest_of, serving
 
@@ -39,6 +41,32 @@ def test_blobs_come_first_and_the_tag_last(store: ocidiff.Store, registry: Regis
     puts = registry.asked("PUT")
     assert puts[-2:] == [f"/v2/app/manifests/{digest}", "/v2/app/manifests/v1"]
     assert all("/uploads/" in path for path in puts[:-2])
+
+
+def test_what_was_pushed_is_mounted_into_another_repository(store: ocidiff.EmbeddedStore, registry: Registry) -> None:
+    assert store.copy("app:v1", at(registry, "first:v1")).copied == 3
+    registry.requests.clear()
+    assert store.copy("app:v1", at(registry, "second:v1")).mounted == 3
+    assert [path for path in sent(registry) if "/manifests/" not in path and "mount=" not in path] == []
+    # What is known of a repository that is gone does no harm.
+    registry.blobs.clear()
+    registry.manifests.clear()
+    assert store.copy("app:v1", at(registry, "third:v1")).copied == 3
+    with serving(Registry()) as elsewhere:
+        assert store.copy("app:v1", f"docker://{elsewhere}/first:v1").copied == 3
+    for number in range(12):
+        assert store.copy("app:v1", at(registry, f"more/r{number}:v1")).mounted == 3
+
+
+def test_a_store_that_can_only_be_read_is_pushed_from(
+    store: ocidiff.EmbeddedStore, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Layout, "label_all", refuse)
+    assert store.copy("app:v1", at(registry, "first:v1")).copied == 3
+    assert store.copy("app:v1", at(registry, "second:v1")).copied == 3
 
 
 def test_nothing_is_sent_that_is_there(store: ocidiff.Store, registry: Registry) -> None:

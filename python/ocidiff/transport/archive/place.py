@@ -82,6 +82,7 @@ class ArchiveTarget:
     streams: Final = 1
     # Other tools expect every image of an index.
     accepts_parts: Final = False
+    origin: Final = None
 
     def __init__(self, writer: ArchiveWriter, place: str, name: str | None) -> None:
         self.place: Final = place

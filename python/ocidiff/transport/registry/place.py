@@ -141,6 +141,9 @@ class RegistrySource(_Repository):
             return ()
         return Index.parse(data, descriptor.media_type, f"{self.place}: referrers").manifests
 
+    def remember(self, digests: Sequence[Digest], label: str, repository: str) -> None:
+        """See `Source.remember`; `info` knows this repository alone."""
+
     def contains(self, digest: AnyDigest) -> bool:
         """See `Provider.contains`."""
         return any(self._there(kind, digest) is not None for kind in ("blobs", "manifests"))
@@ -183,6 +186,7 @@ class RegistryTarget(_Repository):
     def __init__(self, scheme: str, name: RegistryName, client: Client, registry: Registry) -> None:
         super().__init__(scheme, name, client, "pull,push")
         self._registry = registry
+        self.origin: Final = (f"{ORIGIN}{name.host}", name.repository)
         self._tags = dict.fromkeys([*([name.tag] if name.tag else []), *map(check_tag, registry.tags)])
         self._sessions: dict[Digest, Session] = {}
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Docker's registry software, and skopeo beside us: what one writes the other reads; and calls that are killed go on."""
+"""Registries and clients of others: what one writes the other reads, and calls that are killed go on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ import pytest
 
 import ocidiff
 from interop.tools import Tool
-from support.registry_software import running
+from ocidiff.oci import media_type
+from support.layouts import Handmade
+from support.registry_software import SOFTWARE, running
 
 pytestmark = pytest.mark.interop
 
@@ -26,13 +29,17 @@ LARGE_BYTES = 1 << 30
 MOST_MEMORY_BYTES = 100 << 20
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture(scope="module", params=SOFTWARE)
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`localhost:PORT` of a registry."""
     place = tmp_path_factory.mktemp("registry")
-    with running(place) as address:
+    with running(place, request.param) as address:
         yield address
     shutil.rmtree(place)
+
+
+# For what costs much, and shows nothing more with another.
+one_registry = pytest.mark.parametrize("host", ["docker-registry"], indirect=True)
 
 
 @pytest.fixture
@@ -46,6 +53,13 @@ def images(tmp_path: Path) -> Iterator[ocidiff.Store]:
         (tree / "two").write_bytes(os.urandom(1 << 20))
         opened.commit(tree, "app:v2", base="app:v1")
         yield opened
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory for podman, which takes no long paths."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        yield Path(place)
 
 
 @pytest.fixture
@@ -66,13 +80,93 @@ def test_push_mount_and_pull(images: ocidiff.Store, host: str, tmp_path: Path, c
     done = images.copy("app:v2", first, registry=registry)
     assert (done.copied, done.skipped) == (3, 0)
     assert images.copy("app:v2", first).copied == 0
-    assert ocidiff.copy(first, second).mounted == 3
+    # One of them keeps the blobs of all repositories together.
+    again = ocidiff.copy(first, second)
+    assert (again.copied, again.mounted + again.skipped) == (0, 3)
     with ocidiff.Store.open(tmp_path / "back") as back:
         again = back.copy(second.replace(":v2", f"@{done.descriptor.digest}"), "app:back")
         assert again.descriptor.digest == done.descriptor.digest
         assert back.verify().faults == ()
         # The labels of a pull lead to a mount.
-        assert back.copy("app:back", f"docker://{host}/third{chunk_bytes}/app:v2").mounted == 3
+        assert back.copy("app:back", f"docker://{host}/third{chunk_bytes}/app:v2").copied == 0
+
+
+def test_what_was_pushed_is_mounted(images: ocidiff.Store, host: str) -> None:
+    assert images.copy("app:v2", f"docker://{host}/pushed/one:v2").copied == 3
+    again = images.copy("app:v2", f"docker://{host}/pushed/two:v2")
+    assert (again.copied, again.mounted + again.skipped) == (0, 3)
+
+
+def test_a_signature_is_found_again(images: ocidiff.Store, host: str, tmp_path: Path) -> None:
+    layout = Handmade(tmp_path / "made")
+    image = layout.image({"file": "x"})
+    layout.name("app:1", image)
+    config = layout.blob(b"{}", "application/vnd.oci.empty.v1+json")
+    signature = layout.blob(b"signature", "application/x-signature")
+    document = {"schemaVersion": 2, "mediaType": media_type.MANIFEST, "config": config, "layers": [signature]}
+    referrer = layout.document({**document, "subject": image}, media_type.MANIFEST)
+    layout.entries.append(referrer)
+    layout.finish()
+    images.copy(f"oci:{layout.path}:app:1", f"docker://{host}/signed:1", everything=True)
+    back = images.copy(f"docker://{host}/signed:1", f"oci:{tmp_path}/back:1", everything=True)
+    assert back.descriptor.digest == image["digest"]
+    blobs = {path.name for path in (tmp_path / "back/blobs/sha256").iterdir()}
+    assert {one["digest"].partition(":")[2] for one in (referrer, signature)} <= blobs
+
+
+def test_crane_and_we_read_each_other(images: ocidiff.Store, host: str, tool: Callable[[str], Tool], tmp_path: Path) -> None:
+    crane, name = tool("crane"), f"{host}/crane/app:v2"
+    done = images.copy("app:v2", f"docker://{name}")
+    assert crane.run("digest", name).strip() == done.descriptor.digest
+    crane.run("validate", "--remote", name)
+    crane.run("pull", "--format", "oci", name, tmp_path / "layout")
+    crane.run("push", tmp_path / "layout", f"{host}/crane/theirs:v2")
+    with ocidiff.Store.open(tmp_path / "back") as back:
+        assert back.copy(f"docker://{host}/crane/theirs:v2", "app:v2").descriptor.digest == done.descriptor.digest
+        assert back.verify().faults == ()
+    # An archive in the form of `docker save`.
+    crane.run("pull", "--format", "tarball", name, tmp_path / "docker.tar")
+    with ocidiff.Store.open(tmp_path / "docker") as back:
+        (loaded,) = back.load(tmp_path / "docker.tar")
+        assert loaded.copied == 3
+        assert back.verify().faults == ()
+
+
+def test_oras_and_we_read_each_other(images: ocidiff.Store, host: str, tool: Callable[[str], Tool], tmp_path: Path) -> None:
+    oras, name = tool("oras"), f"{host}/oras/app:v2"
+    done = images.copy("app:v2", f"docker://{name}")
+    shown = json.loads(oras.run("manifest", "fetch", "--plain-http", "--descriptor", name))
+    assert shown["digest"] == done.descriptor.digest
+    oras.run("cp", "--from-plain-http", "--to-oci-layout", name, f"{tmp_path}/layout:v2")
+    oras.run("cp", "--from-oci-layout", "--to-plain-http", f"{tmp_path}/layout:v2", f"{host}/oras/theirs:v2")
+    with ocidiff.Store.open(tmp_path / "back") as back:
+        assert back.copy(f"docker://{host}/oras/theirs:v2", "app:v2").descriptor.digest == done.descriptor.digest
+        assert back.verify().faults == ()
+    # An artifact, which is no image, goes from place to place as it is.
+    (tmp_path / "note.txt").write_text("hello")
+    oras.run("push", "--plain-http", f"{host}/oras/note:1", "note.txt:text/plain", directory=tmp_path)
+    copied = images.copy(f"docker://{host}/oras/note:1", f"docker://{host}/oras/copied:1")
+    assert oras.run("resolve", "--plain-http", f"{host}/oras/copied:1").strip() == copied.descriptor.digest
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("form", ["oci", "v2s2"])
+def test_podman_and_we_read_each_other(
+    images: ocidiff.Store, host: str, tool: Callable[[str], Tool], tmp_path: Path, short_path: Path, form: str
+) -> None:
+    line = ("--root", tmp_path / "podman", "--runroot", short_path, "--storage-driver", "vfs")
+    podman, name = tool("podman"), f"{host}/podman/app:v2"
+    done = images.copy("app:v2", f"docker://{name}")
+    podman.run(*line, "pull", "--quiet", "--tls-verify=false", name)
+    (shown,) = json.loads(podman.run(*line, "image", "inspect", name))
+    assert shown["Digest"] == done.descriptor.digest
+    podman.run(*line, "push", "--quiet", "--tls-verify=false", "--format", form, name, f"{host}/podman/theirs:v2")
+    with ocidiff.Store.open(tmp_path / "back") as back:
+        back.copy(f"docker://{host}/podman/theirs:v2", "app:v2")
+        assert back.verify().faults == ()
+        back.unpack("app:v2", tmp_path / "out")
+    assert (tmp_path / "out/two").read_bytes() == (tmp_path / "tree/two").read_bytes()
+    podman.run(*line, "rmi", "--all", "--force")
 
 
 def test_skopeo_reads_what_we_push(images: ocidiff.Store, host: str, skopeo: Tool, tmp_path: Path) -> None:
@@ -129,6 +223,7 @@ def most_memory_of(*words: str) -> int:
     return int(found[1]) << 10
 
 
+@one_registry
 def test_memory_is_flat_and_what_was_killed_goes_on(large: Path, host: str, tmp_path: Path) -> None:
     name = f"{host}/large:1"
     assert most_memory_of("push", "large:1", name, "--store", str(large)) < MOST_MEMORY_BYTES
@@ -149,6 +244,7 @@ def test_memory_is_flat_and_what_was_killed_goes_on(large: Path, host: str, tmp_
     assert most_memory_of("copy", f"docker://{name}", f"oci:{tmp_path}/layout:1") < MOST_MEMORY_BYTES
 
 
+@one_registry
 def test_a_push_that_was_killed_goes_on_with_the_next_blob(large: Path, host: str) -> None:
     words = ["push", "large:1", f"{host}/killed:1", "--store", str(large)]
     process = subprocess.Popen([sys.executable, "-m", "ocidiff", *words])

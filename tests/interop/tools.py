@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
-from support import probes
+from support.programs import program_of
 
 
 class Tool:
     """A program, run with `home` as its home and none of the user's settings; with all of them when that is None."""
 
     def __init__(self, name: str, home: Path | None) -> None:
-        found = shutil.which(name)
-        if found is None:
-            probes.missing(f"needs {name}")
-        self._path = found
+        self._path = program_of(name)
         self._environment = dict(os.environ)
         if home is not None:
             home.mkdir(exist_ok=True)

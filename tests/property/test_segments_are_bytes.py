@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import strategies
 from hypothesis import given, settings
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 from ocidiff.layer.engine import Engine
 from ocidiff.store import Store
 
+# Each makes eight layers, so there are fewer than of other laws.
+EXAMPLES: Final = max(10, int(os.environ.get("OCIDIFF_EXAMPLES", "100")) // 4)
 NAMES = 40
 COMMITS = 4
 KIB = 1 << 10
@@ -39,7 +43,7 @@ def _edit(tree: Path, numbers: random.Random) -> None:
             path.write_bytes(_contents(numbers))
 
 
-@settings(max_examples=25)
+@settings(max_examples=EXAMPLES)
 @given(seed=st.integers(0, 1 << 32), level=st.integers(1, 9), threads=st.sampled_from((1, 2, 5)))
 def test_copied_segments_are_the_bytes_that_compression_gives(rust: Engine, seed: int, level: int, threads: int) -> None:
     numbers = random.Random(seed)

@@ -63,7 +63,7 @@ bench: $(CORE) ## Measure the verbs on this machine, and the parts that they are
 	cargo bench --manifest-path rust/kernels/Cargo.toml
 
 interop: $(CORE) ## Run the tests against foreign tools; a missing tool is a failure
-	OCIDIFF_REQUIRE=all OCIDIFF_KILLS=1 $(BIN)/python -m pytest -m interop
+	OCIDIFF_REQUIRE=all OCIDIFF_KILLS=1 OCIDIFF_PEERS=all $(BIN)/python -m pytest -m interop
 	for kind in 1.7 new-2 new-1.7; do OCIDIFF_REQUIRE=all OCIDIFF_KILLS=1 OCIDIFF_CONTAINERD=$$kind $(BIN)/python -m pytest tests/containerd || exit; done
 
 overlay: $(CORE) ## Compare 500 random overlays with the walk of their mounts, 200 of fuse-overlayfs, and some in user namespaces; needs root

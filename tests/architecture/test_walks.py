@@ -40,6 +40,7 @@ MAY_SUPPRESS = {
     "containerd/serve/notify.py": 1,
     "containerd/serve/server.py": 1,
     "transport/layout.py": 1,
+    "transport/store.py": 1,
     "embedded/segments.py": 4,
 }
 

@@ -71,7 +71,7 @@ def test_a_full_directory_of_temporary_files_is_named(command: str, tmp_path: Pa
     assert _run("commit", f"{tree}/", "app:1", "--store", store).returncode == 0
     assert _run("save", "app:1", "-o", str(tmp_path / "a.tar"), "--store", store).returncode == 0
     subprocess.run(["gzip", "-1", tmp_path / "a.tar"], check=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", full]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(full)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         probes.missing("needs to mount a tmpfs")
     monkeypatch.setenv("TMPDIR", str(full))

@@ -102,9 +102,9 @@ class StorePlace:
                 known = [one for one in self._store.info(digest).labels.get(label, "").split(",") if one]
                 if repository not in known:
                     new[digest] = {label: ",".join([*known, repository][-_MOST_ORIGINS:])}
-        # A store that can only be read is pushed from all the same.
-        with suppress(OSError, OcidiffError):
-            if new:
+        if new:
+            # A store that can only be read is pushed from all the same.
+            with suppress(OSError, OcidiffError):
                 self._store.label_all(new)
 
     def _described(self, digest: Digest) -> Descriptor:

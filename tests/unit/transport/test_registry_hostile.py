@@ -173,7 +173,7 @@ def test_a_redirect_that_leads_nowhere_is_given_up_at_once(
         if handler.command != method or not re.search(f"{what}|/again", handler.path):
             return False
         handler.body()
-        handler.reply(307, **({} if place is None else {"Location": place}))
+        handler.reply(307, b"", **({} if place is None else {"Location": place}))
         return True
 
     full.faults.append(redirects)

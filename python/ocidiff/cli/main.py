@@ -97,10 +97,10 @@ def _unwind_on_signals() -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Unwind, and say so if that takes long: whoever waits for nothing to happen presses the keys again, or kills."""
+    """Unwind, and say so if it takes long."""
     import threading
 
-    # Written past the stream, in which the interrupt may have come.
+    # Silence for seconds would look like a hang. Written past the stream, in which the interrupt may have come.
     timer = threading.Timer(_SECONDS_OF_SILENCE, os.write, (2, b"ocidiff: stopping and cleaning up\n"))
     timer.daemon = True
     timer.start()

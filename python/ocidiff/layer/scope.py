@@ -80,7 +80,7 @@ class Scope:
 
         Args:
             fitted: Last states of the patterns that fitted one.
-            upper: The changed tree. Of an overlay only what changed was looked at, and more cannot be said.
+            upper: The changed tree; of an overlay only changes were looked at.
         """
         if not any(rule.asked for rule in self.rules):
             return

@@ -144,9 +144,14 @@ def test_the_clock_goes_on_in_a_phase_without_a_total(monkeypatch: pytest.Monkey
     monkeypatch.setenv("COLUMNS", "80")
     from rich.progress import Progress as Bar
 
-    bars = []
+    bars: list[Bar] = []
     begin = Bar.start
-    monkeypatch.setattr(Bar, "start", lambda bar: (bars.append(bar), begin(bar))[1])
+
+    def start(bar: Bar) -> None:
+        bars.append(bar)
+        begin(bar)
+
+    monkeypatch.setattr(Bar, "start", start)
     with progress.shown(Settings(progress="tty"), "commit") as show:
         assert show is not None
         show(Progress(1, 10, 10, "unpack", 10))

@@ -40,11 +40,12 @@ code,.path{{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans 
 nav{{margin:14px 0 0}}nav ul{{list-style:none;display:flex;flex-wrap:wrap;gap:6px 18px;padding:0;margin:0}}
 a{{color:var(--accent)}}a:focus-visible,summary:focus-visible{{outline:2px solid var(--accent);outline-offset:2px}}
 section{{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 20px;margin:16px 0 0}}
-.cards{{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px;margin:18px 0 0;padding:0}}
-.cards div{{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 16px}}
+.cards{{display:grid;grid-template-columns:repeat(auto-fit,minmax(128px,1fr));gap:12px;margin:18px 0 0;padding:0}}
+.cards div{{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px}}
 .cards dt{{color:var(--soft);font-size:13px}}
 .cards dd{{margin:0;font-size:13px;color:var(--soft)}}
-.cards dd:first-of-type{{font-size:25px;line-height:1.3;font-weight:650;color:var(--text);font-variant-numeric:tabular-nums}}
+.cards dd:first-of-type{{font-size:clamp(19px,2.5vw,25px);white-space:nowrap;line-height:1.3;
+font-weight:650;color:var(--text);font-variant-numeric:tabular-nums}}
 .cards .bad{{background:var(--bad-bg);border-color:var(--bad)}}.cards .bad dd:first-of-type{{color:var(--bad)}}
 .cards .warn{{background:var(--warn-bg);border-color:var(--warn)}}.cards .warn dd:first-of-type{{color:var(--warn)}}
 .cards .good{{background:var(--good-bg);border-color:var(--good)}}.cards .good dd:first-of-type{{color:var(--good)}}

@@ -17,7 +17,7 @@ type Short = Table<u16, { 1 << 12 }>;
 /// Finds literals and matches.
 pub trait Parse: Send {
     /// Parses `window[start..end]`. `each` gets every segment and its end.
-    fn parse(&mut self, window: &Window, start: usize, end: usize, each: &mut dyn FnMut(&Segment, usize));
+    fn parse(&mut self, window: &Window, start: usize, end: usize, each: &mut dyn FnMut(&mut Segment, usize));
 }
 
 /// Returns the parser of a level: code of its own for each, in which the settings are constants.
@@ -44,7 +44,7 @@ struct Parser<B: Bucket, const N: usize, const LEVEL: usize> {
 }
 
 impl<B: Bucket, const N: usize, const LEVEL: usize> Parse for Parser<B, N, LEVEL> {
-    fn parse(&mut self, window: &Window, start: usize, end: usize, each: &mut dyn FnMut(&Segment, usize)) {
+    fn parse(&mut self, window: &Window, start: usize, end: usize, each: &mut dyn FnMut(&mut Segment, usize)) {
         let Self { table, short, segment } = self;
         Run::<B, N, LEVEL> { table, short, segment, window, end }.parse(start, each);
     }
@@ -63,7 +63,7 @@ impl<B: Bucket, const N: usize, const LEVEL: usize> Run<'_, B, N, LEVEL> {
     const SEARCH: &'static Search = &LEVELS[LEVEL - 1];
     const TABLE_FITS: () = assert!(B::WAYS == Self::SEARCH.ways);
 
-    fn parse(mut self, start: usize, each: &mut dyn FnMut(&Segment, usize)) {
+    fn parse(mut self, start: usize, each: &mut dyn FnMut(&mut Segment, usize)) {
         let () = Self::TABLE_FITS;
         let search_end = self.end.saturating_sub(MARGIN);
         self.table.clear();

@@ -28,8 +28,8 @@ impl Splitter {
         self.histogram = None;
     }
 
-    /// Takes the next segment, which ends at `end`.
-    pub fn add(&mut self, window: &Window, segment: &Segment, end: usize, out: &mut BitWriter<'_>) {
+    /// Takes the next segment, which ends at `end`. What it leaves in its place is to be cleared.
+    pub fn add(&mut self, window: &Window, segment: &mut Segment, end: usize, out: &mut BitWriter<'_>) {
         let histogram = Histogram::of(segment);
         let cost = cost(&histogram);
         match &mut self.histogram {
@@ -47,7 +47,11 @@ impl Splitter {
                 }
             }
         }
-        self.pending.append(segment);
+        if self.start == self.end {
+            std::mem::swap(&mut self.pending, segment);
+        } else {
+            self.pending.append(segment);
+        }
         self.end = end;
     }
 

@@ -2,7 +2,7 @@
 
 `batch_peers.py PLACE [COUNT]` makes a base of 2,000 files and COUNT (100) uppers of 20 changed files each in PLACE.
 It commits all by `batch`, then again (all are present), then by single commands from mounted overlays, at most 100, and a
-sample by `buildah commit`, and prints milliseconds an image, how many times as fast `batch` is, and the peak of its memory.
+sample by `buildah commit`, and prints milliseconds an image, on the clock and of processors, and the peak of memory.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from installed import compiled_command
@@ -34,11 +36,29 @@ def run(*words: str | Path) -> str:
     return subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
 
 
-def seconds(*words: str | Path) -> float:
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on the clock, and of processors, which depend less on what else the machine does."""
+
+    wall: float = 0.0
+    processor: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.wall + other.wall, self.processor + other.processor)
+
+    def __truediv__(self, count: int) -> Cost:
+        return Cost(self.wall / count, self.processor / count)
+
+
+@contextmanager
+def measured(into: list[Cost]) -> Iterator[None]:
+    """Append what the processes that end within the block cost."""
     os.sync()
-    start = time.perf_counter()
-    run(*words)
-    return time.perf_counter() - start
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    yield
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    into.append(Cost(time.perf_counter() - start, processor))
 
 
 def prepare(place: Path, count: int) -> None:
@@ -63,21 +83,20 @@ def prepare(place: Path, count: int) -> None:
     time.sleep(SETTLED_SECONDS)
 
 
-def batch(place: Path, status: str, count: int) -> tuple[float, int]:
-    """Seconds of one run, and its peak of memory in bytes; all lines must have the status."""
-    os.sync()
+def batch(place: Path, status: str, count: int) -> tuple[Cost, int]:
+    """Cost of one run, and its peak of memory in bytes; all lines must have the status."""
     words: list[str | Path] = [OCIDIFF, "--store", place / "store", "batch", place / "lines", "--base", "base:1", "-q"]
-    start = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    with process.stdout:
-        statuses = [json.loads(line)["status"] for line in process.stdout]
-    _, ended, usage = os.wait4(process.pid, 0)
-    taken = time.perf_counter() - start
+    taken: list[Cost] = []
+    with measured(taken):
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        with process.stdout:
+            statuses = [json.loads(line)["status"] for line in process.stdout]
+        _, ended, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(ended)
     assert process.returncode == 0
     assert statuses == [status] * count
-    return taken, usage.ru_maxrss << 10
+    return taken[0], usage.ru_maxrss << 10
 
 
 @contextmanager
@@ -93,30 +112,32 @@ def mounted(place: Path, number: int) -> Iterator[Path]:
         run("umount", point)
 
 
-def single(place: Path, count: int) -> float:
-    """Seconds an image of single commands, which read the upper directory of a mounted overlay."""
-    total = 0.0
+def single(place: Path, count: int) -> Cost:
+    """Cost of an image by single commands, which read the upper directory of a mounted overlay."""
+    taken: list[Cost] = []
     for number in range(count):
         with mounted(place, number) as point:
             words = ("commit", f"{point}/", f"single:{number}", "--base", "base:1", "--lower", place / "lower", "-q")
-            total += seconds(OCIDIFF, "--store", place / "store", *words)
-    return total / count
+            with measured(taken):
+                run(OCIDIFF, "--store", place / "store", *words)
+    return sum(taken, Cost()) / count
 
 
-def buildah(place: Path, count: int) -> float:
-    """Seconds an image of `buildah commit`."""
+def buildah(place: Path, count: int) -> Cost:
+    """Cost of an image by `buildah commit`."""
     storage = ("--root", place / "buildah", "--runroot", place / "run", "--storage-driver", "overlay")
     run("skopeo", "copy", "-q", f"oci:{place / 'store'}:base:1", f"oci:{place / 'layout'}:base")
-    total = 0.0
+    taken: list[Cost] = []
     for number in range(count):
         name = f"work{number}"
         run("buildah", *storage, "from", "--name", name, f"oci:{place / 'layout'}:base")
         tree = run("buildah", *storage, "mount", name).strip()
         shutil.copytree(place / f"uppers/{number}", tree, dirs_exist_ok=True)
         run("buildah", *storage, "umount", name)
-        total += seconds("buildah", *storage, "commit", "-q", name, f"app{number}")
+        with measured(taken):
+            run("buildah", *storage, "commit", "-q", name, f"app{number}")
     run("buildah", *storage, "rm", "--all")
-    return total / count
+    return sum(taken, Cost()) / count
 
 
 def main(place: Path, count: int) -> None:
@@ -128,10 +149,12 @@ def main(place: Path, count: int) -> None:
     sample = buildah(place, min(count, BUILDAH_SAMPLE))
     each = taken / count
     print(f"{count} uppers of {CHANGED_FILES} files over {BASE_DIRECTORIES * FILES_IN_EACH} files, {os.cpu_count()} cores")
-    print(f"ocidiff batch   {1000 * each:8.1f} ms an image, {taken:.2f} s, peak {memory / 1e6:.0f} MB")
-    print(f"the same again  {1000 * again / count:8.1f} ms an image: all are present")
-    for name, other, sampled in (("single commands", one, MOST_SINGLE), ("buildah commit", sample, BUILDAH_SAMPLE)):
-        print(f"{name:15} {1000 * other:8.1f} ms an image, {other / each:.1f} times as long, {min(count, sampled)} of them")
+    print(f"{'milliseconds an image':22} {'wall':>8} {'':>7} {'processor':>10}")
+    rows = (("ocidiff batch", each), ("the same again", again / count), ("single commands", one), ("buildah commit", sample))
+    for name, cost in rows:
+        times = f"{cost.wall / each.wall:6.1f}x {1000 * cost.processor:10.1f} {cost.processor / each.processor:6.1f}x"
+        print(f"{name:22} {1000 * cost.wall:8.1f} {times}")
+    print(f"peak memory of the batch: {memory / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

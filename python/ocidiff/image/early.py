@@ -1,6 +1,6 @@
 """Early: a layer is applied while it is written, so that nobody has to read, inflate and hash it again for its snapshot.
 
-Nothing depends on it: if it fails, the layer is applied from its blob afterwards, which tells why.
+Nothing depends on it: if it fails, the layer is applied from its blob afterwards, and that apply reports the error.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def test_a_name_that_moved_to_another_image_is_not_the_base(store: Store, daemon
     store.tag("base:1", "old:1")
     store.tag("app:v1", "base:1")
     for use in (lambda: store.commit(store.container("c1"), "app:v2"), lambda: list(store.changes(store.container("c1")))):
-        with pytest.raises(NotFoundError, match="made from another image than the one that 'base:1' names now"):
+        with pytest.raises(NotFoundError, match="created from another image than the one that now has the name 'base:1'"):
             use()
     store.tag("old:1", "base:1")
     assert store.commit(store.container("c1"), "app:v2").layer is not None

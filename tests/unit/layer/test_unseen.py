@@ -78,7 +78,7 @@ def test_other_names_and_lower_trees_are_ordinary(upper: Path, tmp_path: Path) -
 
 def test_only_a_container_has_a_sandbox(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
-    with Store.open(tmp_path / "store") as store, pytest.raises(UsageError, match="takes a container"):
+    with Store.open(tmp_path / "store") as store, pytest.raises(UsageError, match="needs a container"):
         store.commit(tmp_path / "tree", "app:1", upper=ocidiff.UpperTar(tmp_path / "upper.tar"))
 
 

@@ -29,7 +29,8 @@ def main(count: int, manifest: str, base: str, *options: str) -> int:
         done, left = ray.wait(left)
         for status, results in ray.get(done):
             sys.stdout.write(results)
-            worst = max(worst, status)
+            # A signal gives a negative number, as -9 if the memory ran out.
+            worst = max(worst, status if status >= 0 else 128 - status)
     return worst
 
 

@@ -64,7 +64,7 @@ def check_whole(told: list[dict[str, object]]) -> dict[str, str]:
 
 
 def finish(before: dict[str, str]) -> dict[str, str]:
-    """Run it again: what has a name is passed over."""
+    """Run it again: lines whose image has a name are skipped."""
     done = run("batch", "lines", "--base", "base:1")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("ocidiff: batch: ")

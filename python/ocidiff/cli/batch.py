@@ -25,14 +25,12 @@ _FAILED = 1
 
 @click.command("batch", epilog="Example: ocidiff batch images.jsonl --base app:v1 --shard 0/4")
 @click.argument("manifest", type=click.Path(allow_dash=True))
-@click.option(
-    "--base", metavar="IMAGE", type=IMAGE, help="The image that all have grown from, in any place.  [default: scratch]"
-)
+@click.option("--base", metavar="IMAGE", type=IMAGE, help="Base image of all lines; required for `upper`.")
 @click.option(
     "--lower",
     metavar="DIR|index:FILE",
     type=click.Path(),
-    help="The tree of the base, or an index of it.  [default: the base, unpacked once]",
+    help="The tree of the base, or an index of it (only with `source`).  [default: the base, unpacked once]",
 )
 @click.option(
     "--shard",
@@ -73,9 +71,9 @@ def command(
     "changes", a list of Dockerfile instructions. Paths are relative to the current directory.
 
     Prints a JSON line for each line of MANIFEST, in the order in which they are done: "line", "status" (made, present,
-    failed or stopped), "name", and "digest" or "error". A made image is safe on disk by then. What an earlier run has made
-    of the same input is present, and is passed over: run the same command again after a failure, an interrupt or a full
-    disk. Exits with 1 if a line has no image. --threads, --memory and --disk bound the whole run.
+    failed or stopped), "name", and "digest" or "error". A made image is safe on disk by then. A line is
+    skipped, and its image present, if an earlier run made it of the same input: run the same command again after a failure,
+    an interrupt or a full disk. Exits with 1 if a line has no image. --threads, --memory and --disk bound the whole run.
     """
     place = settings.store_path()
 

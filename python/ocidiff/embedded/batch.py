@@ -265,15 +265,14 @@ class Crew:
         try:
             self._budget.check()
             self._stop.check()
-            with self._budget.writing(line.number) as progress:
-                done = committer.commit(line, Monitor(progress, self._stop))
+            with self._budget.writing(line.number) as (progress, added):
+                done = committer.commit(line, Monitor(progress, self._stop), added)
         except Exception as error:  # noqa: BLE001 - it ends this line, and no other
             self._fail(line.number, line.name, error)
             return
         finally:
             with self._changed:
                 self.busy -= 1
-        self._budget.spend(done.written)
         if done.pending is None:
             self._results.put(done.result)
             return

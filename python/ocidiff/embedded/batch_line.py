@@ -47,12 +47,10 @@ class Done:
     Attributes:
         result: The result to tell, once `pending` is published.
         pending: The image that has no name yet; None if nothing is left to do.
-        written: Bytes that stay in the store already.
     """
 
     result: BatchResult
     pending: PendingImage | None = None
-    written: int = 0
 
 
 class LineCommitter:
@@ -83,7 +81,7 @@ class LineCommitter:
     ) -> None:
         self._job, self._services, self._layout, self._engine = job, services, layout, engine
         self._base, self._parent, self._threads, self._memory_bytes = base, parent, threads, memory_bytes
-        # No line has the name of another, so that those which this run gives do not count.
+        # Names at the start; two lines never share a name.
         self._names: dict[str, Descriptor] = {
             entry.name: entry.descriptor for entry in layout.names.list() if entry.name and entry.descriptor
         }
@@ -91,13 +89,20 @@ class LineCommitter:
         plain = replace(job.options, threads=0, memory_bytes=None, userns=None)
         self._options = repr((plain, told.ids, told.source_date_epoch))
 
-    def commit(self, line: Line, monitor: Monitor) -> Done:
-        """Commit a line, unless an earlier run has; errors as in `Store.commit`."""
+    def commit(self, line: Line, monitor: Monitor, added: Callable[[int], None]) -> Done:
+        """Commit a line, unless an earlier run has; errors as in `Store.commit`.
+
+        Args:
+            line: The line.
+            monitor: Sees progress, and stops the commit.
+            added: Gets the length of each blob that is added to the store at once.
+        """
+        counted = replace(self._services, content=self._layout.counting(added))
         there = self._job.elsewhere(line.name, monitor)
         if there is not None:
             with there as place:
-                image = self._made(line, self._source(line), line.name, place, self._services, monitor)
-            return Done(_made(line, image), written=sum(layer.descriptor.size for layer in image.layers))
+                image = self._made(line, self._source(line), line.name, place, counted, monitor)
+            return Done(_made(line, image))
         name = spelling(name_to_give(line.name), self._names)
         source = self._source(line)
         with self._tree(source, monitor) as (below, tree):
@@ -106,9 +111,9 @@ class LineCommitter:
         if (made := self._names.get(name)) is not None and self._is_made_of(made, labels):
             return Done(BatchResult(line.number, BatchStatus.PRESENT, name, made.digest))
         content, blobs = self._layout.holding()
-        # What containers of an image begin with is noted at its blobs, which have to be there.
+        # The commit of a container notes at the configuration what a new one may reuse, so it has to be a blob by then.
         is_container = not isinstance(source, str | OverlayLayers)
-        services = self._services if is_container else replace(self._services, content=content)
+        services = counted if is_container else replace(self._services, content=content)
         try:
             image = self._made(line, source, name, Elsewhere(publish=_named_later), services, monitor)
         except BaseException:
@@ -120,8 +125,8 @@ class LineCommitter:
     def _source(self, line: Line) -> CommitSource:
         if line.source:
             return self._services.containers.get(line.source) if may_be_container(line.source) else line.source
-        if self._base is None and self._job.lower is None:
-            raise UsageError("upper: is a directory over a base: give --base")
+        if self._base is None:
+            raise UsageError("upper: needs a base; give --base")
         tree = self._parent().tree
         if not isinstance(tree, bytes):
             raise UsageError("upper: needs the tree of the base, and not an index of it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -14,7 +15,7 @@ from ocidiff.sizes import size
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Numbers of the errors that say that a disk is full."""
 
-# What may be written between two looks, and what others need to go on.
+# Reserve: bytes written between two checks, and room for other programs.
 _MOST_RESERVED_BYTES: Final = 256 << 20
 _RESERVED_PART: Final = 20
 
@@ -31,24 +32,28 @@ class DiskBudget:
     def __init__(self, place: str, most_bytes: int | None, stop: Callable[[str], None]) -> None:
         self._place, self._most, self._stop = place, most_bytes, stop
         self._running: dict[int, int] = {}
-        self._spent = 0
+        self._spent, self._lock = 0, threading.Lock()
 
     @contextmanager
-    def writing(self, number: int) -> Iterator[ProgressCallback]:
-        """Yield the callback that sees what the layer of a line takes while it is written."""
+    def writing(self, number: int) -> Iterator[tuple[ProgressCallback, Callable[[int], None]]]:
+        """Yield two callbacks: one sees the layer of a line grow, the other gets the bytes that it added to the store."""
+        added: list[int] = []
 
         def see(progress: Progress) -> None:
             self._running[number] = progress.bytes_blob
             self.check()
 
         try:
-            yield see
+            yield see, added.append
         finally:
+            # A layer counts once: while it grows, or as a blob.
             self._running.pop(number, None)
+            self.spend(sum(added))
 
     def spend(self, count: int) -> None:
-        """Note bytes that stay in the store."""
-        self._spent += count
+        """Note bytes that were added to the store."""
+        with self._lock:
+            self._spent += count
 
     def has_room(self, count: int) -> bool:
         """True if so many bytes more may stay; stops the run if not."""

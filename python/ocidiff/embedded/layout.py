@@ -50,7 +50,6 @@ _ALGORITHM: Final = "sha256"
 # What Python can compute of the algorithms that image-spec names.
 _VERIFIED: Final = frozenset({_ALGORITHM, "sha384", "sha512"})
 
-
 _log = Logger(__name__)
 
 
@@ -82,6 +81,7 @@ class Layout:
 
     Attributes:
         names: The names of its images.
+        lease_id: The lease that it works under; None for none.
     """
 
     def __init__(
@@ -90,8 +90,9 @@ class Layout:
         self._path = files.path
         self._files = files
         self._shared = shared
-        self._lease_id = lease_id
+        self.lease_id: Final = lease_id
         self._pending = pending
+        self._added: Callable[[int], None] | None = None
         self.names: Final = Names(self, files)
 
     @classmethod
@@ -277,7 +278,7 @@ class Layout:
         sizes = {digest: self.info(digest).size for digest in labels}
         with self.database().transaction() as connection:
             for digest, added in labels.items():
-                records.record(connection, digest, sizes[digest], added, self._lease_id)
+                records.record(connection, digest, sizes[digest], added, self.lease_id)
 
     def walk(self) -> Iterator[Digest]:
         """See `ContentStore.walk`."""
@@ -419,7 +420,13 @@ class Layout:
         from ocidiff.embedded.pending import PendingBlobs
 
         pending = PendingBlobs(self._files)
-        return type(self)(self._files, self._shared, self._lease_id, pending), pending
+        return type(self)(self._files, self._shared, self.lease_id, pending), pending
+
+    def counting(self, added: Callable[[int], None]) -> Self:
+        """Return the same layout under the same lease; `added` gets the length of each new blob."""
+        layout = type(self)(self._files, self._shared, self.lease_id)
+        layout._added = added  # noqa: SLF001 - of its own class
+        return layout
 
     def publish(self, images: Sequence[PendingImage]) -> int:
         """Make blobs that wait visible, and name their images; see `pending.publish`."""
@@ -428,21 +435,16 @@ class Layout:
         return publish(self, self._files, images)
 
     @property
-    def lease_id(self) -> str | None:
-        """The lease that this layout works under."""
-        return self._lease_id
-
-    @property
     def ingest_path(self) -> str:
         """Absolute path of the directory `ingest/`."""
         return os.path.join(os.path.abspath(self._path), INGEST)
 
     def protect(self, *digests: Digest) -> None:
         """Keep blobs, and what they refer to, for as long as the lease of this layout lasts."""
-        if self._lease_id is not None:
+        if self.lease_id is not None:
             with self.database().transaction() as connection:
                 for digest in digests:
-                    protect(connection, self._lease_id, CONTENT, digest)
+                    protect(connection, self.lease_id, CONTENT, digest)
 
     @contextlib.contextmanager
     def temporary_directory(self) -> Iterator[str]:
@@ -488,7 +490,9 @@ class Layout:
 
     def _record(self, digest: Digest, size: int, labels: Mapping[str, str] | None) -> None:
         with self.database().transaction() as connection:
-            records.record(connection, digest, size, labels, self._lease_id)
+            records.record(connection, digest, size, labels, self.lease_id)
+        if self._added is not None and self.missing([digest]) is not None:
+            self._added(size)
 
     def _directory(self, *names: str) -> int:
         """Open a directory; the caller closes it."""

@@ -14,10 +14,10 @@ from ocidiff.oci.encoding import Members, parse_object
 from ocidiff.values import dataclass
 
 MAX_LINE_BYTES: Final = 1 << 20
-"""Longest line. Longer ones are passed over without being kept."""
+"""Longest line. Longer ones are skipped without being kept."""
 
 _BLOCK_BYTES: Final = 1 << 16
-# How often a reader that waits looks if it shall stop.
+# Milliseconds between two checks for a stop, while no line comes.
 _LOOK_MS: Final = 100
 _SHARD: Final = r"([0-9]{0,9})/([0-9]{1,9})"
 _INDEX_OF_JOB: Final = "JOB_COMPLETION_INDEX"
@@ -54,9 +54,9 @@ class Line:
         upper, source = members.text("upper"), members.text("source")
         line = cls(number, upper, source, members.required_text("name"), members.texts("changes"))
         if unknown := sorted(members.rest()):
-            raise DocumentError(f"{_WHERE}: unknown member {unknown[0][:100]!r}: there are upper, source, name and changes")
+            raise DocumentError(f"{_WHERE}: unknown member {unknown[0][:100]!r}: must be upper, source, name or changes")
         if bool(upper) == bool(source):
-            raise DocumentError(f"{_WHERE}: takes either upper or source")
+            raise DocumentError(f"{_WHERE}: must have upper or source, not both")
         if "\0" in upper + source:
             raise DocumentError(f"{_WHERE}: a path holds a null character")
         return line

@@ -95,10 +95,19 @@ def check_source(
         return
     if upper is not None:
         raise UsageError("upper: needs a container; without one give the tar as the source")
-    if lower is not None and base in (None, SCRATCH) and lower_path(lower) is not None:
-        raise UsageError(f"lower {os.fspath(lower)!r}: needs a base, the image that it is the tree of")
+    check_lower(base, lower)
     if not isinstance(source, UpperTar):
         changed_tree_path(source)
+
+
+def check_lower(base: str | None, lower: Tree | None) -> None:
+    """Refuse a lower tree without a base.
+
+    Raises:
+        UsageError: There is a lower tree, and no base.
+    """
+    if lower is not None and base in (None, SCRATCH) and lower_path(lower) is not None:
+        raise UsageError(f"lower {os.fspath(lower)!r}: needs a base, the image that it is the tree of")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from ocidiff.embedded.open import Embedded
 from ocidiff.image.batch import BatchJob, BatchResult, BatchSummary
 from ocidiff.image.batch_lines import Shard
 from ocidiff.image.request import Elsewhere
+from ocidiff.image.source import check_lower
 from ocidiff.layer.monitor import Cancellation, Monitor
 from ocidiff.layer.options import DiffOptions, Limits
 from ocidiff.store import Store
@@ -48,6 +49,7 @@ def batch(
             check_tags(name, registry)
         return elsewhere(store, name, {}, registry, monitor)
 
+    check_lower(base, lower)
     with ExitStack() as stack:
         opened = open(lines, "rb") if isinstance(lines, str | os.PathLike) else nullcontext(lines)  # noqa: SIM115 - see below
         file = stack.enter_context(opened)

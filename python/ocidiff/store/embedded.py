@@ -96,8 +96,8 @@ class EmbeddedStore(Store):
     ) -> BatchSummary:
         """Commit many directories over one base: each line of a file says what, and the name of the image.
 
-        A failure ends its line and no other. What an earlier call has made of the same input is passed over. The images are
-        those that `commit` makes, digest for digest, but for the time.
+        A failure ends its line and no other. A line is skipped if an earlier call made its image of the same input. The
+        images are those that `commit` makes, digest for digest, but for the time.
 
         Args:
             lines: Path of a file of JSON Lines, or an open file or pipe. Members: `upper` (the upper directory of an overlay

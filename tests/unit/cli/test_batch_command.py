@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,7 +75,7 @@ def test_lines_come_from_stdin_too(capsys: Output, monkeypatch: pytest.MonkeyPat
         (["."], 1, "batch: .: Is a directory"),
         (["lines", "--base", "none:1"], 1, "batch: no image 'none:1' in {store}; run `ocidiff images` to list"),
         (["lines", "--shard", "2/2"], 2, "batch: shard '2/2': the index must be 0 to 1, not 2"),
-        (["lines", "--memory", "1MB"], 1, "batch: line "),
+        (["lines", "--lower", "base"], 2, "batch: lower 'base': needs a base, the image that it is the tree of"),
         (["lines", "--containerd"], 2, "batch: containerd: not supported by this command, which works on the local store"),
     ],
 )
@@ -82,6 +83,22 @@ def test_what_ends_the_whole_run(words: list[str], status: int, line: str, tmp_p
     assert main(["batch", *words]) == status
     expected = line.format(store=tmp_path / "store").partition("; run")[0]
     assert capsys.readouterr().err.startswith(f"ocidiff: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ([], "upper: needs a base; give --base"),
+        (["--base", "base:1", "--memory", "1MB"], "memory: "),
+    ],
+)
+def test_what_fails_every_line(words: list[str], error: str, capsys: Output) -> None:
+    assert main(["batch", "lines", *words]) == 1
+    out, err = capsys.readouterr()
+    assert all(line["error"].startswith(error) for line in map(json.loads, out.splitlines()))
+    told = err.splitlines()
+    assert min(told[:-1]).startswith(f"ocidiff: batch: line 1: {error}")
+    assert told[-1] == "ocidiff: batch: 2 failed"
 
 
 def test_the_arguments_of_the_job_are_understood() -> None:
@@ -96,9 +113,14 @@ def test_the_arguments_of_the_job_are_understood() -> None:
     completions = re.search(r"completions: (\d+)", text)
     assert completions
     assert context.params["shard"] == f"/{completions[1]}"
+    most_failed = re.search(r"maxFailedIndexes: (\d+)", text)
+    assert most_failed is None or int(most_failed[1]) < int(completions[1])
 
 
-def test_the_example_of_ray_runs_its_shards(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def ray_main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return `main` of the example, with a Ray that runs each task at once."""
+
     class Task:
         def __init__(self, function: Any) -> None:
             self.function = function
@@ -113,7 +135,21 @@ def test_the_example_of_ray_runs_its_shards(monkeypatch: pytest.MonkeyPatch, cap
     ray.get = lambda done: done  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    example = runpy.run_path(str(ROOT / "examples/ray_batch.py"))
-    assert example["main"](2, "lines", "base:1", "-q") == 0
+    main_of_example: Callable[..., int] = runpy.run_path(str(ROOT / "examples/ray_batch.py"))["main"]
+    return main_of_example
+
+
+def test_the_example_of_ray_fails_if_a_shard_is_killed(
+    ray_main: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("bin").mkdir()
+    Path("bin/ocidiff").write_text("#!/bin/sh\nkill -KILL $$\n")
+    Path("bin/ocidiff").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{Path('bin').absolute()}:{os.environ['PATH']}")
+    assert ray_main(1, "lines", "base:1") == 137
+
+
+def test_the_example_of_ray_runs_its_shards(ray_main: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+    assert ray_main(2, "lines", "base:1", "-q") == 0
     found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert sorted(line["name"] for line in found) == ["app:1", "app:2"]

@@ -152,7 +152,7 @@ def test_the_first_of_two_equal_names_gets_it_in_every_shard(store: EmbeddedStor
     assert [results[number].status for number in (1, 2, 3)] == ["made", "failed", "made"]
 
 
-def test_what_is_made_is_passed_over_until_its_input_changes(store: EmbeddedStore) -> None:
+def test_a_line_is_skipped_until_its_input_changes(store: EmbeddedStore) -> None:
     given = some(4)
     first, _ = run(store, given)
     again, summary = run(store, given)
@@ -272,10 +272,58 @@ def test_the_disk_budget_stops_the_run_and_the_next_one_goes_on(store: EmbeddedS
     assert (summary.present, summary.made) == (3, 3)
 
 
+@pytest.mark.parametrize("name", ["oci:out:{}", "app:{}"])
+def test_what_the_store_has_does_not_count_against_the_disk_budget(name: str, store: EmbeddedStore) -> None:
+    given: list[dict[str, Any]] = []
+    for number in range(3):
+        path = upper(number)
+        Path(path, "large").write_bytes(os.urandom(300_000))
+        given.append({"upper": path, "name": name.format(number)})
+    assert run(store, given)[1].made == 3
+    for number in range(3):
+        given[number]["changes"] = ["ENV AGAIN=1"]
+    # Two are written at once, each as long as its layer.
+    assert run(store, given, disk_bytes=700_000)[1] == ocidiff.BatchSummary(made=3)
+
+
+def test_blobs_of_containers_count_against_the_disk_budget(store: EmbeddedStore) -> None:
+    given = []
+    for number in range(5):
+        store.create("base:1", f"work{number}", driver="directory")
+        Path(store.containers.mount(f"work{number}"), "large").write_bytes(os.urandom(300_000))
+        given.append({"source": f"work{number}", "name": f"app:{number}"})
+    _, summary = run(store, given, disk_bytes=700_000)
+    assert summary.made <= 3
+    assert summary.stopped >= 1
+
+
+def test_a_line_that_fails_spends_what_it_left(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotFoundError("refused")
+
+    monkeypatch.setattr("ocidiff.store.publish.copy", refuse)
+    given = []
+    for number in range(5):
+        path = upper(number)
+        Path(path, "large").write_bytes(os.urandom(300_000))
+        given.append({"upper": path, "name": f"oci:out:{number}"})
+    _, summary = run(store, given, disk_bytes=700_000)
+    assert summary.failed <= 3
+    assert summary.stopped >= 1
+
+
+@pytest.mark.parametrize("base", [None, "scratch"])
+def test_lower_needs_a_base(base: str | None, store: EmbeddedStore) -> None:
+    with pytest.raises(UsageError, match="lower 'lower': needs a base"):
+        run(store, some(2), base=base, lower="lower")
+    assert [image.name for image in store.images()] == ["base:1"]
+
+
 def test_upper_needs_the_tree_of_a_base(store: EmbeddedStore) -> None:
     given = some(1)
-    results, _ = run(store, given, base=None)
-    assert "give --base" in results[1].error
+    for base in (None, "scratch"):
+        results, _ = run(store, given, base=base)
+        assert results[1].error == "upper: needs a base; give --base"
     ocidiff.index("lower", "index")
     results, _ = run(store, given, lower="index:index")
     assert "not an index" in results[1].error

@@ -40,7 +40,7 @@ def test_lines_are_numbered_whatever_ends_them() -> None:
 
 
 @pytest.mark.parametrize("length", [MAX_LINE_BYTES, MAX_LINE_BYTES + 1, 5 * MAX_LINE_BYTES])
-def test_a_long_line_is_passed_over_and_the_next_one_is_read(length: int) -> None:
+def test_a_long_line_is_skipped_and_the_next_one_is_read(length: int) -> None:
     whole = b"x" * length
     kept = whole if length <= MAX_LINE_BYTES else None
     assert lines_of(whole + b"\nnext\n" + whole) == [(1, kept), (2, b"next"), (3, kept)]

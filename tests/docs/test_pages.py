@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,29 @@ def test_the_commands_of_a_page_run_as_pasted(page: Path, tmp_path: Path) -> Non
     for point in subprocess.run(["findmnt", "-rno", "TARGET"], capture_output=True, text=True, check=False).stdout.split():
         if point.startswith(str(tmp_path)):
             subprocess.run(["umount", point], check=True)
+
+
+def test_the_batch_of_the_page_gives_the_same_images_again(tmp_path: Path) -> None:
+    # Everything was changed a moment ago, so that nothing is skipped.
+    first = _blocks(ROOT / "docs/how-to/commit-many.md", "sh")[0]
+    batch = first.splitlines()[-1]
+    assert batch.startswith("ocidiff batch ")
+    environment = {
+        **os.environ,
+        "OCIDIFF_STORE": str(tmp_path / "store"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+    def run(script: str) -> dict[str, str]:
+        done = subprocess.run(
+            ["sh", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        return {line["name"]: line["digest"] for line in map(json.loads, re.findall("^{.*", done.stdout, re.MULTILINE))}
+
+    whole = run(first)
+    time.sleep(1.1)
+    assert len(whole) == 3
+    assert run(batch) == whole
 
 
 @pytest.mark.parametrize("page", [page for page in RUN if _blocks(page, "python")], ids=_name)

@@ -14,7 +14,7 @@ from ocidiff import opening
 from ocidiff.errors import UsageError
 
 _FILE_MODE: Final = 0o666
-# What file systems without unnamed files answer.
+# Errors of file systems without unnamed files.
 _NO_UNNAMED_FILES: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
 
 
@@ -105,13 +105,13 @@ def naming(output: Output) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # One without a number is none of the system's, and has its own words.
+        # Errors without errno carry their own text.
         if error.errno is not None and error.filename is None and isinstance(output, str | bytes | os.PathLike):
             error.filename = os.fsdecode(output)
         raise
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of `data`: on a nearly full disk the system takes a part of it, and says so only to the next call."""
     rest = memoryview(data)
     while rest:

@@ -21,6 +21,7 @@ RANKS = {
     "values": 1,
     "output": 2,
     "frozen": 1,
+    "largest": 1,
     "printable": 1,
     "sizes": 1,
     "walk": 1,

@@ -19,6 +19,7 @@ from ocidiff.cli.options import (
     layer_options,
     limit_options,
     pass_settings,
+    report_option,
     upper_tar_of,
     upper_tar_option,
 )
@@ -109,12 +110,7 @@ if TYPE_CHECKING:
     type=click.Choice(("secrets",)),
     help="Fail if the new layers hold private keys, tokens or passwords, and name the files.",
 )
-@click.option(
-    "--report",
-    metavar="FILE",
-    type=click.Path(),
-    help="Write an HTML page on the image to this file: sizes, wasted bytes, secrets and suspicious files.",
-)
+@report_option
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -214,12 +210,12 @@ def command(
         if dry_run and deny:
             raise click.UsageError("--deny: cannot be used with --dry-run, which reads no contents")
         if dry_run:
-            from ocidiff.cli.dry_run import Largest
+            from ocidiff.cli.dry_run import Listing
 
-            largest = Largest()
+            listing = Listing()
             with shown(settings, "commit") as progress:
-                skipped = store.preview(found, new_name, largest.take, registry=registry, progress=progress, **arguments)
-            largest.emit(skipped, json=settings.json)
+                skipped = store.preview(found, new_name, listing.take, registry=registry, progress=progress, **arguments)
+            listing.emit(skipped, json=settings.json)
             return
         with shown(settings, "commit") as progress:
             image = store.commit(found, new_name, registry=registry, progress=progress, **arguments)

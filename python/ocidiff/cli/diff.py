@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @compared_trees
 @upper_tar_option
 @click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(), help="The layer; - for stdout.")
-@layer_options
+@partial(layer_options, compression="by the name of -o: .tar, .tar.gz, .tar.zst")
 @limit_options
 @common("json", "quiet", "progress", "verbose")
 @pass_settings

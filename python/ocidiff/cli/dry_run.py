@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from ocidiff.cli.render import as_json, columns, totals_document
 from ocidiff.cli.streams import emit
+from ocidiff.largest import Largest
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.totals import Totals
 from ocidiff.printable import printable
@@ -20,23 +20,22 @@ _SHOWN: Final = 25
 _LETTERS: Final = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "C", ChangeKind.DELETE: "D"}
 
 
-class Largest:
+class Listing:
     """Takes changes in layer order, and keeps those that bring most bytes; memory does not grow with their number."""
 
     def __init__(self) -> None:
         self._totals = Totals()
-        self._kept: list[tuple[int, int, Change]] = []  # a heap
+        self._largest = Largest[tuple[int, int, "Change"]](_SHOWN)
 
     def take(self, change: Change) -> None:
         """Count a change."""
         self._totals.add(change)
         # Of two of one size the first is kept.
-        entry = (change.layer_bytes, -sum(self._totals.kinds.values()), change)
-        (heapq.heappush if len(self._kept) < _SHOWN else heapq.heappushpop)(self._kept, entry)
+        self._largest.add((change.layer_bytes, -sum(self._totals.kinds.values()), change))
 
     def emit(self, skipped: Mapping[str, int], *, json: bool) -> None:
         """Write what was counted to stdout."""
-        changes = [change for _, _, change in sorted(self._kept, reverse=True)]
+        changes = [change for _, _, change in sorted(self._largest.kept, reverse=True)]
         if json:
             left_out = {"skipped": dict(skipped)} if skipped else {}
             emit(as_json({**totals_document(self._totals), **left_out, "largest": [one.to_dict() for one in changes]}))

@@ -11,7 +11,16 @@ import click
 
 import ocidiff
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import CONTAINERD, Settings, common, engine_option, limit_options, pass_settings, platform_option
+from ocidiff.cli.options import (
+    CONTAINERD,
+    Settings,
+    common,
+    engine_option,
+    limit_options,
+    pass_settings,
+    platform_option,
+    report_option,
+)
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
 from ocidiff.cli.report import write_report
@@ -26,12 +35,7 @@ if TYPE_CHECKING:
 @click.command("inspect", epilog="Example: ocidiff inspect app:v2; ocidiff inspect --tree app:v2")
 @click.argument("image", metavar="IMAGE", type=IMAGE)
 @click.option("--tree", is_flag=True, help="List the files of the image: mode, owner, size, path.")
-@click.option(
-    "--report",
-    metavar="FILE",
-    type=click.Path(),
-    help="Write an HTML page on the image to this file: sizes, wasted bytes, secrets and suspicious files.",
-)
+@report_option
 @platform_option
 @limit_options
 @engine_option

@@ -260,11 +260,6 @@ _COMPARISON: Final = (
 )
 _BLOB: Final = (
     click.option(
-        "--compression",
-        type=click.Choice(("gzip", "zstd", "none")),
-        help="Compression of the layer.  [default: gzip; of `diff`, by the name of -o (.tar, .tar.gz, .tar.zst)]",
-    ),
-    click.option(
         "--level", type=int, metavar="N", help="Compression level: gzip 1-9, zstd 1-19.  [default: 6 for gzip, 3 for zstd]"
     ),
     click.option(
@@ -337,6 +332,12 @@ def size_option(name: str, variable: str, explanation: str) -> _Decorator[Any]:
     return click.option(name, variable, type=_Size(), metavar="SIZE", help=explanation)
 
 
+report_option: Final = click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write an HTML page on the image to this file: sizes, wasted bytes, secrets and suspicious files.",
+)
 platform_option: Final = click.option(
     "--platform",
     metavar="OS/ARCH[/VARIANT]",
@@ -357,7 +358,7 @@ def id_options(command: _Command) -> _Command:
 
 
 def comparison_options(command: _Command) -> _Command:
-    """By which rules two trees are compared, and by whom."""
+    """Add the options that say how two trees are compared."""
     return _with(command, *_COMPARISON, engine_option)
 
 
@@ -394,10 +395,15 @@ def trees_of(
     return None, ocidiff.overlay_layers(upperdir, list(map(os.fsdecode, below)), datadirs=list(map(os.fsdecode, data)))
 
 
-def layer_options(command: _Command) -> _Command:
-    """All that decides what a layer holds, and how its bytes are made: see `ocidiff.DiffOptions`."""
+def layer_options(command: _Command, compression: str = "gzip") -> _Command:
+    """Add the options of `ocidiff.DiffOptions`."""
+    chosen = click.option(
+        "--compression",
+        type=click.Choice(("gzip", "zstd", "none")),
+        help=f"Compression of the layer.  [default: {compression}]",
+    )
     gate = size_gate("Fail, and leave nothing, when the layer takes more than this uncompressed, as 500MB.")
-    return _with(command, *_BLOB, gate, *_COMPARISON, engine_option)
+    return _with(command, chosen, *_BLOB, gate, *_COMPARISON, engine_option)
 
 
 def upper_tar_option(command: _Command) -> _Command:
@@ -419,7 +425,7 @@ def upper_tar_of(file: str, limits: ocidiff.Limits) -> ocidiff.UpperTar:
 
 
 def limit_options(command: _Command) -> _Command:
-    """Add the options that say what layers may not pass; the command gets all of them as `limits`: see `ocidiff.Limits`."""
+    """Add the options of `ocidiff.Limits`; the command gets them as `limits`."""
 
     @functools.wraps(command)
     def with_limits(*arguments: object, **options: Any) -> object:  # noqa: ANN401 - of as many types as click has

@@ -18,6 +18,7 @@ from typing import Final, Self
 from ocidiff import opening, workspace
 from ocidiff.errors import BusyError, DigestMismatchError, NotFoundError, UsageError
 from ocidiff.oci.digest import Digest
+from ocidiff.output import write_all
 from ocidiff.services.content import BLOCK_BYTES, Status
 
 Record = Callable[[Digest, int, Mapping[str, str] | None], None]
@@ -78,9 +79,7 @@ class FileIngest:
         """See `Ingest.write`."""
         self._sha256.update(data)
         self._written += len(data)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        write_all(self._file, data)
 
     def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:
         """See `Ingest.commit`."""

@@ -10,6 +10,7 @@ from typing import BinaryIO, Self, cast
 from ocidiff.errors import UnsupportedError
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
+from ocidiff.output import write_all
 
 
 class Drafts:
@@ -75,10 +76,7 @@ class _Draft:
 
     def write(self, data: bytes) -> None:
         """See `Ingest.write`."""
-        with memoryview(data) as left:
-            done = 0
-            while done < len(left):
-                done += os.write(self.fileno(), left[done:])
+        write_all(self.fileno(), data)
 
     def restart(self) -> None:
         """See `Ingest.restart`."""

@@ -11,6 +11,9 @@ from ocidiff.errors import Cancelled, ChangeTooLargeError
 from ocidiff.sizes import size
 from ocidiff.values import dataclass
 
+SECONDS_BETWEEN_CHECKS: Final = 0.2
+"""Interval of the calls of `Monitor.check` in a thread that waits."""
+
 
 class BlobState(StrEnum):
     """The state of a blob in a copy."""

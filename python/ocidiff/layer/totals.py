@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+from ocidiff.largest import Largest
 from ocidiff.layer.layer import Change, ChangeKind
 
 _LARGEST: Final = 10
@@ -49,7 +49,7 @@ class Totals:
         self.kinds: Counter[ChangeKind] = Counter()
         self.layer_bytes = 0
         self._open: list[_Open] = []
-        self._largest: list[DirectoryTotal] = []  # a heap
+        self._largest = Largest[DirectoryTotal](_LARGEST)
 
     def add(self, change: Change) -> None:
         """Count the next change."""
@@ -71,7 +71,7 @@ class Totals:
         A directory that has all of it in one directory below is left out in favour of that one.
         """
         self._close(0)
-        return sorted(self._largest, key=lambda total: (-total.layer_bytes, -total.changes, total.path))
+        return sorted(self._largest.kept, key=lambda total: (-total.layer_bytes, -total.changes, total.path))
 
     def _close(self, depth: int) -> None:
         """Account for the open directories from `depth` on: they are behind."""
@@ -83,5 +83,4 @@ class Totals:
                 parent.largest_child_bytes = max(parent.largest_child_bytes, done.layer_bytes)
             if done.layer_bytes and done.layer_bytes == done.largest_child_bytes:
                 continue
-            total = DirectoryTotal(done.layer_bytes, done.changes, path)
-            (heapq.heappush if len(self._largest) < _LARGEST else heapq.heappushpop)(self._largest, total)
+            self._largest.add(DirectoryTotal(done.layer_bytes, done.changes, path))

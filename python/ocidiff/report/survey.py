@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 from collections import Counter
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocidiff.image.image import Image
 from ocidiff.image.rootfs import ImagePath, Stored, model_of, open_rootfs
+from ocidiff.largest import Largest
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Limits
@@ -168,7 +168,7 @@ class _Entries:
         self.sizes, self.counts = Counter[int](), Counter[int]()
         self.broken, self.broken_bytes = Counter[Rule](), Counter[Rule]()
         self._tars: dict[int, int] = {}
-        self._found: dict[Rule, list[tuple[int, str, int]]] = {}  # heaps
+        self._found: dict[Rule, Largest[tuple[int, str, int]]] = {}
 
     def take(self, layer: int, entry: Entry, made: Inode | None) -> None:
         """Count an entry. See `open_rootfs`."""
@@ -189,21 +189,20 @@ class _Entries:
         rule = finding.rule
         self.broken[rule] += 1
         self.broken_bytes[rule] += size
-        kept = self._found.setdefault(rule, [])
-        push = heapq.heappush if len(kept) < (_SECRETS if rule.is_secret else _SUSPECTS) else heapq.heappushpop
-        push(kept, (size, finding.path, finding.layer))
+        kept = self._found.setdefault(rule, Largest(_SECRETS if rule.is_secret else _SUSPECTS))
+        kept.add((size, finding.path, finding.layer))
 
     def found(self) -> list[tuple[Rule, list[File]]]:
         """Return the files that were kept for each rule, secrets first, then most bytes first."""
         rules = sorted(self._found, key=lambda rule: (not rule.is_secret, -self.broken_bytes[rule], rule.name))
         return [
-            (rule, [File(path, size, layer) for size, path, layer in sorted(self._found[rule], reverse=True)])
+            (rule, [File(path, size, layer) for size, path, layer in sorted(self._found[rule].kept, reverse=True)])
             for rule in rules
         ]
 
     def wasted(self, contents: Contents, root: ImagePath, monitor: Monitor) -> tuple[File, ...]:
         """Return the largest files that are in no tree. The headers of their layers are read once more for their names."""
-        largest: list[tuple[int, str, int]] = []  # a heap
+        largest = Largest[tuple[int, str, int]](_WASTED)
         for layer, tar in self._tars.items():
             if self.sizes[layer] == contents.sizes[layer]:
                 continue
@@ -211,9 +210,8 @@ class _Entries:
             for entry in TarReader(FileBytes(tar), _ANY).entries():
                 monitor.check()
                 if entry.size and entry.offset not in alive:
-                    push = heapq.heappush if len(largest) < _WASTED else heapq.heappushpop
-                    push(largest, (entry.size, "/" + os.fsdecode(entry.path), layer))
-        ordered = sorted(largest, key=lambda one: (-one[0], one[1], one[2]))
+                    largest.add((entry.size, "/" + os.fsdecode(entry.path), layer))
+        ordered = sorted(largest.kept, key=lambda one: (-one[0], one[1], one[2]))
         return tuple(_fate(root, File(path, size, layer), is_gone=True) for size, path, layer in ordered)
 
 

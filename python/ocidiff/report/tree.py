@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import stat
 from array import array
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ocidiff.image.rootfs import Stored
+from ocidiff.largest import Largest
 from ocidiff.layer.pure.sketch import Inode
 
 GROUPS: Final = 8
@@ -58,11 +58,10 @@ class Contents:
 
     Attributes:
         sizes: Bytes of content, by layer.
-        counts: Files, by layer.
     """
 
     def __init__(self, root: Inode) -> None:
-        self.sizes, self.counts = Counter[int](), Counter[int]()
+        self.sizes = Counter[int]()
         self._root = root
         self._offsets: dict[int, array[int]] = {}
         todo, linked = [root], set[int]()
@@ -75,7 +74,6 @@ class Contents:
                 stored = _first(inode, linked)
                 if stored is not None:
                     self.sizes[stored.layer] += inode.size
-                    self.counts[stored.layer] += 1
                     self._offsets.setdefault(stored.layer, array("Q")).append(inode.origin[1])
 
     def offsets(self, layer: int) -> frozenset[int]:
@@ -89,7 +87,7 @@ class Contents:
             group_of: The group of each layer, from layer 1 on.
         """
         least = max(1, sum(self.sizes.values()) // _PARTS)
-        largest: list[tuple[int, bytes, int]] = []  # a heap
+        largest = Largest[tuple[int, bytes, int]](_LARGEST)
         top, linked = _open(b"", self._root), set[int]()
         way = [top]
         while way:
@@ -109,12 +107,11 @@ class Contents:
                     file = Node(name, 1, [0] * GROUPS, is_directory=False)
                     file.groups[group] = inode.size
                     here.node.children.append(file)
-                if len(largest) < _LARGEST or inode.size >= largest[0][0]:
-                    path = b"/".join([*(one.name for one in way), name])
-                    push = heapq.heappush if len(largest) < _LARGEST else heapq.heappushpop
-                    push(largest, (inode.size, path, stored.layer))
+                # Most files are too small, so their paths are not joined.
+                if (bound := largest.bound) is None or inode.size >= bound[0]:
+                    largest.add((inode.size, b"/".join([*(one.name for one in way), name]), stored.layer))
         _settle(top.node)
-        return top.node, sorted(largest, key=lambda one: (-one[0], one[1]))
+        return top.node, sorted(largest.kept, key=lambda one: (-one[0], one[1]))
 
 
 def _first(inode: Inode, linked: set[int]) -> Stored | None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import BinaryIO, Final
 
 from ocidiff.errors import BusyError, DigestMismatchError, NotFoundError
-from ocidiff.layer.monitor import BlobState, Monitor
+from ocidiff.layer.monitor import SECONDS_BETWEEN_CHECKS, BlobState, Monitor
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.platform import Platform
@@ -26,7 +26,6 @@ from ocidiff.transport.progress import Tracker
 from ocidiff.values import dataclass
 
 _SECONDS_WHILE_BUSY: Final = 0.2
-_SECONDS_BETWEEN_CHECKS: Final = 0.2
 # Without a byte in between.
 _MOST_ATTEMPTS: Final = 6
 _FIRST_DELAY_SECONDS: Final = 0.5
@@ -166,7 +165,7 @@ class _Job:
             try:
                 waiting = set(running)
                 while waiting:
-                    done, waiting = wait(waiting, _SECONDS_BETWEEN_CHECKS, FIRST_EXCEPTION)
+                    done, waiting = wait(waiting, SECONDS_BETWEEN_CHECKS, FIRST_EXCEPTION)
                     for one in done:
                         one.result()
                     self._tracker.check()

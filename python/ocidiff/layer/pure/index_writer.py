@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -17,6 +16,7 @@ from ocidiff.layer.pure.faults import unrepresentable
 from ocidiff.layer.pure.index_format import COUNT, TRAILER, Header, Record
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.oci.digest import Digest
+from ocidiff.output import write_all
 
 _BUFFER_BYTES: Final = 1 << 18
 
@@ -97,10 +97,7 @@ class IndexWriter:
             self._flush()
 
     def _flush(self) -> None:
-        with memoryview(self._buffer) as left:
-            done = 0
-            while done < len(left):
-                done += os.write(self._sink, left[done:])
+        write_all(self._sink, self._buffer)
         self._pace.bytes_blob = self._size
         self._buffer.clear()
         self._pace.check()

@@ -15,6 +15,7 @@ from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.faults import broken_compression, limit_exceeded
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.oci.digest import DiffID, Digest
+from ocidiff.output import write_all
 
 _PIECE_BYTES: Final = 1 << 16  # of a blob, read at a time
 _BUFFER_BYTES: Final = 1 << 18  # of a blob, collected before it is written
@@ -77,7 +78,7 @@ class BlobWriter:
         self._plain_hash.update(data)
         if self._copy is not None:
             try:
-                _write_all(self._copy, memoryview(data))
+                write_all(self._copy, data)
             except OSError:
                 self._copy = None
         self.plain_size += len(data)
@@ -94,18 +95,11 @@ class BlobWriter:
     def _flush(self) -> None:
         if self._blob_hash is not self._plain_hash:
             self._blob_hash.update(self._buffer)
-        with memoryview(self._buffer) as left:
-            _write_all(self._descriptor, left)
+        write_all(self._descriptor, self._buffer)
         self.size += len(self._buffer)
         self._pace.bytes_blob = self.size
         self._buffer.clear()
         self._pace.check()
-
-
-def _write_all(descriptor: int, data: memoryview) -> None:
-    done = 0
-    while done < len(data):
-        done += os.write(descriptor, data[done:])
 
 
 class BlobReader:

@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from ocidiff.errors import Cancelled, DeniedError, NotFoundError, RegistryError
-from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.monitor import SECONDS_BETWEEN_CHECKS, Monitor
 from ocidiff.transport.copy import delay_seconds
 from ocidiff.transport.registry.auth import Authority, Scopes
 from ocidiff.transport.registry.certificates import tls_context
@@ -38,7 +38,6 @@ _API_HOSTS: Final = {DEFAULT_HOST: f"registry-1.{DEFAULT_HOST}"}
 # One may have ended by the time that it is used.
 _MOST_TOKENS: Final = 3
 _LONGEST_WAIT_SECONDS: Final = 300
-_SECONDS_BETWEEN_CHECKS: Final = 0.2
 _MAX_MESSAGE_BYTES: Final = 64 << 10
 _SHOWN: Final = 200
 _USER_AGENT: Final = "ocidiff"
@@ -69,7 +68,7 @@ class Client:
         own = _API_HOSTS.get(self.host, self.host)
         if netloc.lower() == own.lower():
             return tls_context(self.host, self._registry.cert_dir, insecure=self._registry.insecure)
-        # Where blobs or tokens come from has certificates of its own.
+        # Hosts of blobs or tokens have their own certificates.
         return tls_context(netloc, None, insecure=self._registry.insecure)
 
     def close(self) -> None:
@@ -90,7 +89,7 @@ class Client:
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
             self._monitor.check()
-            if self._stopped.wait(min(left, _SECONDS_BETWEEN_CHECKS)):
+            if self._stopped.wait(min(left, SECONDS_BETWEEN_CHECKS)):
                 raise Cancelled("cancelled")
 
     def leave_alone(self, seconds: float, failure: BaseException) -> None:
@@ -230,7 +229,7 @@ class Client:
             if is_own:
                 raise
             where = urlsplit(url).netloc
-            raise RegistryError(f"{self.host}: an upload leads to {where}: {error.strerror}") from None
+            raise RegistryError(f"{self.host}: upload URL at {where}: {error.strerror}") from None
         sending.secret = secret
         return sending
 

@@ -16,7 +16,7 @@ def printable(text: str) -> str:
 
 def shortened(text: str, longest: int) -> str:
     """The text as `printable` has it, without its middle if it has more characters than `longest`."""
-    # What is escaped becomes longer, never shorter.
+    # Escaping makes a text longer, never shorter.
     if len(text) > 2 * longest:
         text = text[:longest] + text[-longest:]
     text = printable(text)

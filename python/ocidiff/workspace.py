@@ -206,7 +206,7 @@ def names_in(directory: int) -> list[str]:
 
 def remove(parent: int, name: str, directory: int, path: str = "") -> None:
     """Remove a private directory, given by name and descriptor, with all it holds; `path` is for messages."""
-    # What was written into it may have changed its mode.
+    # Somebody may have changed its mode.
     os.fchmod(directory, _SEARCHABLE)
     clear(directory, path)
     os.rmdir(name, dir_fd=parent)

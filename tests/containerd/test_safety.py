@@ -139,7 +139,7 @@ def test_a_client_that_is_killed_at_any_call_leaves_nothing(
     store: Store, daemon: Daemon, namespace: str, channel: Channel, engine: Engine
 ) -> None:
     changed(daemon, namespace, "c1", script="echo x >/etc/new; rm /etc/gone")
-    # What the import of the base has left.
+    # Leftovers of the import of the base.
     daemon.collect(namespace)
     before = kept(daemon, channel, engine)
     calls = int(killed(daemon, namespace, "never").stdout)

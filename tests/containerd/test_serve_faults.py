@@ -202,7 +202,7 @@ def test_a_socket_that_is_gone_is_one_error_until_the_next_start(
     (prepared(daemon, namespace, channel, "s") / "new").write_text("new")
     until(lambda: is_reached(daemon))
     server.socket.unlink()
-    # Who is connected stays so.
+    # An open connection stays open.
     assert daemon.attempt("snapshots", "diff", "s", namespace=namespace).returncode == 0
     server.stop()
     failed = daemon.attempt("snapshots", "diff", "s", namespace=namespace)

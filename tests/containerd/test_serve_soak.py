@@ -33,7 +33,7 @@ MINUTES = float(os.environ.get("OCIDIFF_SERVE_MINUTES", "0"))
 CALLERS = 16
 KILL_SECONDS = 10.0
 SAMPLE_SECONDS = 2.0
-# How far the heap of an allocator swings.
+# The heap of an allocator swings by this much.
 GROWTH_MIB = 24
 NAMESPACE = "default"
 

@@ -65,7 +65,7 @@ def node(path: bytes, kind: str, rdev: tuple[int, int] = (0, 0)) -> Entry:
     return _entry(path, kind, 0o620, (0, 5), (1_600_000_000, 0), **({"rdev": list(rdev)} if rdev != (0, 0) else {}))
 
 
-# What every tar format can hold: short ASCII names, small numbers, no xattrs.
+# Every tar format can hold these: short ASCII names, small numbers, no xattrs.
 PLAIN: trees.Spec = [
     directory(b"."),
     directory(b"dev"),
@@ -93,7 +93,7 @@ PLAIN: trees.Spec = [
     file(b"var/log", "log"),
 ]
 
-# What takes the extensions of GNU tar or PAX.
+# These need the extensions of GNU tar or PAX.
 LONG_ONES: trees.Spec = [
     directory(b"odd"),
     *(file(b"odd/" + name, repr(name)) for name in ODD_NAMES),

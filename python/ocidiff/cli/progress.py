@@ -158,7 +158,7 @@ def _pace(progress: Progress, total_bytes: int, seconds: float) -> str:
     """Return how fast a phase is, and what remains of it, behind a comma; empty while that cannot be told."""
     if seconds < _SECONDS_FOR_A_RATE:
         return ""
-    # What was there took no time.
+    # A blob that was there took no time.
     rate = (progress.bytes_blob - sum(map(_found, progress.blobs))) / seconds
     left = max(0, total_bytes - progress.bytes_blob)
     remaining = f", {left / rate:.0f} s left" if rate >= 1 and left else ""

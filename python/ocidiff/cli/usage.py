@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 _CLOSE_OPTION: Final = 0.75
-# What people type who know other tools.
+# Words of other tools that people type.
 _USE_INSTEAD: Final = {
     "build": "ocidiff builds no Dockerfiles; commit a directory or a working container instead",
     "export": "use `ocidiff unpack IMAGE DIR`",

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESS: Final = "/run/containerd/containerd.sock"
 DEFAULT_NAMESPACE: Final = "default"
 
-# What a path of a socket has room for. Spec: unix(7).
+# Longest path of a socket. Spec: unix(7).
 _MAX_ADDRESS_BYTES: Final = 107
 # containerd's own limit of messages in both directions.
 _MAX_MESSAGE_BYTES: Final = 16 << 20
 # A call that syncs a large file system, or waits for a garbage collection, takes long; one that takes longer hangs.
 _PATIENCE_SECONDS: Final = 600.0
-# How long what has to be undone waits for a containerd that is being restarted.
+# Longest wait of a cleanup for a containerd that is being restarted.
 _CLEANUP_SECONDS: Final = 60.0
 _OLDEST: Final = (1, 7)
 

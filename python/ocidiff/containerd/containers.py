@@ -25,7 +25,7 @@ from ocidiff.services.images import understood
 from ocidiff.values import dataclass
 
 _MAX_NAME_BYTES: Final = 76
-# How long another commit of a container may read it.
+# Longest wait for another commit that reads the container.
 _PATIENCE_SECONDS: Final = 600.0
 _PAUSE_SECONDS: Final = 0.05
 _RUNTIME: Final = "io.containerd.runc.v2"

@@ -251,7 +251,7 @@ class ContainerdIngest:
             # Why the pipe broke says more than that it broke.
             self._finish_pipe()
         finally:
-            # What is left of a connection that broke is under the lease, and goes with it.
+            # The rest of a broken connection is under the lease, and goes with it.
             with contextlib.suppress(OcidiffError, OSError):
                 self.leave()
             if self._is_open and not self._is_done and not self._is_kept:

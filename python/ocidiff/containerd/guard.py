@@ -23,7 +23,7 @@ from ocidiff.containerd.owner import labels_of_lease
 from ocidiff.containerd.tasks import PAUSED, PAUSING, status_of
 from ocidiff.errors import AlreadyExistsError, NotFoundError, OcidiffError
 
-# What a containerd that was stopped may take to come back.
+# Time for a containerd that was stopped to come back.
 _PATIENCE_SECONDS: Final = 3600.0
 _PAUSE_SECONDS: Final = 0.2
 _ATTEMPTS: Final = 10

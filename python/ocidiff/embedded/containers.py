@@ -289,7 +289,7 @@ class Containers:
                 raise self._layout.refusal or error from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                # What it was may have changed while this process waited.
+                # The container may have changed while this process waited.
                 now = self.get(name)
                 if now.snapshot_id == container.snapshot_id:
                     yield now

@@ -23,7 +23,7 @@ from ocidiff.errors import BusyError, DocumentError, UnsupportedError
 # A collection holds the write lock for as long as it moves rubbish aside.
 _LOCK_SECONDS: Final = 120.0
 _MODE: Final = 0o644
-# What the log of a database is called, after its own name.
+# Suffix of the log of a database.
 _LOGS: Final = ("-wal", "-shm")
 # A database that is being made, after the name of the one it becomes.
 _TEMPORARY: Final = r"\.[0-9a-f]{16}(?:-wal|-shm|-journal)?"
@@ -249,7 +249,7 @@ def renew(path: str, aside: str, on_new: OnNew) -> list[str]:
     """
     with _translated(path), _alone(path), closing(_connect(path)) as old:
         with suppress(sqlite3.DatabaseError):
-            # Whoever works with it is done first, and begins nothing more.
+            # Running work ends first, and no new work begins.
             old.execute("BEGIN IMMEDIATE")
         lost: list[str] = []
         with _whole_database(path, lambda new: lost.extend(_salvage(old, new))) as (temporary, snapshots):
@@ -283,7 +283,7 @@ def _whole_database(path: str, fill: Callable[[sqlite3.Connection], None]) -> It
     temporary = f"{path}.{os.urandom(8).hex()}"
     file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     try:
-        # Whatever the umask is; a log gets the mode of its database.
+        # Independent of the umask; a log gets the mode of its database.
         os.fchmod(file, _MODE)
         with closing(_connect(temporary)) as connection:
             connection.execute("PRAGMA journal_mode = MEMORY")

@@ -30,7 +30,7 @@ _MARKER: Final = "oci-layout"
 # The owner of what a user namespace knows no owner of.
 _UNKNOWN_USER: Final = 65534
 _LOCK: Final = "index.lock"
-# What a layout may have before its marker is there.
+# Names that a layout may have before its marker is there.
 _OWN: Final = frozenset({INDEX, INGEST, _LOCK, BLOBS[0]})
 # Other users read the layout.
 _FILE_MODE: Final = 0o644

@@ -32,7 +32,7 @@ from ocidiff.services.leases import CONTENT
 if TYPE_CHECKING:
     import sqlite3
 
-# What another tool writes is referred to by the index only once it is complete.
+# Other tools add a blob to the index only once it is complete.
 YOUNG_SECONDS: Final = 3600.0
 # As containerd has it for ingests that no lease holds.
 STALE_SECONDS: Final = 24 * 3600.0

@@ -113,7 +113,7 @@ class Layout:
         layout = cls(Files(text), _Shared())
         try:
             layout._files.begin(create=create)
-            # What cannot be removed is in nobody's way; `gc` and `verify` tell of it.
+            # A leftover disturbs nobody; `gc` and `verify` report it.
             layout.sweep()
         except BaseException:
             layout.close()
@@ -288,7 +288,7 @@ class Layout:
         except FileNotFoundError:
             return
         for name in names:
-            # What has another name is no blob of ours.
+            # Files with other names are not blobs of this store.
             with contextlib.suppress(DocumentError):
                 yield Digest(f"{_ALGORITHM}:{name}")
 

@@ -42,7 +42,7 @@ class Names:
     def __init__(self, layout: Layout, files: Files) -> None:
         self._layout = layout
         self._files = files
-        # One that gives many names parses only what others wrote in between.
+        # Reparse only if another process changed the index.
         self._parsed: tuple[bytes, Index] | None = None
 
     @property

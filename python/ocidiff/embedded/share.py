@@ -26,7 +26,7 @@ _COPY: Final = b"copy"
 _COPY_LINK: Final = b"copy+"
 _TREE: Final = "fs"
 _MODE: Final = 0o7777
-# What overlayfs needs to read an upper directory.
+# Overlayfs needs these to read an upper directory.
 _MARKS: Final = frozenset(space + name for space in (OVERLAY, OVERLAY_USERXATTR) for name in (b"opaque", b"whiteout"))
 
 

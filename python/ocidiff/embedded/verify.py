@@ -360,7 +360,7 @@ class _Verification:
                 else:
                     broken.append(row)
         if self._repair:
-            # What was dropped may have left a directory without a tree.
+            # A dropped row may have left a directory without a tree.
             local.sweep(self._layout)
         for row in reversed(broken):
             why = self._why_not_restored(row)

@@ -211,7 +211,7 @@ def read_manifest(content: Provider, name: str, descriptor: Descriptor) -> Image
     layers, diff_ids = len(manifest.layers), len(config.rootfs.diff_ids)
     if layers != diff_ids:
         raise DocumentError(f"{name}: the manifest has {layers} layers, the configuration {diff_ids} diff_ids")
-    # What names an image within its index is no part of the image.
+    # The annotation that names an image in its index is not part of the image.
     return Image(name, replace(descriptor, annotations=NO_TEXTS, extra=NO_MEMBERS), manifest, config)
 
 

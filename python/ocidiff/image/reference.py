@@ -140,7 +140,7 @@ def is_same(text: str, stored_name: str | None) -> bool:
 
 
 def _parts(name: str) -> re.Match[str] | None:
-    # What is too long is not even looked through.
+    # The pattern is not run over a text that is too long.
     found = re.fullmatch(_NAME, name) if len(name) <= _MAX_LENGTH + 1 + _MAX_TAG else None
     return found if found and len(found["name"]) <= _MAX_LENGTH and len(found["tag"] or "") <= _MAX_TAG else None
 

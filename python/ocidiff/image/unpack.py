@@ -322,7 +322,7 @@ def _move(name: str, source: int, destination: int) -> None:
     try:
         os.rename(name, name, src_dir_fd=source, dst_dir_fd=destination)
     except PermissionError:
-        # Who moves a directory must be allowed to write to it.
+        # Moving a directory needs the right to write to it.
         mode = stat.S_IMODE(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode)
         os.chmod(name, mode | stat.S_IWUSR, dir_fd=source)
         os.rename(name, name, src_dir_fd=source, dst_dir_fd=destination)

@@ -72,7 +72,7 @@ def apply(
     monitor = Monitor(progress, cancel)
     monitor.check()
     with open_input(layer) as source:
-        # What fails up to here has touched nothing.
+        # A failure up to here has changed nothing.
         os.close(os.open(directory, opening.ROOT_HANDLE))
         monitor = monitor.of("apply", bytes_left(source))
         with _incomplete_on_failure(directory):

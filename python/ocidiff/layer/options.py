@@ -354,7 +354,7 @@ class Limits:
         max_entries: Largest number of entries; None for no limit.
         max_ratio: Most bytes of tar for each byte of blob, from 64 MiB of tar on; None for no limit. The default is one that
             gzip cannot reach.
-        max_depth: Most components in the name of an entry. More than any tree of people has.
+        max_depth: Most components in the name of an entry. Larger than any tree seen in practice.
         max_header_bytes: Largest PAX or GNU header.
 
     Raises:

@@ -24,7 +24,7 @@ _ENTRIES: Final = "manifests"
 _SHOWN: Final = 100
 _KNOWN: Final = frozenset({"schemaversion", "mediatype", _ENTRIES, "layers"})
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
-# What matters for the end of a value: a string, perhaps without its end, or a bracket.
+# Tokens that matter for the end of a value: a string, perhaps without its end, or a bracket.
 _TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 # Numbers are not converted, which would be an error for long ones.
 _scan: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str).raw_decode

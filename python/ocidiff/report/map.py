@@ -14,7 +14,7 @@ from ocidiff.report.treemap import Rectangle, squarified
 from ocidiff.sizes import counted, size
 from ocidiff.values import dataclass
 
-# What is laid out in pixels is written in percent, so that it fits any screen.
+# Laid out in pixels, written in percent to fit any screen.
 _WHOLE: Final = Rectangle(0, 0, 1200, 640)
 _HEAD: Final = 18
 _SMALLEST_BOX: Final = (80, 52)

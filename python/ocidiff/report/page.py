@@ -102,14 +102,14 @@ def _cards(survey: Survey) -> str:
 
 def _suspicious(found: Sequence[Found]) -> Iterator[str]:
     if not found:
-        yield "<p>None of the rules found anything.</p>\n"
+        yield "<p>No secrets or suspicious files found.</p>\n"
         return
     yield (
         "<p>Secrets are in a layer, and are published with it, even where a later layer deletes them. "
         "Change those that were published already.</p>\n"
     )
     for one in found:
-        kind, word = ("bad", "secret") if one.rule.is_secret else ("warn", "look at it")
+        kind, word = ("bad", "secret") if one.rule.is_secret else ("warn", "check")
         count = f"{counted(one.files, 'file')}, {size(one.content_bytes)}"
         yield (
             f"<details{' open' if one.rule.is_secret else ''}><summary>"

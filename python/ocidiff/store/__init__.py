@@ -406,7 +406,7 @@ class Store:
         engine, monitor, limits = call(**arguments)
         with reading(self._home, engine, monitor) as found:
             image = find_image(found, name, platform_of(platform))
-            # What has no lease may not be written to.
+            # A store without a lease is read only.
             spool = None if found.lease is None else found.content.spool
             with open_rootfs(found.content, image, spool, engine=engine, limits=limits, monitor=monitor) as root:
                 yield root

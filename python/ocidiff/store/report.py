@@ -27,7 +27,7 @@ def report(
     with open_output(output) as sink, reading(home, engine, monitor) as found:
         if isinstance(image, str):
             image = find_image(found, image, platform_of(platform))
-        # What has no lease may not be written to.
+        # A store without a lease is read only.
         spool = None if found.lease is None else found.content.spool
         done = survey(found.content, image, spool, engine=engine, limits=limits, monitor=monitor)
         with naming(output):

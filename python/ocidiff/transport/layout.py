@@ -60,7 +60,7 @@ def open_target(scheme: str, value: str, access: Access) -> Iterator[Target]:
                 with access.under_lease(layout) as services:
                     yield StorePlace(services, f"{scheme}{path}:", tag)
     finally:
-        # What was interrupted stays there, for the next call.
+        # An interrupted copy stays there, for the next call.
         with suppress(OSError):
             os.rmdir(INGEST, dir_fd=files.root)
         files.close()

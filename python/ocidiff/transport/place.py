@@ -64,7 +64,7 @@ class Source(Protocol):
         ...
 
     def remember(self, digests: Sequence[Digest], label: str, repository: str) -> None:
-        """Note that a repository has these blobs, if the place keeps such notes; a failure to do so is none of the copy."""
+        """Note that a repository has these blobs, if the place keeps such notes. Failing to do so does not fail the copy."""
         ...
 
     def stop(self) -> None:

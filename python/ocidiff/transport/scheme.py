@@ -20,7 +20,7 @@ MODULES: Final = {
     "docker-archive:": "ocidiff.transport.archive.place",
     "docker://": "ocidiff.transport.registry.place",
 }
-# What looks like the scheme of another tool is no name of an image.
+# A text that looks like the scheme of another tool is not the name of an image.
 _FOREIGN_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(docker-daemon|containers-storage):")
 
 

@@ -97,7 +97,7 @@ class StorePlace:
         """See `Source.remember`."""
         new = {}
         for digest in digests:
-            # What a commit sends elsewhere is not in the store.
+            # Blobs that a commit sent elsewhere are not in the store.
             with suppress(NotFoundError):
                 known = [one for one in self._store.info(digest).labels.get(label, "").split(",") if one]
                 if repository not in known:

@@ -187,7 +187,7 @@ def test_a_long_name_is_shortened_in_the_middle() -> None:
 
 
 def model(directories: int, files: int, *, depth: int = 1) -> Inode:
-    """A tree in the mind."""
+    """Return a model tree; nothing is on disk."""
     root = Inode(0o040000)
     for number in range(directories):
         here = root

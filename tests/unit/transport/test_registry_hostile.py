@@ -155,9 +155,9 @@ def test_the_command_tells_what_the_registry_said(store: ocidiff.Store, registry
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        (None, "redirects without saying where to"),
-        ("ftp://localhost/x", "redirects to 'ftp://localhost/x', which is no URL of HTTP"),
-        ("mailto:x", "redirects to 'mailto:x', which is no URL of HTTP"),
+        (None, "redirect without a Location header"),
+        ("ftp://localhost/x", "redirects to 'ftp://localhost/x': not an HTTP URL"),
+        ("mailto:x", "redirects to 'mailto:x': not an HTTP URL"),
         ("http://localhost:0/x", "redirects to localhost:0: Connection refused"),
         ("http://nobody.invalid/x", "nobody.invalid: "),
         ("/again", "redirects more than 5 times"),
@@ -194,6 +194,6 @@ def test_an_upload_that_leads_to_nobody_is_given_up_at_once(store: ocidiff.Store
         return handler.command == "POST"
 
     registry.faults.append(fault)
-    with pytest.raises(RegistryError, match="an upload leads to localhost:0: Connection refused"):
+    with pytest.raises(RegistryError, match="upload URL at localhost:0: Connection refused"):
         store.copy("app:v1", at(registry))
     assert len(registry.asked("POST")) <= 3

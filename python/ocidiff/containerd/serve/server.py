@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SOCKET: Final = "/run/ocidiff/ocidiff.sock"
 MEMORY_PER_SLOT: Final = 128 << 20
-# What a call takes in any case: pieces of a blob that are read, inflated, hashed and written.
+# Every call takes this much for pieces of a blob that are read, inflated, hashed and written.
 _LEAST_MEMORY_OF_CALL: Final = 64 << 20
 
 _MAX_MESSAGE_BYTES: Final = 16 << 20

@@ -77,7 +77,7 @@ class Carried:
         if node is None or node.is_dir:
             return 0, node is not None
         if node.stat.st_nlink > 1:
-            # What makes two names one file. Spec: layer-semantics 5, "Key".
+            # The key that makes two names one file. Spec: layer-semantics 5, "Key".
             inode = (0 if self._profile is Profile.CONTAINERD else node.stat.st_dev, node.stat.st_ino)
             if inode in self._counted:
                 return 0, False

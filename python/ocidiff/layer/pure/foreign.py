@@ -8,7 +8,7 @@ from ocidiff.errors import UnsupportedError
 from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.faults import unsupported
 
-# What compressed data begins with. It is only looked at where there is no tar header.
+# First bytes of compressed data, compared only where there is no tar header.
 _MAGICS: Final = (
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),

@@ -140,7 +140,7 @@ class Tree:
         if note is None:
             return Node(path, info, uid, gid)
         mode, rdev = note.applied(info)
-        # Who gave it another owner since meant it.
+        # An owner that was set since is kept.
         uid, gid = note.uid if same_user else uid, note.gid if same_group else gid
         return Node(path, access.changed(info, mode=mode, rdev=rdev), uid, gid)
 

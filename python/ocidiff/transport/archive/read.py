@@ -113,7 +113,7 @@ class Content:
         if len(diff_ids) != len(manifest.layers):
             raise DocumentError(f"{where}: {len(manifest.layers)} layers, the configuration has {len(diff_ids)} diff_ids")
         for layer, diff_id in zip(manifest.layers, diff_ids, strict=True):
-            # What is not compressed is its own tar.
+            # An uncompressed layer is its own tar.
             if layer.digest != diff_id and self.contains(layer.digest) and self._is_plain(layer.digest):
                 raise DigestMismatchError(f"{where}: layer {layer.digest}: the configuration has diff ID {diff_id}")
 

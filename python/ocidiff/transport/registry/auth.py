@@ -17,7 +17,7 @@ from ocidiff.values import dataclass
 
 _PARAMETER: Final = re.compile(r'\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?')
 _MAX_TOKEN_BYTES: Final = 1 << 20
-# What the specification has for a server that does not say.
+# The specification's default for a server that does not say.
 _DEFAULT_SECONDS: Final = 60
 # A token that is said to last longer is asked for again.
 _MOST_SECONDS: Final = 24 * 3600

@@ -111,7 +111,7 @@ class Response:
 
     def close(self) -> None:
         """Let the connection be used again, if the body was read."""
-        # What is left of a short body takes less time than a new connection.
+        # Reading the rest of a short body takes less time than a new connection.
         if not self._answer.isclosed() and (self._answer.length or 0) <= _MOST_REST_BYTES:
             self._answer.bytes.hurry(_REST_SECONDS)
             try:
@@ -247,11 +247,11 @@ class Pool:
             place = response.header("Location")
             response.close()
             if not place:
-                raise RegistryError(f"{first.netloc}: redirects without saying where to: HTTP status {response.status}")
+                raise RegistryError(f"{first.netloc}: redirect without a Location header: HTTP status {response.status}")
             target = joined(target, place)
             scheme = urlsplit(target).scheme
             if scheme not in _PORTS:
-                raise RegistryError(f"{first.netloc}: redirects to {target[:100]!r}, which is no URL of HTTP")
+                raise RegistryError(f"{first.netloc}: redirects to {target[:100]!r}: not an HTTP URL")
             if first.scheme == "https" and scheme != "https":
                 raise RegistryError(f"{first.netloc}: redirects from HTTPS to HTTP")
         raise RegistryError(f"{first.netloc}: redirects more than {_MOST_REDIRECTS} times")
@@ -334,7 +334,7 @@ class Pool:
         """Return a connection for a URL, what to keep it by, and true if it was used before."""
         parts = urlsplit(url)
         if parts.scheme not in _PORTS or not parts.hostname:
-            raise RegistryError(f"{url[:100]!r}: is no URL of HTTP")
+            raise RegistryError(f"{url[:100]!r}: not an HTTP URL")
         key = (parts.scheme, *_address(parts))
         with self._lock:
             if idle and not self._stopped and self._idle.get(key):

@@ -68,7 +68,7 @@ class Paced(io.RawIOBase):
         self._came += count
         self._allowed -= count
         if self._allowed < 0:
-            raise RegistryError(f"{self._host}: sends an answer without end")
+            raise RegistryError(f"{self._host}: response too long: over {_MOST_BYTES_BESIDE >> 10} KiB besides the body")
         span = self._sock.gettimeout()
         if span is not None and self._waited >= span:
             if self._came < span * FEWEST_BYTES_A_SECOND:

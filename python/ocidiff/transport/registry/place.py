@@ -217,7 +217,7 @@ class RegistryTarget(_Repository):
                     # What it began in its place is used.
                     self._sessions[descriptor.digest] = Session.of(answer)
             except (RegistryError, NotFoundError):
-                # Who may not read the other repository can still send the blob.
+                # A user who may not read the other repository can still send the blob.
                 continue
         return False
 

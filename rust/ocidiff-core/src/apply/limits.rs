@@ -15,7 +15,7 @@ pub struct Limits {
     pub max_entries: Option<u64>,
     /// Most bytes of tar for each byte of blob, from 64 MiB of tar on; `None` for no limit.
     pub max_ratio: Option<u64>,
-    /// Most components in the name of an entry. More than any tree of people has.
+    /// Most components in the name of an entry. Larger than any tree seen in practice.
     pub max_depth: usize,
     /// Largest PAX or GNU header. The default is Go's.
     pub max_header_bytes: u64,

@@ -20,7 +20,10 @@ _CREATE_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_
 _SEARCHABLE: Final = 0o700
 _LARGE_FILES: Final = "/var/tmp"  # noqa: S108 - for files without a name
 _NO_XATTR: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the errors of a full disk."""
+# The file system of temporary files, or a limit of the process, may also bound the size of one file.
+_NO_ROOM: Final = FULL | {errno.EFBIG}
 # Of a directory that no layer describes.
 ROOT_MODE: Final = 0o755
 
@@ -86,7 +89,7 @@ def filling(directory: str | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _NO_ROOM:
             raise
         full = OSError(error.errno, error.strerror, _place_of_files(directory))
         if directory is None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from ocidiff import workspace
 from ocidiff.layer.monitor import Progress, ProgressCallback
 from ocidiff.sizes import size
 
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""Numbers of the errors that say that a disk is full."""
+FULL: Final = workspace.FULL
+"""Errors that stop a run. EFBIG is not one of them: it fails the layer that is too large, and no other."""
 
 # Reserve: bytes written between two checks, and room for other programs.
 _MOST_RESERVED_BYTES: Final = 256 << 20

@@ -80,7 +80,7 @@ def launch(command: Sequence[str | Path], environment: Mapping[str, str] | None)
 
 def take(command: Sequence[str | Path], environment: Mapping[str, str] | None, daemons: Processes) -> Taken:
     """Run a command, and measure the daemons meanwhile."""
-    # What was done before is on disk, and not waited for.
+    # Earlier work is on disk, and not waited for.
     os.sync()
     daemons.forget_peaks()
     cpu = daemons.cpu()

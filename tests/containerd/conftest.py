@@ -14,7 +14,7 @@ from containerd.engines import ContainerEngine, Docker, Nerdctl, docker, load
 from ocidiff.containerd.channel import Channel
 from ocidiff.store import Store
 
-# What is built from its sources takes minutes to be had.
+# Building from sources takes minutes.
 collect_ignore = [] if VERSION.startswith(NEW) else ["test_engines.py", "test_serve_engines.py", "test_chart.py"]
 
 APPLETS = (

@@ -30,7 +30,7 @@ def test_an_image_goes_out_and_comes_back(daemon: Daemon, namespace: str, base: 
         assert there.resolve("new:1").digest == image.descriptor.digest
         again = store.copy("new:1", "containerd:new:1", containerd=there)
         assert (again.copied, again.skipped) == (0, 3)
-        # What was copied is no longer needed under its old name.
+        # The copy does not need the old name.
         there.untag(base)
         daemon.collect(namespace)
         assert there.copy("new:1", f"oci:{tmp_path}/layout:1").descriptor.digest == image.descriptor.digest

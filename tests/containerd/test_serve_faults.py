@@ -242,7 +242,7 @@ def test_a_containerd_that_is_killed_fails_the_call_and_the_server_goes_on(
     plugin.close()
     server.stop()
     server.start()
-    # What a killed containerd left of the ingest is under the lease of the server.
+    # The rest of an ingest of a killed containerd is under the lease of the server.
     until(lambda: is_again(daemon, channel, before))
 
 

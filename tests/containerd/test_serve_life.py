@@ -154,7 +154,7 @@ def test_no_call_is_lost_while_servers_take_over(
 
 def test_a_successor_that_fails_leaves_the_server_in_place(daemon: Daemon, namespace: str) -> None:
     other = Server(daemon, "fails", engine="rust")
-    # Where the socket should get its name is no directory any more.
+    # A directory has the name of the socket.
     hidden = daemon.place / "fails.hidden"
     other.socket.rename(hidden)
     other.socket.mkdir()

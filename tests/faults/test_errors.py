@@ -15,7 +15,7 @@ STEPS = int(os.environ.get("OCIDIFF_ERRORS", "1"))
 WRITING = {"write", "pwrite64", "writev", "ftruncate", "copy_file_range"}
 MAKING = {"mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "symlinkat", "mknodat"}
 SYNCING = {"fsync", "fdatasync", "syncfs"}
-# What a system call may fail with, and which ones do.
+# Errors, and the system calls that may fail with them.
 ERRORS = {
     "ENOSPC": WRITING | MAKING,
     "EDQUOT": WRITING | MAKING,

@@ -22,7 +22,7 @@ from ocidiff.store.embedded import EmbeddedStore
 SECONDS = float(os.environ.get("OCIDIFF_PROCESSES_SECONDS", "8"))
 PROCESSES = int(os.environ.get("OCIDIFF_PROCESSES", "4"))
 
-# What others may have done in between.
+# Errors that other processes may have caused in between.
 CONFLICTS = (AlreadyExistsError, InUseError, NotFoundError)
 
 

@@ -17,7 +17,7 @@ from support import probes, trees
 from support.programs import BUILT
 from support.registry_software import SOFTWARE, running
 
-# What is built from its sources, or brings much with it, is for `make interop` alone.
+# Peers that are built from sources, or bring much with them, are for `make interop` alone.
 HAS_ALL = os.environ.get("OCIDIFF_PEERS") == "all"
 collect_ignore = [] if HAS_ALL else ["test_registry_clients.py"]
 

@@ -126,7 +126,7 @@ def large(tmp_path: Path) -> Path:
 
 def most_memory_of(*words: str) -> int:
     """The most memory that a command had, in bytes."""
-    # What wait4 tells counts the memory of the process that was forked, too.
+    # wait4 counts the memory of the process that was forked, too.
     program = "from ocidiff.cli.main import main; import sys; print(main(sys.argv[1:]), open('/proc/self/status').read())"
     done = subprocess.run([sys.executable, "-c", program, *words], stdout=subprocess.PIPE, text=True, check=True)
     assert re.search(r"^0 Name:", done.stdout, re.MULTILINE), done.stdout

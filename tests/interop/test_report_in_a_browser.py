@@ -38,7 +38,7 @@ def browse(tool: Callable[[str], Tool]) -> Callable[..., str]:
     def run(path: Path, *more: str) -> str:
         done = chromium.attempt(*words, *more, f"file://{path}")
         assert done.returncode == 0, done.stderr
-        # What the page would say, refused requests and scripts included.
+        # All messages of the page, refused requests and scripts included.
         assert "CONSOLE" not in done.stderr, done.stderr
         return str(done.stdout)
 

@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def error(self, status: int, code: str, message: str = "no", **headers: str) -> None:
-        # What was not read would be taken for the next request.
+        # Unread bytes would be taken for the next request.
         self.close_connection = self.close_connection or int(self.headers.get("Content-Length", 0)) > 0
         self.reply(status, json.dumps({"errors": [{"code": code, "message": message}]}).encode(), **headers)
 

@@ -93,7 +93,7 @@ def read_strange_overlay(engine: Engine, place: Path) -> None:
     verbs.diff(engine, place / "lower", OverlayLayers(os.fsencode(place / "upper"), (os.fsencode(place / "lower"),)))
 
 
-# What makes an engine fail in each way.
+# Inputs that make an engine fail in each way.
 FAILURES: dict[str, Callable[[Engine, Path], object]] = {
     "Io": lambda engine, place: verbs.diff(engine, None, place / "missing"),
     "MalformedLayer": lambda engine, place: verbs.apply(engine, b"x" * 512, place),

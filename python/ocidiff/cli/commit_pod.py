@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _RETRY: Final = 1
 _GIVE_UP: Final = 4
 _TERMINATION_LOG: Final = "/dev/termination-log"
-# What a kubelet keeps of the file. Spec: Kubernetes, "Determine the reason for pod failure".
+# A kubelet keeps so much of the file. Spec: Kubernetes, "Determine the reason for pod failure".
 _MAX_MESSAGE_BYTES: Final = 4096
 # The same call would fail in the same way.
 _LASTING: Final = (

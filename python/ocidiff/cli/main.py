@@ -36,10 +36,10 @@ _SECONDS_OF_SILENCE: Final = 0.3
 
 def run() -> NoReturn:
     """The whole life of a process: all is let go of by its end, so that taking the interpreter down would be time lost."""
-    # What is imported stays: to look through it for rubbish every 700 objects takes a tenth of a short command.
+    # Imported objects stay: looking through them for garbage every 700 objects takes a tenth of a short command.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     status = main()
-    # What an interrupt has left in them; a closed one is None.
+    # An interrupt may have left text in them. A closed one is None.
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             try:  # noqa: SIM105 - the module would be imported for this

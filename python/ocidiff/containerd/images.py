@@ -46,7 +46,7 @@ class ContainerdImages:
         self._channel.call("content.v1.Content/Info", digest=target.digest)
         lease = self._channel.lease
         if lease is not None:
-            # What a lease of others, or one that has ended, let go is not named.
+            # Fails if the lease has ended, since its blobs may be gone.
             self._channel.call("leases.v1.Leases/ListResources", id=lease.id)
         image = {"name": name, "target": descriptor_fields(target)}
         try:

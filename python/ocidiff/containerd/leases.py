@@ -74,7 +74,7 @@ class ContainerdLeases:
                 old, new = lease.id, self._create(lease.guard)
                 moved = set[tuple[str, str]]()
                 lease_is_new = False
-                # What was put under the old one while its resources were moved is moved in the second round.
+                # The second round moves resources that were added to the old lease during the first.
                 for _ in range(2):
                     for kind, key in set(self._resources(old)) - moved:
                         with suppress(NotFoundError):

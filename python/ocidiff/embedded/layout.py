@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _DATABASE: Final = "ocidiff.db"
 _ALGORITHM: Final = "sha256"
-# What Python can compute of the algorithms that image-spec names.
+# The algorithms of image-spec that Python can compute.
 _VERIFIED: Final = frozenset({_ALGORITHM, "sha384", "sha512"})
 
 _log = Logger(__name__)
@@ -330,7 +330,7 @@ class Layout:
                 if not self.contains(digest):
                     records.forget(connection, digest)
 
-    # What the files cannot say.
+    # The rest is not in the files, but in the database.
 
     def database(self) -> Database:
         """The database beside the files, made when it is missing."""

@@ -157,7 +157,7 @@ class Leases:
             with self._database.transaction() as connection:
                 connection.execute("DELETE FROM lease WHERE id = ?", (lease.id,))
         except (OSError, OcidiffError) as error:
-            # What was done is done; the lease is over without its file, and is swept.
+            # The work is done. A lease without its file has ended, and is swept.
             _log.warning("a lease could not be released: %s", error)
         with suppress(FileNotFoundError, PermissionError):
             os.unlink(lease.path)

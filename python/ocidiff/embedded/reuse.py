@@ -92,7 +92,7 @@ def reuse_offered(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *
         try:
             descriptor = os.open(snapshots.directory(key), opening.ROOT)
             try:
-                # Who holds it may be about to change it; what it offered before may be changed.
+                # A process that holds it may change it now, and may have changed its tree since the offer.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 labels = snapshots.stat(key).labels
                 if labels.get(LABEL_OFFERS) == name:
@@ -149,7 +149,7 @@ def _adopt(
             raise OcidiffError(f"its layer would be {actual}")
         snapshots.commit(name, key)
     except BaseException as error:
-        # What cannot be removed now is swept once the lease has ended.
+        # The end of the lease sweeps a snapshot that cannot be removed now.
         with suppress(OSError, OcidiffError):
             snapshots.remove(key)
         if not isinstance(error, AlreadyExistsError):

@@ -195,7 +195,7 @@ class LocalSnapshotter:
             NotFoundError: One of them is missing.
         """
         self._driver.finalize(self._directory(self._row(key).id))
-        # What grows on it may be a container, which cannot be made again.
+        # A container may be made on this snapshot, and its changes cannot be made again.
         sync_file_system(self._root)
         with _open_trees(self._layout) as trees, self._layout.ingest_dir() as ingest_dir:
             with self._layout.database().transaction(durable=True) as connection:

@@ -164,7 +164,7 @@ class Extraction:
         """
         wanted: dict[str, str] = {labels.SNAPSHOT_REF: name}
         if len(layers) == 1:
-            # What the snapshotter needs to prove that it made the right tree.
+            # With the diff ID the snapshotter can prove that it made the right tree.
             wanted[labels.UNCOMPRESSED] = layers[0][1]
         try:
             with self.tree(layers, parent, name, used, wanted) as (key, done):

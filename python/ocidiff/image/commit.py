@@ -310,7 +310,7 @@ def _added_layer(
     from ocidiff.image.additions import added
     from ocidiff.layer.upper_tar import options_for
 
-    # What is asked for by name is neither excluded nor compared by the times of layers.
+    # Additions are named, so nothing of them is excluded or compared by the times of layers.
     options = replace(options, lower_has_layer_times=False, lower_lacks_owners=False, scope=Scope())
     with (
         services.private_directory() as place,

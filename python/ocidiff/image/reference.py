@@ -21,8 +21,8 @@ _MAX_TAG: Final = 128
 # Docker's registry has two names, and is meant where no host is given. Images of a single name are kept in `library`.
 _DOCKER_HOSTS: Final = ("docker.io", "index.docker.io")
 _LIBRARY: Final = "library/"
-# What both registries (distribution's reference grammar) and `ref.name` (image-spec annotations.md) take: skopeo and podman
-# refuse the rest.
+# Names that registries (distribution's reference grammar) and `ref.name` (image-spec annotations.md) both take: skopeo and
+# podman refuse the rest.
 _LABEL: Final = r"[A-Za-z0-9]+(?:--?[A-Za-z0-9]+)*"
 _HOST: Final = rf"(?:{_LABEL}(?:\.{_LABEL})+(?::[0-9]+)?|{_LABEL}:[0-9]+|localhost)"
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:[._]|--?)[a-z0-9]+)*"

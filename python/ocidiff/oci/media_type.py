@@ -24,7 +24,7 @@ _NONDISTRIBUTABLE_LAYER: Final = "application/vnd.oci.image.layer.nondistributab
 
 MANIFESTS: Final = frozenset({MANIFEST, DOCKER_MANIFEST})
 INDEXES: Final = frozenset({INDEX, DOCKER_INDEX})
-# What a registry takes for a manifest. Tools wrote artifacts of their own type before distribution-spec 1.1.
+# Types that a registry takes for a manifest. Tools wrote artifacts of their own type before distribution-spec 1.1.
 DOCUMENTS: Final = MANIFESTS | INDEXES | {ARTIFACT}
 CONFIGS: Final = frozenset({CONFIG, DOCKER_CONFIG})
 LAYERS: Final = frozenset(

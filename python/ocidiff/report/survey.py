@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _WASTED: Final = 50
 _SECRETS: Final = 20
 _SUSPECTS: Final = 10
-# Whoever wrote the layers, they have passed these limits once.
+# The layers have passed the limits of the caller when they were read for the tree.
 _ANY: Final = Limits(max_bytes=None, max_entries=None, max_ratio=None)
 
 

@@ -230,7 +230,7 @@ class _Job:
                     raise
                 self._tracker.wait(delay_seconds(attempt))
             except DigestMismatchError:
-                # What was kept of an earlier call may be damaged; what comes now is not.
+                # Bytes that were kept of an earlier call may be damaged, so the blob is copied anew.
                 self._target.abort(descriptor)
                 if is_fresh or not offset:
                     raise

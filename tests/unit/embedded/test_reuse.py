@@ -135,7 +135,7 @@ def test_a_removed_container_leaves_what_it_offers_for_as_long_as_the_image_is_t
     assert unpacks == []
     assert trees.comparable(adopted) == trees.comparable(_applied(store, tmp_path))
     store.containers.remove("adopted")
-    # What was offered is not needed any more.
+    # The offered tree is not needed any more.
     assert store.collect().snapshots == 1
     store.untag("base:2")
     store.collect()

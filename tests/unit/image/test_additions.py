@@ -94,7 +94,7 @@ def test_a_change_and_an_addition_are_two_layers(
     assert [len(members(tmp_path / "store", image, number)) for number in (0, 1)] == [3, 2]
     store.unpack("app:1", tmp_path / "got")
     assert (tmp_path / "got/opt/tool").read_text() == "#!/bin/sh\n"
-    # What is there already is no change.
+    # A file that is there already is no change.
     again = store.commit(tree, "app:2", additions=[f"{tree}/opt/tool:/opt/tool"], compression="none", engine=engine_name)
     assert len(again.manifest.layers) == 1 + (not probes.is_root())
 

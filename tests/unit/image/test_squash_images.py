@@ -52,7 +52,7 @@ def test_a_limit_of_layers_keeps_the_base_and_costs_little() -> None:
             merged += sum(sizes[-count:])
             sizes[-count:] = [sum(sizes[-count:])]
         assert len(sizes) <= most
-        # What is larger than all that came later is left alone.
+        # A layer that is larger than all later ones is left alone.
         assert sizes[0] == base[0]
     # Merging the two newest each time would write 125,000.
     assert merged < 10_000, merged

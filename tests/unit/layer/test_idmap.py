@@ -156,7 +156,7 @@ def test_an_id_outside_the_map_is_told_with_its_file(engine: Engine, tmp_path: P
         verbs.diff(engine, None, tmp_path, ids=ids)
     os.chown(file, 76, 76)
     verbs.diff(engine, None, tmp_path, ids=ids)
-    # What was there before may have had any owner.
+    # A file that was there before may have any owner.
     with pytest.raises(UnrepresentableError, match="id 76"):
         verbs.diff(engine, tmp_path, tmp_path, ids=IdMaps.of(["0:0:76"], [], None))
     (tmp_path / "after").mkdir()

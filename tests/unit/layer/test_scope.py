@@ -247,7 +247,7 @@ def test_an_index_knows_of_mounts_where_they_were(
         with verbs.saved_index(data) as index:
             assert verbs.diff(engine, index, upper, scope=Scope.of([], cross_mounts=crossed)) == of_tree[crossed]
     with verbs.saved_index(indexes[False]) as index:
-        # What was mounted is not known any more.
+        # The former mount is not known any more.
         assert verbs.diff(engine, index, upper, scope=Scope.of([], cross_mounts=True)) == of_tree[False]
         assert verbs.changes(engine, index, index, Profile.OCI) == []
 

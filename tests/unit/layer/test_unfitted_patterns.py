@@ -39,7 +39,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
         (["@runtime"], []),
         (["@runtime", "/var/cahce"], ["/var/cahce"]),
         ([f"/{number}" for number in range(7)], [f"/{number}" for number in range(5)]),
-        # What is below an excluded directory is not looked at.
+        # Paths below an excluded directory are not looked at.
         (["/var", "/var/cache/x.tmp"], ["/var/cache/x.tmp"]),
     ],
 )

@@ -131,7 +131,7 @@ def test_deny_fails_the_commit_and_names_the_paths(tmp_path: Path, compression: 
         assert "/app/token (token of GitHub)" in str(caught.value)
         assert "\n" not in str(caught.value)
         assert store.images() == []
-        # What is in the base already is not added.
+        # A secret of the base is not added again.
         store.commit(tree, "base:1")
         (tree / "new").write_text("honest")
         store.commit(tree, "app:1", base="base:1", deny=["secrets"], compression=compression)

@@ -48,7 +48,7 @@ def test_what_was_pushed_is_mounted_into_another_repository(store: ocidiff.Embed
     registry.requests.clear()
     assert store.copy("app:v1", at(registry, "second:v1")).mounted == 3
     assert [path for path in sent(registry) if "/manifests/" not in path and "mount=" not in path] == []
-    # What is known of a repository that is gone does no harm.
+    # A note on a repository that is gone does no harm.
     registry.blobs.clear()
     registry.manifests.clear()
     assert store.copy("app:v1", at(registry, "third:v1")).copied == 3

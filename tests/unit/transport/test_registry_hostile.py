@@ -84,7 +84,7 @@ def test_an_interrupt_does_not_wait_for_a_registry_that_drips(full: Registry, tm
         process.wait()
 
 
-# What a registry says before the body of a request was read.
+# Answers of a registry before it has read the body of a request.
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ _WORK: Final = "work"
 
 # Nothing that only one mount of one machine understands, so that an upper directory is a layer and nothing else.
 _OPTIONS: Final = ("index=off", "redirect_dir=off", "metacopy=off")
-# Which implies the same, and does not go with saying it.
+# `userxattr` implies the other two, and the kernel refuses them beside it.
 _USER_OPTIONS: Final = ("index=off", "userxattr")
 
 

@@ -302,7 +302,7 @@ class Applier:
                 self._root.remove_xattr(place, NOTE, missing_ok=True)
         else:
             is_noted = can_have_note and self._root.note(place, Note(entry.uid, entry.gid, mode))
-            # Whoever reads the tree as a user takes what has no note for root's.
+            # A reader without root takes files without a note for root's.
             if self._upper_tar is not None and not is_noted and (entry.uid, entry.gid) != (0, 0):
                 raise unsupported(entry.path, sentences.OWNER_OF_ROOT_ONLY.format(uid=entry.uid, gid=entry.gid))
             lacks = not self._keeps(entry)

@@ -25,8 +25,8 @@ from ocidiff.layer.pure.tree import Node, Tree
 from ocidiff.layer.scope import Scope
 from ocidiff.oci.timestamp import NS_PER_SECOND
 
-# What changed later before the index was begun gets no stamp: a change time is that of the last tick of the clock, up to 2
-# seconds ago on some file systems, so that a change to come could have the same one.
+# A file that changed later before the index was begun gets no stamp: a change time is that of the last tick of the clock, up
+# to 2 seconds ago on some file systems, so that a change to come could have the same one.
 _SETTLED_SECONDS: Final = 3
 
 

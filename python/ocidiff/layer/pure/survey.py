@@ -95,7 +95,7 @@ def _survey(trees: list[Tree], *, is_told: bool) -> _Survey:
         if not survey.is_unmarked:
             break
         below = _Survey(lower)
-        # Where both kinds of marks are, they tell nothing of who wrote the upper directory.
+        # If both kinds of marks are there, they do not tell which program wrote the upper directory.
         if not (below.seen and below.names):
             survey.seen, survey.names = below.seen, below.names
     return survey

@@ -297,7 +297,7 @@ class Tree:
                 if not (unchanged or has_grown(seen, now)):
                     raise self._changed(node.path, what_changed(seen, now))
                 if not (unchanged and shows_changes):
-                    # What is read twice was all there between the two readings.
+                    # If two readings are equal, the file had these bytes between them.
                     os.lseek(file, 0, os.SEEK_SET)
                     again = self._read(file, seen.st_size, node.path)
                     if any(one != other for one, other in zip(aside.blocks(), again, strict=True)):

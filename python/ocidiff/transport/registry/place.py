@@ -214,7 +214,7 @@ class RegistryTarget(_Repository):
                 with self._client.request("POST", path, scopes, accepted=(201, 202)) as answer:
                     if answer.status == 201:
                         return True
-                    # What it began in its place is used.
+                    # The registry began an upload instead, which is used.
                     self._sessions[descriptor.digest] = Session.of(answer)
             except (RegistryError, NotFoundError):
                 # A user who may not read the other repository can still send the blob.

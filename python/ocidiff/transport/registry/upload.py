@@ -65,7 +65,7 @@ class RegistryIngest:
 
     def __init__(self, client: Client, scopes: Scopes, descriptor: Descriptor, session: Session, chunk_bytes: int) -> None:
         self._client, self._scopes, self._descriptor, self._session = client, scopes, descriptor, session
-        # What was begun goes on as chunks do, since not every registry takes the rest with the last request.
+        # A begun upload goes on in chunks, since not every registry takes the rest with the last request.
         self._chunk_bytes = max(chunk_bytes, session.fewest_bytes) if chunk_bytes else 0
         self._in_chunks = bool(chunk_bytes) or session.offset > 0
         self._sending: Sending | None = None

@@ -51,7 +51,7 @@ class Cost:
 
 
 @contextmanager
-def measured(into: list[Cost]) -> Iterator[None]:
+def cost_of(into: list[Cost]) -> Iterator[None]:
     """Append what the processes that end within the block cost."""
     os.sync()
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -87,7 +87,7 @@ def batch(place: Path, status: str, count: int) -> tuple[Cost, int]:
     """Cost of one run, and its peak of memory in bytes; all lines must have the status."""
     words: list[str | Path] = [OCIDIFF, "--store", place / "store", "batch", place / "lines", "--base", "base:1", "-q"]
     taken: list[Cost] = []
-    with measured(taken):
+    with cost_of(taken):
         process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         with process.stdout:
@@ -118,7 +118,7 @@ def single(place: Path, count: int) -> Cost:
     for number in range(count):
         with mounted(place, number) as point:
             words = ("commit", f"{point}/", f"single:{number}", "--base", "base:1", "--lower", place / "lower", "-q")
-            with measured(taken):
+            with cost_of(taken):
                 run(OCIDIFF, "--store", place / "store", *words)
     return sum(taken, Cost()) / count
 
@@ -134,7 +134,7 @@ def buildah(place: Path, count: int) -> Cost:
         tree = run("buildah", *storage, "mount", name).strip()
         shutil.copytree(place / f"uppers/{number}", tree, dirs_exist_ok=True)
         run("buildah", *storage, "umount", name)
-        with measured(taken):
+        with cost_of(taken):
             run("buildah", *storage, "commit", "-q", name, f"app{number}")
     run("buildah", *storage, "rm", "--all")
     return sum(taken, Cost()) / count

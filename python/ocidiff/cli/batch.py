@@ -81,7 +81,7 @@ def command(
         emit(as_json(result.to_dict()))
         sys.stdout.flush()
         if result.error:
-            complain(f"batch: line {result.line}: {result.error.removeprefix('line: ')}")
+            complain(f"batch: line {result.line}: {result.error}")
 
     with naming(place), ocidiff.Store.open(place) as store:
         try:

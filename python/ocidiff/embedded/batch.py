@@ -70,7 +70,7 @@ def run(home: Embedded, job: BatchJob, take: Take, cancel: Cancellation | None) 
         parent = SharedParent(
             lambda: opened.enter_context(open_parent(services, base, job.lower, job.limits, engine, monitor)), stop
         )
-        crew = Crew(job, layout, stop, slots)
+        threads = BatchThreads(job, layout, stop, slots)
         committer = LineCommitter(
             job,
             services,
@@ -79,10 +79,10 @@ def run(home: Embedded, job: BatchJob, take: Take, cancel: Cancellation | None) 
             parent=parent.get,
             engine=engine,
             # The last lines of a batch, and the only one, get all cores.
-            threads=lambda: max(1, cores // max(1, crew.busy)),
+            threads=lambda: max(1, cores // max(1, threads.busy)),
             memory_bytes=memory_bytes,
         )
-        return crew.run(committer, take)
+        return threads.run(committer, take)
 
 
 def slots_of(options: DiffOptions, cores: int) -> tuple[int, int | None]:
@@ -140,7 +140,7 @@ class SharedParent:
         self._parent: Parent | None = None
 
     def get(self) -> Parent:
-        """Return it."""
+        """Return the base and its tree."""
         with self._lock:
             if self._parent is None:
                 self._stop.check()
@@ -154,7 +154,7 @@ class SharedParent:
             return self._parent
 
 
-class Crew:
+class BatchThreads:
     """The threads of a run.
 
     Args:
@@ -195,7 +195,7 @@ class Crew:
     def _tell(self, take: Take, counts: Counter[str]) -> BaseException | None:
         """Give results to `take` until the last one. An interrupt or a failure of `take` stops the run, and is returned."""
         failure: BaseException | None = None
-        is_deaf = False
+        take_failed = False
         result: BatchResult | None = None
         while True:
             try:
@@ -204,7 +204,7 @@ class Crew:
                     if result is None:
                         return failure
                     counts[result.status] += 1
-                if not is_deaf:
+                if not take_failed:
                     take(result)
                 result = None
             except BaseException as error:
@@ -214,7 +214,7 @@ class Crew:
                 is_interrupt = isinstance(error, KeyboardInterrupt | SystemExit)
                 self._stop.because("interrupted" if is_interrupt else reason(error))
                 if not is_interrupt:
-                    is_deaf, result = True, None
+                    take_failed, result = True, None
 
     # Threads that commit.
 
@@ -234,7 +234,9 @@ class Crew:
                 if not seen.add(shortest(name)):
                     raise UsageError(f"name {name[:200]!r}: an earlier line has it too")
             except OcidiffError as error:
-                found = BatchResult(number, BatchStatus.FAILED, name, error=reason(error))
+                # The result has the number of the line.
+                why = reason(error).removeprefix("line: ")
+                found = BatchResult(number, BatchStatus.FAILED, name, error=why)
             if self._job.shard.has(number):
                 yield found
 

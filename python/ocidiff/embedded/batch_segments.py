@@ -10,7 +10,7 @@ from typing import Final
 from ocidiff.embedded.files import Files
 from ocidiff.embedded.segments import SegmentFiles
 
-# A commit does not see the segments of so many before it, at most.
+# Commits between two searches for tables.
 _COMMITS: Final = 16
 
 

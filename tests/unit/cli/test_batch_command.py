@@ -57,6 +57,7 @@ def test_a_failure_is_told_on_both_streams_and_by_the_status(capsys: Output) -> 
     found = {line["line"]: line for line in map(json.loads, out.splitlines())}
     assert found[2] == {"line": 2, "status": "failed", "name": "app:2", "error": "none: No such file or directory"}
     assert found[3]["name"] is None
+    assert found[3]["error"].startswith("not JSON")
     assert min(err.splitlines()) == "ocidiff: batch: line 2: none: No such file or directory"
     assert len(err.splitlines()) == 2
 

@@ -25,7 +25,7 @@ MAY_TEST = {
     "cli/index.py": 1,
     "cli/commit.py": 1,
 }
-# Where every failure of the system is passed over: what is cleaned up after a failure, what `gc` and `verify` tell, other
+# Where every failure of the system is ignored: what is cleaned up after a failure, what `gc` and `verify` tell, other
 # processes that may end, images that only decide where snapshots end, and the size that progress is measured by.
 MAY_SUPPRESS = {
     "layer/pure/apply.py": 1,

@@ -69,7 +69,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def refuse(error: OSError) -> None:
-    """Raise what `os.walk` would pass over."""
+    """Raise what `os.walk` would skip."""
     raise MountIsWrongError(error.filename) from error
 
 

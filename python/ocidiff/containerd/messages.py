@@ -1,7 +1,7 @@
 """The messages of containerd's API that are used here, as a table: their fields, with numbers and types.
 
 protobuf makes the classes when the first one is needed, so that nothing is generated and any version of protobuf serves.
-A field that is not listed is passed over when a message is read. Spec: containerd, api/services/*/v1/*.proto; the tests
+A field that is not listed is skipped when a message is read. Spec: containerd, api/services/*/v1/*.proto; the tests
 compare the table with the descriptors that containerd publishes (docs/decisions/0086-messages-as-a-table.md).
 """
 

@@ -113,7 +113,7 @@ class SegmentFiles:
         for _, name in known:
             if len(found) == _MOST_TABLES:
                 break
-            # A table is a cache: one that cannot be read, or that a collection removes at this moment, is passed over.
+            # A table is a cache: one that cannot be read, or that a collection removes at this moment, is skipped.
             with contextlib.suppress(OSError, NotFoundError), contextlib.ExitStack() as both:
                 table = both.enter_context(self._open(tables, name))
                 size = os.fstat(table.fileno()).st_size

@@ -115,7 +115,7 @@ class _Reader:
         return char
 
     def _until(self, stop: str, *, raw: bool) -> list[_Piece]:
-        """Return what stands before the character `stop`, which is passed over; empty for the end of the word."""
+        """Return what stands before the character `stop`, which is skipped; empty for the end of the word."""
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise UsageError(f"variables nest more than {_MAX_DEPTH} deep")

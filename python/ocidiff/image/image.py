@@ -169,7 +169,7 @@ def platforms_of(content: Provider, name: str, descriptor: Descriptor) -> tuple[
 def manifests_of(content: Provider, name: str, descriptor: Descriptor) -> Iterator[Descriptor]:
     """Return the manifests that a descriptor leads to, also through indexes in an index; each once.
 
-    Members that are not understood or of another kind are passed over.
+    Members that are not understood or of another kind are skipped.
 
     Raises:
         NotFoundError: The document of the descriptor itself is missing.

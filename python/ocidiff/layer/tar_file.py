@@ -75,7 +75,7 @@ def is_plain_file(source: int) -> bool:
 
 
 class FileBytes:
-    """The bytes of a regular file, read and passed over from its beginning."""
+    """The bytes of a regular file, read and skipped from its beginning."""
 
     def __init__(self, file: int) -> None:
         self._file = file

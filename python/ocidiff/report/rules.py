@@ -25,7 +25,7 @@ class Rule:
         is_secret: True if `--deny secrets` refuses it; otherwise a report tells of it.
         path: What the path must match, somewhere; None for any path.
         content: What the content must match, somewhere; None for any content.
-        hints: Texts one of which any matching content has, so that most content is passed over quickly; none for no such
+        hints: Texts one of which any matching content has, so that most content is skipped quickly; none for no such
             text.
     """
 

@@ -153,7 +153,7 @@ class BlobReader:
         return bytes(part)
 
     def skip(self, size: int) -> bool:
-        """Pass over bytes of the tar; False if it ends before."""
+        """Skip bytes of the tar; False if it ends before."""
         while size:
             part = self.read(size)
             if not part:

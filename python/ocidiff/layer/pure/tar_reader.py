@@ -44,7 +44,7 @@ class TarBytes(Protocol):
         ...
 
     def skip(self, size: int) -> bool:
-        """Pass over bytes; False if the end comes before."""
+        """Skip bytes; False if the end comes before."""
         ...
 
 

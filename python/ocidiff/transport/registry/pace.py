@@ -99,7 +99,7 @@ class Answer(http.client.HTTPResponse):
         self.fp = io.BufferedReader(self.bytes)
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Pass over what a server says before its answer; http.client knows 100 alone. Spec: RFC 9110, 15.2."""
+        """Skip what a server says before its answer; http.client knows 100 alone. Spec: RFC 9110, 15.2."""
         while True:
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not _SWITCHING < status < _FIRST_FINAL:

@@ -48,7 +48,7 @@ def open_output(output: Output) -> Iterator[int]:
     Raises:
         FileNotFoundError: The directory is missing.
         IsADirectoryError: The path is a directory.
-        UsageError: It is neither a path nor a binary file object.
+        UsageError: It is neither a path nor a binary file object, or a file of a store.
     """
     if not isinstance(output, str | bytes | os.PathLike):
         descriptor = descriptor_of(output)
@@ -61,6 +61,7 @@ def open_output(output: Output) -> Iterator[int]:
         yield descriptor
         return
     path = os.fsdecode(output)
+    _refuse_documents(os.path.realpath(path))
     if not _replaceable(path):
         with open(path, "wb", buffering=0) as file:
             yield file.fileno()
@@ -116,6 +117,16 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+def _refuse_documents(path: str) -> None:
+    """Refuse to replace a file beside the `oci-layout` of a store: all names of images would be lost.
+
+    Raises:
+        UsageError: It is such a file.
+    """
+    if os.path.lexists(path) and os.path.lexists(os.path.join(os.path.dirname(path), "oci-layout")):
+        raise UsageError(f"output {path!r}: belongs to a store or an OCI layout; choose another file")
 
 
 def _replaceable(path: str) -> bool:

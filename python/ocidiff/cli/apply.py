@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +16,7 @@ from ocidiff.cli.options import (
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
-from ocidiff.cli.streams import complain, emit, warn_of_skipped
+from ocidiff.cli.streams import complain, emit, source_of, warn_of_skipped
 from ocidiff.layer.layer import RECORD
 from ocidiff.output import naming
 from ocidiff.sizes import counted, size
@@ -66,7 +65,7 @@ def command(
     """
     with naming(target), shown(settings, "apply") as progress:
         summary = ocidiff.apply(
-            sys.stdin.buffer if layer == "-" else layer,
+            source_of(layer),
             target,
             diff_id=diff_id,
             same_owner=same_owner,

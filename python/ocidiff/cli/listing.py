@@ -13,7 +13,7 @@ import click
 
 from ocidiff.cli.options import Settings
 from ocidiff.cli.render import as_json, columns
-from ocidiff.cli.streams import emit
+from ocidiff.cli.streams import emit, is_terminal
 from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.printable import printable
 
@@ -169,7 +169,7 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 def _fitted(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     """Return the cells, the widest columns cut so that lines fit the terminal. Pipes get them whole."""
     shown = [tuple(map(printable, row)) for row in rows]
-    if not sys.stdout.isatty():
+    if not is_terminal(sys.stdout):
         return shown
     widths = [max(map(len, column)) for column in zip(heads, *shown, strict=True)]
     room = shutil.get_terminal_size().columns - 2 * (len(heads) - 1)

@@ -37,8 +37,8 @@ def command(settings: Settings, archive: str, platform: str | None, *, everythin
     Reads what docker save, podman save, skopeo, buildah and other OCI tools write, also compressed with gzip or zstd. Prints
     the name of each image.
     """
-    if archive == _STDIN and sys.stdin.isatty():
-        raise click.UsageError("stdin is a terminal; give an archive with -i FILE")
+    if archive == _STDIN and (sys.stdin is None or sys.stdin.isatty()):
+        raise click.UsageError("stdin is a terminal or closed; give an archive with -i FILE")
     with naming(archive), settings.open_store(create=True) as store, shown(settings, "load") as progress:
         loaded = store.load(archive, platform=platform, everything=everything, limits=limits, progress=progress)
     for one in loaded:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -332,10 +331,17 @@ def size_option(name: str, variable: str, explanation: str) -> _Decorator[Any]:
     return click.option(name, variable, type=_Size(), metavar="SIZE", help=explanation)
 
 
+def _refuse_dash(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value == "-":
+        raise click.BadParameter("must be a file, since stdout takes the result")
+    return value
+
+
 report_option: Final = click.option(
     "--report",
     metavar="FILE",
     type=click.Path(),
+    callback=_refuse_dash,
     help="Write an HTML page on the image to this file: sizes, wasted bytes, secrets and suspicious files.",
 )
 platform_option: Final = click.option(
@@ -421,7 +427,9 @@ def upper_tar_option(command: _Command) -> _Command:
 
 def upper_tar_of(file: str, limits: ocidiff.Limits) -> ocidiff.UpperTar:
     """Return the tar that `--upper-tar` names."""
-    return ocidiff.UpperTar(sys.stdin.buffer if file == "-" else file, limits)
+    from ocidiff.cli.streams import source_of
+
+    return ocidiff.UpperTar(source_of(file), limits)
 
 
 def limit_options(command: _Command) -> _Command:

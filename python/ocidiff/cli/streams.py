@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 import click
 
@@ -59,6 +59,22 @@ def sink_of(output: str, what: str, *, json: bool) -> str | BinaryIO:
         return output
     if json:
         raise click.UsageError("--json: cannot be used with -o -, since both write to stdout")
-    if sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         raise click.UsageError(f"-o -: {what} is not written to a terminal")
+    if sys.stdout is None:
+        raise click.UsageError("-o -: stdout is closed")
     return sys.stdout.buffer
+
+
+def source_of(source: str) -> str | BinaryIO:
+    """Return the source of bytes: the file `source`; for `-` stdin."""
+    if source != "-":
+        return source
+    if sys.stdin is None:
+        raise click.UsageError("-: stdin is closed")
+    return sys.stdin.buffer
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """True for a terminal; False also for a stream that the caller has closed, which is None."""
+    return stream is not None and stream.isatty()

@@ -135,6 +135,39 @@ def test_a_closed_stdout_is_no_reason_for_a_traceback(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("images >&-", (0, "")),
+        ("images --json >&-", (0, "")),
+        ("diff scratch tree -o - >&-", (2, "ocidiff: diff: -o -: stdout is closed")),
+        ("apply - target <&-", (2, "ocidiff: apply: -: stdin is closed")),
+        ("load <&-", (2, "ocidiff: load: stdin is a terminal or closed; give an archive with -i FILE")),
+    ],
+)
+def test_a_closed_stream_is_one_line_or_nothing(words: str, expected: tuple[int, str], tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "target").mkdir()
+    place = {**os.environ, "OCIDIFF_STORE": str(tmp_path / "store")}
+    subprocess.run([*OCIDIFF, "commit", "./tree", "a:1", "-q"], cwd=tmp_path, env=place, check=True)
+    command = f'exec "{sys.executable}" -m ocidiff {words}'
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=place, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.partition("; see")[0]) == expected
+
+
+@pytest.mark.parametrize("words", ["commit ./tree b:1 --report", "save a:1 -o", "diff scratch tree -o"])
+@pytest.mark.parametrize("name", ["index.json", "oci-layout", "ocidiff.db"])
+def test_no_output_replaces_a_document_of_a_store(words: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    place = {**os.environ, "OCIDIFF_STORE": str(tmp_path / "store")}
+    subprocess.run([*OCIDIFF, "commit", "./tree", "a:1", "-q"], cwd=tmp_path, env=place, check=True)
+    before = (tmp_path / "store" / name).read_bytes()
+    line = [*OCIDIFF, *words.split(), f"store/{name}"]
+    done = subprocess.run(line, cwd=tmp_path, env=place, capture_output=True, text=True, check=False)
+    assert (done.returncode, "belongs to a store" in done.stderr) == (2, True), done.stderr
+    assert (tmp_path / "store" / name).read_bytes() == before
+
+
 def test_what_a_closed_stderr_does_not_take_is_no_result(tmp_path: Path) -> None:
     for words in (f'changes "{tmp_path}/missing" "{tmp_path}"', "unknown", "changes --unknown"):
         command = f'exec "{sys.executable}" -m ocidiff {words} 2>&-'

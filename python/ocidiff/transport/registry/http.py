@@ -142,8 +142,9 @@ class Response:
 def retry_after(response: Response) -> float | None:
     """Return how many seconds a server wants to be left alone; None if it does not say."""
     text = response.header("Retry-After").strip()
-    if text.isdecimal() and len(text) < 10:
-        return float(text)
+    if text.isascii() and text.isdecimal():
+        # Enough digits for any wait that is not refused, and few enough to convert.
+        return float(text[:20])
     try:
         until = parsedate_to_datetime(text)
         return max(0.0, until.timestamp() - time.time())

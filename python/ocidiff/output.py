@@ -125,7 +125,9 @@ def _refuse_documents(path: str) -> None:
     Raises:
         UsageError: It is such a file.
     """
-    if os.path.lexists(path) and os.path.lexists(os.path.join(os.path.dirname(path), "oci-layout")):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for there in (path, os.path.join(os.path.dirname(path), "oci-layout")):
+            os.lstat(there)
         raise UsageError(f"output {path!r}: belongs to a store or an OCI layout; choose another file")
 
 

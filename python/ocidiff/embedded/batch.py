@@ -172,49 +172,56 @@ class BatchThreads:
         self._ready: deque[Done] = deque()
         self._working = slots
         self._results: Queue[BatchResult | None] = Queue(_RESULTS)
+        self._told = threading.Event()
+        self._take_error: BaseException | None = None
         self.busy = 0
 
     def run(self, committer: LineCommitter, take: Take) -> BatchSummary:
-        """Do all lines of the shard; `take` is called in this thread."""
+        """Do all lines of the shard. `take` is called in a thread of its own, which no interrupt reaches."""
         # An interrupt may come twice, and the second one waits for nothing.
         threads = [threading.Thread(target=self._work, args=(committer,), daemon=True) for _ in range(self._slots)]
         threads.append(threading.Thread(target=self._publish, daemon=True))
+        counts = Counter[str]()
+        threads.append(threading.Thread(target=self._tell, args=(take, counts), daemon=True))
         for thread in threads:
             thread.start()
-        counts = Counter[str]()
-        failure = self._tell(take, counts)
+        failure = self._wait()
         for thread in threads:
             thread.join()
-        failure = failure or self._stop.error
+        failure = failure or self._take_error or self._stop.error
         summary = BatchSummary(**counts)
         if failure is not None:
             failure.add_note(f"{summary}; run it again to go on")
             raise failure
         return summary
 
-    def _tell(self, take: Take, counts: Counter[str]) -> BaseException | None:
-        """Give results to `take` until the last one. An interrupt or a failure of `take` stops the run, and is returned."""
+    def _wait(self) -> BaseException | None:
+        """Wait until all results are told. An interrupt stops the run, and is returned; the second one is raised."""
         failure: BaseException | None = None
-        take_failed = False
-        result: BatchResult | None = None
         while True:
             try:
-                if result is None:
-                    result = self._results.get()
-                    if result is None:
-                        return failure
-                    counts[result.status] += 1
-                if not take_failed:
-                    take(result)
-                result = None
+                self._told.wait()
             except BaseException as error:
                 if failure is not None:
                     raise
                 failure = error
-                is_interrupt = isinstance(error, KeyboardInterrupt | SystemExit)
-                self._stop.because("interrupted" if is_interrupt else reason(error))
-                if not is_interrupt:
-                    take_failed, result = True, None
+                self._stop.because("interrupted")
+            else:
+                return failure
+
+    def _tell(self, take: Take, counts: Counter[str]) -> None:
+        """Give results to `take` until the last one. A failure of `take` stops the run."""
+        try:
+            while (result := self._results.get()) is not None:
+                counts[result.status] += 1
+                if self._take_error is None:
+                    try:
+                        take(result)
+                    except BaseException as error:  # noqa: BLE001 - `run` raises it
+                        self._take_error = error
+                        self._stop.because(reason(error))
+        finally:
+            self._told.set()
 
     # Threads that commit.
 

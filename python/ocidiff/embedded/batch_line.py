@@ -24,9 +24,10 @@ from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.operand import may_be_container
 from ocidiff.layer.options import OverlayMode
-from ocidiff.layer.paths import changed_tree_path
+from ocidiff.layer.paths import changed_tree_path, lower_path
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci.encoding import compact
+from ocidiff.oci.platform import Platform
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class LineCommitter:
         told = engine_options(job.options)
         plain = replace(job.options, threads=0, memory_bytes=None, userns=None)
         self._options = repr((plain, told.ids, told.source_date_epoch))
+        self._lower_stamp = Stamp.of_lower(lower_path(job.lower))
 
     def commit(self, line: Line, monitor: Monitor, added: Callable[[int], None]) -> Done:
         """Commit a line, unless an earlier run has; errors as in `Store.commit`.
@@ -119,7 +121,7 @@ class LineCommitter:
         except BaseException:
             blobs.drop()
             raise
-        pending = PendingImage(name, image.descriptor, labels if stamp.settled else {}, blobs)
+        pending = PendingImage(name, image.descriptor, labels if self._settled(stamp) else {}, blobs)
         return Done(_made(line, image), pending)
 
     def _source(self, line: Line) -> CommitSource:
@@ -166,6 +168,9 @@ class LineCommitter:
                 own = found.upper
                 yield _digest(found.base), own.upperdir if isinstance(own, OverlayLayers) else own
 
+    def _settled(self, stamp: Stamp) -> bool:
+        return stamp.settled and (self._lower_stamp is None or self._lower_stamp.settled)
+
     def _input(self, line: Line, below: Digest | None, stamp: Stamp) -> str:
         """Return a digest of all that decides an image, but the time."""
         said: Mapping[str, object] = {
@@ -174,7 +179,8 @@ class LineCommitter:
             "source": line.source,
             "changes": line.changes,
             "base": below,
-            "lower": None if self._job.lower is None else os.path.abspath(os.fspath(self._job.lower)),
+            "lower": None if self._lower_stamp is None else self._lower_stamp.digest,
+            "platform": str(self._job.platform or Platform.of_machine()),
             "options": self._options,
             "tree": stamp.digest,
         }

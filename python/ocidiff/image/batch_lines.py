@@ -86,6 +86,8 @@ class Shard:
         if not found or not index or not re.fullmatch("[0-9]{1,9}", index, re.ASCII):
             raise UsageError(f"shard {text[:100]!r}: must be I/N, or /N if {_INDEX_OF_JOB} is set to a number")
         shard = cls(int(index), int(found[2]))
+        if not shard.count:
+            raise UsageError(f"shard {text[:100]!r}: the number of parts must be 1 or more")
         if shard.index >= shard.count:
             raise UsageError(f"shard {text[:100]!r}: the index must be 0 to {shard.count - 1}, not {shard.index}")
         return shard

@@ -1,7 +1,8 @@
 """Stamp: a fingerprint of a tree from what its directories and inodes say, so that no file is read.
 
-A file that changes gets another ctime, which nobody can set. Law: a tree that has changed since its stamp was taken has
-another stamp, unless a change came so soon after it that the clock of the file system could not tell.
+A file that is written gets another ctime, which nobody can set. Law: a tree that system calls have changed since its
+stamp was taken has another stamp, unless a change came so soon after it that the clock of the file system could not tell. A
+write through a memory mapping may change a file and no time of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import struct
 import time
 from typing import Final
 
+from ocidiff.layer.layer import IndexPath
 from ocidiff.values import dataclass
 from ocidiff.walk import Cursor, walk
 
@@ -54,6 +56,18 @@ class Stamp:
                         hashed.update(_entry(visit.name, visit.info))
                         newest = max(newest, visit.info.st_ctime_ns)
         return cls(hashed.hexdigest(), newest < began - _TICK_NS)
+
+    @classmethod
+    def of_lower(cls, lower: bytes | IndexPath | None) -> Stamp | None:
+        """Return the stamp of a parent tree, or of the file of its index; None for no tree. Errors as in `of`."""
+        if lower is None:
+            return None
+        if not isinstance(lower, IndexPath):
+            return cls.of(lower)
+        import hashlib
+
+        began, info = time.time_ns(), os.stat(lower.path)
+        return cls(hashlib.sha256(_entry(b"", info)).hexdigest(), info.st_ctime_ns < began - _TICK_NS)
 
 
 def _entry(name: bytes, info: os.stat_result) -> bytes:

@@ -103,8 +103,8 @@ class EmbeddedStore(Store):
             lines: Path of a file of JSON Lines, or an open file or pipe. Members: `upper` (the upper directory of an overlay
                 over the base) or `source` (a directory or a working container), `name`, and `changes`, a list of Dockerfile
                 instructions.
-            take: Called in this thread with each result, in the order in which the lines are done. An image is safe on disk
-                by then. An exception of it ends the call.
+            take: Called in a thread of its own with each result, in the order in which the lines are done. An image is safe
+                on disk by then. An exception of it ends the call.
             base: See `CommitArguments`. Containers have their own.
             lower: See `CommitArguments`; `upper` needs a directory.
             shard: `I/N` for every N-th line, from line I + 1 on; `/N` takes I from `JOB_COMPLETION_INDEX`. None for all.

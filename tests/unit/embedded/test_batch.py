@@ -431,3 +431,32 @@ run(2_000)
 """
     # 30,000 lines more, at 32 bytes for each name.
     assert peak_growth(before, "run(32_000)") < 6 << 20
+
+
+def test_another_platform_or_lower_tree_is_another_input(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/file").write_text("same")
+    (tmp_path / "parent").mkdir()
+    (tmp_path / "parent/file").write_text("same")
+    for path in ("source/file", "parent/file", "source", "parent"):
+        os.utime(tmp_path / path, (5000, 5000))
+    time.sleep(2.1)
+    lines = tmp_path / "lines"
+    lines.write_text(json.dumps({"source": str(tmp_path / "source"), "name": "a:1"}))
+    with EmbeddedStore.open(tmp_path / "own") as store:
+        store.commit(tmp_path / "parent", "base:1")
+
+        def status(**options: Any) -> str:
+            found: list[ocidiff.BatchResult] = []
+            store.batch(lines, found.append, source_date_epoch=9, **options)
+            return found[0].status
+
+        assert [status(platform=name) for name in ("linux/amd64", "linux/amd64", "linux/arm64")] == [
+            "made",
+            "present",
+            "made",
+        ]
+        lower = {"base": "base:1", "lower": tmp_path / "parent"}
+        assert [status(**lower), status(**lower)] == ["made", "present"]
+        (tmp_path / "parent/file").write_text("other")
+        assert status(**lower) == "made"

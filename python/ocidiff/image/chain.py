@@ -177,6 +177,17 @@ class Extraction:
             return used
 
     @contextmanager
+    def _named(self, tree: str) -> Iterator[None]:
+        """Name the snapshotter in a failure to write, in place of a directory that nobody knows."""
+        try:
+            yield
+        except OSError as error:
+            path = os.fsdecode(error.filename or "")
+            if path.startswith(tree):
+                error.filename = f"snapshotter {self.snapshots.name}: {os.path.normpath(path.removeprefix(tree))}"
+            raise
+
+    @contextmanager
     def tree(
         self,
         layers: Sequence[ImageLayer],
@@ -202,7 +213,7 @@ class Extraction:
         mounts = unsynced(self.snapshots.prepare(key, parent, wanted))
         try:
             # Mounted once: an overlay without syncs cannot be mounted again.
-            with directory_of(mounts) as tree:
+            with directory_of(mounts) as tree, self._named(tree):
                 for descriptor, diff_id in layers:
                     self.monitor.check()
                     place = (bind(tree, read_only=False),)

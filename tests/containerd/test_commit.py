@@ -93,7 +93,7 @@ def test_the_snapshot_is_made_while_the_layer_is_written(
     daemon.run(namespace, "base:1", "c1")
     CHANGES["opaque_directories"](daemon.root(namespace, "c1"))
     monkeypatch.setattr(LocalDiffer, "apply", fail)
-    image = store.commit(store.container("c1"), "app:v1", engine=engine_name(engine))
+    image = store.commit(store.container("c1"), "app:v1", engine=engine_name(engine), pause=False)
     name = chain_id(image.config.rootfs.diff_ids)
     row = services_of(channel, engine).snapshotter("overlayfs").stat(name)
     assert row.labels["containerd.io/uncompressed"] == image.config.rootfs.diff_ids[-1]

@@ -417,8 +417,8 @@ class MemoryContainers:
     def still(self, name: str) -> Iterator[MemoryContainer]:
         yield self.get(name)
 
-    def frozen(self, container: Container) -> AbstractContextManager[None]:
-        return nullcontext()
+    def frozen(self, container: Container) -> AbstractContextManager[bool]:
+        return nullcontext(False)
 
     def ids(self, container: Container, mounts: Sequence[Mount]) -> tuple[IdMaps, bool]:
         return IdMaps(), False

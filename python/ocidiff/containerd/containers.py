@@ -153,7 +153,7 @@ class ContainerdContainers:
         yield container
 
     @contextmanager
-    def frozen(self, container: Container) -> Iterator[None]:
+    def frozen(self, container: Container) -> Iterator[bool]:
         """See `ContainerStore.frozen`. One that somebody has paused stays paused; another commit is waited for.
 
         Raises:
@@ -161,25 +161,25 @@ class ContainerdContainers:
         """
         lease = self._channel.lease
         if not isinstance(lease, ContainerdLease):
-            yield
+            yield False
             return
         try:
-            self._freeze(container.name, lease.guard)
-            yield
+            yield self._freeze(container.name, lease.guard)
         finally:
             lease.guard.thaw(container.name)
 
-    def _freeze(self, name: str, guard: Guard) -> None:
-        """Pause a container that runs, when no other commit has paused it."""
+    def _freeze(self, name: str, guard: Guard) -> bool:
+        """Pause a container that runs, when no other commit has paused it; return False for one that does not run."""
         ends = time.monotonic() + _PATIENCE_SECONDS
         while status_of(self._channel, name) != RUNNING or not guard.freeze(name):
             leases = self._channel.call("leases.v1.Leases/List", filters=[f"id=={PAUSED_PREFIX}{name}"]).leases
             # Asked again, since that commit may have ended in between.
             if not leases and status_of(self._channel, name) != RUNNING:
-                return
+                return False
             if time.monotonic() > ends:
                 raise BusyError(f"container {name}: another commit has paused it for {_PATIENCE_SECONDS:.0f} seconds")
             time.sleep(_PAUSE_SECONDS)
+        return True
 
     def committed(self, container: Container, committed: Committed) -> None:
         """See `ContainerStore.committed`: a snapshotter of containerd shares no trees."""

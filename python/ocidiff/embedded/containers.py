@@ -259,9 +259,9 @@ class Containers:
             _refuse_partial(container)
             yield container
 
-    def frozen(self, container: services.Container) -> AbstractContextManager[None]:  # noqa: ARG002 - as others need it
+    def frozen(self, container: services.Container) -> AbstractContextManager[bool]:  # noqa: ARG002 - as others need it
         """See `ContainerStore.frozen`: nothing runs here."""
-        return nullcontext()
+        return nullcontext(False)
 
     def ids(self, container: services.Container, mounts: Sequence[Mount]) -> tuple[IdMaps, bool]:  # noqa: ARG002 - likewise
         """See `ContainerStore.ids`: notes say what an id stands for, where one was set that is not meant."""

@@ -148,10 +148,14 @@ def compared(services: Services, request: Request, *, engine: Engine, monitor: M
             new_count = 1 + (request.upper is not None) + bool(additions)
             merging = stack.enter_context(Merging(leased.content, request.merge, parent, new_count))
             target, options = merging.target, merging.options(options)
-        with _early_snapshot(leased, request, source, engine) as early:
+        pausing = leased.containers.frozen(source.container) if source.container and request.pause else nullcontext(False)
+        with (
+            pausing as is_paused,
+            # A pause is shorter if the disk does not take the snapshot meanwhile.
+            nullcontext() if is_paused else _early_snapshot(leased, request, source, engine) as early,
+        ):
             taken = options if early is None else early.taking(options)
-            with leased.containers.frozen(source.container) if source.container and request.pause else nullcontext():
-                layer = leased.differ.compare(source.lower, source.upper, target, taken, monitor.of("diff"))
+            layer = leased.differ.compare(source.lower, source.upper, target, taken, monitor.of("diff"))
             if early is not None and layer is not None:
                 early.commit(layer, chain_id((*config.rootfs.diff_ids, layer.diff_id)))
         tree, layers = source.upper, [layer]

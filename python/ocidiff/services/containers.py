@@ -124,8 +124,8 @@ class ContainerStore(Protocol):
         """
         ...
 
-    def frozen(self, container: Container) -> AbstractContextManager[None]:
-        """Let no process of a container run until the block ends, in stores that run containers."""
+    def frozen(self, container: Container) -> AbstractContextManager[bool]:
+        """Let no process of a container run until the block ends, in stores that run containers; yield True if one did."""
         ...
 
     def ids(self, container: Container, mounts: Sequence[Mount]) -> tuple[IdMaps, bool]:

@@ -269,7 +269,9 @@ def test_a_full_disk_is_one_error_and_nothing_is_left(archive: Path, tmp_path: P
         store.commit(tmp_path / "tree", "large:1")
     large = archived(tmp_path / "store", tmp_path / "large.tar")
     with plugged() as (daemon, server), small_disk(daemon):
-        daemon.load(archive, "default")
+        # The plugin connects to the new containerd within a second, and its calls fail until then.
+        local = () if daemon.is_first else ("--local",)
+        until(lambda: daemon.attempt("images", "import", *local, archive).returncode == 0)
         channel = Channel.connect(daemon.address, "default")
         upper = prepared(daemon, "default", channel, "s")
         daemon.collect("default")
@@ -279,7 +281,6 @@ def test_a_full_disk_is_one_error_and_nothing_is_left(archive: Path, tmp_path: P
         with pytest.raises((OcidiffError, OSError), match=os.strerror(errno.ENOSPC)):
             diff(plugin, channel, "s")
         (upper / "noise").unlink()
-        local = () if daemon.is_first else ("--local",)
         failed = daemon.attempt("images", "import", *local, large)
         assert failed.returncode == 1
         assert "no space left on device" in failed.stderr.lower()

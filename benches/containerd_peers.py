@@ -37,7 +37,7 @@ IMAGE = "docker.io/library/new:1"
 
 @dataclass
 class Run(Taken):
-    """What one commit took, and how long the container stood still."""
+    """The cost of one commit, and how long the container stood still."""
 
     paused: float
 

@@ -1,4 +1,4 @@
-"""What commands and daemons take, and the image that they are measured on."""
+"""Measure commands and daemons, and make the image that they are measured on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 @dataclass
 class Taken:
-    """What one command took, and what daemons took for it."""
+    """The cost of one command, and of daemons for it."""
 
     seconds: float
     client_cpu: float

@@ -208,7 +208,7 @@ def prepared(daemon: Daemon, namespace: str, channel: Channel, key: str, ids: Ma
 
 
 def left_behind(channel: Channel, server: Server) -> dict[str, object]:
-    """What should not be there when no call runs."""
+    """Return leftovers: things that must be gone when no call runs."""
     mounts = Path(f"/proc/{server.pid}/mountinfo").read_text()
     return {
         "ingests": [one.ref for one in ContainerdContent(channel).statuses()],

@@ -40,7 +40,7 @@ NAMESPACE = "default"
 
 @dataclass(frozen=True)
 class Sample:
-    """What a process has at a moment."""
+    """The descriptors, threads and memory of a process at a moment."""
 
     descriptors: int
     threads: int

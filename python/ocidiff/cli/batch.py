@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,7 @@ from ocidiff.cli.names import IMAGE
 from ocidiff.cli.options import Settings, common, layer_options, limit_options, pass_settings, platform_option, size_option
 from ocidiff.cli.registry import registry_options
 from ocidiff.cli.render import as_json
-from ocidiff.cli.streams import complain, emit
+from ocidiff.cli.streams import complain, emit, source_of
 from ocidiff.output import naming
 
 if TYPE_CHECKING:
@@ -78,15 +77,14 @@ def command(
     place = settings.store_path()
 
     def tell(result: ocidiff.BatchResult) -> None:
-        emit(as_json(result.to_dict()))
-        sys.stdout.flush()
+        emit(as_json(result.to_dict()), flush=True)
         if result.error:
             complain(f"batch: line {result.line}: {result.error}")
 
     with naming(place), ocidiff.Store.open(place) as store:
         try:
             done = store.batch(
-                sys.stdin.buffer if manifest == "-" else manifest,
+                source_of(manifest),
                 tell,
                 base=base,
                 lower=lower,

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _XATTRS: Final = "xattrs."
 
 
-def emit(text: str) -> None:
-    """Write a line of the result to stdout."""
+def emit(text: str, *, flush: bool = False) -> None:
+    """Write a line of the result to stdout; with `flush` now, and not with the lines that follow."""
     with naming("stdout"):
-        print(text)
+        print(text, flush=flush)
 
 
 def complain(text: str) -> None:

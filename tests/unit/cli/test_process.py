@@ -141,6 +141,8 @@ def test_a_closed_stdout_is_no_reason_for_a_traceback(tmp_path: Path) -> None:
         ("images >&-", (0, "")),
         ("images --json >&-", (0, "")),
         ("diff scratch tree -o - >&-", (2, "ocidiff: diff: -o -: stdout is closed")),
+        ("batch lines -q >&-", (0, "")),
+        ("batch - <&-", (2, "ocidiff: batch: -: stdin is closed")),
         ("apply - target <&-", (2, "ocidiff: apply: -: stdin is closed")),
         ("load <&-", (2, "ocidiff: load: stdin is a terminal or closed; give an archive with -i FILE")),
     ],
@@ -150,6 +152,7 @@ def test_a_closed_stream_is_one_line_or_nothing(words: str, expected: tuple[int,
     (tmp_path / "target").mkdir()
     place = {**os.environ, "OCIDIFF_STORE": str(tmp_path / "store")}
     subprocess.run([*OCIDIFF, "commit", "./tree", "a:1", "-q"], cwd=tmp_path, env=place, check=True)
+    (tmp_path / "lines").write_text('{"source": "./tree", "name": "b:1"}')
     command = f'exec "{sys.executable}" -m ocidiff {words}'
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=place, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr.partition("; see")[0]) == expected

@@ -19,7 +19,7 @@ NAME = "ocidiff-write"
 
 
 def writers() -> int:
-    """How many threads of this process write small files."""
+    """Return the number of threads of this process that write small files."""
     names = []
     for thread in os.listdir("/proc/self/task"):
         try:

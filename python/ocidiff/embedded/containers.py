@@ -16,10 +16,11 @@ from ocidiff.embedded.drivers.directory import DirectoryDriver
 from ocidiff.embedded.drivers.select import snapshotter
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.leases import boot_id
-from ocidiff.embedded.snapshotter import LocalSnapshotter, discard_or_restore, label_of_reference, tree_of
+from ocidiff.embedded.snapshotter import LocalSnapshotter, label_of_reference
 from ocidiff.embedded.tables import content as records
 from ocidiff.embedded.tables import snapshots as rows
 from ocidiff.embedded.tables.snapshots import LABEL_OFFERS, LABEL_OFFERS_UNTIL, LABEL_PARTLY_REMOVED
+from ocidiff.embedded.trees import discard_or_restore, tree_of
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.mounts.kernel import attach, release

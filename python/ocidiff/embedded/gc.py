@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ocidiff.embedded import ingest as ingests
-from ocidiff.embedded import snapshotter as local
+from ocidiff.embedded import trees
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.leases import Leases
 from ocidiff.embedded.tables import content as records
@@ -116,7 +116,7 @@ def collect(layout: Layout, *, young_seconds: float = YOUNG_SECONDS, stale_secon
             for row in reversed(found.snapshots):
                 rows.delete(connection, row)
         snapshot_bytes = sum(_size(layout, row) for row in found.snapshots)
-        local.discard(layout, [row.id for row in found.snapshots])
+        trees.discard(layout, [row.id for row in found.snapshots])
     layout.segments.drop_orphans()
     return found.collected(snapshot_bytes, ingest_count, ingest_bytes, ended, leftovers(layout))
 
@@ -135,7 +135,7 @@ def estimate(layout: Layout, *, young_seconds: float = YOUNG_SECONDS, stale_seco
         left = _partly_removed(connection)
     snapshot_bytes = 0
     for row in found.snapshots:
-        with _noting(unread, local.trees_path(layout)):
+        with _noting(unread, trees.trees_path(layout)):
             snapshot_bytes += _size(layout, row)
     ingest_count = ingest_bytes = 0
     with _noting(unread, layout.ingest_path), layout.reading_ingests() as ingest_dir:
@@ -310,6 +310,6 @@ def _before(seconds: float) -> int:
 
 def _size(layout: Layout, row: Row) -> int:
     try:
-        return local.disk_usage(os.path.dirname(local.tree_of(layout, row.id))).bytes
+        return trees.disk_usage(os.path.dirname(trees.tree_of(layout, row.id))).bytes
     except FileNotFoundError:
         return 0

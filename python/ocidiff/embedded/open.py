@@ -54,7 +54,7 @@ class Embedded:
 
     def sweep(self) -> None:
         """See `Home.sweep`."""
-        from ocidiff.embedded.snapshotter import sweep_leftovers
+        from ocidiff.embedded.trees import sweep_leftovers
 
         self.layout.require_writable()
         sweep_leftovers(self.layout)

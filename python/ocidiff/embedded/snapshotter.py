@@ -1,27 +1,19 @@
-"""The snapshotter of a store: rows in its database, a numbered directory each, and a driver that says what is in them.
-
-    snapshots/ID/fs      the tree, or what was changed
-    snapshots/ID/work    what overlayfs needs beside it
-
-Law: a directory without a row is rubbish and is swept; a row without its directory is a fault. Therefore a new directory is
-complete before its row is, and a row is gone before its directory is.
-"""
+"""The snapshotter of a store: rows in its database, a numbered directory each, and a driver that says what is in them."""
 
 from __future__ import annotations
 
 import os
-import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
 
-from ocidiff import opening, workspace
-from ocidiff.embedded.files import TREES, TREES_MODE
+from ocidiff import workspace
 from ocidiff.embedded.layout import Layout
-from ocidiff.embedded.leases import Leases, boot_id, protect
+from ocidiff.embedded.leases import boot_id, protect
 from ocidiff.embedded.tables import snapshots as rows
 from ocidiff.embedded.tables.snapshots import Row
+from ocidiff.embedded.trees import TREE, discard, disk_usage, open_trees, sweep, trees_path
 from ocidiff.errors import AlreadyExistsError, InUseError, UsageError
 from ocidiff.mounts.kernel import sync_file_system
 from ocidiff.mounts.mount import Mount
@@ -29,13 +21,9 @@ from ocidiff.oci.digest import ChainID, DiffID
 from ocidiff.services.labels import REFERS_SNAPSHOT, SNAPSHOT_REF, UNCOMPRESSED
 from ocidiff.services.leases import snapshots_of
 from ocidiff.services.snapshots import Kind, Snapshot, Usage
-from ocidiff.walk import Cursor, walk
 
 if TYPE_CHECKING:
     import sqlite3
-
-# Within the directory of a snapshot.
-TREE: Final = "fs"
 
 
 class Driver(Protocol):
@@ -92,7 +80,7 @@ class LocalSnapshotter:
         self._layout = layout
         self._driver = driver
         self._reuse = reuse
-        self._root = _root(layout)
+        self._root = trees_path(layout)
 
     @property
     def name(self) -> str:
@@ -197,7 +185,7 @@ class LocalSnapshotter:
         self._driver.finalize(self._directory(self._row(key).id))
         # A container may be made on this snapshot, and its changes cannot be made again.
         sync_file_system(self._root)
-        with _open_trees(self._layout) as trees, self._layout.ingest_dir() as ingest_dir:
+        with open_trees(self._layout) as trees, self._layout.ingest_dir() as ingest_dir:
             with self._layout.database().transaction(durable=True) as connection:
                 row, active = rows.require(connection, self.name, name), rows.require(connection, self.name, key)
                 aside = workspace.adopt(ingest_dir, trees, str(row.id))
@@ -260,7 +248,7 @@ class LocalSnapshotter:
         with self._layout.database().reading() as connection:
             self._require_free(connection, key)
             above = [] if parent is None else self._committed(connection, parent)
-        with _open_trees(self._layout, create=True) as trees, self._layout.ingest_dir() as ingest_dir:
+        with open_trees(self._layout, create=True) as trees, self._layout.ingest_dir() as ingest_dir:
             name, directory = workspace.create_directory(ingest_dir)
             try:
                 self._driver.fill(os.path.join(self._layout.ingest_path, name), above, kind)
@@ -332,132 +320,6 @@ class LocalSnapshotter:
 def label_of_reference(driver: str) -> str:
     """Return the label of a blob that needs a snapshot of that driver."""
     return f"{REFERS_SNAPSHOT}.{driver}"
-
-
-def discard(layout: Layout, numbers: Sequence[int]) -> None:
-    """Remove the directories of rows that are gone. What cannot be removed stays in `ingest/`; see `Layout.sweep`."""
-    if numbers:
-        with _open_trees(layout) as trees, layout.ingest_dir() as ingest_dir:
-            _remove_aside(layout, ingest_dir, [workspace.adopt(ingest_dir, trees, str(number)) for number in numbers])
-
-
-def discard_or_restore(layout: Layout, number: int, restore: Callable[[sqlite3.Connection, str], bool]) -> None:
-    """Remove the directory of a row that is gone; if that fails, move what is left back to its place.
-
-    Args:
-        layout: The store.
-        number: Of the directory.
-        restore: Writes the row again, within a transaction; its second argument says what cannot be removed, and why. If
-            it returns false, the directory stays in `ingest/`.
-
-    Raises:
-        OSError: Something in the directory cannot be removed.
-    """
-    with _open_trees(layout) as trees, layout.ingest_dir() as ingest_dir:
-        aside = workspace.adopt(ingest_dir, trees, str(number))
-        if aside is None:
-            return
-        try:
-            workspace.discard(ingest_dir, aside, os.path.join(_root(layout), str(number)))
-        except OSError as error:
-            # In one transaction: a directory without a row is swept.
-            with layout.database().transaction(durable=True) as connection:
-                if restore(connection, f"{error.filename}: {error.strerror}"):
-                    os.rename(aside, str(number), src_dir_fd=ingest_dir, dst_dir_fd=trees)
-                    os.fsync(trees)
-            raise
-
-
-def _remove_aside(layout: Layout, ingest_dir: int, names: Iterable[str | None]) -> None:
-    """Remove what was moved into `ingest/`, as far as that can be."""
-    for name in filter(None, names):
-        # It is rubbish that is swept again by every call, and told by `gc` and `verify`.
-        with suppress(OSError):
-            workspace.discard(ingest_dir, name, os.path.join(layout.ingest_path, name))
-
-
-def sweep(layout: Layout) -> None:
-    """Remove the directories that have no row: what processes left that died between the two."""
-    with ExitStack() as stack:
-        try:
-            trees = stack.enter_context(_open_trees(layout))
-        except FileNotFoundError:
-            # No snapshot was ever made.
-            return
-        ingest_dir = stack.enter_context(layout.ingest_dir())
-        # Nobody makes a directory visible meanwhile.
-        with layout.database().transaction() as connection:
-            known = {row.id for row in rows.walk(connection)}
-            orphans = [name for name in workspace.names_in(trees) if not (name.isdigit() and int(name) in known)]
-            aside = [workspace.adopt(ingest_dir, trees, name) for name in orphans]
-        _remove_aside(layout, ingest_dir, aside)
-
-
-def sweep_leftovers(layout: Layout) -> None:
-    """Remove what processes left that died, and what a failure of power may have torn."""
-    if not layout.has_database():
-        return
-    database = layout.database()
-    leases = Leases(layout.database)
-    with database.reading() as connection:
-        rubbish = any(lease.is_over() for lease in leases.read(connection)) or rows.leftovers(connection, boot_id())
-    if rubbish:
-        with database.transaction(durable=True) as connection:
-            leases.end(connection)
-            gone = [row for row in rows.leftovers(connection, boot_id()) if rows.delete_unused(connection, row)]
-        discard(layout, [row.id for row in gone])
-    sweep(layout)
-
-
-def tree_of(layout: Layout, number: int) -> str:
-    """Path of what the snapshot of that number itself holds."""
-    return os.path.join(_root(layout), str(number), TREE)
-
-
-def trees_path(layout: Layout) -> str:
-    """Return the path of the directory that holds all snapshots."""
-    return _root(layout)
-
-
-def is_present(layout: Layout, row: Row) -> bool:
-    """Return True if a snapshot has its directory, with a tree in it; a view may be without.
-
-    Raises:
-        OSError: It cannot be read, which is not the same as missing.
-    """
-    tree = tree_of(layout, row.id)
-    try:
-        return stat.S_ISDIR(os.stat(os.path.dirname(tree) if row.kind is Kind.VIEW else tree).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def disk_usage(path: str) -> Usage:
-    """Return what a tree takes on disk."""
-    with Cursor(path) as here:
-        top = os.fstat(here.fd)
-        sizes = {(top.st_dev, top.st_ino): top.st_blocks}
-        for _, info, _ in walk(here):
-            sizes[info.st_dev, info.st_ino] = info.st_blocks
-    # In units of 512 bytes, whatever the file system's own are.
-    return Usage(sum(sizes.values()) * 512, len(sizes))
-
-
-def _root(layout: Layout) -> str:
-    return os.path.join(os.path.abspath(layout.path), TREES)
-
-
-@contextmanager
-def _open_trees(layout: Layout, *, create: bool = False) -> Iterator[int]:
-    path = _root(layout)
-    if create:
-        with suppress(FileExistsError):
-            os.mkdir(path, TREES_MODE)
-    descriptor = os.open(path, opening.DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _check_key(key: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
-from ocidiff.embedded import snapshotter as local
+from ocidiff.embedded import trees
 from ocidiff.embedded.containers import Containers
 from ocidiff.embedded.drivers.select import snapshotter
 from ocidiff.embedded.gc import leftovers
@@ -335,7 +335,7 @@ class _Verification:
         """Every snapshot has its directory, and a committed parent."""
         database = self._layout.database()
         if not self._is_read_only:
-            local.sweep(self._layout)
+            trees.sweep(self._layout)
         with database.reading() if self._is_read_only else database.transaction(durable=True) as connection:
             found = rows.walk(connection)
             kinds = {row.id: row.kind for row in found}
@@ -345,10 +345,10 @@ class _Verification:
                 if row.parent_id is not None and kinds[row.parent_id] is not Kind.COMMITTED:
                     self._fault("snapshot", row.key, f"grows on one that is {kinds[row.parent_id]}")
                 try:
-                    if local.is_present(self._layout, row):
+                    if trees.is_present(self._layout, row):
                         continue
                 except PermissionError as error:
-                    self._note_unread(error, local.trees_path(self._layout))
+                    self._note_unread(error, trees.trees_path(self._layout))
                     continue
                 except OSError as error:
                     self._fault("snapshot", row.key, f"cannot be read: {error.filename}: {error.strerror}")
@@ -361,7 +361,7 @@ class _Verification:
                     broken.append(row)
         if self._repair:
             # A dropped row may have left a directory without a tree.
-            local.sweep(self._layout)
+            trees.sweep(self._layout)
         for row in reversed(broken):
             why = self._why_not_restored(row)
             done = why or "; made again from its layers"

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ocidiff.embedded import snapshotter as local
+from ocidiff.embedded import trees
 from ocidiff.embedded.drivers.select import snapshotter as select
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.leases import Leases
-from ocidiff.embedded.snapshotter import LocalSnapshotter, sweep_leftovers
+from ocidiff.embedded.snapshotter import LocalSnapshotter
+from ocidiff.embedded.trees import sweep_leftovers
 from ocidiff.mounts import kernel
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.mounts.mount import lower_directories, overlay
@@ -110,7 +111,7 @@ def test_a_directory_without_a_row_is_swept_and_one_with_a_row_is_not(layout: La
     snapshots.prepare("a", None)
     os.makedirs(Path(layout.path, "snapshots", "77", "fs", "deep"))
     Path(layout.path, "snapshots", "odd").touch()
-    local.sweep(layout)
+    trees.sweep(layout)
     assert os.listdir(Path(layout.path, "snapshots")) == ["1"]
     assert listed(snapshots, "a") == {}
 

@@ -15,7 +15,7 @@ import pytest
 from ocidiff.cli.main import main
 from ocidiff.embedded.drivers.clone import can_share_blocks
 from ocidiff.embedded.drivers.select import DriverName
-from ocidiff.embedded.snapshotter import disk_usage, tree_of
+from ocidiff.embedded.trees import disk_usage, tree_of
 from ocidiff.errors import InUseError
 from ocidiff.store.embedded import EmbeddedStore
 from ocidiff.walk import Cursor, walk

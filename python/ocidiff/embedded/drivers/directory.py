@@ -8,7 +8,7 @@ from typing import Final
 
 from ocidiff import workspace
 from ocidiff.embedded.drivers.clone import clone_tree
-from ocidiff.embedded.snapshotter import TREE
+from ocidiff.embedded.trees import TREE
 from ocidiff.mounts.mount import Mount, bind
 from ocidiff.services.snapshots import Kind
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from ocidiff import opening, workspace
-from ocidiff.embedded.snapshotter import TREE
+from ocidiff.embedded.trees import TREE
 from ocidiff.layer.xattrs import class_of
 from ocidiff.mounts.kernel import directory_of, max_lower_directories
 from ocidiff.mounts.mount import Mount, bind, overlay, unsynced

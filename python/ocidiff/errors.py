@@ -1,4 +1,4 @@
-"""Every exception that ocidiff raises on its own account; failures of the system stay `OSError`.
+"""The exceptions of ocidiff; failures of the system stay `OSError`.
 
 OcidiffError
 ├── UsageError (also ValueError)      the call contradicts itself or the format
@@ -169,6 +169,8 @@ OUTCOMES: Final[Mapping[type[BaseException], Outcome]] = MappingProxyType(
         DeniedError: Outcome((), "PERMISSION_DENIED", 1),
         Cancelled: Outcome(("Cancelled",), "CANCELLED", 1),
         OSError: Outcome(("Io",), "INTERNAL", 1),
+        ConnectionError: Outcome((), "UNAVAILABLE", 1),
+        TimeoutError: Outcome((), "UNAVAILABLE", 1),
         KeyboardInterrupt: Outcome((), "CANCELLED", 130),
     }
 )

@@ -125,7 +125,7 @@ def test_every_variant_stands_in_the_table_once() -> None:
 
 def test_every_exception_stands_in_the_table() -> None:
     classes = {value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, OcidiffError)}
-    assert OUTCOMES.keys() == {*classes, OSError, KeyboardInterrupt}
+    assert OUTCOMES.keys() == {*classes, OSError, ConnectionError, TimeoutError, KeyboardInterrupt}
     assert all(outcome.grpc in GRPC_CODES for outcome in OUTCOMES.values())
 
 

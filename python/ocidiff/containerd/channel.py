@@ -6,7 +6,9 @@ import errno
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ocidiff.containerd.messages import types_of
@@ -36,17 +38,26 @@ _MAX_MESSAGE_BYTES: Final = 16 << 20
 _PATIENCE_SECONDS: Final = 600.0
 # Longest wait of a cleanup for a containerd that is being restarted.
 _CLEANUP_SECONDS: Final = 60.0
+_RETRY_SECONDS: Final = 0.05
 _OLDEST: Final = (1, 7)
 
 
 class Channel:
     """A connection to containerd. Safe from several threads."""
 
-    def __init__(self, address: str, namespace: str, connection: grpc.Channel, lease: Lease | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        namespace: str,
+        connection: grpc.Channel,
+        lease: Lease | None = None,
+        cleanup_seconds: float = _CLEANUP_SECONDS,
+    ) -> None:
         self.address = address
         self.namespace = namespace
         self.lease = lease
         self._connection = connection
+        self._cleanup_seconds = cleanup_seconds
 
     @classmethod
     def open(cls, address: str, namespace: str) -> Self:
@@ -80,8 +91,13 @@ class Channel:
         return cls.later(address, namespace)
 
     @classmethod
-    def later(cls, address: str, namespace: str) -> Self:
+    def later(cls, address: str, namespace: str, cleanup_seconds: float = _CLEANUP_SECONDS) -> Self:
         """Return a connection that is made by the first call, also if containerd is not there yet.
+
+        Args:
+            address: Socket of containerd.
+            namespace: Namespace of the calls.
+            cleanup_seconds: Longest wait of a cleanup for a containerd that is being restarted.
 
         Raises:
             UsageError: The extra `containerd` is not installed.
@@ -98,15 +114,16 @@ class Channel:
             ("grpc.max_reconnect_backoff_ms", 1000),
             ("grpc.use_local_subchannel_pool", 1),
         ]
-        return cls(path, namespace, grpc.insecure_channel(f"unix:{os.path.abspath(path)}", options))
+        connection = grpc.insecure_channel(f"unix:{os.path.abspath(path)}", options)
+        return cls(path, namespace, connection, cleanup_seconds=cleanup_seconds)
 
     def under(self, lease: Lease | None) -> Channel:
         """Return the same connection, whose calls belong to a lease."""
-        return Channel(self.address, self.namespace, self._connection, lease)
+        return Channel(self.address, self.namespace, self._connection, lease, self._cleanup_seconds)
 
     def within(self, namespace: str) -> Channel:
         """Return the same connection, whose calls are in another namespace and belong to no lease."""
-        return Channel(self.address, namespace, self._connection)
+        return Channel(self.address, namespace, self._connection, cleanup_seconds=self._cleanup_seconds)
 
     def close(self) -> None:
         """Close the connection."""
@@ -123,11 +140,29 @@ class Channel:
         Raises:
             OcidiffError, OSError: What containerd answered, or that it did not.
         """
+        seconds = self._cleanup_seconds if is_cleanup else _PATIENCE_SECONDS
+        return self._call(method, fields, seconds, is_patient=is_cleanup)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until containerd answers; a connection to one that has ended is made anew.
+
+        Raises:
+            ConnectionError: It does not answer within so many seconds.
+        """
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            # This call changes nothing, so that it may be made again after it was lost with a containerd that ended.
+            with suppress(ConnectionError, TimeoutError):
+                self._call("version.v1.Version/Version", {}, left, is_patient=True)
+                return
+            time.sleep(_RETRY_SECONDS)
+        raise ConnectionError(errno.ECONNREFUSED, "containerd does not answer; is it running?", self.address)
+
+    def _call(self, method: str, fields: dict[str, object], seconds: float, *, is_patient: bool) -> Any:  # noqa: ANN401
         request, answer = types_of(method)
         call = self._connection.unary_unary(*_codec(method, answer))
-        seconds = _CLEANUP_SECONDS if is_cleanup else _PATIENCE_SECONDS
         return self._translated(
-            lambda: call(request(**fields), timeout=seconds, wait_for_ready=is_cleanup, metadata=self.metadata())
+            lambda: call(request(**fields), timeout=seconds, wait_for_ready=is_patient, metadata=self.metadata())
         )
 
     def stream(self, method: str, **fields: object) -> Iterator[Any]:

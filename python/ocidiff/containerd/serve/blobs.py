@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 from contextlib import suppress
+from functools import cached_property
 from typing import BinaryIO, Final, cast
 
 from ocidiff.containerd.channel import Channel
@@ -19,24 +20,22 @@ _PLUGIN: Final = "io.containerd.content.v1"
 
 
 class BlobFiles:
-    """Finds the directory of the blobs, once. Safe from several threads."""
+    """Finds the directory of the blobs, once for a connection. Safe from several threads."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._root: str | None = None
 
     def content(self, namespace: str) -> ContainerdContent:
         """Return the content store of a namespace."""
         channel = self._channel.within(namespace)
-        root = self._directory()
-        return ContainerdContent(channel) if root is None else _FileContent(channel, root)
+        return ContainerdContent(channel) if self._root is None else _FileContent(channel, self._root)
 
-    def _directory(self) -> str | None:
-        if self._root is None:
-            answer = self._channel.call("introspection.v1.Introspection/Plugins", filters=[f"type=={_PLUGIN}"])
-            roots = [one.exports["root"] for one in answer.plugins if "root" in one.exports]
-            self._root = roots[0] if len(roots) == 1 else None
-        return self._root
+    @cached_property
+    def _root(self) -> str | None:
+        """The directory; None if containerd names none, or several."""
+        answer = self._channel.call("introspection.v1.Introspection/Plugins", filters=[f"type=={_PLUGIN}"])
+        roots = [one.exports["root"] for one in answer.plugins if "root" in one.exports]
+        return roots[0] if len(roots) == 1 else None
 
 
 class _FileContent(ContainerdContent):

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 from ocidiff.containerd.channel import DEFAULT_NAMESPACE, Channel
 from ocidiff.containerd.serve import records
-from ocidiff.containerd.serve.blobs import BlobFiles
 from ocidiff.containerd.serve.budget import Budget
 from ocidiff.containerd.serve.calls import Calls
 from ocidiff.containerd.serve.health import Health
@@ -26,7 +25,7 @@ from ocidiff.containerd.serve.leases import ServerLeases
 from ocidiff.containerd.serve.metrics import Metrics, MetricsAddress
 from ocidiff.containerd.serve.namespaces import Namespaces
 from ocidiff.containerd.serve.notify import notify
-from ocidiff.containerd.serve.service import NAME, DiffService
+from ocidiff.containerd.serve.service import NAME, PATIENCE_SECONDS, DiffService
 from ocidiff.errors import BusyError, OcidiffError, UsageError
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.options import EngineName
@@ -86,12 +85,12 @@ class Server:
         slots = max(1, min(slots, memory_bytes // _LEAST_MEMORY_OF_CALL))
         self.budget = Budget(slots, settings.queue, len(os.sched_getaffinity(0)), memory_bytes)
         self.metrics = Metrics({"slots_busy": lambda: self.budget.running, "queue_length": lambda: self.budget.waiting})
-        self._channel = Channel.later(settings.address, settings.namespace or DEFAULT_NAMESPACE)
+        self._channel = Channel.later(settings.address, settings.namespace or DEFAULT_NAMESPACE, PATIENCE_SECONDS)
         namespaces = Namespaces(self._channel, settings.namespace)
         self._leases = ServerLeases(self._channel)
         self._calls = Calls(self.budget, self.metrics, namespaces)
         self._health = Health(NAME)
-        self._service = DiffService(select_engine(settings.engine), namespaces, self._leases, BlobFiles(self._channel))
+        self._service = DiffService(select_engine(settings.engine), self._channel, namespaces, self._leases)
         self._stopped = threading.Event()
         self._grpc: grpc.Server | None = None
         self._address: MetricsAddress | None = None

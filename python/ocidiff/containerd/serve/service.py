@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.convert import descriptor_fields, descriptor_of, id_maps_of, mounts_of
 from ocidiff.containerd.serve.blobs import BlobFiles
@@ -32,13 +33,16 @@ from ocidiff.services.content import ContentStore
 
 NAME: Final = "containerd.services.diff.v1.Diff"
 _LAST_SECOND: Final = (1 << 33) - 1
+# Longest wait for a containerd that is being restarted, before the work of a call begins and for what it must undo.
+PATIENCE_SECONDS: Final = 5.0
 
 
 class DiffService:
     """Diff writes layers, Apply reads them."""
 
-    def __init__(self, engine: Engine, namespaces: Namespaces, leases: ServerLeases, blobs: BlobFiles) -> None:
-        self._engine, self._namespaces, self._leases, self._blobs = engine, namespaces, leases, blobs
+    def __init__(self, engine: Engine, channel: Channel, namespaces: Namespaces, leases: ServerLeases) -> None:
+        self._engine, self._channel, self._namespaces, self._leases = engine, channel, namespaces, leases
+        self._blobs = BlobFiles(channel)
 
     def diff(self, request: Any, call: Call) -> dict[str, object]:  # noqa: ANN401 - a message
         """Store the layer that turns the tree of the left mounts into that of the right ones."""
@@ -47,6 +51,7 @@ class DiffService:
         options = _options(request, call, id_maps_of(upper))
         differ = LocalDiffer(self._engine, ref=request.ref or None, layer_labels=dict(request.labels))
         with call.phase("prepare"):
+            self._channel.wait(PATIENCE_SECONDS)
             call.namespace = call.namespace or self._namespaces.with_mounts(upper)
         with self._leases.under(call.namespace) as channel, call.phase("work"):
             content = ContainerdContent(channel)
@@ -65,6 +70,7 @@ class DiffService:
         if layer.media_type not in media_type.LAYERS:
             raise UnsupportedError(f"layer {layer.digest}: media type {layer.media_type!r} is not a tar that is known here")
         with call.phase("prepare"):
+            self._channel.wait(PATIENCE_SECONDS)
             call.namespace = call.namespace or self._namespaces.with_blob(layer.digest)
             content = self._blobs.content(call.namespace)
         options = ApplyOptions(same_owner=True, threads=call.share.threads)

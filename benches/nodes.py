@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from containerd.daemon import Daemon, programs, running
-from containerd.plugin import CONFIG, Server
+from containerd.serve.plugin import CONFIG, Server
 from measured import KIND, Processes
 from ocidiff.containerd.channel import Channel
 from ocidiff.errors import OcidiffError

@@ -29,7 +29,7 @@ from typing import Any
 
 from containerd.conftest import archived
 from containerd.engines import Nerdctl, load
-from containerd.plugin import snapshots
+from containerd.serve.plugin import snapshots
 from measured import Processes, Taken, base, end_cleanly, figures, launch, median, take
 from nodes import IGZIP, PLUGIN, STOCK, Mode, Node, node
 from ocidiff.containerd.channel import Channel

@@ -15,7 +15,7 @@ from ocidiff.containerd.channel import Channel
 from ocidiff.store import Store
 
 # Building from sources takes minutes.
-collect_ignore = [] if VERSION.startswith(NEW) else ["test_engines.py", "test_serve_engines.py", "test_chart.py"]
+collect_ignore = [] if VERSION.startswith(NEW) else ["test_engines.py", "test_chart.py"]
 
 APPLETS = (
     "sh",

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 import tomllib
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from ocidiff.containerd.channel import Channel
+from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.serve import records
+from ocidiff.containerd.serve.blobs import BlobFiles
 from ocidiff.containerd.serve.check import _of_configuration
 from ocidiff.containerd.serve.config import DIFF_SERVICE, TRANSFER, _file_of, configuration_for, numbers_of
 from ocidiff.containerd.serve.metrics import Metrics, MetricsAddress
 from ocidiff.containerd.serve.notify import notify
-from ocidiff.containerd.serve.server import Server, Settings
+from ocidiff.containerd.serve.server import Server, Settings, _connections
 
 SAMPLE = re.compile(r'ocidiff_[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?[0-9.e+-]+')
 
@@ -118,3 +125,49 @@ def test_no_more_calls_run_than_memory_has_room_for() -> None:
         return Server(Settings("/no/such", slots=4, memory_bytes=memory_bytes)).budget._slots
 
     assert [slots(memory) for memory in (None, 256, 130, 10)] == [4, 4, 2, 1]
+
+
+def test_connections_of_a_socket_are_counted_until_they_are_closed(tmp_path: Path) -> None:
+    path = str(tmp_path / "a b")
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX) as first,
+        socket.socket(socket.AF_UNIX) as other,
+    ):
+        listener.bind(path)
+        listener.listen()
+        assert _connections(path) == 0
+        first.connect(path)
+        other.connect(path)
+        # Those that are not accepted yet count too.
+        accepted, _ = listener.accept()
+        os.rename(path, tmp_path / "renamed")
+        assert _connections(path) == 2
+        accepted.close()
+        assert _connections(path) == 1
+        other.close()
+        assert _connections(path) == 1
+    assert _connections(path) == 0
+
+
+class Asked(Channel):
+    """A containerd that has content stores in these directories, and counts how often it is asked."""
+
+    def __init__(self, roots: Sequence[str]) -> None:
+        super().__init__("/no/such", "default", cast("Any", None))
+        self.roots, self.count = roots, 0
+
+    def within(self, namespace: str) -> Channel:
+        return self
+
+    def call(self, method: str, *, is_cleanup: bool = False, **fields: object) -> SimpleNamespace:
+        self.count += 1
+        return SimpleNamespace(plugins=[SimpleNamespace(exports={"root": root}) for root in self.roots])
+
+
+@pytest.mark.parametrize("roots", [[], ["/one"], ["/one", "/two"]])
+def test_containerd_is_asked_once_where_its_blobs_are(roots: list[str]) -> None:
+    asked = Asked(roots)
+    files = BlobFiles(asked)
+    kinds = {type(files.content(namespace)) is ContainerdContent for namespace in ("a", "b", "c")}
+    assert (kinds, asked.count) == ({len(roots) != 1}, 1)

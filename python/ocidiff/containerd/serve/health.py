@@ -24,11 +24,17 @@ class Health:
 
     def __init__(self, *services: str) -> None:
         self._known = {"", SERVICE, *services}
-        self._stopping = threading.Event()
+        self._takes_calls = True
+        self._leaving = threading.Event()
+
+    def leave(self) -> None:
+        """End the streams of watchers, so that they connect to the server that takes over."""
+        self._leaving.set()
 
     def stop(self) -> None:
         """Say from now on that no calls are taken."""
-        self._stopping.set()
+        self._takes_calls = False
+        self._leaving.set()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what the server adds to its services."""
@@ -44,9 +50,9 @@ class Health:
             is_known = request.value in self._known
             yield Int32Value(value=self._status() if is_known else _UNKNOWN)
             while context.is_active():
-                if self._stopping.wait(_LOOK_SECONDS):
+                if self._leaving.wait(_LOOK_SECONDS):
                     # The stream ends with the server, so that a watcher does not hold it up.
-                    if is_known:
+                    if is_known and not self._takes_calls:
                         yield Int32Value(value=_NOT_SERVING)
                     return
 
@@ -63,7 +69,7 @@ class Health:
         )
 
     def _status(self) -> int:
-        return _NOT_SERVING if self._stopping.is_set() else _SERVING
+        return _SERVING if self._takes_calls else _NOT_SERVING
 
 
 def is_serving(socket: str) -> bool:

@@ -1,7 +1,8 @@
 """Server: the life of the process that serves the plugin, from its socket to its last call.
 
 The socket gets its name by a rename once calls are taken, so that nobody meets one that is half there, and a server that
-takes over from another (SIGHUP) leaves no gap.
+takes over from another (SIGHUP) leaves no gap. The old one serves its connections until their clients have left, since gRPC
+cancels calls that arrive after `grpc.Server.stop`.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ _MAX_MESSAGE_BYTES: Final = 16 << 20
 # Health checks are answered while all slots are taken and the line is full.
 _SPARE_THREADS: Final = 8
 _STOP_SECONDS: Final = 30.0
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+# gRPC tells the client of a connection of this age to make a new one; no other way to tell it loses no call.
+_CONNECTION_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.1
+# What the kernel says of a socket that listens. Spec: proc_net(5), and __SO_ACCEPTCON of Linux.
+_LISTENS: Final = "00010000"
 _TICK_SECONDS: Final = 10.0
 # A caller that was answered by a server just before that died has this long to name what it got.
 _GRACE_SECONDS: Final = 30.0
@@ -93,6 +100,8 @@ class Server:
         self._service = DiffService(select_engine(settings.engine), self._channel, namespaces, self._leases)
         self._stopped = threading.Event()
         self._grpc: grpc.Server | None = None
+        self._bound = ""
+        self._metrics_file: str | None = None
         self._address: MetricsAddress | None = None
         self._threads = slots + settings.queue + _SPARE_THREADS
 
@@ -108,19 +117,33 @@ class Server:
         path = self.settings.socket
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="ocidiff-call")
         limits = [(f"grpc.max_{way}_message_length", _MAX_MESSAGE_BYTES) for way in ("receive", "send")]
-        self._grpc = grpc.server(pool, options=limits)
+        age = ("grpc.max_connection_age_ms", int(_CONNECTION_SECONDS * 1000))
+        self._grpc = grpc.server(pool, options=[*limits, age])
         methods = {"Diff": self._service.diff, "Apply": self._service.apply}
         handlers = {name: self._calls.handler(f"diff.v1.Diff/{name}", work) for name, work in methods.items()}
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers), self._health.handler()))
-        with _socket_at(path) as partial:
+        with _socket_at(path) as self._bound:
             try:
-                self._grpc.add_insecure_port(f"unix:{partial}")
+                self._grpc.add_insecure_port(f"unix:{self._bound}")
             except RuntimeError as error:
                 raise OSError(f"{path}: no socket can be made: {error}") from None
             self._grpc.start()
         self._identity = _identity(path)
         self._watch_metrics()
         threading.Thread(target=self._look_after, name="ocidiff-upkeep", daemon=True).start()
+
+    def hand_over(self) -> None:
+        """Serve those who are connected until they have left for the server that took over, or a signal ends it.
+
+        A client that stays is left alone once no call has run for half a minute.
+        """
+        self._health.leave()
+        self._end_metrics()
+        quiet = 0.0
+        while quiet < _STOP_SECONDS and _connections(self._bound):
+            if signal.sigtimedwait(_ENDING, _LOOK_SECONDS) is not None:
+                return
+            quiet = quiet + _LOOK_SECONDS if self._calls.wait(0) else 0.0
 
     def stop(self, seconds: float = _STOP_SECONDS) -> None:
         """Take no more calls, let those that run end, and stop those that take longer than `seconds`."""
@@ -136,10 +159,8 @@ class Server:
                 self._calls.cancel()
                 self._calls.wait(None)
             ended.wait()
-        if self._address is not None:
-            self._address.close()
-        elif self.settings.metrics:
-            self._write_metrics()
+        self._write_metrics()
+        self._end_metrics()
         self._channel.close()
 
     def _watch_metrics(self) -> None:
@@ -149,13 +170,22 @@ class Server:
             if not host or not port.isdigit():
                 raise UsageError(f"metrics {where!r}: must be HOST:PORT or the path of a file")
             self._address = MetricsAddress(host, int(port), self.metrics.text)
+        else:
+            self._metrics_file = where
 
     def _write_metrics(self) -> None:
-        if self.settings.metrics and self._address is None:
+        file = self._metrics_file
+        if file:
             try:
-                self.metrics.write(self.settings.metrics)
+                self.metrics.write(file)
             except OSError as error:
-                records.warn("metrics cannot be written", file=self.settings.metrics, error=error.strerror)
+                records.warn("metrics cannot be written", file=file, error=error.strerror)
+
+    def _end_metrics(self) -> None:
+        """Leave the file or the address to the server that took over, if there is one."""
+        self._metrics_file, address, self._address = None, self._address, None
+        if address is not None:
+            address.close()
 
     def _look_after(self) -> None:
         """Release what dead servers left, renew leases, and write metrics, until the server stops."""
@@ -180,25 +210,23 @@ def serve(settings: Settings) -> None:
         BusyError: Another server is there.
         OSError: The socket cannot be made.
     """
-    from queue import SimpleQueue
-
     from ocidiff.containerd.serve.takeover import announce, start_successor
 
     records.begin()
-    arrived: SimpleQueue[int] = SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: arrived.put(number))
+    # Threads inherit the mask. A handler in Python would wait for the main thread, which may have just begun to sleep.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*_ENDING, signal.SIGHUP})
     server = Server(settings)
     server.start()
     records.say("serving", socket=settings.socket, containerd=settings.address, pid=os.getpid())
     announce()
     notify("READY=1", f"STATUS=serving at {settings.socket}")
     try:
-        while arrived.get() == signal.SIGHUP:
+        while signal.sigwait({*_ENDING, signal.SIGHUP}) == signal.SIGHUP:
             successor = start_successor()
             if successor is not None:
                 records.say("another server takes over", pid=successor)
                 notify(f"MAINPID={successor}")
+                server.hand_over()
                 break
         else:
             notify("STOPPING=1")
@@ -229,6 +257,13 @@ def _socket_at(path: str) -> Iterator[str]:
         os.umask(mask)
         with suppress(FileNotFoundError):
             os.unlink(partial)
+
+
+def _connections(path: str) -> int:
+    """Return how many connections a socket has that was bound to this path; those count that are not accepted yet."""
+    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.rstrip("\n").split(maxsplit=7) for line in file]
+    return sum(line[7:] == [path] and line[3] != _LISTENS for line in lines)
 
 
 def _answers(path: str) -> bool:

@@ -12,7 +12,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,18 @@ import pytest
 
 from containerd.conftest import archived
 from containerd.daemon import Daemon
-from containerd.plugin import NOTHING, Server, diff, left_behind, plugged, prepared, snapshots, until
-from containerd.test_serve_life import is_reached, make_large
+from containerd.serve.plugin import (
+    NOTHING,
+    Server,
+    diff,
+    is_reached,
+    left_behind,
+    make_large,
+    plugged,
+    prepared,
+    snapshots,
+    until,
+)
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.leases import ContainerdLeases
@@ -43,24 +53,6 @@ if EVERY:
     MOMENTS += ["Apply prepare", "Apply work", "Apply sync", "Apply sync end"]
 CALLERS = 3
 DISK_MIB = 48
-
-
-@pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Daemon, Server]]:
-    with plugged(slots="2", queue="8") as pair:
-        yield pair
-
-
-@pytest.fixture(scope="module")
-def daemon(both: tuple[Daemon, Server]) -> Daemon:
-    return both[0]
-
-
-@pytest.fixture
-def server(both: tuple[Daemon, Server]) -> Server:
-    if not both[1].runs:
-        both[1].start()
-    return both[1]
 
 
 def kept(daemon: Daemon, channel: Channel) -> dict[str, Any]:
@@ -246,6 +238,50 @@ def test_a_containerd_that_is_killed_fails_the_call_and_the_server_goes_on(
     until(lambda: is_again(daemon, channel, before))
 
 
+def test_calls_end_with_one_error_while_containerd_is_dead_and_the_next_one_succeeds(
+    daemon: Daemon, server: Server, namespace: str, base: str, channel: Channel
+) -> None:
+    make_large(prepared(daemon, namespace, channel, "s"))
+    sides = sides_of(channel, "s")
+    plugin, before = Channel.connect(str(server.socket), namespace), len(server.calls())
+
+    def call() -> None:
+        with suppress(OSError):
+            plugin.call("diff.v1.Diff/Diff", **sides)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    until(lambda: bool(ContainerdContent(channel).statuses()))
+    daemon.stop(signal.SIGKILL)
+    # The call that ran ends, and those that come find both slots free.
+    until(lambda: len(server.calls()) == before + 1)
+    thread.join()
+    for number in range(2, 5):
+        call()
+        until(lambda number=number: len(server.calls()) == before + number)  # type: ignore[misc]
+    told = server.calls()[before:]
+    assert [one["code"] for one in told] == ["UNAVAILABLE"] * 4
+    assert "containerd ended or was restarted" in told[0]["error"]
+    assert {one["error"] for one in told[1:]} == {f"{daemon.address}: containerd does not answer; is it running?"}
+    daemon.start()
+    assert plugin.call("diff.v1.Diff/Diff", **sides).diff.size > 0
+    plugin.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_first_call_after_a_restart_of_containerd_succeeds(
+    daemon: Daemon, server: Server, namespace: str, base: str, channel: Channel, number: int
+) -> None:
+    (prepared(daemon, namespace, channel, "s") / "new").write_text("new")
+    until(lambda: is_reached(daemon))
+    before = len(server.calls())
+    for _ in range(3):
+        daemon.stop(number)
+        daemon.start()
+        daemon.ctr("snapshots", "diff", "--keep", "s", namespace=namespace)
+    assert [one["code"] for one in server.calls()[before:]] == ["OK"] * 3
+
+
 @contextmanager
 def small_disk(daemon: Daemon) -> Iterator[None]:
     """Keep what a new containerd has in a file system of some MiB."""
@@ -269,9 +305,7 @@ def test_a_full_disk_is_one_error_and_nothing_is_left(archive: Path, tmp_path: P
         store.commit(tmp_path / "tree", "large:1")
     large = archived(tmp_path / "store", tmp_path / "large.tar")
     with plugged() as (daemon, server), small_disk(daemon):
-        # The plugin connects to the new containerd within a second, and its calls fail until then.
-        local = () if daemon.is_first else ("--local",)
-        until(lambda: daemon.attempt("images", "import", *local, archive).returncode == 0)
+        daemon.load(archive, "default")
         channel = Channel.connect(daemon.address, "default")
         upper = prepared(daemon, "default", channel, "s")
         daemon.collect("default")
@@ -281,6 +315,7 @@ def test_a_full_disk_is_one_error_and_nothing_is_left(archive: Path, tmp_path: P
         with pytest.raises((OcidiffError, OSError), match=os.strerror(errno.ENOSPC)):
             diff(plugin, channel, "s")
         (upper / "noise").unlink()
+        local = () if daemon.is_first else ("--local",)
         failed = daemon.attempt("images", "import", *local, large)
         assert failed.returncode == 1
         assert "no space left on device" in failed.stderr.lower()

@@ -17,6 +17,7 @@ from containerd.daemon import VERSION, Daemon, running
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.open import services_of
+from ocidiff.errors import OcidiffError
 from ocidiff.layer.engine import select_engine
 from ocidiff.oci.digest import Digest, chain_id
 from ocidiff.services import labels
@@ -52,6 +53,9 @@ CONFIG = """
   snapshotter = "overlayfs"
   differ = "ocidiff"
 """
+
+
+LARGE_BYTES = 100 << 20
 
 
 class Server:
@@ -225,3 +229,24 @@ def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def is_reached(daemon: Daemon) -> bool:
+    """True if a call of containerd gets to the server, which answers what it thinks of it."""
+    channel = Channel.connect(daemon.address, "default")
+    mount = {"type": "erofs", "source": "/dev/loop7", "options": []}
+    try:
+        channel.call("diff.v1.Diff/Diff", left=[mount], right=[mount], media_type="application/x")
+    except (OcidiffError, OSError) as error:
+        return not isinstance(error, OSError) and "error while dialing" not in str(error).lower()
+    finally:
+        channel.close()
+    return True
+
+
+def make_large(upper: Path) -> None:
+    """A file that takes a second or so, since it does not compress."""
+    block = os.urandom(1 << 20)
+    with (upper / "large").open("wb") as file:
+        for number in range(LARGE_BYTES >> 20):
+            file.write(block[number:] + block[:number])

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from containerd.daemon import Daemon
-from containerd.plugin import NOTHING, Server, left_behind, plugged, prepared, snapshots, until
+from containerd.serve.plugin import NOTHING, Server, left_behind, plugged, prepared, snapshots, until
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.open import services_of

@@ -8,14 +8,13 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from containerd.daemon import Daemon
-from containerd.plugin import NOTHING, Server, diff, left_behind, plugged, prepared, snapshots, until
+from containerd.serve.plugin import NOTHING, Server, diff, is_reached, left_behind, make_large, prepared, snapshots, until
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.leases import ContainerdLeases
@@ -26,60 +25,10 @@ from ocidiff.oci.digest import Digest
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 
-LARGE_BYTES = 100 << 20
-
-
-@pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Daemon, Server]]:
-    with plugged(slots="2", queue="8") as pair:
-        yield pair
-
-
-@pytest.fixture(scope="module")
-def daemon(both: tuple[Daemon, Server]) -> Daemon:
-    return both[0]
-
-
-@pytest.fixture
-def server(both: tuple[Daemon, Server]) -> Server:
-    if not both[1].runs:
-        both[1].start()
-        # containerd looks for a server that was away only every few seconds.
-        until(lambda: is_reached(both[0]))
-    return both[1]
-
-
-def is_reached(daemon: Daemon) -> bool:
-    """True if a call of containerd gets to the server, which answers what it thinks of it."""
-    channel = Channel.connect(daemon.address, "default")
-    mount = {"type": "erofs", "source": "/dev/loop7", "options": []}
-    try:
-        channel.call("diff.v1.Diff/Diff", left=[mount], right=[mount], media_type="application/x")
-    except (OcidiffError, OSError) as error:
-        return not isinstance(error, OSError) and "error while dialing" not in str(error).lower()
-    finally:
-        channel.close()
-    return True
-
-
-@pytest.fixture
-def plugin(server: Server, namespace: str) -> Iterator[Channel]:
-    opened = Channel.connect(str(server.socket), namespace)
-    yield opened
-    opened.close()
-
 
 def ocidiff_(*words: str | Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "ocidiff", "serve", *map(str, words)]
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
-
-
-def make_large(upper: Path) -> None:
-    """A file that takes a second or so, since it does not compress."""
-    block = os.urandom(1 << 20)
-    with (upper / "large").open("wb") as file:
-        for number in range(LARGE_BYTES >> 20):
-            file.write(block[number:] + block[:number])
 
 
 def test_the_check_knows_if_the_plugin_is_used(daemon: Daemon, server: Server, tmp_path: Path) -> None:
@@ -116,42 +65,6 @@ def test_only_its_owner_uses_the_socket_and_one_server_is_enough(daemon: Daemon,
     assert "another server listens at this socket" in done.stderr
     assert is_serving(str(server.socket))
     assert not [one for one in os.listdir(daemon.place) if one.startswith("o.") and one[2:].isdigit()]
-
-
-def test_calls_go_on_while_servers_take_over(
-    daemon: Daemon, server: Server, namespace: str, base: str, channel: Channel
-) -> None:
-    names = ("s1", "s2", "s3")
-    for name in names:
-        (prepared(daemon, namespace, channel, name) / "new").write_text(name)
-    ended, failures, done = threading.Event(), list[str](), list[int]()
-
-    def work(name: str) -> None:
-        while not ended.is_set():
-            found = daemon.attempt("snapshots", "diff", "--keep", name, namespace=namespace)
-            done.append(1)
-            if found.returncode:
-                failures.append(found.stderr)
-
-    before, first = len(server.calls()), server.pid
-    threads = [threading.Thread(target=work, args=(name,), daemon=True) for name in names]
-    for thread in threads:
-        thread.start()
-    for _ in range(2):
-        so_far = len(done)
-        until(lambda so_far=so_far: len(done) > so_far + 3)  # type: ignore[misc]
-        server.reload()
-    so_far = len(done)
-    until(lambda: len(done) > so_far + 3)
-    ended.set()
-    for thread in threads:
-        thread.join()
-    # A call that arrives in the moment in which a server stops is cancelled, rarely.
-    assert [failure for failure in failures if "CANCELLED" not in failure] == []
-    assert len(failures) <= 2, failures
-    assert server.pid != first
-    assert [call["code"] for call in server.calls()[before:]] == ["OK"] * (len(done) - len(failures))
-    assert left_behind(channel, server) == NOTHING
 
 
 def test_a_successor_that_fails_leaves_the_server_in_place(daemon: Daemon, namespace: str) -> None:

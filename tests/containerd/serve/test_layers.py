@@ -9,7 +9,6 @@ import stat
 import subprocess
 import tarfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from containerd.changes import CHANGES
 from containerd.conftest import archived
 from containerd.daemon import VERSION, Daemon, running
 from containerd.layers import comparable, entries, layer_of_containerd
-from containerd.plugin import NOTHING, Server, diff, left_behind, plugged, prepared, snapshots, tree_of, until
+from containerd.serve.plugin import NOTHING, Server, diff, left_behind, prepared, snapshots, tree_of, until
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.open import services_of
@@ -36,30 +35,6 @@ from ocidiff.store import Store
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 
 NO_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # 1024 zeros
-
-
-@pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Daemon, Server]]:
-    with plugged(slots="2", queue="8") as pair:
-        yield pair
-
-
-@pytest.fixture(scope="module")
-def daemon(both: tuple[Daemon, Server]) -> Daemon:
-    return both[0]
-
-
-@pytest.fixture
-def server(both: tuple[Daemon, Server]) -> Server:
-    return both[1]
-
-
-@pytest.fixture
-def plugin(server: Server, namespace: str) -> Iterator[Channel]:
-    """The server as containerd 2 calls it."""
-    opened = Channel.connect(str(server.socket), namespace)
-    yield opened
-    opened.close()
 
 
 def test_the_layers_are_those_of_containerd(daemon: Daemon, server: Server, namespace: str, base: str) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from containerd.changes import CHANGES
 from containerd.daemon import Daemon
-from containerd.engines import ContainerEngine, Docker, docker, load
-from containerd.plugin import Server, plugged
+from containerd.engines import ContainerEngine
+from containerd.serve.plugin import Server
 from ocidiff.image import lookup
 from ocidiff.services import labels
 from ocidiff.store import Store
@@ -19,29 +17,6 @@ from ocidiff.store import Store
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 
 NAME = "docker.io/library/theirs:1"
-
-
-@pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Daemon, Server]]:
-    with plugged() as pair:
-        yield pair
-
-
-@pytest.fixture(scope="module")
-def daemon(both: tuple[Daemon, Server]) -> Daemon:
-    return both[0]
-
-
-@pytest.fixture
-def server(both: tuple[Daemon, Server]) -> Server:
-    return both[1]
-
-
-@pytest.fixture(scope="module")
-def docker_engine(daemon: Daemon, archive: Path) -> Iterator[Docker]:
-    with docker(daemon) as engine:
-        load(daemon, archive, engine.namespace)
-        yield engine
 
 
 @pytest.mark.parametrize("change", ["added", "removed"])

@@ -1,29 +1,25 @@
 """Page: a survey as one HTML page, without scripts and without a second file. Pure.
 
-Every name in it was given by others. They go through `shown` here, and through `shortened` and
-`html.escape` in `map`. Each list has a length that no image can pass, and says what it leaves out.
+Every name in it was given by others. They go through `shown`, and through `shortened` and `html.escape` in `map`.
+Each list has a length that no image can pass, and says what it leaves out.
 """
 
 from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ocidiff.printable import shortened
+from ocidiff.report.document import LONGEST, cards, document, shown, table
 from ocidiff.report.map import maps
-from ocidiff.report.style import STYLE
 from ocidiff.report.survey import File, Found, LayerSizes, Survey
 from ocidiff.report.tree import GROUPS, Node
 from ocidiff.sizes import counted, size
 
-_LONGEST: Final = 200
 _LAYERS: Final = 60
 _DIRECTORIES: Final = 40
 _DEEPEST: Final = 4
-# Nothing is loaded and nothing runs, whatever a name holds.
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _PARTS: Final = (
     ("suspicious", "Suspicious files"),
     ("map", "What takes the space"),
@@ -39,26 +35,9 @@ def page_of(survey: Survey) -> bytes:
     return "".join(_page(survey)).encode()
 
 
-def shown(text: str) -> str:
-    """Return a text of others for HTML: one line, shortened in the middle, everything special escaped."""
-    return html.escape(shortened(text, _LONGEST))
-
-
 def _page(survey: Survey) -> Iterator[str]:
     image = survey.image
-    name = shown(image.name)
-    yield (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>Report on {name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<header>\n"
-        f"<h1><span>Image report</span><bdi>{name}</bdi></h1>\n"
-        f'<p class="id">{shown(str(image.config.platform))} · {_date(image.config.created)}<code>{image.digest}</code></p>\n'
-        '<nav aria-label="Parts"><ul>'
-    )
-    yield "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title in _PARTS)
-    yield f"</ul></nav>\n{_cards(survey)}</header>\n"
+    about = f"{shown(str(image.config.platform))} · {_date(image.config.created)}<code>{image.digest}</code>"
     bodies = (
         _suspicious(survey.found),
         _map(survey),
@@ -67,14 +46,14 @@ def _page(survey: Survey) -> Iterator[str]:
         _wasted(survey),
         _directories(survey.tree),
     )
-    for (key, title), body in zip(_PARTS, bodies, strict=True):
-        yield f'<section id="{key}" aria-labelledby="{key}-title">\n<h2 id="{key}-title">{title}</h2>\n'
-        yield from body
-        yield "</section>\n"
-    yield (
-        "<footer>Sizes of files are those of their content, uncompressed; a file of several names counts once. "
-        f"Names are escaped, and shortened in the middle past {_LONGEST} characters. Written by ocidiff."
-        "</footer>\n</main>\n</body>\n</html>\n"
+    yield from document(
+        f"Report on {shown(image.name)}",
+        ("Image report", shown(image.name)),
+        about,
+        _cards(survey),
+        [(key, title, body) for (key, title), body in zip(_PARTS, bodies, strict=True)],
+        "Sizes of files are those of their content, uncompressed; a file of several names counts once. "
+        f"Names are escaped, and shortened in the middle past {LONGEST} characters. Written by ocidiff.",
     )
 
 
@@ -87,17 +66,13 @@ def _cards(survey: Survey) -> str:
     sent = sum(layer.blob_bytes for layer in survey.layers)
     share = 100 * survey.wasted_bytes / written if written else 0
     secrets, others = survey.files(secret=True), survey.files(secret=False)
-    cards = (
+    return cards(
         ("To download", size(sent), counted(len(survey.layers), "layer"), ""),
         ("Unpacked", size(survey.tree.size), counted(survey.tree.files, "file") + " with content", ""),
         ("Wasted", size(survey.wasted_bytes), f"{share:.1f} % of what the layers hold", "warn" if share >= 5 else ""),
         ("Secrets", f"{secrets:,}", "keys, tokens and passwords", "bad" if secrets else "good"),
         ("Suspicious", f"{others:,}", "caches, histories, temporary files", "warn" if others else "good"),
     )
-    items = "".join(
-        f'<div class="{kind}"><dt>{title}</dt><dd>{figure}</dd><dd>{note}</dd></div>' for title, figure, note, kind in cards
-    )
-    return f'<dl class="cards">{items}</dl>\n'
 
 
 def _suspicious(found: Sequence[Found]) -> Iterator[str]:
@@ -116,7 +91,7 @@ def _suspicious(found: Sequence[Found]) -> Iterator[str]:
             f'<span class="tag {kind}">{word}</span><b>{html.escape(one.rule.name)}</b>'
             f'<span class="soft">{count}</span></summary>\n'
         )
-        yield from _table(
+        yield from table(
             f"Files: {html.escape(one.rule.name)}", "File|Size.n|Layer.n|In the tree", map(_found_row, one.shown)
         )
         if one.files > len(one.shown):
@@ -164,7 +139,7 @@ def _layers(layers: Sequence[LayerSizes]) -> Iterator[str]:
         )
 
     rows = map(row, reversed(layers[-_LAYERS:]))
-    yield from _table("Layers, newest first", "Layer.n|Made by|Files.n wide|Content.n|Sent.n|Wasted.n", rows)
+    yield from table("Layers, newest first", "Layer.n|Made by|Files.n wide|Content.n|Sent.n|Wasted.n", rows)
     if len(layers) > _LAYERS:
         rest = layers[:-_LAYERS]
         yield f"<p>and {counted(len(rest), 'older layer')}, {size(sum(layer.content_bytes for layer in rest))}</p>\n"
@@ -173,7 +148,7 @@ def _layers(layers: Sequence[LayerSizes]) -> Iterator[str]:
 def _largest(files: Sequence[File], tree: Node) -> Iterator[str]:
     most = files[0].size if files else 0
     rows = (f"{_path(file.path)}{_size(file.size, most)}{_number(file.layer)}" for file in files)
-    yield from _table("Largest files of the tree", "File|Size.n|Layer.n", rows)
+    yield from table("Largest files of the tree", "File|Size.n|Layer.n", rows)
     if tree.files > len(files):
         rest = tree.size - sum(file.size for file in files)
         yield f"<p>and {counted(tree.files - len(files), 'smaller file')}, {size(rest)}</p>\n"
@@ -191,7 +166,7 @@ def _wasted(survey: Survey) -> Iterator[str]:
     rows = (
         f"{_path(file.path)}{_size(file.size, files[0].size)}{_number(file.layer)}<td>{file.later}</td>" for file in files
     )
-    yield from _table("Largest wasted files", "File|Size.n|Layer.n|Then", rows)
+    yield from table("Largest wasted files", "File|Size.n|Layer.n|Then", rows)
     rest = survey.wasted_bytes - sum(file.size for file in files)
     if rest > 0:
         yield f"<p>and smaller files, {size(rest)}</p>\n"
@@ -205,7 +180,7 @@ def _directories(tree: Node) -> Iterator[str]:
     listed = sorted(rows[:_DIRECTORIES])
     yield f"<p>The {counted(len(listed), 'largest directory', 'largest directories')}, with what is below them.</p>\n"
     cells = (f"{_path(os.fsdecode(path))}{_number(node.files)}{_size(node.size, tree.size)}" for path, node in listed)
-    yield from _table("Largest directories", "Directory|Files.n|Size.n", cells)
+    yield from table("Largest directories", "Directory|Files.n|Size.n", cells)
 
 
 def _nodes(node: Node, path: bytes, depth: int) -> Iterator[tuple[bytes, Node]]:
@@ -215,18 +190,6 @@ def _nodes(node: Node, path: bytes, depth: int) -> Iterator[tuple[bytes, Node]]:
             yield below, child
             if depth < _DEEPEST:
                 yield from _nodes(child, below, depth + 1)
-
-
-def _table(caption: str, heads: str, rows: Iterable[str]) -> Iterator[str]:
-    """Yield a table. Each head may have a class behind a dot."""
-    yield f"<table>\n<caption>{caption}</caption>\n<thead><tr>"
-    for head in heads.split("|"):
-        title, _, kind = head.partition(".")
-        yield f'<th scope="col" class="{kind}">{title}</th>' if kind else f'<th scope="col">{title}</th>'
-    yield "</tr></thead>\n<tbody>\n"
-    for row in rows:
-        yield f"<tr>{row}</tr>\n"
-    yield "</tbody>\n</table>\n"
 
 
 def _path(path: str) -> str:

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -16,61 +15,12 @@ from ocidiff.cli.main import main
 from ocidiff.image.rootfs import Stored
 from ocidiff.layer.pure.sketch import Inode, _Child
 from ocidiff.report import survey as surveys
-from ocidiff.report.page import page_of, shown
+from ocidiff.report.document import shown
+from ocidiff.report.page import page_of
 from ocidiff.report.style import DARK, LIGHT
 from ocidiff.report.tree import GROUPS, Contents
 from ocidiff.report.treemap import Rectangle, squarified
-
-VOID = {"meta", "br", "input"}
-ATTRIBUTES = {
-    *("lang", "charset", "http-equiv", "content", "name", "class", "id", "href", "style", "title", "role", "scope"),
-    *("aria-label", "aria-labelledby", "type", "checked", "for", "open"),
-}
-
-
-class Page(HTMLParser):
-    """A page taken apart: every element is closed, in order, and has known attributes only."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__()
-        self.way: list[str] = []
-        self.tags: list[str] = []
-        self.ids: set[str] = set()
-        self.links: list[str] = []
-        self.texts: list[str] = []
-        self.titles: list[str] = []
-        self.tables: list[list[list[str]]] = []
-        self.feed(data.decode("utf-8"))
-        self.close()
-        assert not self.way
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert {name for name, _ in attrs} <= ATTRIBUTES, attrs
-        self.tags.append(tag)
-        values = dict(attrs)
-        self.ids |= {values["id"] or ""} if "id" in values else set()
-        self.links += [values["href"] or ""] if "href" in values else []
-        self.titles += [values["title"] or ""] if "title" in values else []
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in {"td", "th"}:
-            self.tables[-1][-1].append("")
-        if tag not in VOID:
-            self.way.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.way.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-        if "td" in self.way or ("th" in self.way):
-            self.tables[-1][-1][-1] += data
-
-    def table(self, *heads: str) -> list[list[str]]:
-        """The rows of the table with these heads."""
-        return next(table[1:] for table in self.tables if table[0] == list(heads))
+from support.pages import Page
 
 
 @pytest.fixture

@@ -72,10 +72,11 @@ def nameless_file(directory: str | None) -> BinaryIO:
     """
     import tempfile
 
-    return cast("BinaryIO", tempfile.TemporaryFile(buffering=0, dir=_place_of_files(directory)))
+    return cast("BinaryIO", tempfile.TemporaryFile(buffering=0, dir=place_of_files(directory)))
 
 
-def _place_of_files(directory: str | None) -> str:
+def place_of_files(directory: str | None) -> str:
+    """Return the directory of large temporary files: `directory`, or if it is None `TMPDIR`, else /var/tmp."""
     return directory or os.environ.get("TMPDIR", _LARGE_FILES)
 
 
@@ -91,7 +92,7 @@ def filling(directory: str | None) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        full = OSError(error.errno, error.strerror, _place_of_files(directory))
+        full = OSError(error.errno, error.strerror, place_of_files(directory))
         if directory is None:
             full.add_note("TMPDIR names another directory for temporary files")
         raise full from None

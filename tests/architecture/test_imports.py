@@ -36,6 +36,7 @@ RANKS = {
     "transport": 8,
     "report": 8,
     "store": 9,
+    "bench": 9,
     "cli": 10,
 }
 # The two that stand above all rooms, and may be imported by the command line only.

@@ -24,6 +24,7 @@ _GROUPS: Final = {
     "Copies": ("copy", "pull", "push", "save", "load"),
     "Store": ("gc", "verify"),
     "containerd": ("serve", "commit-pod"),
+    "This machine": ("bench",),
 }
 _COMMANDS: Final = tuple(name for names in _GROUPS.values() for name in names)
 _FAILED: Final = 1

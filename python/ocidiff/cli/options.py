@@ -331,7 +331,8 @@ def size_option(name: str, variable: str, explanation: str) -> _Decorator[Any]:
     return click.option(name, variable, type=_Size(), metavar="SIZE", help=explanation)
 
 
-def _refuse_dash(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+def refuse_dash(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse stdout for a file that is not the result."""
     if value == "-":
         raise click.BadParameter("must be a file, since stdout takes the result")
     return value
@@ -341,7 +342,7 @@ report_option: Final = click.option(
     "--report",
     metavar="FILE",
     type=click.Path(),
-    callback=_refuse_dash,
+    callback=refuse_dash,
     help="Write an HTML page on the image to this file: sizes, wasted bytes, secrets and suspicious files.",
 )
 platform_option: Final = click.option(

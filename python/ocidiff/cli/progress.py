@@ -149,6 +149,8 @@ def _percent(progress: Progress) -> int:
 
 def _short(progress: Progress, seconds: float) -> str:
     """Return what fits a narrow terminal: percent, rate and what remains; or counters if the total is not known."""
+    if progress.runs is not None:
+        return _counters(progress)
     if not progress.total_bytes:
         return f"{counted(progress.entries, 'entry', 'entries')}, {size(progress.bytes_blob)}"
     return f"{_percent(progress)} %{_pace(progress, progress.total_bytes, seconds)}"
@@ -194,6 +196,7 @@ def _json(what: str, progress: Progress, seconds: float) -> str:
             "item": progress.item or None,
             "seconds": round(seconds, 3),
             **({"blobs": [_blob(blob) for blob in progress.blobs]} if progress.blobs else {}),
+            **({"runs": progress.runs[0], "totalRuns": progress.runs[1]} if progress.runs else {}),
         }
     )
 
@@ -203,6 +206,8 @@ def _blob(blob: BlobProgress) -> dict[str, object]:
 
 
 def _counters(progress: Progress) -> str:
+    if progress.runs is not None:
+        return f"{progress.runs[0]} of {progress.runs[1]} runs"
     return (
         f"{counted(progress.entries, 'entry', 'entries')}, {size(progress.bytes_blob)}, "
         f"{size(progress.bytes_plain)} uncompressed"

@@ -58,6 +58,7 @@ class Progress:
         blobs: How far each blob is while an image is copied.
         note: What the call waits for, such as a registry that asks to be left alone; empty in every other report. A report
             with a note has no counters, and may come while another one is made.
+        runs: Timed runs of a benchmark, done and in all; None for other calls.
     """
 
     entries: int
@@ -68,6 +69,7 @@ class Progress:
     item: str = ""
     blobs: tuple[BlobProgress, ...] = ()
     note: str = ""
+    runs: tuple[int, int] | None = None
 
 
 class Cancellation:

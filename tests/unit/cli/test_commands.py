@@ -24,7 +24,7 @@ Output = pytest.CaptureFixture[str]
 
 COMMANDS = (
     *("diff", "changes", "apply", "index", "commit", "batch", "create", "mount", "umount", "ps", "rm"),
-    *("save", "load", "unpack", "images", "inspect", "history", "tag", "rmi", "gc", "verify"),
+    *("save", "load", "unpack", "images", "inspect", "history", "tag", "rmi", "gc", "verify", "bench"),
 )
 
 

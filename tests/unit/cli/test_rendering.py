@@ -63,6 +63,20 @@ def test_plain_progress_tells_the_phase_and_how_much_of_it_is_done(capsys: Outpu
     assert capsys.readouterr().err == "commit: unpack: 25 %, 1 entry, 500 B, 2.0 kB uncompressed, 0.0 s\n"
 
 
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [
+        ("plain", "bench: diff: tar + gzip: 3 of 36 runs, "),
+        ("json", '"runs": 3, "totalRuns": 36}'),
+    ],
+)
+def test_progress_counts_the_runs_of_a_benchmark(mode: str, told: str, capsys: Output) -> None:
+    with progress.shown(Settings(progress=mode), "bench") as show:
+        assert show is not None
+        show(Progress(0, 0, 0, "diff: tar + gzip", runs=(3, 36)))
+    assert told in capsys.readouterr().err
+
+
 def test_a_monitor_adds_up_the_items_of_a_phase() -> None:
     seen: list[Progress] = []
     monitor = Monitor(seen.append).of("unpack", 100)
@@ -109,6 +123,7 @@ def test_one_of_a_thing_has_no_plural() -> None:
         (Progress(20_000, 10**9, 999_900_000, "diff"), 2.0, "20,000 entries, 999.9 MB"),
         (Progress(1, 0, 999_900_000, "unpack", 10**12), 1.0, "0 %, 999.9 MB/s, 999 s left"),
         (Progress(1, 0, 500, "unpack", 500), 1.0, "100 %, 500 B/s"),
+        (Progress(0, 0, 0, "diff", runs=(3, 36)), 1.0, "3 of 36 runs"),
         # Of a moment no rate is told: it was 1.7 TB/s once.
         (Progress(1, 0, 10**9, "unpack", 10**12), 0.001, "0 %"),
     ],

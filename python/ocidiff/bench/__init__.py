@@ -1,0 +1,1 @@
+"""Benchmarks: workloads of ours and of other tools, in turns on one machine, and a page with plots of what they took."""

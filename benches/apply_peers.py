@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from installed import compiled_command
+from ocidiff.bench.measure import launch
+from ocidiff.bench.trees import MIB
 
 ROUNDS = 5
 OCIDIFF = compiled_command()
@@ -41,12 +43,8 @@ class Figures:
 
 
 def timed(*command: str | Path) -> Figures:
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    assert status == 0, f"{command}: {status}"
-    return Figures(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / KIB_PER_MIB)
+    usage, _ = launch(command)
+    return Figures(usage.seconds, usage.processor_seconds or 0.0, (usage.peak_bytes or 0) / MIB)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import ocidiff
+from ocidiff.bench.machine import file_system
 from workloads import WORKLOADS, Workload
 
 
@@ -33,14 +34,7 @@ def figures(benchmark: Any, tmp_path: Path) -> Any:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "ocidiff": ocidiff.__version__,
-        "filesystem": filesystem(tmp_path),
+        "filesystem": file_system(tmp_path),
         "cache": "warm",
     }
     return benchmark
-
-
-def filesystem(path: Path) -> str:
-    """The type of the file system that holds a path."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    holding = [mount for mount in mounts if path.is_relative_to(mount[1])]
-    return max(holding, key=lambda mount: len(mount[1]))[2]

@@ -11,17 +11,16 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from installed import compiled_command
+from ocidiff.bench.measure import launch
+from ocidiff.bench.trees import MIB
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
-KIB_PER_MIB = 1024
 OCIDIFF = compiled_command()
 
 
@@ -39,26 +38,18 @@ class Contender:
     result: str = ""
 
     def run(self) -> None:
-        start = time.perf_counter()
-        with tempfile.TemporaryFile() as output:
-            process = subprocess.Popen(self.command, stdout=output, stderr=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            self.seconds.append(time.perf_counter() - start)
-            output.seek(0)
-            text = output.read()
-        assert process.returncode == 0, f"{self.name}: {process.returncode}"
-        self.processor_seconds.append(usage.ru_utime + usage.ru_stime)
-        # A process counts what its parent had when it was made: less than this program, a dozen MiB, is not told apart.
-        self.peak_mib = max(self.peak_mib, usage.ru_maxrss / KIB_PER_MIB)
-        if text.startswith(b"{"):
+        usage, text = launch(self.command)
+        self.seconds.append(usage.seconds)
+        self.processor_seconds.append(usage.processor_seconds or 0.0)
+        self.peak_mib = max(self.peak_mib, (usage.peak_bytes or 0) / MIB)
+        if text.startswith("{"):
             found = json.loads(text)
             counts = found.get("changes", {}) if found.get("mode") == "changes" else None
             self.size = found.get("size") or None
             self.result = found["diffID"] if counts is None else f"{counts.get('add', 0)} {counts.get('delete', 0)}"
-        elif text.startswith((b"A /", b"C /", b"D /")):
+        elif text.startswith(("A /", "C /", "D /")):
             kinds = [line[:1] for line in text.splitlines()]
-            self.result = f"{kinds.count(b'A')} {kinds.count(b'D')}"
+            self.result = f"{kinds.count('A')} {kinds.count('D')}"
 
     def row(self, slowest: float) -> str:
         times = f"{statistics.median(self.seconds):.2f} ({min(self.seconds):.2f}-{max(self.seconds):.2f})"

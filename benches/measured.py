@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,22 +12,14 @@ from pathlib import Path
 
 from containerd.conftest import archived
 from containerd.daemon import programs
+from ocidiff.bench.measure import launch
+from ocidiff.bench.trees import MIB
 from ocidiff.store import Store
 from workloads import system
 
 KIND = "new-2"
 KIB_PER_MIB = 1024
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-# A process counts what its parent had when it was made, so that a small one starts it.
-_LAUNCHER = """
-import json, os, sys, time
-start = time.perf_counter()
-silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=silent)
-_, status, usage = os.wait4(process, 0)
-print(json.dumps([time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
 
 
 @dataclass
@@ -69,23 +59,15 @@ def end_cleanly() -> None:
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
 
 
-def launch(command: Sequence[str | Path], environment: Mapping[str, str] | None) -> tuple[float, float, float]:
-    """Run a command; return its seconds, processor seconds and peak MiB."""
-    line = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command]
-    done = subprocess.run(line, env=environment, capture_output=True, check=False)
-    assert done.returncode == 0, f"{command}: {done.stderr.decode()}"
-    seconds, cpu, kib = json.loads(done.stdout)
-    return float(seconds), float(cpu), kib / KIB_PER_MIB
-
-
 def take(command: Sequence[str | Path], environment: Mapping[str, str] | None, daemons: Processes) -> Taken:
     """Run a command, and measure the daemons meanwhile."""
     # Earlier work is on disk, and not waited for.
     os.sync()
     daemons.forget_peaks()
     cpu = daemons.cpu()
-    seconds, client_cpu, client_mib = launch(command, environment)
-    return Taken(seconds, client_cpu, daemons.cpu() - cpu, client_mib, daemons.peak_mib())
+    usage, _ = launch(command, environment)
+    client_cpu, client_mib = usage.processor_seconds or 0.0, (usage.peak_bytes or 0) / MIB
+    return Taken(usage.seconds, client_cpu, daemons.cpu() - cpu, client_mib, daemons.peak_mib())
 
 
 def median(runs: Iterable[Taken], name: str) -> float:

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from containerd.daemon import Daemon
 from containerd.engines import BASE, Nerdctl, load
-from measured import base, end_cleanly, launch
+from measured import base, end_cleanly
 from nodes import PLUGIN, STOCK, Mode, Node, node
+from ocidiff.bench.measure import launch
 from support import registry_software
 from workloads import add_packages
 
@@ -50,11 +51,11 @@ def turn(one: Node, other: Node, nerdctl: Nerdctl, container: str, repository: s
     name = f"{repository}:1"
     ctr: list[list[str | Path]] = [[on.daemon.programs / "ctr", "--namespace", NAMESPACE] for on in (one, other)]
     took = {}
-    took["commit"] = launch([*nerdctl.line, "commit", container, "new:1"], nerdctl.environment)[0]
+    took["commit"] = launch([*nerdctl.line, "commit", container, "new:1"], nerdctl.environment)[0].seconds
     push = [*ctr[0], "images", "push", "--plain-http", name, IMAGE]
-    took["push"] = launch(push, one.daemon.environment)[0]
+    took["push"] = launch(push, one.daemon.environment)[0].seconds
     pull = [*ctr[1], "images", "pull", "--plain-http", name]
-    took["pull and unpack"] = launch(pull, other.daemon.environment)[0]
+    took["pull and unpack"] = launch(pull, other.daemon.environment)[0].seconds
     took["first output"] = first_output(other.daemon, name)
     one.daemon.ctr("images", "rm", "--sync", IMAGE, namespace=NAMESPACE)
     one.daemon.collect(NAMESPACE)

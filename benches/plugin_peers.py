@@ -30,15 +30,17 @@ from typing import Any
 from containerd.conftest import archived
 from containerd.engines import Nerdctl, load
 from containerd.serve.plugin import snapshots
-from measured import Processes, Taken, base, end_cleanly, figures, launch, median, take
+from measured import Processes, Taken, base, end_cleanly, figures, median, take
 from nodes import IGZIP, PLUGIN, STOCK, Mode, Node, node
+from ocidiff.bench.measure import launch
+from ocidiff.bench.trees import MIB, Pool
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.open import services_of
 from ocidiff.layer.engine import select_engine
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.oci.digest import DiffID, Digest, chain_id
 from ocidiff.store import Store
-from workloads import Pool, add_packages, change_one_percent, shape
+from workloads import add_packages, change_one_percent, shape
 
 NAMESPACE = "nerdctl"
 IMAGE = "docker.io/library/new:1"
@@ -208,8 +210,10 @@ def at_once(on: Node, nerdctl: Nerdctl, callers: int, rounds: int) -> None:
             cpu, began = processes.cpu(), time.perf_counter()
             done = list(pool_of_threads.map(lambda one: launch([*ctr, one], nerdctl.environment), containers))
             seconds = time.perf_counter() - began
-            taken, clients, peaks = zip(*done, strict=True)
-            runs[mode].append(Taken(seconds, sum(clients), processes.cpu() - cpu, max(peaks), processes.peak_mib()))
+            taken = [usage.seconds for usage, _ in done]
+            clients = sum(usage.processor_seconds or 0.0 for usage, _ in done)
+            peak = max(usage.peak_bytes or 0 for usage, _ in done) / MIB
+            runs[mode].append(Taken(seconds, clients, processes.cpu() - cpu, peak, processes.peak_mib()))
             slowest[mode].append(f"{min(taken):.2f} to {max(taken):.2f}")
             daemon.collect(NAMESPACE)
     report(f"{callers} at once, {MIB_AT_ONCE} MiB each", runs)

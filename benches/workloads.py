@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-MIB = 1 << 20
+from ocidiff.bench.trees import MIB, Pool, text
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,6 @@ def deletions(place: Path) -> Workload:
     return Workload("deletions", lower, upper)
 
 
-def text(chance: random.Random, size: int) -> bytes:
-    """Bytes that compress about as well as program text."""
-    words = [f"{chance.getrandbits(24):06x} ".encode() for _ in range(64)]
-    return b"".join(chance.choices(words, k=size // 7))
-
-
 def shape(tree: Path) -> set[tuple[str, int, int, int]]:
     """Path, mode, size and whole seconds of the modification time of everything in a tree."""
     found = set()
@@ -79,27 +73,6 @@ def shape(tree: Path) -> set[tuple[str, int, int, int]]:
 
 
 WORKLOADS = {"many-small": many_small, "few-large": few_large, "deletions": deletions}
-
-
-class Pool:
-    """Bytes to cut files from: quick, and the same each time."""
-
-    def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
-        words = text(self.chance, 4 * MIB)
-        # Half of what programs are made of repeats.
-        code = b"".join(self.chance.randbytes(24) + words[number * 24 : number * 24 + 24] for number in range(MIB // 12))
-        self._kinds = (words, words, code)
-
-    def write(self, path: Path, size: int) -> None:
-        """Write a file of `size` bytes, with a time of its own in whole seconds."""
-        kind = self.chance.choice(self._kinds)
-        with path.open("wb") as file:
-            while size > 0:
-                start = self.chance.randrange(len(kind) - 1)
-                size -= file.write(kind[start : start + size])
-        seconds = 1_600_000_000 + self.chance.randrange(10**8)
-        os.utime(path, (seconds, seconds))
 
 
 def system(tree: Path, count: int = 60_000) -> None:

@@ -100,7 +100,7 @@ soak-live: $(CORE) ## Diff a tree 200 times, in six ways, while a program change
 	OCIDIFF_LIVE_DIFFS=200 $(BIN)/python -m pytest -s tests/faults/test_live_trees.py
 
 soak-serve: $(CORE) ## Let 16 callers use the plugin for 10 (MINUTES), while a server is killed again and again: nothing grows; needs root
-	OCIDIFF_SERVE_MINUTES=$(or $(MINUTES),10) OCIDIFF_KILLS=1 $(BIN)/python -m pytest -s tests/containerd/serve/test_faults.py tests/containerd/serve/test_soak.py
+	OCIDIFF_SERVE_MINUTES=$(or $(MINUTES),10) OCIDIFF_KILLS=1 OCIDIFF_HANDOVERS=100 $(BIN)/python -m pytest -s tests/containerd/serve/test_faults.py tests/containerd/serve/test_handover.py tests/containerd/serve/test_soak.py
 
 clean: ## Remove all that the other targets made
 	rm -rf $(VENV) target dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks $(CORE)

@@ -27,7 +27,7 @@ from ocidiff.store import Store
 # after one: `moment=Diff work`, `moment=Diff work end`.
 PROGRAM = """
 import contextlib, os, sys
-from ocidiff.containerd.serve import calls, server
+from ocidiff.containerd.serve import calls, server, service
 words = dict(word.split("=", 1) for word in sys.argv[1:])
 moment, phase = words.pop("moment", ""), calls.Call.phase
 @contextlib.contextmanager
@@ -39,6 +39,7 @@ def dying(call, name):
     if moment == f"{call._method} {name} end":
         os.kill(os.getpid(), 9)
 calls.Call.phase = dying
+service.PATIENCE_SECONDS = float(words.pop("patience", service.PATIENCE_SECONDS))
 numbers = {name: int(words.pop(name)) for name in ("slots", "queue", "memory_bytes") if name in words}
 server.serve(server.Settings(**words, **numbers, grace_seconds=0))
 """
@@ -152,6 +153,8 @@ def plugged(**words: str) -> Iterator[tuple[Daemon, Server]]:
     with running(VERSION, CONFIG.format) as daemon:
         server = Server(daemon, **words)
         try:
+            # containerd 1.7 has looked for it already, and looks again after seconds only.
+            until(lambda: is_reached(daemon))
             yield daemon, server
         finally:
             if server.runs:
@@ -229,6 +232,11 @@ def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def errors_of(stderr: str) -> list[str]:
+    """The lines of ctr without its warnings that something is deprecated."""
+    return [line for line in stderr.splitlines() if "DEPRECATION" not in line]
 
 
 def is_reached(daemon: Daemon) -> bool:

@@ -14,7 +14,18 @@ from typing import Any
 import pytest
 
 from containerd.daemon import Daemon
-from containerd.serve.plugin import NOTHING, Server, diff, is_reached, left_behind, make_large, prepared, snapshots, until
+from containerd.serve.plugin import (
+    NOTHING,
+    Server,
+    diff,
+    errors_of,
+    is_reached,
+    left_behind,
+    make_large,
+    prepared,
+    snapshots,
+    until,
+)
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.leases import ContainerdLeases
@@ -123,7 +134,7 @@ def test_a_server_that_is_killed_leaves_nothing(
         server.stop(signal.SIGKILL)
         _, error = running.communicate(timeout=60)
     assert running.returncode == 1
-    assert len(error.strip().splitlines()) == 1
+    assert len(errors_of(error)) == 1, error
     dead = ContainerdLeases(channel).held()
     assert dead
     server.start()

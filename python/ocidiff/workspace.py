@@ -1,4 +1,4 @@
-"""Workspace: private files and directories under a directory, which vanish with their owner.
+"""Workspace: private files and directories under a directory, which vanish with their owner; and files by name in it.
 
 Each is locked (flock) by the process that made it. What is not locked was left by a process that died, and is swept.
 """
@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from typing import BinaryIO, Final, cast
 
 from ocidiff import opening
@@ -24,6 +25,8 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Numbers of the errors of a full disk."""
 # The file system of temporary files, or a limit of the process, may also bound the size of one file.
 _NO_ROOM: Final = FULL | {errno.EFBIG}
+# O_NONBLOCK: a FIFO in place of a file is an error, not a wait.
+_REGULAR: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Of a directory that no layer describes.
 ROOT_MODE: Final = 0o755
 
@@ -251,3 +254,49 @@ def _sweep_unlocked(parent: int, name: str, path: str) -> None:
             os.unlink(name, dir_fd=parent)
     finally:
         os.close(descriptor)
+
+
+def open_directory(root: int, path: str, *names: str, create: bool, mode: int = 0o755) -> int:
+    """A directory below `root`, as a descriptor; a symlink in its place is an error.
+
+    Args:
+        root: Descriptor of the directory that it is in.
+        path: Path of that, for messages.
+        names: Where the directory is.
+        create: Make what is missing.
+        mode: Of what is made.
+    """
+    current = os.dup(root)
+    for name in names:
+        parent = current
+        try:
+            is_new = create and _make_directory(name, parent)
+            current = os.open(name, opening.DIRECTORY, dir_fd=parent)
+            if is_new:
+                os.fchmod(current, mode)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "/".join((path, *names))) from None
+        finally:
+            os.close(parent)
+    return current
+
+
+def _make_directory(name: str, parent: int) -> bool:
+    """Make a directory for its owner alone; false if it is there already."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
+
+
+def open_regular(name: str, parent: int, path: str) -> BufferedReader:
+    """A regular file in the directory `parent`, for reading; anything else of that name is an error."""
+    try:
+        file = os.open(name, _REGULAR, dir_fd=parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return os.fdopen(file, "rb")

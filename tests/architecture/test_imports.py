@@ -31,6 +31,7 @@ RANKS = {
     "layer": 4,
     "services": 5,
     "image": 6,
+    "segments": 6,
     "containerd": 7,
     "embedded": 7,
     "transport": 8,

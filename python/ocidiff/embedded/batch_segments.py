@@ -1,4 +1,4 @@
-"""Segments for many commits in a row: finding the tables takes longer than a small commit, so they stay open."""
+"""Segments for many commits in a row: opening the tables takes a part of a small commit, so they stay open."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ocidiff.embedded.files import Files
-from ocidiff.embedded.segments import SegmentFiles
+from ocidiff.embedded.segments import StoreSegments
 
 # Commits between two searches for tables.
 _COMMITS: Final = 16
@@ -22,7 +22,7 @@ class _Opened:
         self.commits = self.users = 0
 
 
-class SharedSegments(SegmentFiles):
+class SharedSegments(StoreSegments):
     """`SegmentTables` in a layout, safe from several threads.
 
     Args:

@@ -8,7 +8,6 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from io import BufferedReader
 from typing import Final
 
 from ocidiff import opening, workspace
@@ -34,54 +33,6 @@ _LOCK: Final = "index.lock"
 _OWN: Final = frozenset({INDEX, INGEST, _LOCK, BLOBS[0]})
 # Other users read the layout.
 _FILE_MODE: Final = 0o644
-# O_NONBLOCK: a FIFO in place of a file is an error, not a wait.
-_OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-def open_directory(root: int, path: str, *names: str, create: bool, mode: int = DIRECTORY_MODE) -> int:
-    """A directory below `root`, as a descriptor; a symlink in its place is an error.
-
-    Args:
-        root: Descriptor of the layout.
-        path: Its path, for messages.
-        names: Where the directory is.
-        create: Make what is missing.
-        mode: Of what is made.
-    """
-    current = os.dup(root)
-    for name in names:
-        parent = current
-        try:
-            is_new = create and _make_directory(name, parent)
-            current = os.open(name, opening.DIRECTORY, dir_fd=parent)
-            if is_new:
-                os.fchmod(current, mode)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, "/".join((path, *names))) from None
-        finally:
-            os.close(parent)
-    return current
-
-
-def _make_directory(name: str, parent: int) -> bool:
-    """Make a directory for its owner alone; false if it is there already."""
-    try:
-        os.mkdir(name, 0o700, dir_fd=parent)
-    except FileExistsError:
-        return False
-    return True
-
-
-def open_regular(name: str, parent: int, path: str) -> BufferedReader:
-    """A regular file in the directory `parent`, for reading; anything else of that name is an error."""
-    try:
-        file = os.open(name, _OPEN_FILE, dir_fd=parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise OSError(errno.EINVAL, "not a regular file", path)
-    return os.fdopen(file, "rb")
 
 
 class Files:
@@ -131,7 +82,7 @@ class Files:
     @contextlib.contextmanager
     def directory(self, *names: str, create: bool = True) -> Iterator[int]:
         """Descriptor of a directory; see `open_directory`."""
-        descriptor = open_directory(self.root, self.path, *names, create=create)
+        descriptor = workspace.open_directory(self.root, self.path, *names, create=create)
         try:
             yield descriptor
         finally:
@@ -139,7 +90,7 @@ class Files:
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a document, at most one more than is allowed, so that its parser refuses it."""
-        with open_regular(name, self.root, f"{self.path}/{name}") as file:
+        with workspace.open_regular(name, self.root, f"{self.path}/{name}") as file:
             return file.read(MAX_DOCUMENT_BYTES + 1)
 
     def replace(self, name: str, data: bytes) -> None:
@@ -210,7 +161,7 @@ class Files:
     def _initialise(self) -> None:
         with self.locked():
             for names in ((INGEST,), BLOBS):
-                os.close(open_directory(self.root, self.path, *names, create=True))
+                os.close(workspace.open_directory(self.root, self.path, *names, create=True))
             if INDEX not in os.listdir(self.root):
                 self.replace(INDEX, Index().encode())
             # The marker comes last: a directory without it is no layout yet.

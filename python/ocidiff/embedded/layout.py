@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from ocidiff import workspace
 from ocidiff.embedded import ingest as ingests
-from ocidiff.embedded.files import BLOBS, DIRECTORY_MODE, INGEST, TREES, TREES_MODE, Files, open_directory, open_regular
+from ocidiff.embedded.files import BLOBS, DIRECTORY_MODE, INGEST, TREES, TREES_MODE, Files
 from ocidiff.embedded.ingest import FileIngest
 from ocidiff.embedded.leases import protect
 from ocidiff.embedded.names import DAMAGED, Names
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ocidiff.embedded.batch_segments import SharedSegments
     from ocidiff.embedded.database import Database
     from ocidiff.embedded.pending import PendingBlobs, PendingImage
-    from ocidiff.embedded.segments import SegmentFiles
+    from ocidiff.embedded.segments import StoreSegments
 
 _DATABASE: Final = "ocidiff.db"
 _ALGORITHM: Final = "sha256"
@@ -140,11 +140,11 @@ class Layout:
         return self._path
 
     @property
-    def segments(self) -> SegmentFiles:
+    def segments(self) -> StoreSegments:
         """Return the tables of segments that later layers may copy."""
-        from ocidiff.embedded.segments import SegmentFiles
+        from ocidiff.embedded.segments import StoreSegments
 
-        return SegmentFiles(self._files)
+        return StoreSegments(self._files)
 
     def shared_segments(self) -> SharedSegments:
         """Return the same for many commits in a row; the caller closes it."""
@@ -484,7 +484,7 @@ class Layout:
         place = (BLOBS[0], digest.algorithm)
         try:
             with self._files.directory(*place, create=False) as blobs:
-                return open_regular(digest.encoded, blobs, "/".join((self._path, *place, digest.encoded)))
+                return workspace.open_regular(digest.encoded, blobs, "/".join((self._path, *place, digest.encoded)))
         except FileNotFoundError:
             raise NotFoundError(f"no blob {digest} in {self._path}") from None
 
@@ -496,4 +496,4 @@ class Layout:
 
     def _directory(self, *names: str) -> int:
         """Open a directory; the caller closes it."""
-        return open_directory(self._files.root, self._path, *names, create=True)
+        return workspace.open_directory(self._files.root, self._path, *names, create=True)

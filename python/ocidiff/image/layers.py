@@ -39,14 +39,14 @@ class LocalDiffer:
         overlay: Says if the upper directory of a mounted overlay is read in place of what it shows.
         ref: Name of the ingest of a layer, begun anew; None for one that nobody else knows.
         layer_labels: Labels of a layer, beside its diff ID.
-        tables: Returns where segments of older layers are; None if they are kept nowhere.
+        tables: Returns where segments of older layers are, which is asked only if they are wanted; None if they are nowhere.
     """
 
     engine: Engine
     overlay: OverlayMode = OverlayMode.AUTO
     ref: str | None = None
     layer_labels: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS)
-    tables: Callable[[], SegmentTables] | None = None
+    tables: Callable[[], SegmentTables | None] = lambda: None
 
     def compare(
         self,
@@ -83,9 +83,11 @@ class LocalDiffer:
     ) -> Layer:
         options = replace(options, spool=content.spool)
         with ExitStack() as stack:
+            is_wanted = options.reuse is Reuse.AUTO and options.compression is Compression.GZIP
+            tables = self.tables() if is_wanted else None
             table = None
-            if self.tables is not None and options.reuse is Reuse.AUTO and options.compression is Compression.GZIP:
-                table = stack.enter_context(self.tables().begin(proves_all=options.proves_reuse))
+            if tables is not None:
+                table = stack.enter_context(tables.begin(proves_all=options.proves_reuse))
                 options = replace(options, segments=table.segments)
             ingest = stack.enter_context(content.ingest(self.ref))
             if self.ref is not None:

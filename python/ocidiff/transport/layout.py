@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
+from ocidiff import workspace
 from ocidiff.embedded import ingest as ingests
-from ocidiff.embedded.files import BLOBS, DIRECTORY_MODE, INDEX, INGEST, Files, open_directory
+from ocidiff.embedded.files import BLOBS, DIRECTORY_MODE, INDEX, INGEST, Files
 from ocidiff.embedded.ingest import FileIngest
 from ocidiff.embedded.layout import Layout
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, UsageError
@@ -232,9 +233,9 @@ class LayoutTarget:
             ingest.commit(descriptor.size, descriptor.digest)
 
     def _directories(self) -> tuple[int, int]:
-        ingest_dir = open_directory(self._files.root, self._files.path, INGEST, create=True)
+        ingest_dir = workspace.open_directory(self._files.root, self._files.path, INGEST, create=True)
         try:
-            return ingest_dir, open_directory(self._files.root, self._files.path, *BLOBS, create=True)
+            return ingest_dir, workspace.open_directory(self._files.root, self._files.path, *BLOBS, create=True)
         except BaseException:
             os.close(ingest_dir)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import random
@@ -43,7 +44,7 @@ def _reused(image: Image) -> int:
 
 
 def _tables(store: Store) -> set[str]:
-    return set(os.listdir(_path(store) / "segments"))
+    return set(os.listdir(_path(store) / "segments")) - {"newest"}
 
 
 def test_a_second_commit_copies_and_has_the_same_bytes(store: Store, tree: Path, tmp_path: Path) -> None:
@@ -155,10 +156,12 @@ def test_odd_things_among_the_tables_disturb_nobody(store: Store, tree: Path, ma
 
 def test_tables_without_a_blob_take_no_descriptors(store: Store, tree: Path) -> None:
     store.commit(tree, "app:1", engine="rust")
-    for number in range(2000):
-        (_path(store) / "segments" / f"{number:064x}").write_bytes(b"x")
+    with (_path(store) / "segments/newest").open("a") as newest:
+        for number in range(200):
+            (_path(store) / "segments" / f"{number:064x}").write_bytes(b"x")
+            newest.write(f"{number:064x}\n")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
     try:
         assert _reused(store.commit(tree, "app:2", engine="rust")) > 0
     finally:
@@ -214,3 +217,47 @@ def test_a_store_that_can_have_no_tables_commits_all_the_same(store: Store, tree
     assert _reused(store.commit(tree, "app:2", engine="rust")) == 0
     assert store.verify(engine="rust").faults == ()
     assert os.listdir(_path(store) / "ingest") == []
+
+
+def test_tables_are_found_without_looking_at_all_of_them(store: Store, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.commit(tree, "app:1", engine="rust")
+    for number in range(1000):
+        (_path(store) / "segments" / f"{number:064x}").write_bytes(b"x")
+    opened, listed, open_ = list[str](), list[object](), os.open
+
+    def noted(path: str, *rest: int, **more: int) -> int:
+        opened.append(path)
+        return open_(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", noted)
+    monkeypatch.setattr(os, "listdir", listed.append)
+    with contextlib.ExitStack() as stack:
+        assert len(store._layout.segments._sources(stack)) == 1
+    assert len(opened) < 12
+    assert listed == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 1000, b"../" * 500, b"x" * 64 + b"\n", b"no line" * 100_000])
+def test_a_damaged_list_of_tables_costs_only_time(store: Store, tree: Path, damage: bytes) -> None:
+    first = store.commit(tree, "app:1", engine="rust")
+    newest = _path(store) / "segments/newest"
+    newest.write_bytes(damage)
+    for name in ("app:2", "app:3"):
+        again = store.commit(tree, name, engine="rust")
+        assert first.layer is not None
+        assert again.layer is not None
+        assert again.layer.descriptor == first.layer.descriptor
+    # The list goes on behind what is no line.
+    assert _reused(again) > 0
+
+
+def test_the_list_of_tables_stays_short(store: Store, tree: Path) -> None:
+    for number in range(3):
+        (tree / "more").write_text(str(number))
+        store.commit(tree, f"app:{number}", engine="rust")
+    newest = _path(store) / "segments/newest"
+    lines = newest.read_text().splitlines()
+    assert len(lines) == 3
+    newest.write_text("\n".join(lines * 400) + "\n")
+    store.commit(tree, "app:again", engine="rust")
+    assert newest.read_text().splitlines() == lines

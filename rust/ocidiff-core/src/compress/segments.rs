@@ -16,7 +16,6 @@ use rustix::io::{pread, retry_on_intr};
 use twox_hash::XxHash3_64;
 
 use super::block::Block;
-use crate::error::{Error, Result};
 
 /// The first bytes of a table: its kind and version.
 const MAGIC: [u8; 8] = *b"ocidseg1";
@@ -120,13 +119,12 @@ impl Segments {
         Self { sources, table, proves_all, reused_bytes: AtomicU64::new(0) }
     }
 
-    /// Writes the table of a finished blob.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if it cannot be written.
-    pub fn write_table(&self, segments: Vec<Segment>) -> Result<()> {
-        let written = self.table.write_all_at(&encode_table(segments), 0);
-        written.map_err(|source| Error::Io { op: "write", path: "table of segments".into(), source })
+    /// Writes the table of a finished blob. It is left empty if it cannot be written: the layer is whole without it.
+    pub fn write_table(&self, segments: Vec<Segment>) {
+        if self.table.write_all_at(&encode_table(segments), 0).is_err() {
+            // A part of a table is never used, so it does no harm if this fails too.
+            let _ = self.table.set_len(0);
+        }
     }
 
     /// Plain bytes of all segments that were copied so far.

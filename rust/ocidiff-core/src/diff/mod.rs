@@ -208,7 +208,9 @@ fn attempt(
     let (excluded, mounts) = control.left_out();
     let (never_added, gone) = recorder.vanished();
     let (blob, segments) = recorder.finish()?;
-    options.segments.as_ref().map_or(Ok(()), |known| known.write_table(segments))?;
+    if let Some(known) = &options.segments {
+        known.write_table(segments);
+    }
     let (retried, vanished) = control.changes();
     Ok(DiffSummary {
         blob,

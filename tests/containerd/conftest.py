@@ -37,6 +37,14 @@ APPLETS = (
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the cache of segments of this machine as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OCIDIFF_CACHE", str(tmp_path_factory.mktemp("cache") / "segments"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
     """containerd 2, or the kind that `OCIDIFF_CONTAINERD` says."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ocidiff
+from ocidiff.cli.cache import cache_options
 from ocidiff.cli.config import KeyValue, config_options
 from ocidiff.cli.names import CONTAINER_OR_PATH, IMAGE
 from ocidiff.cli.options import (
@@ -94,7 +95,7 @@ if TYPE_CHECKING:
     type=click.Choice(("auto", "never")),
     default="auto",
     show_default=True,
-    help="Copy what older layers in the store have compressed already. The bytes are the same.",
+    help="Copy what older layers have compressed already. The bytes are the same.",
 )
 @click.option("--verify", is_flag=True, help="Inflate and compare all that --reuse copies, and not only a sample.")
 @click.option("--iidfile", metavar="FILE", type=click.Path(), help="Write the manifest digest to this file.")
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
 @layer_options
 @limit_options
 @registry_options
+@cache_options
 @common("store", "address", "namespace", "snapshotter", "json", "quiet", "progress", "verbose")
 @pass_settings
 def command(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 import ocidiff
+from ocidiff.cli.cache import cache_options
 from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.places import REGISTRY
 from ocidiff.cli.registry import registry_options
@@ -60,6 +61,7 @@ _LASTING: Final = (
     help=f"Write the result as JSON to FILE too.  [default: {_TERMINATION_LOG}, if it exists]",
 )
 @functools.partial(registry_options, writing=False)
+@cache_options
 @common("address", "namespace", "verbose")
 @pass_settings
 def command(
@@ -128,17 +130,18 @@ def _run(
         for one in found:
             pods.check_space(channel, one)
         pairs = [(one, image) for one, (_, image) in zip(found, wanted, strict=True)]
-        return _committed(channel, pairs, push=push, registry=registry)
+        return _committed(settings, channel, pairs, push=push, registry=registry)
     finally:
         channel.close()
 
 
 def _committed(
-    channel: Channel, pairs: list[tuple[PodContainer, str]], *, push: bool, registry: ocidiff.Registry
+    settings: Settings, channel: Channel, pairs: list[tuple[PodContainer, str]], *, push: bool, registry: ocidiff.Registry
 ) -> list[dict[str, object]]:
     """Commit the containers into the registries that the names of the images say, or into containerd."""
     scheme = REGISTRY if push else ""
-    with ocidiff.Store.containerd(channel.address, channel.namespace) as store:
+    cache, cache_bytes = settings.cache, settings.cache_bytes
+    with ocidiff.Store.containerd(channel.address, channel.namespace, cache=cache, cache_bytes=cache_bytes) as store:
         images = [store.commit(store.container(one.id), scheme + image, registry=registry) for one, image in pairs]
     return [
         {"name": one.name, "image": image, "digest": made.descriptor.digest}

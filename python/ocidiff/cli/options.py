@@ -37,12 +37,17 @@ class Settings:
         progress: How progress is shown: one of `PROGRESS`.
         verbose: True if a summary goes to stderr.
         containerd: True if the images are in containerd.
+        cache: Directory of the cache of segments, as given.
+        cache_bytes: Its size at most, as given.
         address: Path of its socket, as given.
         namespace: Its namespace, as given.
         snapshotter: Its snapshotter, as given.
     """
 
-    __slots__ = ("address", "containerd", "json", "namespace", "progress", "quiet", "snapshotter", "store", "verbose")
+    __slots__ = (
+        *("address", "cache", "cache_bytes", "containerd", "json", "namespace", "progress", "quiet", "snapshotter", "store"),
+        "verbose",
+    )
 
     def __init__(
         self,
@@ -62,6 +67,8 @@ class Settings:
         self.address: str | None = None
         self.namespace: str | None = None
         self.snapshotter: str | None = None
+        self.cache: str | None = None
+        self.cache_bytes: int | None = None
 
     def is_containerd(self, *names: str) -> bool:
         """True if an option or these names say that the images are in containerd.
@@ -89,7 +96,10 @@ class Settings:
     def open_store(self, *names: str, create: bool = False) -> ocidiff.Store:
         """Open the store in which these images or containers are."""
         if self.is_containerd(*names):
-            return ocidiff.Store.containerd(self.address, self.namespace, snapshotter=self.snapshotter)
+            cache, size = self.cache, self.cache_bytes
+            return ocidiff.Store.containerd(
+                self.address, self.namespace, snapshotter=self.snapshotter, cache=cache, cache_bytes=size
+            )
         return ocidiff.Store.open(self.store_path(), create=create)
 
     def chosen_store(self) -> str | None:

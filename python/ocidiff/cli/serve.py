@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ocidiff.cli.cache import cache_options
 from ocidiff.cli.options import Settings, common, engine_option, pass_settings, size_option
 from ocidiff.cli.streams import complain, emit
 from ocidiff.errors import reason
@@ -37,7 +38,15 @@ _ADDRESS = "/run/containerd/containerd.sock"
 @click.option("--metrics", metavar="HOST:PORT|FILE", help="Serve Prometheus metrics at an address, or keep them in a file.")
 @click.option("--print-config", is_flag=True, help="Print what the configuration of containerd needs, and end.")
 @click.option("--check", is_flag=True, help="Say what keeps containerd from using the plugin, and end.")
+@click.option(
+    "--reuse",
+    type=click.Choice(("auto", "never")),
+    default="auto",
+    show_default=True,
+    help="Copy what older layers have compressed already. The bytes are the same.",
+)
 @engine_option
+@cache_options
 @common("containerd", "address", "namespace")
 @pass_settings
 def command(
@@ -49,6 +58,7 @@ def command(
     metrics: str | None,
     print_config: bool,
     check: bool,
+    reuse: str,
     engine: EngineName | None,
 ) -> None:
     """Serve containerd's diffs and unpacks.
@@ -61,6 +71,7 @@ def command(
     elif check:
         _check(address, socket)
     else:
+        from ocidiff.containerd.segment_cache import default_directory
         from ocidiff.containerd.serve import server
 
         server.serve(
@@ -73,6 +84,8 @@ def command(
                 memory_bytes=memory_bytes,
                 metrics=metrics,
                 engine=engine,
+                cache=(settings.cache or default_directory()) if reuse == "auto" else None,
+                cache_bytes=settings.cache_bytes,
             )
         )
 

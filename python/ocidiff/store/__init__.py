@@ -68,25 +68,34 @@ class Store:
         return EmbeddedStore(Embedded.open(path, create=create))
 
     @classmethod
-    def containerd(cls, address: str | None = None, namespace: str | None = None, *, snapshotter: str | None = None) -> Self:
+    def containerd(
+        cls,
+        address: str | None = None,
+        namespace: str | None = None,
+        *,
+        snapshotter: str | None = None,
+        cache: str | None = None,
+        cache_bytes: int | None = None,
+    ) -> Self:
         """Connect to a containerd, which runs the containers and collects garbage itself.
-
-        Needs the extra `ocidiff[containerd]`.
 
         Args:
             address: Path of its socket; None for `CONTAINERD_ADDRESS`, else /run/containerd/containerd.sock.
             namespace: Its namespace; None for `CONTAINERD_NAMESPACE`, else `default`.
             snapshotter: Snapshotter for images of directories; None for overlayfs. A container has its own.
+            cache: Directory of tables from which a commit copies compressed segments of older layers; None for
+                `OCIDIFF_CACHE`, else /var/cache/ocidiff for root and `XDG_CACHE_HOME`/ocidiff for others.
+            cache_bytes: Bytes that it takes at most; None for 1 GiB.
 
         Raises:
-            UsageError: The extra is not installed.
+            UsageError: The extra `ocidiff[containerd]` is not installed.
             OSError: Nobody listens at the socket, or this user may not connect.
             NotFoundError: There is no such namespace.
             UnsupportedError: containerd is too old.
         """
         from ocidiff.containerd.open import Containerd
 
-        return cls(Containerd.open(address, namespace, snapshotter))
+        return cls(Containerd.open(address, namespace, snapshotter, cache, cache_bytes))
 
     def close(self) -> None:
         """Close the directory or the connection."""
@@ -437,10 +446,7 @@ class Store:
         return self._image(name, platform).steps()
 
     def tag(self, name: str, new_name: str) -> Descriptor:
-        """Give an image another name, `NAME` or `NAME:TAG`. An image that has this name loses it.
-
-        Returns:
-            The descriptor of its manifest or index.
+        """Give an image another name, `NAME` or `NAME:TAG`, and return its descriptor. An image that has this name loses it.
 
         Raises:
             NotFoundError: There is no such image, or a part of it is missing.
@@ -480,7 +486,6 @@ class Store:
         return find_image(self._services(), name, platform_of(platform))
 
     def _services(self) -> Services:
-
         engine, monitor, _ = call()
         return self._home.services(engine, monitor)
 

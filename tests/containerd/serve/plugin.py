@@ -40,7 +40,7 @@ def dying(call, name):
         os.kill(os.getpid(), 9)
 calls.Call.phase = dying
 service.PATIENCE_SECONDS = float(words.pop("patience", service.PATIENCE_SECONDS))
-numbers = {name: int(words.pop(name)) for name in ("slots", "queue", "memory_bytes") if name in words}
+numbers = {name: int(words.pop(name)) for name in ("slots", "queue", "memory_bytes", "cache_bytes") if name in words}
 server.serve(server.Settings(**words, **numbers, grace_seconds=0))
 """
 CONFIG = """
@@ -67,7 +67,14 @@ class Server:
         self.temporary = daemon.place / f"{name}.temporary"
         self.temporary.mkdir()
         self._log = daemon.place / f"{name}.log"
-        self._words = {"address": daemon.address, "socket": str(self.socket), "metrics": str(self.metrics), **words}
+        self.cache = daemon.place / f"{name}.cache"
+        self._words = {
+            "address": daemon.address,
+            "socket": str(self.socket),
+            "metrics": str(self.metrics),
+            "cache": str(self.cache),
+            **words,
+        }
         self._processes: list[subprocess.Popen[bytes]] = []
         self.start()
 

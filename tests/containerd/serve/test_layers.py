@@ -19,10 +19,10 @@ from containerd.conftest import archived
 from containerd.daemon import VERSION, Daemon, running
 from containerd.layers import comparable, entries, layer_of_containerd
 from containerd.serve.plugin import NOTHING, Server, diff, left_behind, prepared, snapshots, tree_of, until
+from ocidiff.containerd.blobs import BlobFiles
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.open import services_of
-from ocidiff.containerd.serve.blobs import BlobFiles
 from ocidiff.errors import DigestMismatchError, NotFoundError, OcidiffError, UnsupportedError
 from ocidiff.layer.engine import select_engine
 from ocidiff.mounts.kernel import directory_of

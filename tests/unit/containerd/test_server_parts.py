@@ -15,10 +15,10 @@ from typing import Any, cast
 
 import pytest
 
+from ocidiff.containerd.blobs import BlobFiles
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.serve import records
-from ocidiff.containerd.serve.blobs import BlobFiles
 from ocidiff.containerd.serve.check import _of_configuration
 from ocidiff.containerd.serve.config import DIFF_SERVICE, TRANSFER, _file_of, configuration_for, numbers_of
 from ocidiff.containerd.serve.metrics import Metrics, MetricsAddress

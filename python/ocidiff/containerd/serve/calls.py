@@ -67,6 +67,10 @@ class Call:
         self._metrics.add("blob_bytes_total", blob_bytes, method=self._method)
         self._metrics.add("tar_bytes_total", tar_bytes, method=self._method)
 
+    def reused(self, tar_bytes: int) -> None:
+        """Count the bytes of a layer that were not compressed again."""
+        self._metrics.add("reused_bytes_total", tar_bytes, method=self._method)
+
 
 class Calls:
     """Runs calls. Safe from several threads."""

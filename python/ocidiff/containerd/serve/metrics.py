@@ -27,6 +27,7 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "phase_seconds_total": _Kind("counter", "Wall time of calls by phase: queue, prepare, work, sync."),
     "blob_bytes_total": _Kind("counter", "Bytes of layers as they are stored, written by Diff and read by Apply."),
     "tar_bytes_total": _Kind("counter", "Bytes of the same layers, uncompressed."),
+    "reused_bytes_total": _Kind("counter", "Bytes of the tar that Diff copied compressed from older layers."),
     "fallbacks_total": _Kind("counter", "Calls left to containerd's next differ (UNIMPLEMENTED)."),
     "slots_busy": _Kind("gauge", "Calls that have a slot."),
     "queue_length": _Kind("gauge", "Calls that wait for a slot."),

@@ -17,7 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from ocidiff.containerd.blobs import BlobFiles
 from ocidiff.containerd.channel import DEFAULT_NAMESPACE, Channel
+from ocidiff.containerd.segment_cache import CacheDirectory, SegmentCache
 from ocidiff.containerd.serve import records
 from ocidiff.containerd.serve.budget import Budget
 from ocidiff.containerd.serve.calls import Calls
@@ -68,6 +70,8 @@ class Settings:
         memory_bytes: Memory that all calls share; None for 128 MiB a slot. Calls for which it has no 64 MiB wait.
         metrics: `HOST:PORT` or the path of a file; None for none.
         engine: What does the work; None for the best there is.
+        cache: Directory of the cache of segments; None to compress every layer as a whole.
+        cache_bytes: Bytes that it takes at most; None for 1 GiB.
         grace_seconds: Time after the start until the leases of dead servers are released.
     """
 
@@ -79,6 +83,8 @@ class Settings:
     memory_bytes: int | None = None
     metrics: str | None = None
     engine: EngineName | None = None
+    cache: str | None = None
+    cache_bytes: int | None = None
     grace_seconds: float = _GRACE_SECONDS
 
 
@@ -97,7 +103,8 @@ class Server:
         self._leases = ServerLeases(self._channel)
         self._calls = Calls(self.budget, self.metrics, namespaces)
         self._health = Health(NAME)
-        self._service = DiffService(select_engine(settings.engine), self._channel, namespaces, self._leases)
+        segments = _cache(settings, BlobFiles(self._channel))
+        self._service = DiffService(select_engine(settings.engine), self._channel, namespaces, self._leases, segments)
         self._stopped = threading.Event()
         self._grpc: grpc.Server | None = None
         self._bound = ""
@@ -201,6 +208,19 @@ class Server:
             waited += tick
             if self._stopped.wait(tick):
                 return
+
+
+def _cache(settings: Settings, blobs: BlobFiles) -> SegmentCache | None:
+    """Return the cache of segments; None if there shall be none, or its directory is of no use, which is logged."""
+    if settings.cache is None:
+        return None
+    place = CacheDirectory(settings.cache)
+    try:
+        place.check()
+    except OSError as error:
+        records.warn("layers are compressed as a whole", cache=settings.cache, error=error.strerror)
+        return None
+    return SegmentCache(place, blobs.directory, settings.cache_bytes)
 
 
 def serve(settings: Settings) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ocidiff.containerd.blobs import BlobFiles
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.convert import descriptor_fields, descriptor_of, id_maps_of, mounts_of
-from ocidiff.containerd.serve.blobs import BlobFiles
 from ocidiff.containerd.serve.calls import Call
 from ocidiff.containerd.serve.leases import ServerLeases
 from ocidiff.containerd.serve.namespaces import Namespaces
@@ -30,6 +30,7 @@ from ocidiff.mounts.trees import trees_to_compare
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.services.content import ContentStore
+from ocidiff.services.segments import SegmentTables
 
 NAME: Final = "containerd.services.diff.v1.Diff"
 _LAST_SECOND: Final = (1 << 33) - 1
@@ -40,16 +41,25 @@ PATIENCE_SECONDS: Final = 5.0
 class DiffService:
     """Diff writes layers, Apply reads them."""
 
-    def __init__(self, engine: Engine, channel: Channel, namespaces: Namespaces, leases: ServerLeases) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        channel: Channel,
+        namespaces: Namespaces,
+        leases: ServerLeases,
+        segments: SegmentTables | None = None,
+    ) -> None:
         self._engine, self._channel, self._namespaces, self._leases = engine, channel, namespaces, leases
-        self._blobs = BlobFiles(channel)
+        self._blobs, self._segments = BlobFiles(channel), segments
 
     def diff(self, request: Any, call: Call) -> dict[str, object]:  # noqa: ANN401 - a message
         """Store the layer that turns the tree of the left mounts into that of the right ones."""
         wanted = request.media_type or media_type.LAYER_GZIP
         lower, upper = mounts_of(request.left), mounts_of(request.right)
         options = _options(request, call, id_maps_of(upper))
-        differ = LocalDiffer(self._engine, ref=request.ref or None, layer_labels=dict(request.labels))
+        differ = LocalDiffer(
+            self._engine, ref=request.ref or None, layer_labels=dict(request.labels), tables=lambda: self._segments
+        )
         with call.phase("prepare"):
             self._channel.wait(PATIENCE_SECONDS)
             call.namespace = call.namespace or self._namespaces.with_mounts(upper)
@@ -61,7 +71,9 @@ class DiffService:
                 call.told["walked"] = str(error)
                 layer = _compare(differ, lower, upper, content, options, call, walk=True)
         call.passed(layer.descriptor.size, layer.uncompressed_size)
+        call.reused(layer.reused_bytes)
         call.told |= {"layer": layer.descriptor.digest, "bytes": layer.descriptor.size, "diff_id": layer.diff_id}
+        call.told |= {"tar_bytes": layer.uncompressed_size, "reused_bytes": layer.reused_bytes}
         return {"diff": {**descriptor_fields(layer.descriptor), "media_type": wanted}}
 
     def apply(self, request: Any, call: Call) -> dict[str, object]:  # noqa: ANN401 - a message

@@ -37,6 +37,10 @@ class BlobFiles:
         roots = [one.exports["root"] for one in answer.plugins if "root" in one.exports]
         return roots[0] if len(roots) == 1 else None
 
+    def directory(self) -> str | None:
+        """Return the directory of the content store; None if containerd names none, or several."""
+        return self._root
+
 
 class _FileContent(ContainerdContent):
     """A `ContentStore` whose blobs are files below a directory."""

@@ -13,7 +13,7 @@ from ocidiff.mounts.mountinfo import mounts_here
 _SHA_FLAGS: Final = frozenset({"sha_ni", "sha2"})
 
 
-def facts(directory: str) -> Mapping[str, str | int]:
+def facts(directory: str) -> Mapping[str, str | float]:
     """Return what is known of this machine.
 
     Args:
@@ -29,7 +29,7 @@ def facts(directory: str) -> Mapping[str, str | int]:
         "memoryBytes": int(memory) << 10,
         "kernel": f"{os.uname().sysname} {os.uname().release}",
         "fileSystem": file_system(directory),
-        "load": f"{os.getloadavg()[0]:.1f}",
+        "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
     }
 

@@ -42,7 +42,12 @@ def _cards(result: Result) -> str:
     return cards(
         ("Tree", size(int(source["bytes"])), counted(int(source["names"]), "name"), ""),
         ("Cores", str(machine["cores"]), f"SHA instructions: {machine['shaInstructions']}", ""),
-        ("Load before", str(machine["load"]), "busy: times say little" if is_busy else "idle", "warn" if is_busy else ""),
+        (
+            "Load before",
+            f"{machine['load']:.1f}",
+            "busy: times say little" if is_busy else "idle",
+            "warn" if is_busy else "",
+        ),
         ("Runs", str(result.rounds), "of each work by each tool, in turns", ""),
         ("Tools", str(len(result.versions)), f"{counted(len(result.failures), 'failure')}", ""),
     )

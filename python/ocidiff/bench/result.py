@@ -102,9 +102,9 @@ class Result:
         seconds: How long all of it took.
     """
 
-    machine: Mapping[str, str | int]
+    machine: Mapping[str, str | float]
     versions: Mapping[str, str]
-    input: Mapping[str, str | int]
+    input: Mapping[str, str | float]
     rounds: int
     workloads: tuple[Workload, ...]
     failures: tuple[Failure, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,9 +15,9 @@ from ocidiff.bench.peers import PEERS
 from ocidiff.bench.place import check_room, private_directory
 from ocidiff.bench.result import Failure, Result, Row, Workload
 from ocidiff.bench.scene import Scene
-from ocidiff.bench.trees import measure_tree
 from ocidiff.bench.workload import TITLES, Kind, Task, Tool
 from ocidiff.errors import OcidiffError, UnsupportedError, UsageError
+from ocidiff.layer.differ import diff
 from ocidiff.layer.monitor import Progress, ProgressCallback
 from ocidiff.mounts.kernel import sync_file_system
 from ocidiff.values import dataclass
@@ -78,8 +79,8 @@ def run(plan: Plan, *, warn: Callable[[str], None], progress: ProgressCallback |
     unknown = [name for name in plan.peers or () if name not in PEERS]
     if unknown:
         raise UsageError(f"peer {unknown[0]!r}: must be auto, none or some of {', '.join(PEERS)}")
-    names, size = (plan.files, plan.size) if plan.tree is None else measure_tree(plan.tree)
     with private_directory(plan.directory) as root, ExitStack() as stack:
+        names, size = (plan.files, plan.size) if plan.tree is None else _measured(plan.tree, root)
         facts = machine.facts(root)
         copies = _OWN_COPIES + sum(PEERS[name].copies for name in (PEERS if plan.peers is None else plan.peers))
         check_room(root, (size + names * _BLOCK_BYTES) * copies)
@@ -99,7 +100,7 @@ def run(plan: Plan, *, warn: Callable[[str], None], progress: ProgressCallback |
                 scene.change_much(plan.seed + 2)
             workloads.append(_Turns(kind, scene, plan.rounds, steps, failures, warn).measure(tools))
         versions = {tool.name: tool.version for tool in tools}
-        measured: Mapping[str, str | int] = {
+        measured: Mapping[str, str | float] = {
             "tree": plan.tree or "made up",
             "names": scene.names,
             "bytes": scene.size,
@@ -107,6 +108,20 @@ def run(plan: Plan, *, warn: Callable[[str], None], progress: ProgressCallback |
         }
     seconds = time.perf_counter() - begun
     return Result(facts, versions, measured, plan.rounds, tuple(workloads), tuple(failures), seconds)
+
+
+def _measured(tree: str, root: str) -> tuple[int, int]:
+    """Return the number of names in a tree of the user, and their bytes.
+
+    Raises:
+        UsageError: The private directory is in it, and would be copied into itself.
+    """
+    inside = os.path.realpath(tree).rstrip("/") + "/"
+    if os.path.realpath(root).startswith(inside):
+        raise UsageError(f"tree {tree!r}: holds {os.path.dirname(root)}; --directory must name a place outside of it")
+    # Sees what the copy will have, and nothing of other file systems that are mounted there.
+    layer = diff(None, os.path.abspath(tree), os.devnull, compression="none", ignore_file=False)
+    return layer.added, layer.uncompressed_size
 
 
 def _peers(plan: Plan, scene: Scene, failures: list[Failure], warn: Callable[[str], None]) -> Iterator[Tool]:

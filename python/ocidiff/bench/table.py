@@ -46,7 +46,7 @@ def facts(result: Result) -> Iterator[tuple[str, str]]:
             f"{machine['kernel']}, {machine['fileSystem']}"
         ),
     )
-    yield "load before", f"{machine['load']} (what else ran; figures of a busy machine say little)"
+    yield "load before", f"{machine['load']:.1f} (what else ran; figures of a busy machine say little)"
     for name, version in result.versions.items():
         yield name, f"{version}, Python {machine['python']}" if name == "ocidiff" else version
     seed = f", seed {source['seed']}" if "seed" in source else ""

@@ -11,6 +11,7 @@ from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming, open_output, write_all
+from ocidiff.sizes import counted
 
 _MOST_ROUNDS: Final = 1000
 
@@ -103,4 +104,6 @@ def command(
         if page is not None:
             with naming(report or ""):
                 write_all(page, page_of(result))
+    if settings.verbose:
+        complain(f"bench: {counted(len(result.workloads), 'workload')}; {result.seconds:.0f} s")
     emit(as_json(result.to_dict()) if settings.json else "\n".join(lines(result)))

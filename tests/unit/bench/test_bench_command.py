@@ -244,6 +244,13 @@ def test_a_signal_ends_all_that_runs_and_leaves_nothing(
     assert living(group) == []
 
 
+def test_a_tree_that_holds_the_place_is_refused(place: Path, capsys: Output) -> None:
+    assert main(["bench", str(place.parent), "--directory", str(place)]) == 2
+    assert capsys.readouterr().err == (
+        f"ocidiff: bench: tree {str(place.parent)!r}: holds {place}; --directory must name a place outside of it\n"
+    )
+
+
 def test_too_little_room_is_told_before_anything_is_written(place: Path, capsys: Output) -> None:
     assert main(["bench", "--size", "900TB", "--directory", str(place), "--peers", "none"]) == 1
     err = capsys.readouterr().err

@@ -19,14 +19,14 @@ from ocidiff.bench.trees import change_tree, make_tree, measure_tree
 from ocidiff.errors import OcidiffError
 from support.pages import ATTRIBUTES, Page
 
-MACHINE: dict[str, str | int] = {
+MACHINE: dict[str, str | float] = {
     "processor": "<b>fast</b>",
     "cores": 2,
     "shaInstructions": "yes",
     "memoryBytes": 1 << 30,
     "kernel": "Linux 6",
     "fileSystem": "ext4",
-    "load": "0.1",
+    "load": 0.1,
     "python": "3.11",
 }
 

@@ -80,9 +80,6 @@ class Ocidiff:
         }[kind]
         return [make(variant) for variant in self._of(kind)]
 
-    def close(self) -> None:
-        """Do nothing: all is in the private directory."""
-
     def _of(self, kind: Kind) -> Sequence[Variant]:
         if kind not in _WITHOUT_THREADS:
             return self._variants

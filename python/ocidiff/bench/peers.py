@@ -81,9 +81,6 @@ class Tar:
         make = {Kind.LAYER: self._pack, Kind.APPLY: self._extract}.get(kind)
         return [make(program) for program in self._programs] if make else []
 
-    def close(self) -> None:
-        """Do nothing: all is in the private directory."""
-
     def _pack(self, program: str) -> Task:
         scene, output = self._scene, self._scene.path("tar-layer")
         command = ("tar", *_XATTRS, "--numeric-owner", "-I", f"{program} -6", "-cf", output, "-C", scene.lower, ".")
@@ -141,9 +138,6 @@ class Umoci:
             apply(scene.change, self._tree(self._bundle))
             return [self._repack(self._bundle)]
         return []
-
-    def close(self) -> None:
-        """Do nothing: all is in the private directory."""
 
     def _image(self, name: str) -> str:
         return f"{self._layout}:{name}"
@@ -211,9 +205,6 @@ class Buildah:
             self._write("whole", scene.change)
             return [self._commit("whole")]
         return []
-
-    def close(self) -> None:
-        """Do nothing: all is in the private directory, and what is mounted there is unmounted with it."""
 
     def _command(self, *words: str) -> tuple[str, ...]:
         storage = ("--root", self._root, "--runroot", self._scene.path("run"), "--storage-driver", "overlay")

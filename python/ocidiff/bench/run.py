@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from typing import Final
 
 from ocidiff.bench import machine
@@ -22,8 +21,9 @@ from ocidiff.layer.monitor import Progress, ProgressCallback
 from ocidiff.mounts.kernel import sync_file_system
 from ocidiff.values import dataclass
 
-# So many times the size of the tree is there at once, at most, of ours.
+# So many times the size of the tree is there at once, at most, of ours; each further compression has a layer and a store.
 _OWN_COPIES: Final = 6
+_COPIES_OF_A_COMPRESSION: Final = 2
 _BLOCK_BYTES: Final = 4096
 
 
@@ -66,7 +66,7 @@ def run(plan: Plan, *, warn: Callable[[str], None], progress: ProgressCallback |
     """Measure; nothing that was made is left at the end.
 
     Args:
-        plan: What.
+        plan: The choices.
         warn: Called with a line for each peer that fails.
         progress: Called at each timed run.
 
@@ -79,16 +79,17 @@ def run(plan: Plan, *, warn: Callable[[str], None], progress: ProgressCallback |
     unknown = [name for name in plan.peers or () if name not in PEERS]
     if unknown:
         raise UsageError(f"peer {unknown[0]!r}: must be auto, none or some of {', '.join(PEERS)}")
-    with private_directory(plan.directory) as root, ExitStack() as stack:
+    with private_directory(plan.directory) as root:
         names, size = (plan.files, plan.size) if plan.tree is None else _measured(plan.tree, root)
         facts = machine.facts(root)
-        copies = _OWN_COPIES + sum(PEERS[name].copies for name in (PEERS if plan.peers is None else plan.peers))
+        compressions = {variant.compression for variant in plan.variants}
+        copies = _OWN_COPIES + _COPIES_OF_A_COMPRESSION * (len(compressions) - 1)
+        copies += sum(PEERS[name].copies for name in (PEERS if plan.peers is None else plan.peers))
         check_room(root, (size + names * _BLOCK_BYTES) * copies)
         scene, steps = Scene(root), _Steps(progress)
         failures: list[Failure] = []
         tools: list[Tool] = [Ocidiff(scene, plan.variants), *_peers(plan, scene, failures, warn)]
-        for tool in tools:
-            stack.callback(tool.close)
+        versions = {tool.name: tool.version for tool in tools}
         steps.total = plan.rounds * sum(tool.rows(kind) for tool in tools for kind in Kind)
         steps.say("making the tree")
         scene.fill(plan.tree, files=plan.files, size=plan.size, seed=plan.seed)
@@ -99,7 +100,6 @@ def run(plan: Plan, *, warn: Callable[[str], None], progress: ProgressCallback |
             elif kind is Kind.LARGE:
                 scene.change_much(plan.seed + 2)
             workloads.append(_Turns(kind, scene, plan.rounds, steps, failures, warn).measure(tools))
-        versions = {tool.name: tool.version for tool in tools}
         measured: Mapping[str, str | float] = {
             "tree": plan.tree or "made up",
             "names": scene.names,
@@ -153,18 +153,18 @@ class _Turns:
         self._failed: set[str] = set()
 
     def measure(self, tools: list[Tool]) -> Workload:
-        """Measure; a tool that could not prepare is out of all later workloads too."""
-        tasks: list[Task] = []
-        for tool in list(tools):
+        """Measure. The first tool is ours; another one that cannot prepare is out of all later workloads too."""
+        ours, *peers = tools
+        self._steps.say(f"{self._kind}: preparing {ours.name}")
+        tasks: list[Task] = [*ours.begin(self._kind)]
+        own = {task.tool for task in tasks}
+        for tool in peers:
             self._steps.say(f"{self._kind}: preparing {tool.name}")
             try:
                 tasks += tool.begin(self._kind)
             except (OcidiffError, OSError) as error:
-                if tool is tools[0]:
-                    raise
                 self._fail(tool.name, error)
                 tools.remove(tool)
-        own = {task.tool for task in tasks if tools[0].rows(self._kind) and task.tool.startswith(tools[0].name)}
         runs: dict[str, list[Usage]] = {task.tool: [] for task in tasks}
         sizes: dict[str, int | None] = {}
         for number in range(self._rounds):

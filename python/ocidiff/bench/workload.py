@@ -83,7 +83,3 @@ class Tool(Protocol):
     def begin(self, kind: Kind) -> Sequence[Task]:
         """Prepare a kind of work, untimed, and return its tasks."""
         ...
-
-    def close(self) -> None:
-        """Give back what is not in the private directory."""
-        ...

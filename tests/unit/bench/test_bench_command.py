@@ -140,6 +140,8 @@ def test_a_peer_that_fails_is_named_and_the_rest_goes_on(
     assert failures.pop(("umoci", TITLES[Kind.COMMIT])) == "boom: \\x1b[1mbroken"
     assert "results disagree: tar + gzip made sha256:" in failures.pop(("tar + gzip", TITLES[Kind.APPLY]))
     assert failures == {}
+    # Also of those that failed later.
+    assert told["versions"].keys() == {"ocidiff", "tar", "umoci"}
     lines = err.splitlines()
     # A tool that is not there is no news.
     assert [line.split(": ")[:3] for line in lines] == [

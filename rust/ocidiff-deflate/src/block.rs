@@ -16,18 +16,18 @@ pub struct Histogram {
 }
 
 /// The symbol that ends a block.
-const END: usize = 256;
+pub const END: usize = 256;
 /// The most that one stored block can hold.
 const STORED_BYTES: usize = 0xffff;
 /// The order in which the code of code lengths is sent.
-const PRECODE_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+pub const PRECODE_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 /// Symbol above 256 of each match length, and of each distance.
 static LENGTH_SYMBOL: [u8; 259] = length_symbols();
 static DISTANCE_SYMBOL: [u8; 512] = distance_symbols();
 /// The base of each symbol, and the number of its extra bits.
-static LENGTH_BASE: [(u16, u8); 30] = length_bases();
-static DISTANCE_BASE: [(u16, u8); 30] = distance_bases();
+pub static LENGTH_BASE: [(u16, u8); 30] = length_bases();
+pub static DISTANCE_BASE: [(u16, u8); 30] = distance_bases();
 
 const fn length_bases() -> [(u16, u8); 30] {
     let mut bases = [(0, 0); 30];

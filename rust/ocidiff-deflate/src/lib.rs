@@ -5,10 +5,13 @@
 //! table holds nothing of an earlier block.
 //!
 //! Each answer ends on a byte boundary, so that answers put one behind the other are one stream.
+//!
+//! An [`Inflater`] decodes any stream.
 
 mod bits;
 mod block;
 mod huffman;
+mod inflate;
 mod level;
 mod matches;
 mod parse;
@@ -16,6 +19,7 @@ mod segment;
 mod split;
 mod window;
 
+pub use inflate::{INFLATED_BYTES, Inflated, Inflater, Pause};
 pub use level::Level;
 pub use window::{DICTIONARY_BYTES, WINDOW_BYTES, Window};
 

@@ -8,7 +8,9 @@ pub mod decompress;
 mod gunzip;
 mod gzip;
 pub mod memory;
+mod pieces;
 pub mod segments;
+mod source;
 mod zstd;
 
 /// The level of gzip if a caller names none.

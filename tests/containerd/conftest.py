@@ -41,7 +41,7 @@ APPLETS = (
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the cache of segments of this machine as it is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OCIDIFF_CACHE", str(tmp_path_factory.mktemp("cache") / "segments"))
+        patch.setenv("OCIDIFF_CACHE_DIR", str(tmp_path_factory.mktemp("cache") / "segments"))
         yield
 
 

@@ -31,7 +31,7 @@ def cache_options(command: _Command) -> _Command:
             expose_value=False,
             callback=_keep,
             help="Where to note what layers in containerd hold, for later ones to copy.  "
-            "[default: $OCIDIFF_CACHE, else /var/cache/ocidiff for root, $XDG_CACHE_HOME/ocidiff for others]",
+            "[default: $OCIDIFF_CACHE_DIR, else /var/cache/ocidiff for root, $XDG_CACHE_HOME/ocidiff for others]",
         ),
     ):
         command = option(command)

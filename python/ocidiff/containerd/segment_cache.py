@@ -34,8 +34,8 @@ _log = Logger(__name__)
 
 
 def default_directory() -> str:
-    """Return the directory that `OCIDIFF_CACHE` names, else that of this user. Spec: XDG base directories."""
-    if chosen := os.environ.get("OCIDIFF_CACHE"):
+    """Return the directory that `OCIDIFF_CACHE_DIR` names, else that of this user. Spec: XDG base directories."""
+    if chosen := os.environ.get("OCIDIFF_CACHE_DIR"):
         return chosen
     if not os.geteuid():
         return _OF_ROOT

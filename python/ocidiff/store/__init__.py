@@ -84,7 +84,7 @@ class Store:
             namespace: Its namespace; None for `CONTAINERD_NAMESPACE`, else `default`.
             snapshotter: Snapshotter for images of directories; None for overlayfs. A container has its own.
             cache: Directory of tables from which a commit copies compressed segments of older layers; None for
-                `OCIDIFF_CACHE`, else /var/cache/ocidiff for root and `XDG_CACHE_HOME`/ocidiff for others.
+                `OCIDIFF_CACHE_DIR`, else /var/cache/ocidiff for root and `XDG_CACHE_HOME`/ocidiff for others.
             cache_bytes: Bytes that it takes at most; None for 1 GiB.
 
         Raises:

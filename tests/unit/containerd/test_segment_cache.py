@@ -263,9 +263,9 @@ def test_processes_that_share_a_cache_and_are_killed(rust: Engine, tree: Path, l
 
 
 def test_the_default_directory_is_that_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OCIDIFF_CACHE", "/chosen")
+    monkeypatch.setenv("OCIDIFF_CACHE_DIR", "/chosen")
     assert default_directory() == "/chosen"
-    monkeypatch.delenv("OCIDIFF_CACHE")
+    monkeypatch.delenv("OCIDIFF_CACHE_DIR")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert default_directory() == "/var/cache/ocidiff"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

@@ -18,7 +18,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from containerd.daemon import Daemon
-from containerd.serve.plugin import NOTHING, Server, is_alive, left_behind, make_large, prepared, snapshots, until
+from containerd.serve.plugin import NOTHING, Server, Straight, is_alive, left_behind, make_large, prepared, snapshots, until
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.serve.health import SERVICE, is_serving
@@ -59,7 +59,7 @@ def test_calls_go_on_while_servers_take_over(
             done.append(1)
 
     before, first = len(server.calls()), server.pid
-    channels = {name: Channel.connect(str(server.socket), namespace) for name in sides}
+    channels = {name: Straight.connect(str(server.socket), namespace) for name in sides}
     ways: list[Callable[[], None]] = [lambda name=name: attempt(name) for name in names[:THROUGH]]  # type: ignore[misc]
     ways += [lambda name=name, own=own: call(name, own) for name, own in channels.items()]  # type: ignore[misc]
     threads = [threading.Thread(target=work, args=(way,), daemon=True) for way in ways]

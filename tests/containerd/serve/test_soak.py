@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from containerd.daemon import Daemon
-from containerd.serve.plugin import NOTHING, Server, left_behind, plugged, prepared, snapshots, until
+from containerd.serve.plugin import NOTHING, Server, Straight, left_behind, plugged, prepared, snapshots, until
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.content import ContainerdContent
 from ocidiff.containerd.open import services_of
@@ -68,7 +68,7 @@ class Caller(threading.Thread):
         self._sides = snapshots(self._channel, f"from-{number}")
 
     def run(self) -> None:
-        asked = Channel.later(self.address, NAMESPACE)
+        asked = Straight.later(self.address, NAMESPACE)
         own = services_of(self._channel, select_engine(None)).snapshotter("overlayfs")
         turn = 0
         while not self.ended.is_set():

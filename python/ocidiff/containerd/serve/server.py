@@ -47,8 +47,8 @@ _MAX_MESSAGE_BYTES: Final = 16 << 20
 _SPARE_THREADS: Final = 8
 _STOP_SECONDS: Final = 30.0
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
-# gRPC tells the client of a connection of this age to make a new one; no other way to tell it loses no call.
-_CONNECTION_SECONDS: Final = 2.0
+# gRPC tells the client of a connection of this age to make a new one. A server that was replaced lives about as long.
+_CONNECTION_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.1
 # What the kernel says of a socket that listens. Spec: proc_net(5), and __SO_ACCEPTCON of Linux.
 _LISTENS: Final = "00010000"

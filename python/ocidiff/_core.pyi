@@ -19,6 +19,7 @@ __all__ = [
     "IndexSummary",
     "LayerMeasure",
     "LayerSummary",
+    "SplitSummary",
     "Squash",
     "SquashSummary",
     "TarSummary",
@@ -28,6 +29,7 @@ __all__ = [
     "write_index",
     "write_index_of_layers",
     "write_layer",
+    "write_layers",
     "write_tar",
 ]
 
@@ -36,6 +38,9 @@ _Poll: TypeAlias = Callable[[int, int, int], bool]
 __version__: Final[str]
 
 def write_layer(lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, poll: _Poll) -> LayerSummary: ...
+def write_layers(
+    lower: Lower | None, upper: Upper, sinks: Sequence[int | None], options: LayerOptions, poll: _Poll
+) -> SplitSummary: ...
 def apply_layer(source: int, target: bytes, options: ApplyOptions, poll: _Poll) -> ApplySummary: ...
 def write_index(tree: bytes, sink: int, options: IndexOptions, poll: _Poll) -> IndexSummary: ...
 def write_index_of_layers(
@@ -105,6 +110,18 @@ class LayerSummary:
     @property
     def fitted(self) -> bytes:
         """The last states of the patterns that have fitted a path, lowest first."""
+
+@final
+class SplitSummary:
+    """Layers of one change; see `ocidiff.layer.layer.SplitSummary`."""
+
+    @property
+    def layers(self) -> list[LayerSummary | None]: ...
+    @property
+    def links(self) -> bytes: ...
+    @property
+    def fitted(self) -> bytes:
+        """See `LayerSummary.fitted`."""
 
 @final
 class ApplySummary:

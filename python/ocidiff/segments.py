@@ -18,7 +18,7 @@ from ocidiff import workspace
 from ocidiff.layer.options import Segments
 from ocidiff.log import Logger
 from ocidiff.oci.digest import Digest
-from ocidiff.services.segments import NewTable
+from ocidiff.services.segments import NewTables
 
 TABLES: Final = "segments"
 NEWEST: Final = "newest"
@@ -69,38 +69,46 @@ class SegmentFiles:
         self._files, self._ingest, self._blobs = files, ingest, blobs
 
     @contextlib.contextmanager
-    def begin(self, *, proves_all: bool) -> Iterator[NewTable]:
+    def begin(self, count: int, *, proves_all: bool) -> Iterator[NewTables]:
         """See `SegmentTables.begin`."""
         with contextlib.ExitStack() as stack:
-            try:
-                waiting = stack.enter_context(self._files.directory(self._ingest))
-                name, table = workspace.create_file(waiting, _MODE)
-            except OSError as error:
-                # On a full disk, older layers can be copied all the same.
-                _log.debug("segments: no new table: %s", error)
-                waiting, name, table = -1, "", os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            stack.callback(os.close, table)
-            is_kept = False
+            new = list[tuple[str, int]]()
+            kept = set[str]()
+            waiting = -1
 
-            def keep(digest: Digest) -> None:
-                nonlocal is_kept
+            def remove() -> None:
+                for name, _ in new:
+                    if name and name not in kept:
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(name, dir_fd=waiting)
+
+            for _ in range(count):
+                try:
+                    if waiting < 0:
+                        waiting = stack.enter_context(self._files.directory(self._ingest))
+                        stack.callback(remove)
+                    name, table = workspace.create_file(waiting, _MODE)
+                except OSError as error:
+                    # On a full disk, older layers can be copied all the same.
+                    _log.debug("segments: no new table: %s", error)
+                    name, table = "", os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+                new.append((name, table))
+                stack.callback(os.close, table)
+
+            def keep(digest: Digest, number: int) -> None:
+                name, table = new[number]
                 if not os.fstat(table).st_size:
                     # The pure engine compresses a layer in one piece, or there was no space.
                     return
                 try:
                     with self._files.directory(TABLES) as tables:
                         os.rename(name, digest.hex, src_dir_fd=waiting, dst_dir_fd=tables)
-                        is_kept = True
+                        kept.add(name)
                         self._add(digest, tables, waiting)
                 except OSError as error:
                     _log.debug("segments of %s: %s", digest, error)
 
-            try:
-                yield NewTable(Segments(self._sources(stack), table, proves_all), keep)
-            finally:
-                if name and not is_kept:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=waiting)
+            yield NewTables(Segments(self._sources(stack), tuple(table for _, table in new), proves_all), keep)
 
     def _add(self, digest: Digest, tables: int, waiting: int) -> None:
         """Note a layer whose table has got its name.

@@ -160,7 +160,7 @@ def test_the_binding_reads_each_field_that_python_does_not_act_on_alone(tmp_path
     tree.mkdir()
     target.mkdir()
     with tempfile.TemporaryFile() as layer, tempfile.TemporaryFile() as sink, tempfile.TemporaryFile() as table:
-        segments = Segments((), table.fileno())
+        segments = Segments((), (table.fileno(),))
         options = _Recorder(LayerOptions(ids=ids, scope=scope, segments=segments), read)
         engine.write_layer(None, os.fsencode(tree), layer.fileno(), options, Monitor())
         engine.write_index(os.fsencode(tree), sink.fileno(), _Recorder(IndexOptions(ids=ids), read), Monitor())

@@ -64,6 +64,19 @@ def test_umoci_unpacks_the_tree_of_squashed_layers(
     trees.assert_same_tree(tmp_path / "out", sample / "upper", directory_times=True)
 
 
+@pytest.mark.parametrize("layers", [2, 5, 16])
+def test_umoci_unpacks_the_tree_of_a_split_change(
+    store: Store, sample: Path, umoci: Tool, tmp_path: Path, layers: int
+) -> None:
+    store.commit(sample / "lower", "app:v1", layers=layers)
+    image = store.commit(sample / "upper", "app:v2", base="app:v1", lower=sample / "lower", layers=layers)
+    assert len(image.layers) > 1
+    umoci.run("unpack", "--image", f"{tmp_path}/store:app:v2", tmp_path / "bundle")
+    trees.assert_same_tree(tmp_path / "bundle" / "rootfs", sample / "upper", directory_times=True)
+    store.unpack("app:v2", tmp_path / "out")
+    trees.assert_same_tree(tmp_path / "out", sample / "upper", directory_times=True)
+
+
 def test_what_umoci_repacked_is_read_unpacked_and_built_on(store: Store, sample: Path, umoci: Tool, tmp_path: Path) -> None:
     base = store.commit(sample / "lower", "app:v1")
     image, rootfs = f"{tmp_path}/store:app:v1", tmp_path / "bundle" / "rootfs"

@@ -49,6 +49,14 @@ class ContentStoreSuite:
     def test_an_empty_blob_is_a_blob(self, store: ContentStore) -> None:
         assert store.read(store.write(b"", KIND)) == b""
 
+    def test_blobs_are_found_by_a_label(self, store: ContentStore) -> None:
+        other = store.write(b"other", KIND, {"a/label": "x y", "more": "1"})
+        store.write(DATA, KIND, {"a/label": "x", "another": "x y"})
+        assert store.labelled("a/label", "x y") == [other.digest]
+        assert store.labelled("a/label", "x") == [DESCRIPTOR.digest]
+        assert store.labelled("a/label", "y") == []
+        assert store.labelled("label", "x") == []
+
     def test_a_blob_is_invisible_until_it_is_committed(self, store: ContentStore) -> None:
         large = DATA * ((2 << 20) // len(DATA))
         digest = Digest.of(large)

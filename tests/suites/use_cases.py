@@ -41,6 +41,7 @@ class UseCasesSuite:
         name: str,
         base: str | None = None,
         merge: Merge | None = None,
+        layers: int = 1,
     ) -> Image:
         """An image of a directory or of a container."""
         request = Request(
@@ -56,6 +57,7 @@ class UseCasesSuite:
             options=LayerOptions(),
             limits=Limits(),
             merge=merge,
+            layers=layers,
         )
         return commit(services, request, engine=engine, monitor=Monitor())
 
@@ -106,6 +108,33 @@ class UseCasesSuite:
         image = self.commit(services, engine, self._create(services, "app:v1", "work"), "app:v2")
         assert image.layer is None
         assert image.manifest.layers == base.manifest.layers
+
+    def test_a_change_is_written_as_layers_of_which_a_later_commit_writes_some(
+        self, services: Services, engine: Engine, tmp_path: Path
+    ) -> None:
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        (tree / "gone").write_text("g")
+        self.commit(services, engine, tree, "app:v1")
+        work = self._create(services, "app:v1", "work")
+        with directory_of(services.snapshotter(work.driver).mounts(work.snapshot)) as root:
+            Path(root, "gone").unlink()
+            for name in "abcdef":
+                Path(root, name, "sub").mkdir(parents=True)
+                Path(root, name, "sub/file").write_text(name)
+        first = self.commit(services, engine, work, "app:v2", layers=4)
+        assert len(first.layers) == 4
+        with directory_of(services.snapshotter(work.driver).mounts(work.snapshot)) as root:
+            Path(root, "c/sub/file").write_text("changed")
+        second = self.commit(services, engine, work, "app:v3", layers=4)
+        assert sum(one.descriptor != two.descriptor for one, two in zip(first.layers, second.layers, strict=True)) == 1
+        assert sum(layer.reused_bytes > 0 for layer in second.layers) == 3
+        again = self._create(services, "app:v3", "again")
+        with directory_of(services.snapshotter(again.driver).mounts(again.snapshot)) as root:
+            found = {str(path.relative_to(root)): path.read_text() for path in Path(root).rglob("file")}
+            assert found == {f"{name}/sub/file": "changed" if name == "c" else name for name in "abcdef"}
+            assert not Path(root, "gone").exists()
+        assert services.leases.held() == []
 
     def test_the_layers_of_a_container_become_one(self, services: Services, engine: Engine, tmp_path: Path) -> None:
         tree = tmp_path / "tree"

@@ -171,6 +171,9 @@ class MemoryContent:
     def walk(self) -> Iterator[Digest]:
         yield from list(self.blobs)
 
+    def labelled(self, name: str, value: str) -> list[Digest]:
+        return [digest for digest, (_, info) in self.blobs.items() if info.labels.get(name) == value]
+
     def update_labels(self, digest: Digest, labels: Mapping[str, str]) -> None:
         data, info = self._find(digest)
         self.blobs[digest] = (data, replace(info, labels=merged(info.labels, labels)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ocidiff.layer.layer import (
 )
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import ApplyOptions, Compression, IndexOptions, LayerOptions, Limits, Profile
+from ocidiff.layer.split import SplitSummary
 from ocidiff.layer.squash import SquashSummary
 from ocidiff.mounts.layers import OverlayLayers
 
@@ -42,6 +43,26 @@ def diff(
         )
         sink.seek(0)
         return summary, sink.read()
+
+
+def split(
+    engine: Engine,
+    lower: Place | IndexPath | None,
+    upper: Place | OverlayLayers,
+    wanted: Sequence[bool],
+    **options: Any,
+) -> tuple[SplitSummary, list[bytes | None]]:
+    """The layers that turn `lower` into `upper` together, and their blobs, without those that are not wanted."""
+    options.setdefault("compression", Compression.NONE)
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(tempfile.TemporaryFile()) if is_wanted else None for is_wanted in wanted]
+        numbers = [None if sink is None else sink.fileno() for sink in sinks]
+        below = None if lower is None else _lower(lower)
+        summary = engine.write_layers(below, _upper(upper), numbers, LayerOptions(**options), Monitor())
+        for sink in sinks:
+            if sink is not None:
+                sink.seek(0)
+        return summary, [None if sink is None else sink.read() for sink in sinks]
 
 
 def changes(

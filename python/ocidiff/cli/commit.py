@@ -87,6 +87,14 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="If the image would have more than N layers, make the newest ones one.",
 )
+@click.option(
+    "--layers",
+    metavar="N",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="Write the change as N layers by path, at most. A later commit writes only the layers that it touches.",
+)
 @click.option("--omit-history", is_flag=True, help="Leave out the history of the base, and this step.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on.  [default: the base's, else this machine's]")
 @click.option("--pause/--no-pause", default=True, help="Pause a running container while its tree is read.  [default: pause]")
@@ -142,6 +150,7 @@ def command(
     squash: bool,
     squash_last: int | None,
     max_layers: int | None,
+    layers: int,
     reuse: str,
     verify: bool,
     platform: str | None,
@@ -200,6 +209,7 @@ def command(
             "squash": squash,
             "squash_last": squash_last,
             "max_layers": max_layers,
+            "layers": layers,
             "reuse": reuse,
             "verify": verify,
             "platform": platform,

@@ -102,6 +102,12 @@ class ContainerdContent:
         for answer in self._channel.stream("content.v1.Content/List"):
             yield from (Digest(info.digest) for info in answer.info)
 
+    def labelled(self, name: str, value: str) -> list[Digest]:
+        """See `Manager.labelled`."""
+        wanted = f'labels."{name}"=="{value}"'
+        answers = self._channel.stream("content.v1.Content/List", filters=[wanted])
+        return [Digest(info.digest) for answer in answers for info in answer.info]
+
     def update_labels(self, digest: Digest, labels: Mapping[str, str]) -> None:
         """See `Manager.update_labels`."""
         info = {"digest": digest, "labels": check_labels(labels)}

@@ -19,6 +19,7 @@ from typing import Final, Self
 from ocidiff import opening
 from ocidiff.embedded.schema import APPLICATION_ID, VERSION, run_steps
 from ocidiff.errors import BusyError, DocumentError, UnsupportedError
+from ocidiff.values import dataclass
 
 # A collection holds the write lock for as long as it moves rubbish aside.
 _LOCK_SECONDS: Final = 120.0
@@ -34,6 +35,21 @@ _REMEDY: Final = "run 'ocidiff verify --repair', which sets it aside and makes i
 
 # Told which snapshots a new database has, before others see it.
 OnNew = Callable[[frozenset[int]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The result of repairing a damaged database.
+
+    Attributes:
+        aside: Where it is now.
+        lost: The tables of which something could not be read.
+        trees: Where the trees are that the new database does not know.
+    """
+
+    aside: str
+    lost: tuple[str, ...]
+    trees: tuple[str, ...]
 
 
 class Database:

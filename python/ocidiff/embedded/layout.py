@@ -37,11 +37,10 @@ from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
 from ocidiff.services.content import Info, Status
 from ocidiff.services.leases import CONTENT
-from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.embedded.batch_segments import SharedSegments
-    from ocidiff.embedded.database import Database
+    from ocidiff.embedded.database import Database, Renewed
     from ocidiff.embedded.pending import PendingBlobs, PendingImage
     from ocidiff.embedded.segments import StoreSegments
 
@@ -51,21 +50,6 @@ _ALGORITHM: Final = "sha256"
 _VERIFIED: Final = frozenset({_ALGORITHM, "sha384", "sha512"})
 
 _log = Logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """The result of repairing a damaged database.
-
-    Attributes:
-        aside: Where it is now.
-        lost: The tables of which something could not be read.
-        trees: Where the trees are that the new database does not know.
-    """
-
-    aside: str
-    lost: tuple[str, ...]
-    trees: tuple[str, ...]
 
 
 class _Shared:
@@ -292,6 +276,11 @@ class Layout:
             with contextlib.suppress(DocumentError):
                 yield Digest(f"{_ALGORITHM}:{name}")
 
+    def labelled(self, name: str, value: str) -> list[Digest]:
+        """See `ContentStore.labelled`."""
+        with self.database().reading() as connection:
+            return records.labelled(connection, name, value)
+
     def delete(self, digest: Digest) -> None:
         """See `ContentStore.delete`."""
         with self.set_aside() as set_aside, self.database().transaction() as connection:
@@ -357,7 +346,7 @@ class Layout:
 
     def renew_database(self) -> Renewed:
         """Set a damaged database aside, and make it again with what can still be read of it."""
-        from ocidiff.embedded.database import renew
+        from ocidiff.embedded.database import Renewed, renew
 
         # Nobody gives a name meanwhile.
         with self._shared.mutex, self._files.locked(), self._files.directory(DAMAGED):

@@ -43,6 +43,8 @@ class CommitArguments(DiffArguments, total=False):
         squash: Make all layers one, those of the base too.
         squash_last: Make so many of the newest layers one, the layer of the change included; all if there are fewer.
         max_layers: If the image would have more layers, make the newest ones one.
+        layers: Write the change as so many layers by path, at most: 1 to 16. A later commit with the same number writes only
+            those that it touches.
         reuse: `auto` to copy compressed segments of older layers in the store, or `never`. The bytes are the same.
         verify: Inflate and compare every segment that is copied, and not only one in 64.
         deny: `secrets` to fail if the new layers hold private keys, tokens or passwords; see docs/how-to/check-an-image.md.
@@ -66,6 +68,7 @@ class CommitArguments(DiffArguments, total=False):
     squash: bool
     squash_last: int | None
     max_layers: int | None
+    layers: int
     reuse: str
     verify: bool
     deny: Texts

@@ -98,9 +98,9 @@ class Compared:
         options: How they were compared.
         config: The new configuration.
         parent: The manifest of the base; None for no base.
-        layer: The layer of the change; None for no change.
+        layer: The layer of the change, or the first of several; None for no change.
         layers: The new layers: of the change, of what a sandbox changed, of what is added; or the one that they became.
-        chain: Chain ID of the base and the layer of the change; None for no layers.
+        chain: Chain ID of the base and the layer of the change; None for no layers, or several.
     """
 
     services: Services
@@ -155,14 +155,20 @@ def compared(services: Services, request: Request, *, engine: Engine, monitor: M
             nullcontext() if is_paused else _early_snapshot(leased, request, source, engine) as early,
         ):
             taken = options if early is None else early.taking(options)
-            layer = leased.differ.compare(source.lower, source.upper, target, taken, monitor.of("diff"))
+            if request.layers > 1:
+                changed = _split(leased, request, source, base, options, engine, monitor)
+            else:
+                changed = [leased.differ.compare(source.lower, source.upper, target, taken, monitor.of("diff"))]
+            layer = changed[0]
             if early is not None and layer is not None:
                 early.commit(layer, chain_id((*config.rootfs.diff_ids, layer.diff_id)))
-        tree, layers = source.upper, [layer]
+        tree, layers = source.upper, changed
         entry = _entry(request.step, base, source.container, options.source_date_epoch)
         if layer is not None or request.upper is None:
-            config = mutate.extend_config(config, layer, entry)
-        chain = chain_id(config.rootfs.diff_ids) if config.rootfs.diff_ids else None
+            for one in changed:
+                config = mutate.extend_config(config, one, entry)
+        # A container's tree is made again as one layer, and so never as several.
+        chain = chain_id(config.rootfs.diff_ids) if config.rootfs.diff_ids and request.layers == 1 else None
         if request.upper is not None:
             from ocidiff.layer.upper_tar import options_for, unpacked
 
@@ -189,11 +195,36 @@ def compared(services: Services, request: Request, *, engine: Engine, monitor: M
         yield Compared(leased, source, options, config, parent, layer, tuple(new), chain)
 
 
+def _split(
+    services: Services,
+    request: Request,
+    source: Source,
+    base: ImageConfig,
+    options: LayerOptions,
+    engine: Engine,
+    monitor: Monitor,
+) -> list[Layer | None]:
+    """Store the layers of the change, several by path; None alone for no change."""
+    from ocidiff.image.split import split
+
+    layers = split(
+        services,
+        source.lower,
+        source.upper,
+        count=request.layers,
+        chain=chain_id(base.rootfs.diff_ids) if base.rootfs.diff_ids else None,
+        options=options,
+        engine=engine,
+        monitor=monitor,
+    )
+    return [*layers] or [None]
+
+
 def _early_snapshot(
     services: Services, request: Request, source: Source, engine: Engine
 ) -> AbstractContextManager[EarlySnapshot | None]:
     """Return the snapshot of the image that is made while its only new layer is written, if there can be one."""
-    has_more_layers = request.merge is not None or request.additions or request.upper is not None
+    has_more_layers = request.layers > 1 or request.merge is not None or request.additions or request.upper is not None
     is_unpacked = services.unpacks and request.elsewhere.publish is None
     if not is_unpacked or has_more_layers or source.container is None or source.base is None:
         return nullcontext()

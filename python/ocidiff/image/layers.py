@@ -25,7 +25,8 @@ from ocidiff.services.content import ContentStore, Ingester
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
-    from ocidiff.services.segments import SegmentTables
+    from ocidiff.layer.split import Split
+    from ocidiff.services.segments import NewTables, SegmentTables
 
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -83,12 +84,9 @@ class LocalDiffer:
     ) -> Layer:
         options = replace(options, spool=content.spool)
         with ExitStack() as stack:
-            is_wanted = options.reuse is Reuse.AUTO and options.compression is Compression.GZIP
-            tables = self.tables() if is_wanted else None
-            table = None
+            tables = self.begin_tables(1, options, stack)
             if tables is not None:
-                table = stack.enter_context(tables.begin(proves_all=options.proves_reuse))
-                options = replace(options, segments=table.segments)
+                options = replace(options, segments=tables.segments)
             ingest = stack.enter_context(content.ingest(self.ref))
             if self.ref is not None:
                 ingest.restart()
@@ -97,9 +95,37 @@ class LocalDiffer:
             if stores_empty or not layer.empty:
                 stored = {**self.layer_labels, labels.UNCOMPRESSED: layer.diff_id}
                 ingest.commit(layer.descriptor.size, layer.descriptor.digest, stored)
-                if table is not None:
-                    table.keep(layer.descriptor.digest)
+                if tables is not None:
+                    tables.keep(layer.descriptor.digest, 0)
             return layer
+
+    def measure(
+        self, lower: Lower | None, upper: bytes | OverlayLayers, count: int, options: LayerOptions, monitor: Monitor
+    ) -> Split:
+        """See `Differ.measure`."""
+        from ocidiff.image.parts import measure_parts
+
+        return measure_parts(self, lower, upper, count, options, monitor)
+
+    def split(
+        self,
+        lower: Lower | None,
+        upper: bytes | OverlayLayers,
+        wanted: Sequence[bool],
+        content: Ingester,
+        options: LayerOptions,
+        monitor: Monitor,
+    ) -> Split:
+        """See `Differ.split`."""
+        from ocidiff.image.parts import store_parts
+
+        return store_parts(self, lower, upper, wanted, content, options, monitor)
+
+    def begin_tables(self, count: int, options: LayerOptions, stack: ExitStack) -> NewTables | None:
+        """Return new tables of segments, dropped with `stack`; None if layers have none."""
+        is_wanted = options.reuse is Reuse.AUTO and options.compression is Compression.GZIP
+        tables = self.tables() if is_wanted else None
+        return None if tables is None else stack.enter_context(tables.begin(count, proves_all=options.proves_reuse))
 
     def apply(
         self,

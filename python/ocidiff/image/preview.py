@@ -34,7 +34,7 @@ def preview(
         return replace(under, differ=_Lister(under.differ, engine, request.options.overlay, take, skipped), unpacks=False)
 
     # Nothing is there to become one layer.
-    request = replace(request, merge=None)
+    request = replace(request, merge=None, layers=1)
     with compared(replace(services, under=listing), request, engine=engine, monitor=monitor):
         return dict(skipped)
 
@@ -51,7 +51,8 @@ class _Lister:
         skipped: Counter[str],
     ) -> None:
         self._engine, self._overlay, self._take, self._skipped = engine, overlay, take, skipped
-        self.apply = differ.apply
+        # A preview lists one layer.
+        self.apply, self.measure, self.split = differ.apply, differ.measure, differ.split
 
     def compare(
         self,

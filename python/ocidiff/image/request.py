@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.services.bundle import Services
 
+MOST_LAYERS: Final = 16
+"""Most layers that one change is written as."""
 SECRETS: Final = "secrets"
 """The word for what may not be in a layer: private keys, tokens and passwords."""
 
@@ -101,6 +103,7 @@ class Request:
         pause: Pause a running container while its tree is read.
         elsewhere: What is done in other places than the store.
         merge: Which layers of the image become one; None for none.
+        layers: How many layers the change is written as, at most.
         deny: What the new layers may not hold: `secrets`, or nothing.
         parent: The base and its tree, opened already: `base` and `lower` do not count then.
     """
@@ -121,6 +124,7 @@ class Request:
     pause: bool = True
     elsewhere: Elsewhere = Elsewhere()
     merge: Merge | None = None
+    layers: int = 1
     deny: Sequence[str] = ()
     parent: Parent | None = None
 
@@ -150,6 +154,7 @@ class Request:
         squash: bool = False,
         squash_last: int | None = None,
         max_layers: int | None = None,
+        layers: int = 1,
         reuse: str = Reuse.AUTO,
         verify: bool = False,
         deny: Sequence[str] = (),
@@ -182,12 +187,26 @@ class Request:
             pause=pause,
             elsewhere=elsewhere or Elsewhere(),
             merge=_merge(squash=squash, squash_last=squash_last, max_layers=max_layers),
+            layers=layers,
             deny=deny,
         )
         if wrong := set(deny) - {SECRETS}:
             raise UsageError(f"deny {min(wrong)[:100]!r}: must be {SECRETS}")
+        _check_layers(layers, request.merge)
         check_source(source, base, lower, told.ids, upper)
         return request
+
+
+def _check_layers(layers: int, merge: Merge | None) -> None:
+    """Check how many layers a change shall be written as.
+
+    Raises:
+        UsageError: It is out of range, or layers are to be merged too.
+    """
+    if isinstance(layers, bool) or not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
+        raise UsageError(f"layers {layers!r}: must be 1 to {MOST_LAYERS}")
+    if layers > 1 and merge is not None:
+        raise UsageError("layers: cannot be combined with squash, squash_last and max_layers, which merge layers")
 
 
 def _merge(*, squash: bool, squash_last: int | None, max_layers: int | None) -> Merge | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ocidiff.errors import OverlayError, UsageError
 from ocidiff.layer.engine import Engine, Lower, Upper, select_engine
-from ocidiff.layer.layer import NOTHING_SKIPPED, Change, IndexPath, Layer
+from ocidiff.layer.layer import NOTHING_SKIPPED, Change, IndexPath, Layer, LayerSummary
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback, check_size
 from ocidiff.layer.operand import Tree
 from ocidiff.layer.options import Compression, DiffOptions, LayerOptions, OverlayMode
@@ -34,6 +34,8 @@ _MEDIA_TYPES: Final = {
     Compression.ZSTD: media_type.LAYER_ZSTD,
     Compression.NONE: media_type.LAYER,
 }
+
+_Summary = TypeVar("_Summary")
 
 _log = Logger(__name__)
 
@@ -202,19 +204,39 @@ def write_layer(
     overlay: OverlayMode = OverlayMode.AUTO,
 ) -> Layer:
     """Write a layer to a file descriptor in one pass, and describe it; arguments and errors as in `diff`."""
-    monitor.check()
     started = time.monotonic()
-    monitor = replace(monitor, fail_above=options.fail_above)
-    summary, layers = None, _layers(lower, upper, overlay)
-    if layers is not None:
-        try:
-            summary = engine.write_layer(None, layers, sink, options, monitor)
-        except OverlayError as error:
-            _walk_instead(upper, overlay, error)
-    if summary is None:
-        summary = engine.write_layer(lower, upper, sink, options, monitor)
+
+    def write(lower: Lower | None, upper: Upper, monitor: Monitor) -> LayerSummary:
+        return engine.write_layer(lower, upper, sink, options, monitor)
+
+    summary = written(lower, upper, write, options, monitor, overlay)
     # The engine may have been done before the monitor was asked.
     check_size(summary.uncompressed_size, options.fail_above)
+    return described(summary, options, time.monotonic() - started)
+
+
+def written(
+    lower: Lower | None,
+    upper: Upper,
+    write: Callable[[Lower | None, Upper, Monitor], _Summary],
+    options: LayerOptions,
+    monitor: Monitor,
+    overlay: OverlayMode,
+) -> _Summary:
+    """Have the trees read by `write`: the directories of an overlay in place of both trees, if they can be."""
+    monitor.check()
+    monitor = replace(monitor, fail_above=options.fail_above)
+    layers = _layers(lower, upper, overlay)
+    if layers is not None:
+        try:
+            return write(None, layers, monitor)
+        except OverlayError as error:
+            _walk_instead(upper, overlay, error)
+    return write(lower, upper, monitor)
+
+
+def described(summary: LayerSummary, options: LayerOptions, seconds: float) -> Layer:
+    """Return the layer of a summary."""
     return Layer(
         descriptor=Descriptor(layer_media_type(options.compression), summary.digest, summary.size),
         diff_id=summary.diff_id,
@@ -224,7 +246,7 @@ def write_layer(
         deleted=summary.deleted,
         empty=summary.entries == 0,
         skipped=summary.skipped,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         retried=summary.retried,
         vanished=summary.vanished,
         reused_bytes=summary.reused_bytes,

@@ -22,6 +22,7 @@ from ocidiff.layer.options import ENGINES, ApplyOptions, EngineName, IndexOption
 from ocidiff.mounts.layers import OverlayLayers
 
 if TYPE_CHECKING:
+    from ocidiff.layer.split import SplitSummary
     from ocidiff.layer.squash import Squash
 
 Lower = bytes | IndexPath
@@ -30,6 +31,11 @@ Upper = bytes | OverlayLayers | IndexPath
 
 class Engine(Protocol):
     """Reads and writes the bytes and inodes of a layer. Both engines give the same tar for every input."""
+
+    @property
+    def encoder(self) -> str:
+        """The name of what decides the bytes of a blob, beside its tar, its compression and the level."""
+        ...
 
     def write_layer(
         self, lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, monitor: Monitor
@@ -47,6 +53,24 @@ class Engine(Protocol):
         Raises:
             OverlayError: The directories of the overlay cannot be read without mounting it; nothing was written.
             IndexFileError: The index is none, or a broken one.
+        """
+        ...
+
+    def write_layers(
+        self, lower: Lower | None, upper: Upper, sinks: Sequence[int | None], options: LayerOptions, monitor: Monitor
+    ) -> SplitSummary:
+        """Write the change from `lower` to `upper` as layers that hold it together.
+
+        Args:
+            lower: See `write_layer`.
+            upper: See `write_layer`.
+            sinks: File descriptor of each layer, lowest first; None for one that is left out: the contents of its files are
+                not read. Their number, 1 to 16, says which layer a path is in.
+            options: What the layers shall be; `copy` has no effect.
+            monitor: Sees progress, and stops the call.
+
+        Raises:
+            OverlayError, IndexFileError: As `write_layer` does.
         """
         ...
 

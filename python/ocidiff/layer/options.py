@@ -226,12 +226,12 @@ class Segments:
 
     Attributes:
         sources: Descriptors of tables, each with that of its blob; the first that has a segment wins.
-        table: Descriptor that takes the table of the new layer.
+        tables: Descriptors that take the tables of the new layers.
         proves_all: Inflate and compare every segment that is copied, and not only one in 64.
     """
 
     sources: tuple[tuple[int, int], ...]
-    table: int
+    tables: tuple[int, ...]
     proves_all: bool = False
 
 

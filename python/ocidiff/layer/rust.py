@@ -24,11 +24,17 @@ from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limi
 from ocidiff.oci.digest import DiffID, Digest
 
 if TYPE_CHECKING:
+    from ocidiff.layer.split import SplitSummary
     from ocidiff.layer.squash import SquashSummary
 
 
 class RustEngine:
     """Walks, compares, packs and unpacks on all cores."""
+
+    @property
+    def encoder(self) -> str:
+        """See `Engine.encoder`."""
+        return f"rust {_core.__version__}"
 
     def write_layer(
         self, lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, monitor: Monitor
@@ -36,20 +42,18 @@ class RustEngine:
         """See `Engine.write_layer`."""
         done = _core.write_layer(lower, upper, sink, options, monitor.poll)
         options.scope.warn_of_unfitted(int.from_bytes(done.fitted, "little"), upper)
-        return LayerSummary(
-            Digest(done.digest),
-            done.size,
-            DiffID(done.diff_id),
-            done.uncompressed_size,
-            done.added,
-            done.modified,
-            done.deleted,
-            done.entries,
-            FrozenMapping(done.skipped),
-            done.retried,
-            done.vanished,
-            done.reused_bytes,
-        )
+        return _layer(done)
+
+    def write_layers(
+        self, lower: Lower | None, upper: Upper, sinks: Sequence[int | None], options: LayerOptions, monitor: Monitor
+    ) -> SplitSummary:
+        """See `Engine.write_layers`."""
+        from ocidiff.layer.split import SplitSummary
+
+        done = _core.write_layers(lower, upper, sinks, options, monitor.poll)
+        options.scope.warn_of_unfitted(int.from_bytes(done.fitted, "little"), upper)
+        layers = tuple(None if layer is None else _layer(layer) for layer in done.layers)
+        return SplitSummary(layers, bytes(done.links))
 
     def changes(
         self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False
@@ -141,6 +145,23 @@ class RustSquash:
             done.whiteouts,
             FrozenMapping(done.skipped),
         )
+
+
+def _layer(done: _core.LayerSummary) -> LayerSummary:
+    return LayerSummary(
+        Digest(done.digest),
+        done.size,
+        DiffID(done.diff_id),
+        done.uncompressed_size,
+        done.added,
+        done.modified,
+        done.deleted,
+        done.entries,
+        FrozenMapping(done.skipped),
+        done.retried,
+        done.vanished,
+        done.reused_bytes,
+    )
 
 
 def _measure(done: _core.LayerMeasure) -> LayerMeasure:

@@ -154,6 +154,10 @@ class Manager(Protocol):
         """Yield the digests of all blobs, in no order."""
         ...
 
+    def labelled(self, name: str, value: str) -> list[Digest]:
+        """Return the digests of the blobs with this label, in no order. A blob may be gone by then."""
+        ...
+
     def update_labels(self, digest: Digest, labels: Mapping[str, str]) -> None:
         """Set labels of a blob; an empty value removes a label.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ocidiff.layer.engine import Lower
 from ocidiff.layer.layer import ApplySummary, Layer
@@ -14,6 +14,9 @@ from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID
 from ocidiff.services.content import ContentStore, Ingester
+
+if TYPE_CHECKING:
+    from ocidiff.layer.split import Split
 
 
 class Differ(Protocol):
@@ -35,6 +38,36 @@ class Differ(Protocol):
             content: Where the layer goes, with its diff ID as label.
             options: What the layer shall be.
             monitor: Sees progress, and stops the call.
+        """
+        ...
+
+    def measure(
+        self, lower: Lower | None, upper: bytes | OverlayLayers, count: int, options: LayerOptions, monitor: Monitor
+    ) -> Split:
+        """Return the `count` layers that hold the change from `lower` to `upper` together, uncompressed. Nothing is stored.
+
+        Arguments as in `compare`.
+        """
+        ...
+
+    def split(
+        self,
+        lower: Lower | None,
+        upper: bytes | OverlayLayers,
+        wanted: Sequence[bool],
+        content: Ingester,
+        options: LayerOptions,
+        monitor: Monitor,
+    ) -> Split:
+        """Store layers that hold the change from `lower` to `upper` together, except for empty ones.
+
+        Args:
+            lower: See `compare`.
+            upper: See `compare`.
+            wanted: For each layer, false to leave it out. Their number says which layer a path is in.
+            content: See `compare`.
+            options: See `compare`.
+            monitor: See `compare`.
         """
         ...
 

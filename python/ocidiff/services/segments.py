@@ -12,25 +12,27 @@ from ocidiff.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class NewTable:
-    """The table of a layer that is being written.
+class NewTables:
+    """The tables of layers that are written together.
 
     Attributes:
         segments: What the engine is told.
-        keep: Keeps the table beside the finished blob. A failure is no error: later layers are compressed then.
+        keep: Keeps the table of that number beside the finished blob. A failure is no error: later layers are then
+            compressed.
     """
 
     segments: Segments
-    keep: Callable[[Digest], None]
+    keep: Callable[[Digest, int], None]
 
 
 class SegmentTables(Protocol):
     """Remembers where the segments of layers are."""
 
-    def begin(self, *, proves_all: bool) -> AbstractContextManager[NewTable]:
-        """Yield a table for a new layer, with the older blobs that it may copy from.
+    def begin(self, count: int, *, proves_all: bool) -> AbstractContextManager[NewTables]:
+        """Yield tables for new layers, with the older blobs that they may copy from.
 
         Args:
+            count: The number of layers.
             proves_all: Inflate and compare every segment that is copied.
         """
         ...

@@ -42,7 +42,7 @@ fn proved(tree: &Path, level: i32, threads: usize, sources: Option<Vec<Source>>,
         threads,
         memory_bytes: None,
         spool: None,
-        segments: sources.map(|sources| Arc::new(Segments::new(sources, table.try_clone().unwrap(), proves_all))),
+        segments: sources.map(|sources| Arc::new(Segments::new(sources, vec![table.try_clone().unwrap()], proves_all))),
         copy: None,
     };
     let sink = OwnedFd::from(blob.try_clone().unwrap());

@@ -20,13 +20,15 @@ mod _core {
     #[pymodule_export]
     use super::changes::{Change, ChangeStream};
     #[pymodule_export]
-    use super::diff::write_layer;
+    use super::diff::{write_layer, write_layers};
     #[pymodule_export]
     use super::index::{write_index, write_index_of_layers};
     #[pymodule_export]
     use super::squash::Squash;
     #[pymodule_export]
-    use super::summaries::{ApplySummary, IndexSummary, LayerMeasure, LayerSummary, SquashSummary, TarSummary};
+    use super::summaries::{
+        ApplySummary, IndexSummary, LayerMeasure, LayerSummary, SplitSummary, SquashSummary, TarSummary,
+    };
 
     use super::*;
 

@@ -107,13 +107,14 @@ impl LayerOptions {
 
     /// Opens the segments that may be copied, without tables that cannot be read.
     pub fn segments(&self) -> PyResult<Option<Arc<segments::Segments>>> {
-        let Some(Segments { sources, table, proves_all }) = &self.segments else { return Ok(None) };
+        let Some(Segments { sources, tables, proves_all }) = &self.segments else { return Ok(None) };
         let open = |descriptor: RawFd| own_descriptor(descriptor).map(File::from);
         let mut known = Vec::new();
         for &(table, blob) in sources {
             known.extend(segments::Source::new(&open(table)?, open(blob)?));
         }
-        Ok(Some(Arc::new(segments::Segments::new(known, open(*table)?, *proves_all))))
+        let tables = tables.iter().map(|&table| open(table)).collect::<PyResult<_>>()?;
+        Ok(Some(Arc::new(segments::Segments::new(known, tables, *proves_all))))
     }
 
     fn compression(&self) -> Result<Compression> {
@@ -130,7 +131,7 @@ impl LayerOptions {
 #[derive(FromPyObject)]
 struct Segments {
     sources: Vec<(RawFd, RawFd)>,
-    table: RawFd,
+    tables: Vec<RawFd>,
     proves_all: bool,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ocidiff_core::apply::{self, Skipped};
 use ocidiff_core::compress::decompress::Digests;
-use ocidiff_core::diff::DiffSummary;
+use ocidiff_core::diff::{self, DiffSummary};
 use ocidiff_core::index;
 use ocidiff_core::squash;
 use ocidiff_core::tree::Lost;
@@ -61,6 +61,24 @@ impl LayerSummary {
             reused_bytes: done.reused_bytes,
             fitted: bytes_of(fitted),
         }
+    }
+}
+
+/// Layers of one change that were written together.
+#[pyclass(frozen, get_all, module = "ocidiff._core")]
+pub struct SplitSummary {
+    layers: Vec<Option<Py<LayerSummary>>>,
+    links: [u8; 32],
+    fitted: Vec<u8>,
+}
+
+impl SplitSummary {
+    /// Returns what Python is told of the layers.
+    pub fn new(py: Python<'_>, done: diff::SplitSummary, fitted: &States) -> PyResult<Self> {
+        let layer =
+            |layer: Option<DiffSummary>| layer.map(|layer| Py::new(py, LayerSummary::new(layer, fitted))).transpose();
+        let layers = done.layers.into_iter().map(layer).collect::<PyResult<_>>()?;
+        Ok(Self { layers, links: done.links, fitted: bytes_of(fitted) })
     }
 }
 

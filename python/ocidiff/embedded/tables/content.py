@@ -72,6 +72,12 @@ def forget(connection: sqlite3.Connection, digest: Digest) -> None:
     connection.execute("DELETE FROM content WHERE digest = ?", (digest,))
 
 
+def labelled(connection: sqlite3.Connection, label: str, value: str) -> list[Digest]:
+    """Return the blobs that have this label."""
+    query = "SELECT digest FROM content_label WHERE name = ? AND value = ?"
+    return [Digest(found[0]) for found in connection.execute(query, (label, value))]
+
+
 def is_referred_to(connection: sqlite3.Connection, label: str, value: str) -> bool:
     """Return True if a blob has this label."""
     query = "SELECT 1 FROM content_label WHERE name = ? AND value = ?"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from ocidiff.errors import SourceChangedError, UsageError
 from ocidiff.frozen import FrozenMapping
 from ocidiff.layer.engine import Lower, Upper
 from ocidiff.layer.layer import (
+    NOTHING_SKIPPED,
     ApplySummary,
     Change,
     ChangeKind,
@@ -38,6 +41,7 @@ from ocidiff.layer.pure.squash import PureSquash
 from ocidiff.layer.pure.stream import BlobReader, BlobWriter
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.pure.tree import Node, Tree
+from ocidiff.layer.split import SplitSummary
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.output import write_all
 
@@ -45,38 +49,70 @@ from ocidiff.output import write_all
 class PureEngine:
     """Walks, compares, packs and unpacks in one thread, with memory that does not grow with files or trees."""
 
+    @property
+    def encoder(self) -> str:
+        """See `Engine.encoder`."""
+        return f"pure {zlib.ZLIB_RUNTIME_VERSION}"
+
     def write_layer(
         self, lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, monitor: Monitor
     ) -> LayerSummary:
         """See `Engine.write_layer`."""
+        layer = self._write(lower, upper, [sink], options, monitor).layers[0]
+        assert layer is not None  # noqa: S101 - it has a sink
+        return layer
+
+    def write_layers(
+        self, lower: Lower | None, upper: Upper, sinks: Sequence[int | None], options: LayerOptions, monitor: Monitor
+    ) -> SplitSummary:
+        """See `Engine.write_layers`."""
+        return self._write(lower, upper, sinks, replace(options, copy=None), monitor)
+
+    def _write(
+        self, lower: Lower | None, upper: Upper, sinks: Sequence[int | None], options: LayerOptions, monitor: Monitor
+    ) -> SplitSummary:
         pace = Pace(monitor)
         with ExitStack() as stack:
             below, above = _open(lower, upper, options, pace, stack)
             if isinstance(above, IndexTree):
                 raise UsageError(sentences.INDEX_AS_UPPER)
-            blob = BlobWriter(sink, options.compression, options.level, pace, options.copy)
+            blobs = [
+                None if sink is None else BlobWriter(sink, options.compression, options.level, pace, options.copy)
+                for sink in sinks
+            ]
             live, narrowing = Live(options.on_change, pace), Narrowing(options.scope)
-            recorder = Recorder(above, blob, options, live)
-            counts: Counter[ChangeKind | None] = Counter()
+            recorder = Recorder(above, blobs, options, live)
+            counts = [Counter[ChangeKind | None]() for _ in sinks]
             for event in events(below, above, pace, options, narrowing, live):
-                counts[recorder.record(event)] += 1
+                kind = recorder.record(event)
+                counts[recorder.at][kind] += 1
             recorder.finish()
         pace.report()
         options.scope.warn_of_unfitted(narrowing.fitted, upper)
         left_out = {"excluded": narrowing.excluded, "mounts": narrowing.mounts, "sockets": recorder.sockets}
-        return LayerSummary(
-            blob.digest,
-            blob.size,
-            blob.diff_id,
-            blob.plain_size,
-            counts[ChangeKind.ADD],
-            counts[ChangeKind.MODIFY],
-            counts[ChangeKind.DELETE],
-            recorder.entries,
-            FrozenMapping({reason: count for reason, count in {**left_out, **recorder.lost}.items() if count}),
-            live.retried,
-            live.vanished,
-        )
+        skipped = FrozenMapping({reason: count for reason, count in {**left_out, **recorder.lost}.items() if count})
+        layers: list[LayerSummary | None] = []
+        for number, blob in enumerate(blobs):
+            if blob is None:
+                layers.append(None)
+                continue
+            is_first = not any(layers)
+            layers.append(
+                LayerSummary(
+                    blob.digest,
+                    blob.size,
+                    blob.diff_id,
+                    blob.plain_size,
+                    counts[number][ChangeKind.ADD],
+                    counts[number][ChangeKind.MODIFY],
+                    counts[number][ChangeKind.DELETE],
+                    recorder.entries[number],
+                    skipped if is_first else NOTHING_SKIPPED,
+                    live.retried if is_first else 0,
+                    live.vanished if is_first else 0,
+                )
+            )
+        return SplitSummary(tuple(layers), recorder.links.digest())
 
     def changes(
         self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False

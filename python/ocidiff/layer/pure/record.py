@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Final
@@ -18,6 +20,7 @@ from ocidiff.layer.pure.change import Event, RealTree
 from ocidiff.layer.pure.directories import split
 from ocidiff.layer.pure.faults import source_changed, unrepresentable
 from ocidiff.layer.pure.live import ATTEMPTS, Live, has_grown, is_same
+from ocidiff.layer.pure.partition import Partition
 from ocidiff.layer.pure.stream import BlobWriter
 from ocidiff.layer.pure.tree import Node
 from ocidiff.oci.timestamp import NS_PER_SECOND
@@ -35,33 +38,40 @@ _Taken = tuple[Node, tar.Header, Counter[str], Aside | None]
 
 
 class Recorder:
-    """Writes the entries that the events ask for.
+    """Writes the entries that the events ask for, to one layer or to several; a layer without a blob is left out.
 
     Attributes:
-        entries: Tar entries written.
+        at: Number of the layer of the current event.
+        entries: Tar entries written to each layer.
+        links: Hash of which names are one file, if there are several layers.
         sockets: Changed sockets, which no tar can hold.
         lost: Attributes of the entries that the profile does not store, those of a file once, by namespace.
     """
 
-    def __init__(self, upper: RealTree, blob: BlobWriter, options: LayerOptions, live: Live) -> None:
+    def __init__(self, upper: RealTree, blobs: Sequence[BlobWriter | None], options: LayerOptions, live: Live) -> None:
         self._upper = upper
-        self._blob = blob
+        self._blobs = blobs
+        self._partition = Partition(len(blobs))
         self._profile = options.profile
         self._device_in_links = options.device_in_links
         latest = options.source_date_epoch
         self._latest_ns = None if latest is None else latest * NS_PER_SECOND
         self._live = live
-        self._written: set[bytes] = set()  # directories
+        self._written: list[set[bytes]] = [set() for _ in blobs]  # directories of each layer
         # inode -> the name that carried its data, and its entry where it is not as the walk saw it
         self._source: dict[tuple[int, int], tuple[bytes, tar.Header | None]] = {}
         self._waiting: dict[tuple[int, int], list[bytes]] = {}  # inode -> unchanged names seen before any source
-        self.entries = 0
+        self.at = 0
+        self.entries = [0] * len(blobs)
+        self.links = hashlib.sha256()
         self.sockets = 0
         self.lost: Counter[str] = Counter()
 
     def record(self, event: Event) -> ChangeKind | None:
         """Write what `event` asks for; what happened in the end, as a name may have vanished. Spec: layer-semantics 5.1."""
         node, kind = event.node, event.kind
+        is_dir = node is not None and node.is_dir
+        self.at = self._partition.of_directories if is_dir else self._partition.of(event.path)
         if node is None:
             return kind if self._put(tar.Header(whiteout.whiteout_of(event.path), tar.REGULAR)) else None
         if stat.S_ISSOCK(node.stat.st_mode):
@@ -72,11 +82,16 @@ class Recorder:
         source = self._source.get(inode) if has_links else None
         if has_links:
             self._check_linked_name(node.path)
+            if source is not None:
+                # All names of a file are in one layer.
+                self.at = self._partition.of(source[0])
+            if len(self._blobs) > 1:
+                self.links.update(node.path + b"\0" + (b"" if source is None else source[0]) + b"\0")
         if kind is None and source is None:
             if has_links:
                 self._waiting.setdefault(inode, []).append(node.path)
             return None
-        taken = self._take(node, with_content=source is None)
+        taken = self._take(node, with_content=source is None and self._blobs[self.at] is not None)
         if taken is None:
             return self._gone(event)
         now, header, lost, content = taken
@@ -99,9 +114,11 @@ class Recorder:
         return kind
 
     def finish(self) -> None:
-        """Write the end of the archive."""
-        self._blob.write(tar.END)
-        self._blob.finish()
+        """Write the ends of the archives."""
+        for blob in self._blobs:
+            if blob is not None:
+                blob.write(tar.END)
+                blob.finish()
 
     def _take(self, node: Node, *, with_content: bool) -> _Taken | None:
         """Return the file that has the name of `node` now; None if it is gone.
@@ -175,21 +192,38 @@ class Recorder:
                 return False
         if header.type == tar.CHARACTER and header.device == (0, 0):
             raise unrepresentable(header.path, sentences.UNWRITABLE_DEVICE)
-        self._blob.write(tar.encode(header))
-        self.entries += 1
         if header.type == tar.DIRECTORY:
-            self._written.add(header.path)
+            self._put_directory(header)
+            return True
+        blob = self._blobs[self.at]
+        if blob is None:
+            return True
+        blob.write(tar.encode(header))
+        self.entries[self.at] += 1
         if node is not None and header.size:
             for block in self._upper.blocks(node) if content is None else content.blocks():
-                self._blob.write(block)
-            self._blob.write(tar.padding(header.size))
+                blob.write(block)
+            blob.write(tar.padding(header.size))
         return True
+
+    def _put_directory(self, header: tar.Header) -> None:
+        """Write a directory to the current layer, and to that of all directories."""
+        encoded = tar.encode(header)
+        of_all = self._partition.of_directories
+        for number in {self.at, of_all}:
+            if header.path in self._written[number]:
+                continue
+            self._written[number].add(header.path)
+            blob = self._blobs[number]
+            if blob is not None:
+                blob.write(encoded if number == of_all else tar.encode(replace(header, mtime=0)))
+                self.entries[number] += 1
 
     def _unwritten(self, path: bytes) -> list[bytes]:
         """The directories above `path` that are not written yet, top first; those above a written one are."""
         found = []
         above = split(path)[0]
-        while above and above not in self._written:
+        while above and above not in self._written[self.at]:
             found.append(above)
             above = split(above)[0]
         return found[::-1]
@@ -207,7 +241,8 @@ class Recorder:
             self._live.vanished += 1
             return False
         self._check_name(path)
-        self.lost.update(lost)
+        if path not in self._written[self._partition.of_directories]:
+            self.lost.update(lost)
         return self._put(header)
 
     def _header(self, node: Node) -> tar.Header:

@@ -177,8 +177,8 @@ pub struct Ancestor {
     pub path: Vec<u8>,
     /// The entry of the upper tree.
     pub entry: UpperEntry,
-    /// The consumer's mark: set once the directory stands in the layer.
-    pub written: Cell<bool>,
+    /// The consumer's mark: a bit for each layer that the directory stands in.
+    pub written: Cell<u32>,
 }
 
 /// The subject of a change.

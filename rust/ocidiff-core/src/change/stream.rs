@@ -69,7 +69,7 @@ impl Changes {
             parent: None,
             path: Vec::new(),
             entry: UpperEntry { metadata, xattrs: Xattrs::default(), target: None },
-            written: Cell::new(true),
+            written: Cell::new(u32::MAX),
         };
         let pool = Arc::new(Pool::new(pair, rules, scope, control));
         let frame = Frame { node: Rc::new(root), items: Vec::new().into_iter(), directory: None, more: VecDeque::from([0]) };
@@ -120,12 +120,8 @@ impl Changes {
                     return Ok(Some(Change { kind, path, parent, subject, explanation }));
                 }
                 Outcome::Directory(kind, entry, id) => {
-                    let node = Rc::new(Ancestor {
-                        parent: Some(parent.clone()),
-                        path: path.clone(),
-                        entry,
-                        written: Cell::new(false),
-                    });
+                    let node =
+                        Rc::new(Ancestor { parent: Some(parent.clone()), path: path.clone(), entry, written: Cell::new(0) });
                     self.frames.push(Frame {
                         node: node.clone(),
                         items: Vec::new().into_iter(),

@@ -105,24 +105,74 @@ pub struct BlobWriter {
     hasher: Option<JoinHandle<Finished>>,
     /// Ends with digest and size of the blob; with none if the blob is the tar itself, or is not kept.
     writer: Option<JoinHandle<Result<Option<Written>>>>,
-    compressors: Vec<JoinHandle<()>>,
+    /// The last of the blobs that share them joins their threads.
+    compressors: Option<Arc<Compressors>>,
     control: Arc<Control>,
 }
 
+/// The threads that compress one blob, or several that are written at the same time. Dropping it ends and joins them.
+pub struct Compressors {
+    compression: Compression,
+    threads: usize,
+    /// Takes blocks for gzip; zstd has threads of its own.
+    jobs: Option<Sender<Job>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Compressors {
+    /// Starts the threads. With `segments`, gzip copies what they have, and [`BlobWriter::finish`] returns those of the new blob.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when threads cannot be started.
+    pub fn start(
+        compression: Compression,
+        threads: usize,
+        segments: Option<&Arc<Segments>>,
+        control: &Arc<Control>,
+    ) -> Result<Arc<Self>> {
+        let mut all = Self { compression, threads, jobs: None, handles: Vec::new() };
+        if let Compression::Gzip { level } = compression {
+            let (jobs, inbox) = bounded::<Job>(threads);
+            all.jobs = Some(jobs);
+            for _ in 0..threads {
+                let (inbox, control) = (inbox.clone(), control.clone());
+                let compressor = BlockCompressor::new(level, segments.cloned());
+                all.handles.push(spawn("deflate", move || compress(&inbox, compressor, &control))?);
+            }
+        }
+        Ok(Arc::new(all))
+    }
+
+    /// Waits for the threads. A panic of one goes on in this one.
+    fn join(mut self) {
+        self.jobs = None;
+        let joined: Vec<_> = self.handles.drain(..).map(JoinHandle::join).collect();
+        joined.into_iter().for_each(resume);
+    }
+}
+
+impl Drop for Compressors {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for handle in self.handles.drain(..) {
+            // Only if blobs could not be started, and that error is told.
+            let _ = handle.join();
+        }
+    }
+}
+
 impl BlobWriter {
-    /// Starts the pipeline. With `segments`, gzip copies what they have, and [`Self::finish`] returns those of the new blob. With
-    /// `copy`, the tar goes there too, until that fails.
+    /// Starts the pipeline. With `copy`, the tar goes there too, until that fails.
     ///
     /// # Errors
     /// [`Error::Io`] when threads cannot be started.
     pub fn start(
         stream: Stream,
-        compression: Compression,
-        threads: usize,
-        segments: Option<&Arc<Segments>>,
+        compressors: &Arc<Compressors>,
         mut copy: Option<Stream>,
         control: Arc<Control>,
     ) -> Result<Self> {
+        let Compressors { compression, threads, ref jobs, .. } = **compressors;
         let (plain, batches) = bounded::<Batch>(WAITING_BATCHES);
         let supply = Supply::new(threads + SPARE_BLOCKS + 3 * BATCH_BLOCKS);
         let mut blob = Self {
@@ -133,7 +183,7 @@ impl BlobWriter {
             outlet: None,
             hasher: None,
             writer: None,
-            compressors: Vec::new(),
+            compressors: Some(compressors.clone()),
             control: control.clone(),
         };
         blob.hasher = Some(spawn("hash", move || {
@@ -160,17 +210,11 @@ impl BlobWriter {
                     write_zstd(sink, &blocks, level, workers).map(|done| Some((done, Vec::new())))
                 })?);
             }
-            Compression::Gzip { level } => {
+            Compression::Gzip { .. } => {
                 let sink = BlobSink { stream, hasher: Hasher::default(), control };
-                let (jobs, inbox) = bounded::<Job>(threads);
                 let (promises, pieces) = bounded(threads + SPARE_BLOCKS);
-                blob.outlet = Some(Outlet::Parallel { jobs, promises });
+                blob.outlet = jobs.clone().map(|jobs| Outlet::Parallel { jobs, promises });
                 blob.writer = Some(spawn("write", move || write_gzip(sink, &pieces).map(Some))?);
-                for _ in 0..threads {
-                    let (inbox, control) = (inbox.clone(), blob.control.clone());
-                    let compressor = BlockCompressor::new(level, segments.cloned());
-                    blob.compressors.push(spawn("deflate", move || compress(&inbox, compressor, &control))?);
-                }
             }
         }
         Ok(blob)
@@ -290,8 +334,7 @@ impl BlobWriter {
         self.outlet = None;
         let hashed = self.hasher.take().map(JoinHandle::join);
         let written = self.writer.take().map(JoinHandle::join);
-        let compressed: Vec<_> = self.compressors.drain(..).map(JoinHandle::join).collect();
-        compressed.into_iter().for_each(resume);
+        self.compressors.take().and_then(Arc::into_inner).into_iter().for_each(Compressors::join);
         let plain = resume(hashed.ok_or(Error::Cancelled)?);
         let blob = written.map(resume).transpose()?.flatten();
         Ok((plain, blob.unwrap_or((plain, Vec::new()))))
@@ -386,10 +429,12 @@ mod tests {
     fn hashed(sink: File, compression: Compression) -> (BlobSummary, [u64; 4]) {
         let control = Arc::new(Control::default());
         let stream = Stream::new(sink.into(), control.clone()).unwrap();
-        let mut blob = BlobWriter::start(stream, compression, 2, None, None, control.clone()).unwrap();
+        let compressors = Compressors::start(compression, 2, None, &control).unwrap();
+        let mut blob = BlobWriter::start(stream, &compressors, None, control.clone()).unwrap();
+        let compressing: Vec<_> = compressors.handles.iter().map(|handle| handle.thread().id()).collect();
+        drop(compressors);
         let hasher = blob.hasher.as_ref().map(|handle| handle.thread().id());
         let writer = blob.writer.as_ref().map(|handle| handle.thread().id());
-        let compressors: Vec<_> = blob.compressors.iter().map(|handle| handle.thread().id()).collect();
         let before = by_thread::of(thread::current().id());
         for number in 0..TAR_BYTES / 1000 {
             blob.write(&[((number * 7919) >> 3) as u8; 1000]).unwrap();
@@ -397,7 +442,7 @@ mod tests {
         let (done, _) = blob.finish().unwrap();
         assert_eq!((done.uncompressed_size, control.progress().bytes_blob), (TAR_BYTES, done.size));
         let caller = by_thread::of(thread::current().id()) - before;
-        let compressed = compressors.into_iter().map(by_thread::of).sum();
+        let compressed = compressing.into_iter().map(by_thread::of).sum();
         (done, [hasher.map_or(0, by_thread::of), writer.map_or(0, by_thread::of), compressed, caller])
     }
 

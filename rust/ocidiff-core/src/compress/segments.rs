@@ -103,27 +103,29 @@ impl Source {
     }
 }
 
-/// The segments that a layer may copy, and where the table of its own goes.
+/// The segments that layers may copy, and where the tables of their own go.
 #[derive(Debug)]
 pub struct Segments {
     sources: Vec<Source>,
-    table: File,
+    tables: Vec<File>,
     proves_all: bool,
     reused_bytes: AtomicU64,
 }
 
 impl Segments {
-    /// Segments of these blobs, the first that has one wins. `table` takes the segments of the new blob. With `proves_all` each
-    /// copy is inflated and compared.
-    pub fn new(sources: Vec<Source>, table: File, proves_all: bool) -> Self {
-        Self { sources, table, proves_all, reused_bytes: AtomicU64::new(0) }
+    /// Segments of these blobs, the first that has one wins. Each of `tables` takes the segments of a new blob. With `proves_all`
+    /// each copy is inflated and compared.
+    pub fn new(sources: Vec<Source>, tables: Vec<File>, proves_all: bool) -> Self {
+        Self { sources, tables, proves_all, reused_bytes: AtomicU64::new(0) }
     }
 
-    /// Writes the table of a finished blob. It is left empty if it cannot be written: the layer is whole without it.
-    pub fn write_table(&self, segments: Vec<Segment>) {
-        if self.table.write_all_at(&encode_table(segments), 0).is_err() {
+    /// Writes the table of a finished blob, if there is a table of that number. It is left empty if it cannot be written: the
+    /// layer is whole without it.
+    pub fn write_table(&self, number: usize, segments: Vec<Segment>) {
+        let Some(table) = self.tables.get(number) else { return };
+        if table.write_all_at(&encode_table(segments), 0).is_err() {
             // A part of a table is never used, so it does no harm if this fails too.
-            let _ = self.table.set_len(0);
+            let _ = table.set_len(0);
         }
     }
 
@@ -261,7 +263,7 @@ mod tests {
         table.write_all(&encode_table(vec![describe(key, &bytes, 5000, 0)])).unwrap();
         for proves_all in [false, true] {
             let source = Source::new(&table, blob.try_clone().unwrap()).unwrap();
-            let segments = Segments::new(vec![source], tempfile::tempfile().unwrap(), proves_all);
+            let segments = Segments::new(vec![source], Vec::new(), proves_all);
             assert_eq!(segments.copy(&key, &mine).is_none(), proves_all);
         }
     }

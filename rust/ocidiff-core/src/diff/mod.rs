@@ -1,4 +1,4 @@
-//! diff: two trees in, one layer out.
+//! diff: two trees in, one layer out, or several that hold the change together.
 //!
 //! ```no_run
 //! use std::{fs::File, path::Path, sync::Arc};
@@ -22,6 +22,7 @@
 
 mod ahead;
 mod live;
+pub mod partition;
 mod record;
 mod sparse;
 
@@ -34,9 +35,9 @@ use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_getfl, fstat, ftruncate, seek
 use rustix::io::Errno;
 
 use crate::cause::Cause;
-use crate::change::{ChangeKind, Changes, Rules, Scope, TreeSource, Trees};
+use crate::change::{Changes, Rules, Scope, TreeSource, Trees};
 use crate::compress::Compression;
-use crate::compress::blob::{BlobSummary, BlobWriter};
+use crate::compress::blob::{BlobSummary, BlobWriter, Compressors};
 use crate::compress::memory::threads_within;
 use crate::compress::segments::Segments;
 use crate::control::Control;
@@ -45,7 +46,7 @@ use crate::stream::{Stream, is_null_device};
 use crate::tree::Lost;
 use ahead::Ahead;
 use live::Live;
-use record::LayerWriter;
+use record::{Counts, LayerWriter};
 
 /// Options of a diff.
 #[derive(Debug, Clone)]
@@ -98,6 +99,15 @@ pub struct DiffSummary {
     pub reused_bytes: u64,
 }
 
+/// Layers of one change that were written together.
+#[derive(Debug, Clone)]
+pub struct SplitSummary {
+    /// The layers, lowest first; `None` for one without a sink. What is counted of the whole change stands with the first.
+    pub layers: Vec<Option<DiffSummary>>,
+    /// Hash of which names are one file. Two calls that saw other hard links may have assigned names to other layers.
+    pub links: [u8; 32],
+}
+
 /// Writes the layer that turns `lower` into `upper` to `sink`; without `lower`, all of `upper` is added.
 ///
 /// # Errors
@@ -119,33 +129,57 @@ pub fn write_diff(
 /// # Errors
 /// As [`write_diff`]; [`Error::Usage`] for an upper tree of which there is only an index.
 pub fn write_layer(trees: Trees, sink: OwnedFd, options: &DiffOptions, control: &Arc<Control>) -> Result<DiffSummary> {
-    if let Trees::Plain { upper: TreeSource::Index(_), .. } = trees {
-        return Err(Error::Usage(Cause::IndexAsUpper));
-    }
-    write_live(trees, sink, options, control, live::LATELY)
+    let done = write_live(trees, &[Some(sink)], options, control, live::LATELY)?;
+    done.layers.into_iter().flatten().next().ok_or(Error::Cancelled)
 }
 
-/// Like [`write_layer`], but streams files that have not changed for `streamed_after`.
+/// Writes the change of `trees` as layers, each to its sink; see [`partition`]. One without a sink is left out, and the contents
+/// of its files are not read.
+///
+/// # Errors
+/// As [`write_layer`]; [`Error::Usage`] for no layers, or more than [`partition::MOST_LAYERS`].
+pub fn write_layers(
+    trees: Trees,
+    sinks: &[Option<OwnedFd>],
+    options: &DiffOptions,
+    control: &Arc<Control>,
+) -> Result<SplitSummary> {
+    if !(1..=partition::MOST_LAYERS).contains(&sinks.len()) {
+        let what = format!("layers {}", sinks.len());
+        return Err(Error::Usage(Cause::NotAChoice { what, choices: "1 to 16" }));
+    }
+    write_live(trees, sinks, options, control, live::LATELY)
+}
+
+/// Like [`write_layers`], but streams files that have not changed for `streamed_after`.
 fn write_live(
     trees: Trees,
-    sink: OwnedFd,
+    sinks: &[Option<OwnedFd>],
     options: &DiffOptions,
     control: &Arc<Control>,
     streamed_after: Duration,
-) -> Result<DiffSummary> {
-    let start = if options.rules.retry_on_change { start_of(&sink)? } else { None };
-    if let Some(start) = start {
-        let first = duplicate(&sink)?;
-        match attempt(trees.clone(), first, options, control, Some(streamed_after)) {
+) -> Result<SplitSummary> {
+    if let Trees::Plain { upper: TreeSource::Index(_), .. } = trees {
+        return Err(Error::Usage(Cause::IndexAsUpper));
+    }
+    let starts = if options.rules.retry_on_change { starts_of(sinks)? } else { None };
+    if let Some(starts) = starts {
+        match attempt(trees.clone(), sinks, options, control, Some(streamed_after)) {
             Err(error) if error.is_change() => {}
             done => return done,
         }
-        take_back(&sink, start)?;
+        starts.into_iter().try_for_each(|(sink, start)| take_back(sink, start))?;
         control.start_again();
         options.segments.iter().for_each(|segments| segments.start_again());
         control.add_retried();
     }
-    attempt(trees, sink, options, control, None)
+    attempt(trees, sinks, options, control, None)
+}
+
+/// Returns where each layer begins, if everything written can be taken back.
+fn starts_of(sinks: &[Option<OwnedFd>]) -> Result<Option<Vec<(&OwnedFd, u64)>>> {
+    let start = |sink| start_of(sink).map(|start| start.map(|start| (sink, start)));
+    sinks.iter().flatten().map(start).collect()
 }
 
 /// Returns the offset at which the layer begins, if everything written can be taken back: at the end of a file. `None` for
@@ -177,55 +211,65 @@ fn take_back(sink: &OwnedFd, start: u64) -> Result<()> {
     seek(sink, SeekFrom::Start(start)).map_err(Error::sys("seek", "")).map(|_| ())
 }
 
-/// Writes a layer, once. A file that was written as it was read, and changed meanwhile, is an error.
+/// Writes the layers, once. A file that was written as it was read, and changed meanwhile, is an error.
 fn attempt(
     trees: Trees,
-    sink: OwnedFd,
+    sinks: &[Option<OwnedFd>],
     options: &DiffOptions,
     control: &Arc<Control>,
     streamed_after: Option<Duration>,
-) -> Result<DiffSummary> {
+) -> Result<SplitSummary> {
     let upper = trees.upper().filter(|_| options.rules.retry_on_change);
     let live = upper.map(|upper| Live::new(options.rules, upper, streamed_after, options.spool.as_deref()));
-    let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;
+    let layers = sinks.iter().flatten().count();
+    let threads = threads_within(options.memory_bytes, options.compression, layers, options.threads)?;
     let changes = Changes::start(trees, options.rules, options.scope.clone(), threads, control.clone())?;
-    let stream = Stream::new(sink, control.clone())?;
     let copy = options.copy.as_ref().map(|copy| Stream::new(duplicate(copy)?, control.clone())).transpose()?;
-    let blob = BlobWriter::start(stream, options.compression, threads, options.segments.as_ref(), copy, control.clone())?;
-    let mut recorder = LayerWriter::new(blob, options.rules, live, control.clone());
-    let (mut added, mut modified, mut deleted) = (0, 0, 0);
+    let mut copy = copy.filter(|_| layers == 1);
+    let compressors = Compressors::start(options.compression, threads, options.segments.as_ref(), control)?;
+    let mut start = |sink: &OwnedFd| {
+        let stream = Stream::new(duplicate(sink)?, control.clone())?;
+        BlobWriter::start(stream, &compressors, copy.take(), control.clone())
+    };
+    let blobs = sinks.iter().map(|sink| sink.as_ref().map(&mut start).transpose()).collect::<Result<_>>()?;
+    drop(compressors);
+    let mut recorder = LayerWriter::new(blobs, options.rules, live, control.clone());
     for change in Ahead::start(changes)? {
-        let change = change?;
-        match change.kind {
-            ChangeKind::Add => added += 1,
-            ChangeKind::Modify => modified += 1,
-            ChangeKind::Delete => deleted += 1,
-            ChangeKind::Unmodified => {}
-        }
-        recorder.record(&change)?;
+        recorder.record(&change?)?;
     }
-    let (entries, sockets, lost) = (recorder.entries(), recorder.sockets(), recorder.lost());
+    let (sockets, lost, links) = (recorder.sockets(), recorder.lost(), recorder.links());
     let (excluded, mounts) = control.left_out();
-    let (never_added, gone) = recorder.vanished();
-    let (blob, segments) = recorder.finish()?;
-    if let Some(known) = &options.segments {
-        known.write_table(segments);
-    }
+    let done = recorder.finish()?;
     let (retried, vanished) = control.changes();
-    Ok(DiffSummary {
-        blob,
-        added: added - never_added,
-        modified: modified - gone,
-        deleted: deleted + gone,
-        entries,
-        sockets,
-        excluded,
-        mounts,
-        lost,
-        retried,
-        vanished,
-        reused_bytes: options.segments.as_ref().map_or(0, |segments| segments.reused_bytes()),
-    })
+    let reused_bytes = options.segments.as_ref().map_or(0, |segments| segments.reused_bytes());
+    let mut layers = Vec::new();
+    let mut whole = Some((sockets, lost, excluded, mounts, retried, vanished, reused_bytes));
+    for (number, layer) in done.into_iter().enumerate() {
+        let Some((blob, segments, counts)) = layer else {
+            layers.push(None);
+            continue;
+        };
+        if let Some(known) = &options.segments {
+            known.write_table(number, segments);
+        }
+        let (sockets, lost, excluded, mounts, retried, vanished, reused_bytes) = whole.take().unwrap_or_default();
+        let Counts { added, modified, deleted, entries } = counts;
+        layers.push(Some(DiffSummary {
+            blob,
+            added,
+            modified,
+            deleted,
+            entries,
+            sockets,
+            excluded,
+            mounts,
+            lost,
+            retried,
+            vanished,
+            reused_bytes,
+        }));
+    }
+    Ok(SplitSummary { layers, links })
 }
 
 /// Returns the changes from `lower` to `upper`, in the order of a layer, while the trees are read.
@@ -269,7 +313,8 @@ mod tests {
                 disturb(&file);
             });
             let trees = Trees::open(None, upper.path(), [None, None]).unwrap();
-            write_live(trees, sink.try_clone().unwrap().into(), &options, &control, Duration::ZERO).unwrap()
+            let sinks = [Some(sink.try_clone().unwrap().into())];
+            write_live(trees, &sinks, &options, &control, Duration::ZERO).unwrap().layers.remove(0).unwrap()
         });
         let mut written = Vec::new();
         sink.seek(SeekFrom::Start(0)).unwrap();
@@ -308,7 +353,8 @@ mod tests {
         let [streamed, aside] = [Duration::ZERO, Duration::from_secs(3600)].map(|streamed_after| {
             let trees = Trees::open(None, upper.path(), [None, None]).unwrap();
             let sink = tempfile::tempfile().unwrap();
-            write_live(trees, sink.into(), &options, &Arc::new(Control::default()), streamed_after).unwrap()
+            let control = Arc::new(Control::default());
+            write_live(trees, &[Some(sink.into())], &options, &control, streamed_after).unwrap().layers.remove(0).unwrap()
         });
         assert_eq!(streamed, aside);
         assert_eq!((streamed.entries, streamed.retried), (9, 0));

@@ -1,4 +1,4 @@
-//! From changes to the entries of a tar: parents first, hard links, whiteouts (containerd pkg/archive, `ChangeWriter`).
+//! From changes to the entries of tars: parents first, hard links, whiteouts (containerd pkg/archive, `ChangeWriter`).
 
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::live::{Live, Taken, settle};
+use super::partition::Partition;
 use super::sparse::SparseReader;
 use crate::cause::Cause;
 use crate::change::{Ancestor, Change, ChangeKind, Rules, Subject, UpperEntry};
@@ -39,46 +40,68 @@ enum Written {
     Other,
 }
 
-/// Writes changes as entries.
+/// The changes and entries of one layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Paths that only the upper tree has.
+    pub added: u64,
+    /// Paths that both have, and that differ.
+    pub modified: u64,
+    /// Paths that only the lower tree has.
+    pub deleted: u64,
+    /// Entries of the tar.
+    pub entries: u64,
+}
+
+/// A layer that was written, its segments, and its counts.
+pub type Finished = (BlobSummary, Vec<Segment>, Counts);
+
+/// A layer that is written, or that is left out because it is known.
+struct Part {
+    blob: Option<BlobWriter>,
+    counts: Counts,
+}
+
+/// Writes changes as entries of one layer, or of several.
 pub struct LayerWriter {
-    blob: BlobWriter,
+    parts: Vec<Part>,
+    partition: Partition,
+    /// The part of the current change.
+    at: usize,
     rules: Rules,
     groups: HashMap<InodeKey, Group>,
+    /// Hash of which names are one file, if there are several parts.
+    links: blake3::Hasher,
     header: Vec<u8>,
-    entries: u64,
     sockets: u64,
     lost: Lost,
-    vanished: (u64, u64),
     /// Reads files that may be changing, if that is no error.
     live: Option<Live>,
     control: Arc<Control>,
 }
 
 impl LayerWriter {
-    /// Returns a recorder that writes to `blob`; without `live`, a file that changes is an error.
-    pub fn new(blob: BlobWriter, rules: Rules, live: Option<Live>, control: Arc<Control>) -> Self {
+    /// Returns a recorder that writes a layer to each of `blobs`, and none for `None`; without `live`, a file that changes is an
+    /// error.
+    pub fn new(blobs: Vec<Option<BlobWriter>>, rules: Rules, live: Option<Live>, control: Arc<Control>) -> Self {
         Self {
-            blob,
+            partition: Partition::new(blobs.len()),
+            parts: blobs.into_iter().map(|blob| Part { blob, counts: Counts::default() }).collect(),
+            at: 0,
             rules,
             groups: HashMap::new(),
+            links: blake3::Hasher::new(),
             header: Vec::new(),
-            entries: 0,
             sockets: 0,
             lost: Lost::default(),
-            vanished: (0, 0),
             live,
             control,
         }
     }
 
-    /// Returns the number of additions and modifications of names that vanished before their turn.
-    pub fn vanished(&self) -> (u64, u64) {
-        self.vanished
-    }
-
-    /// Entries so far.
-    pub fn entries(&self) -> u64 {
-        self.entries
+    /// Returns a hash of which names are one file. Files of equal hashes are in equal layers.
+    pub fn links(&self) -> [u8; 32] {
+        *self.links.finalize().as_bytes()
     }
 
     /// Sockets left out so far.
@@ -91,24 +114,52 @@ impl LayerWriter {
         self.lost
     }
 
-    /// Ends the tar. Returns the segments of the blob too.
-    pub fn finish(mut self) -> Result<(BlobSummary, Vec<Segment>)> {
-        self.blob.write(&END)?;
-        self.blob.finish()
+    /// Ends the tars. Returns the segments of each blob too; `None` for a layer that was left out.
+    pub fn finish(self) -> Result<Vec<Option<Finished>>> {
+        let finish = |Part { blob, counts }: Part| {
+            let Some(mut blob) = blob else { return Ok(None) };
+            blob.write(&END)?;
+            blob.finish().map(|(blob, segments)| Some((blob, segments, counts)))
+        };
+        self.parts.into_iter().map(finish).collect()
     }
 
     /// Takes the next change.
     pub fn record(&mut self, change: &Change) -> Result<()> {
+        self.at = match &change.subject {
+            Subject::Directory(_) => self.partition.of_directories(),
+            Subject::Gone | Subject::Leaf { .. } => self.partition.of(&change.path),
+        };
         match &change.subject {
-            Subject::Gone => self.whiteout(change),
-            Subject::Directory(directory) => self.directory(directory),
+            Subject::Gone => {
+                self.count(change.kind);
+                self.whiteout(change)
+            }
+            Subject::Directory(directory) => {
+                self.count(change.kind);
+                self.directory(directory)
+            }
             Subject::Leaf { entry, .. } if entry.metadata.file_type == FileType::Socket => {
+                self.count(change.kind);
                 self.sockets += u64::from(change.kind != ChangeKind::Unmodified);
                 Ok(())
             }
             Subject::Leaf { entry, .. } if entry.metadata.links > 1 => self.linked(change, entry),
             Subject::Leaf { .. } if change.kind == ChangeKind::Unmodified => Ok(()),
-            Subject::Leaf { entry, .. } => self.leaf(change, entry).map(|_| ()),
+            Subject::Leaf { entry, .. } => {
+                self.count(change.kind);
+                self.leaf(change, entry).map(|_| ())
+            }
+        }
+    }
+
+    fn count(&mut self, kind: ChangeKind) {
+        let counts = &mut self.parts[self.at].counts;
+        match kind {
+            ChangeKind::Add => counts.added += 1,
+            ChangeKind::Modify => counts.modified += 1,
+            ChangeKind::Delete => counts.deleted += 1,
+            ChangeKind::Unmodified => {}
         }
     }
 
@@ -120,21 +171,34 @@ impl LayerWriter {
         self.put(&Header::empty_file(&name))
     }
 
+    /// Writes a directory to the current part, and to that of all directories; those above it are written.
     fn directory(&mut self, directory: &Rc<Ancestor>) -> Result<()> {
         if let Some(parent) = &directory.parent {
             self.parents(parent)?;
         }
-        directory.written.set(true);
         self.check_name(&directory.path)?;
         let name = [&directory.path[..], b"/"].concat();
-        self.put_entry(&name, &directory.entry, EntryType::Directory)
+        let (at, of_all) = (self.at, self.partition.of_directories());
+        let written = directory.written.get();
+        directory.written.set(written | 1 << at | 1 << of_all);
+        let header = self.header_of(&name, &directory.entry, EntryType::Directory);
+        if at != of_all {
+            self.put(&Header { mtime: 0, ..header })?;
+        }
+        if written & 1 << of_all == 0 {
+            self.at = of_all;
+            self.lost.add(&directory.entry.xattrs.lost);
+            self.put(&header)?;
+            self.at = at;
+        }
+        Ok(())
     }
 
-    /// Writes the directories above an entry that are not written yet, top down.
+    /// Writes the directories above an entry that the part does not have yet, top down.
     fn parents(&mut self, parent: &Rc<Ancestor>) -> Result<()> {
         let mut missing = Vec::new();
         let mut next = Some(parent);
-        while let Some(directory) = next.filter(|directory| !directory.written.get()) {
+        while let Some(directory) = next.filter(|directory| directory.written.get() & 1 << self.at == 0) {
             missing.push(directory);
             next = directory.parent.as_ref();
         }
@@ -143,6 +207,10 @@ impl LayerWriter {
 
     /// Writes an entry with its data.
     fn leaf(&mut self, change: &Change, entry: &UpperEntry) -> Result<Written> {
+        if self.parts[self.at].blob.is_none() {
+            // Its directories are in another part too.
+            return self.parents(&change.parent).map(|()| Written::Source(None));
+        }
         match &change.subject {
             // Lower layers of an overlay do not change.
             Subject::Leaf { directory: Some(directory), name, content: None, .. }
@@ -180,8 +248,8 @@ impl LayerWriter {
                 self.check_name(&change.path)?;
                 self.parents(&change.parent)?;
                 self.put_entry(&change.path, now.as_ref().unwrap_or(entry), EntryType::File)?;
-                self.blob.begin_content(metadata.size)?;
-                live.read(&mut content, |block| self.blob.write(block))?;
+                self.begin_content(metadata.size)?;
+                live.read(&mut content, |block| self.write(block))?;
                 self.end_content(metadata.size)?;
                 Ok(if is_same_file { Written::Source(now) } else { Written::Other })
             }
@@ -192,10 +260,12 @@ impl LayerWriter {
             Taken::Other(now) => self.resting(change, &now, None).map(|_| Written::Other),
             Taken::Gone => {
                 self.control.add_vanished();
+                let counts = &mut self.parts[self.at].counts;
                 if change.kind == ChangeKind::Add {
-                    self.vanished.0 += 1;
+                    counts.added -= 1;
                 } else {
-                    self.vanished.1 += 1;
+                    counts.modified -= 1;
+                    counts.deleted += 1;
                     self.whiteout(change)?;
                 }
                 Ok(Written::Other)
@@ -234,6 +304,15 @@ impl LayerWriter {
         let key = self.rules.link_key(&entry.metadata);
         let mut group = self.groups.remove(&key).unwrap_or_default();
         group.seen += 1;
+        let source = group.source.as_ref().map(|(source, _)| &source[..]);
+        if let Some(source) = source {
+            // All names of a file are in one layer.
+            self.at = self.partition.of(source);
+        }
+        if self.parts.len() > 1 {
+            self.links.update(&change.path).update(&[0]).update(source.unwrap_or_default()).update(&[0]);
+        }
+        self.count(change.kind);
         if let Some((source, now)) = &group.source {
             self.link(&change.path, &change.parent, source, now.as_ref().unwrap_or(entry))?;
         } else if change.kind == ChangeKind::Unmodified {
@@ -290,10 +369,20 @@ impl LayerWriter {
             Error::Unrepresentable { reason, .. } => refused(header.name.strip_suffix(b"/").unwrap_or(header.name), reason),
             other => other,
         })?;
-        self.blob.begin_entry(header.name)?;
-        self.blob.write(&self.header)?;
-        self.entries += 1;
+        let part = &mut self.parts[self.at];
+        let Some(blob) = &mut part.blob else { return Ok(()) };
+        blob.begin_entry(header.name)?;
+        blob.write(&self.header)?;
+        part.counts.entries += 1;
         Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.parts[self.at].blob.as_mut().map_or(Ok(()), |blob| blob.write(bytes))
+    }
+
+    fn begin_content(&mut self, size: u64) -> Result<()> {
+        self.parts[self.at].blob.as_mut().map_or(Ok(()), |blob| blob.begin_content(size))
     }
 
     /// Copies exactly the bytes that the header promised, of exactly the file that was seen; `file` if it has been opened.
@@ -303,11 +392,12 @@ impl LayerWriter {
         }
         let file = file.map_or_else(|| self.open_unchanged(directory, name, expected), Ok)?;
         let failed = |errno| Error::io("read", directory.path_of(name), errno);
-        self.blob.begin_content(expected.size)?;
+        self.begin_content(expected.size)?;
+        let Some(blob) = &mut self.parts[self.at].blob else { return Ok(()) };
         let mut reader = SparseReader::new(&file, expected.size);
         let mut left = expected.size;
         while left > 0 {
-            match self.blob.fill_with(left, |space| reader.read(space).map_err(failed))? {
+            match blob.fill_with(left, |space| reader.read(space).map_err(failed))? {
                 0 => return Err(Error::SourceChanged { path: directory.path_of(name), reason: Cause::BecameShorter }),
                 count => left -= count as u64,
             }
@@ -325,10 +415,11 @@ impl LayerWriter {
 
     /// Ends the content of a file of `size` bytes, and fills up its last record.
     fn end_content(&mut self, size: u64) -> Result<()> {
-        self.blob.end_content(size)?;
         self.header.clear();
         pad(&mut self.header, size);
-        self.blob.write(&self.header)
+        let Some(blob) = &mut self.parts[self.at].blob else { return Ok(()) };
+        blob.end_content(size)?;
+        blob.write(&self.header)
     }
 
     /// Refuses a name that a reader of the layer would take for something else.

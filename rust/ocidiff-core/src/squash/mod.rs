@@ -15,7 +15,7 @@ use crate::apply::model::{Model, Purpose};
 use crate::apply::reading::apply_to_model;
 use crate::apply::{LayerMeasure, Limits};
 use crate::compress::Compression;
-use crate::compress::blob::{BlobSummary, BlobWriter};
+use crate::compress::blob::{BlobSummary, BlobWriter, Compressors};
 use crate::compress::memory::threads_within;
 use crate::control::Control;
 use crate::error::Result;
@@ -94,9 +94,11 @@ impl Squash {
         options: &SquashOptions,
         control: &Arc<Control>,
     ) -> Result<SquashSummary> {
-        let threads = threads_within(options.memory_bytes, options.compression, options.threads)?;
+        let threads = threads_within(options.memory_bytes, options.compression, 1, options.threads)?;
         let stream = Stream::new(sink, control.clone())?;
-        let mut blob = BlobWriter::start(stream, options.compression, threads, None, None, control.clone())?;
+        let compressors = Compressors::start(options.compression, threads, None, control)?;
+        let mut blob = BlobWriter::start(stream, &compressors, None, control.clone())?;
+        drop(compressors);
         let mut entries = Entries::new(&self.model, self.onto_base);
         let reading = Arc::new(Control::of_part(control.clone()));
         std::thread::scope(|scope| {

@@ -1,0 +1,133 @@
+"""Split: one change as several layers, of which a later commit writes those that it touches.
+
+Law: the layers depend on the trees and the options alone. A layer of the store is taken if its tar and the way it was
+compressed are the same, so that it has the digest that writing it again would give.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from ocidiff.errors import NotFoundError
+from ocidiff.layer.differ import layer_media_type
+from ocidiff.layer.engine import Engine, Lower
+from ocidiff.layer.layer import NOTHING_SKIPPED, Layer
+from ocidiff.layer.monitor import Monitor
+from ocidiff.layer.options import DEFAULT_LEVELS, LayerOptions
+from ocidiff.log import Logger
+from ocidiff.mounts.layers import OverlayLayers
+from ocidiff.oci.descriptor import Descriptor
+from ocidiff.oci.digest import ChainID, Digest
+from ocidiff.services.bundle import Services
+from ocidiff.services.content import BLOCK_BYTES
+
+LABEL_LAYER: Final = "ocidiff/split"
+"""On a layer of a split change: its diff ID, and how it was compressed."""
+LABEL_SIZE: Final = "ocidiff/split.size"
+"""On a layer of a split change: its length in bytes."""
+LABEL_BASE: Final = "ocidiff/split.base"
+"""On a layer of a split change: how many layers there are, and what they grow on."""
+
+_log = Logger(__name__)
+
+
+def split(
+    services: Services,
+    lower: Lower | None,
+    upper: bytes | OverlayLayers,
+    *,
+    count: int,
+    chain: ChainID | None,
+    options: LayerOptions,
+    engine: Engine,
+    monitor: Monitor,
+) -> tuple[Layer, ...]:
+    """Store the change from `lower` to `upper` as `count` layers or fewer, lowest first; none if nothing changed.
+
+    If the store has layers of an earlier split over this base, the layers are measured first: the trees are compared and
+    read, and nothing is compressed or stored. Those that are new are written then.
+
+    Args:
+        services: The store, under a lease.
+        lower: See `Differ.compare`.
+        upper: See `Differ.compare`.
+        count: Most layers, 2 or more.
+        chain: Chain ID of the base; None for no base.
+        options: What the layers shall be.
+        engine: What the differ uses.
+        monitor: Sees progress, and stops the call.
+    """
+    content, differ = services.content, services.differ
+    base, recipe = f"{count} {chain or 'scratch'}", _recipe(options, engine)
+    wanted, links, known = [True] * count, b"", dict[int, Layer]()
+    if content.labelled(LABEL_BASE, base):
+        measured = differ.measure(lower, upper, count, options, monitor.of("measure"))
+        links = measured.links
+        for number, layer in enumerate(measured.layers):
+            wanted[number] = layer is not None and not layer.empty
+            if layer is not None and wanted[number] and (found := _stored(services, layer, recipe, options)) is not None:
+                known[number], wanted[number] = found, False
+        if not any(wanted):
+            return _told(known, measured.layers)
+    written = differ.split(lower, upper, wanted, content, options, monitor.of("diff"))
+    if links and links != written.links:
+        _log.debug("hard links changed while the trees were read; all layers are written")
+        known = {}
+        written = differ.split(lower, upper, [True] * count, content, options, monitor.of("diff"))
+    new = {number: layer for number, layer in enumerate(written.layers) if layer is not None and not layer.empty}
+    content.label_all(
+        {
+            layer.descriptor.digest: {
+                LABEL_LAYER: f"{layer.diff_id} {recipe}",
+                LABEL_SIZE: str(layer.descriptor.size),
+                LABEL_BASE: base,
+            }
+            for layer in new.values()
+        }
+    )
+    return _told(known | new, written.layers)
+
+
+def _told(layers: dict[int, Layer], all_layers: Sequence[Layer | None]) -> tuple[Layer, ...]:
+    """Return layers in order; the first tells what was left out of the whole change."""
+    whole = next((layer for layer in all_layers if layer is not None), None)
+    found = [replace(layers[number], skipped=NOTHING_SKIPPED, retried=0, vanished=0) for number in sorted(layers)]
+    if whole is not None and found:
+        found[0] = replace(
+            found[0], skipped=whole.skipped, retried=whole.retried, vanished=whole.vanished, seconds=whole.seconds
+        )
+    return tuple(found)
+
+
+def _stored(services: Services, measured: Layer, recipe: str, options: LayerOptions) -> Layer | None:
+    """Return the layer of the store with this tar, compressed like this, under the lease; None if there is none."""
+    for digest in services.content.labelled(LABEL_LAYER, f"{measured.diff_id} {recipe}"):
+        services.keep_blob(digest)
+        with suppress(NotFoundError):
+            info = services.content.info(digest)
+            descriptor = Descriptor(layer_media_type(options.compression), digest, info.size)
+            is_whole = info.labels.get(LABEL_SIZE) == str(info.size)
+            if is_whole and (not options.proves_reuse or _is_right(services, descriptor)):
+                return replace(measured, descriptor=descriptor, reused_bytes=measured.uncompressed_size)
+    return None
+
+
+def _is_right(services: Services, descriptor: Descriptor) -> bool:
+    """Read a blob, and return True if it has its digest."""
+    import hashlib
+
+    found = hashlib.sha256()
+    with services.content.open_blob(descriptor) as blob:
+        while data := os.read(blob.fileno(), BLOCK_BYTES):
+            found.update(data)
+    return descriptor.digest == Digest(f"sha256:{found.hexdigest()}")
+
+
+def _recipe(options: LayerOptions, engine: Engine) -> str:
+    """Return what decides the bytes of a blob, beside those of its tar."""
+    level = options.level or DEFAULT_LEVELS.get(options.compression, 0)
+    return f"{options.compression} {level} {engine.encoder}"

@@ -1,0 +1,234 @@
+"""Commits of one change as several layers: which are written, which are taken as they are, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocidiff.cli.main import main
+from ocidiff.errors import UsageError
+from ocidiff.image.layers import LocalDiffer
+from ocidiff.layer.layer import Layer
+from ocidiff.layer.options import Compression, EngineName
+from ocidiff.layer.pure.partition import Partition
+from ocidiff.store import Store
+from ocidiff.store.embedded import EmbeddedStore
+from support import overlays, probes, trees
+
+LAYERS = 4
+DIRECTORIES = [f"usr/{name}/lib" for name in "abcdefghij"]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with files in every layer of the change."""
+    changed = tmp_path / "changed"
+    for number, name in enumerate(DIRECTORIES):
+        (changed / name).mkdir(parents=True)
+        (changed / name / "file").write_bytes(os.urandom(5000 + number))
+        (changed / name / "empty").touch()
+        # A time that no change of this test gives it again.
+        os.utime(changed / name, (1, 1))
+    assert {part_of(f"{name}/file") for name in DIRECTORIES} == set(range(LAYERS - 1))
+    return changed
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The layers that each call has written."""
+    calls, split = list[list[int]](), LocalDiffer.split
+
+    def watched(self: LocalDiffer, lower: Any, upper: Any, wanted: Sequence[bool], *arguments: Any) -> Any:
+        calls.append([number for number, is_wanted in enumerate(wanted) if is_wanted])
+        return split(self, lower, upper, wanted, *arguments)
+
+    monkeypatch.setattr(LocalDiffer, "split", watched)
+    return calls
+
+
+def part_of(path: str) -> int:
+    return Partition(LAYERS).of(os.fsencode(path))
+
+
+def blobs(layers: Sequence[Layer]) -> list[tuple[str, str]]:
+    return [(layer.diff_id, layer.descriptor.digest) for layer in layers]
+
+
+@pytest.mark.parametrize("compression", Compression)
+def test_a_later_commit_writes_the_layers_that_it_touches(
+    store: Store, tree: Path, written: list[list[int]], engine_name: EngineName, compression: Compression
+) -> None:
+    if engine_name == "pure" and compression is Compression.ZSTD and not probes.has_zstd_module():
+        pytest.skip("no module for zstd")
+    options: dict[str, Any] = {"layers": LAYERS, "compression": compression, "engine": engine_name}
+    first = store.commit(tree, "app:v1", **options)
+    with (tree / DIRECTORIES[0] / "file").open("ab") as file:
+        file.write(b"more")
+    second = store.commit(tree, "app:v2", **options)
+    touched = part_of(f"{DIRECTORIES[0]}/file")
+    assert written == [list(range(LAYERS)), [touched]]
+    before, after = blobs(first.layers), blobs(second.layers)
+    assert len(before) == LAYERS
+    assert {number for number in range(LAYERS) if before[number] != after[number]} == {touched}
+    assert [layer.reused_bytes == layer.uncompressed_size for layer in second.layers] == [
+        number != touched for number in range(LAYERS)
+    ]
+    (tree / DIRECTORIES[1] / "new").write_text("new")
+    third = store.commit(tree, "app:v3", **options)
+    assert written[-1] == sorted({part_of(f"{DIRECTORIES[1]}/new"), LAYERS - 1})
+    assert sum(layer.added for layer in third.layers) == sum(len(files) for _, files in contents(tree))
+    store.unpack("app:v3", f"{tree}.out")
+    trees.assert_same_tree(f"{tree}.out", tree, directory_times=True)
+
+
+def contents(tree: Path) -> list[tuple[str, list[str]]]:
+    return [(top, [*directories, *files]) for top, directories, files in os.walk(tree)]
+
+
+def test_a_commit_of_the_same_tree_writes_nothing(store: Store, tree: Path, written: list[list[int]]) -> None:
+    first = store.commit(tree, "app:v1", layers=LAYERS, source_date_epoch=1)
+    assert store.commit(tree, "app:v2", layers=LAYERS, source_date_epoch=1).digest == first.digest
+    assert written == [list(range(LAYERS))]
+
+
+@pytest.mark.parametrize("options", [{"level": 1}, {"compression": "zstd"}, {"engine": "pure"}, {"layers": LAYERS + 1}])
+def test_a_layer_that_is_compressed_in_another_way_is_not_taken(
+    store: Store, tree: Path, written: list[list[int]], options: dict[str, Any]
+) -> None:
+    store.commit(tree, "app:v1", layers=LAYERS)
+    changed = store.commit(tree, "app:v2", **{"layers": LAYERS, **options})
+    assert written[-1] == list(range(len(changed.layers)))
+    with Store.open(tree.parent / "other") as other:
+        cold = other.commit(tree, "app:v2", **{"layers": LAYERS, **options})
+    assert blobs(changed.layers) == blobs(cold.layers)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "another byte"])
+def test_a_damaged_layer_is_not_taken(
+    store: Store, tree: Path, tmp_path: Path, written: list[list[int]], damage: str
+) -> None:
+    image = store.commit(tree, "app:v1", layers=LAYERS)
+    blob = tmp_path / "store/blobs/sha256" / image.layers[0].descriptor.digest.hex
+    data = blob.read_bytes()
+    blob.chmod(0o644)
+    blob.write_bytes(data[:-1] if damage == "cut off" else data[:-1] + bytes([data[-1] ^ 1]))
+    again = store.commit(tree, "app:v2", layers=LAYERS, verify=True)
+    assert written[-1] == [0]
+    assert blobs(again.layers) == blobs(image.layers)
+
+
+def test_a_hard_link_between_the_two_readings_loses_no_file(
+    store: Store, tree: Path, written: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of a file are in the layer of the first one, so that another first name moves them."""
+    first, later = (
+        DIRECTORIES[0],
+        next(name for name in DIRECTORIES if part_of(f"{name}/x") != part_of(f"{DIRECTORIES[0]}/x")),
+    )
+    os.link(tree / later / "file", tree / later / "link")
+    store.commit(tree, "app:v1", layers=LAYERS)
+    (tree / later / "empty").write_text("changed")
+    measure = LocalDiffer.measure
+
+    def disturbed(self: LocalDiffer, *arguments: Any) -> Any:
+        found = measure(self, *arguments)
+        os.link(tree / later / "file", tree / first / "a first name")
+        return found
+
+    monkeypatch.setattr(LocalDiffer, "measure", disturbed)
+    store.commit(tree, "app:v2", layers=LAYERS)
+    assert written[-1] == list(range(LAYERS))
+    store.unpack("app:v2", f"{tree}.out")
+    trees.assert_same_tree(f"{tree}.out", tree, directory_times=True)
+
+
+def test_one_layer_is_an_ordinary_commit(store: Store, tree: Path, engine_name: EngineName) -> None:
+    options: dict[str, Any] = {"source_date_epoch": 1, "engine": engine_name}
+    assert store.commit(tree, "app:v1", layers=1, **options).digest == store.commit(tree, "app:v2", **options).digest
+
+
+def test_the_layers_grow_on_a_base(store: Store, tree: Path, tmp_path: Path, written: list[list[int]]) -> None:
+    base = store.commit(tree, "base:v1")
+    shutil.rmtree(tree / DIRECTORIES[3])
+    (tree / DIRECTORIES[4] / "file").write_text("changed")
+    (tree / DIRECTORIES[5] / "file").unlink()
+    image = store.commit(tree, "app:v1", base="base:v1", layers=LAYERS, message="split")
+    assert image.manifest.layers[0] == base.manifest.layers[0]
+    assert [step.comment for step, layer in store.history("app:v1") if layer][1:] == ["split"] * len(image.layers)
+    assert (sum(layer.deleted for layer in image.layers), sum(layer.modified for layer in image.layers)) == (2, 1)
+    store.commit(tree, "app:v2", base="base:v1", layers=LAYERS)
+    assert len(written) == 1
+    store.unpack("app:v1", tmp_path / "out")
+    trees.assert_same_tree(tmp_path / "out", tree, directory_times=True)
+
+
+def test_without_a_change_there_is_no_layer(store: Store, tree: Path) -> None:
+    store.commit(tree, "base:v1")
+    image = store.commit(tree, "app:v1", base="base:v1", layers=LAYERS)
+    assert (image.layers, image.layer, len(image.manifest.layers)) == ((), None, 1)
+
+
+@pytest.mark.root
+def test_a_container_is_committed_again(store: EmbeddedStore, tree: Path, tmp_path: Path, driver: Any) -> None:
+    store.commit(tree, "base:v1")
+    container = store.create("base:v1", "work", driver=driver)
+    root = Path(store.containers.mount("work"))
+    (root / DIRECTORIES[2] / "new").write_text("new")
+    (root / DIRECTORIES[0] / "file").unlink()
+    first = store.commit(container, "app:v1", layers=LAYERS)
+    (root / DIRECTORIES[2] / "new").write_text("newer")
+    second = store.commit(container, "app:v2", layers=LAYERS)
+    same = set(blobs(first.layers)) & set(blobs(second.layers))
+    assert len(same) == len(first.layers) - 1
+    store.create("app:v2", "again", driver=driver)
+    try:
+        trees.assert_same_tree(store.containers.mount("again"), root, directory_times=True)
+    finally:
+        store.containers.umount("again")
+        store.containers.umount("work")
+
+
+@pytest.mark.root
+def test_an_upper_directory_gives_the_layers_of_both_trees(store: Store, tree: Path, tmp_path: Path) -> None:
+    if not overlays.can_mount():
+        pytest.skip("cannot mount overlays")
+    store.commit(tree, "base:v1")
+    (tmp_path / "upper").mkdir()
+    with overlays.mounted(tmp_path / "merged", [tree], tmp_path / "upper") as merged:
+        (merged / DIRECTORIES[2] / "new").write_text("new")
+        shutil.rmtree(merged / DIRECTORIES[0])
+        found = [
+            blobs(store.commit(merged, "app:v1", base="base:v1", lower=tree, layers=LAYERS, overlay=overlay).layers)
+            for overlay in ("require", "never")
+        ]
+    assert found[0] == found[1]
+    assert len(found[0]) > 1
+
+
+@pytest.mark.parametrize("layers", [0, 17, -1, "2", True])
+def test_a_number_of_layers_out_of_range_is_refused(store: Store, tree: Path, layers: Any) -> None:
+    with pytest.raises(UsageError, match=r"^layers .*: must be 1 to 16$"):
+        store.commit(tree, "app:v1", layers=layers)
+
+
+@pytest.mark.parametrize("merge", [{"squash": True}, {"squash_last": 2}, {"max_layers": 3}])
+def test_layers_are_not_split_and_merged(store: Store, tree: Path, merge: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"^layers: cannot be combined with squash"):
+        store.commit(tree, "app:v1", layers=2, **merge)
+    store.commit(tree, "app:v1", layers=1, **merge)
+
+
+def test_the_command_tells_each_layer(store: Store, tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["commit", str(tree), "app:v1", "--layers", str(LAYERS), "--store", str(tmp_path / "store"), "-v"]
+    assert main(words) == 0
+    assert capfd.readouterr().err.count("uncompressed; ") == LAYERS
+    assert main(words) == 0
+    assert capfd.readouterr().err.count("of it reused; ") == LAYERS
+    assert main([*words, "--dry-run"]) == 0
+    assert len(store.images()) == 1
+    assert main([*words, "--layers", "17"]) == 2

@@ -56,6 +56,28 @@ def test_an_image_goes_straight_to_a_registry(store: ocidiff.Store, registry: Re
     assert len(registry.asked("PUT", "/uploads/")) == 2
 
 
+def test_the_layers_that_a_change_touches_are_sent(registry: Registry, tmp_path: Path, empty: Path) -> None:
+    tree = tmp_path / "split"
+    for name in "abcdefgh":
+        (tree / name).mkdir(parents=True)
+        (tree / name / "file").write_bytes(os.urandom(1 << 16))
+    with ocidiff.Store.open(empty) as other:
+        first = other.commit(tree, at(registry, "app:v1"), layers=4)
+        registry.requests.clear()
+        (tree / "a" / "file").write_bytes(os.urandom(1 << 16))
+        second = other.commit(tree, at(registry, "app:v2"), layers=4)
+        # Nothing is left here to compare with, so that all layers are written, and no more of them is sent.
+        other.collect()
+        (tree / "b" / "file").write_bytes(os.urandom(1 << 16))
+        other.commit(tree, at(registry, "app:v3"), layers=4)
+    new = set(layers(registry, "app", "v2")) - set(layers(registry, "app", "v1"))
+    assert len(new) == len(set(layers(registry, "app", "v3")) - set(layers(registry, "app", "v2"))) == 1
+    taken = [layer for layer in second.layers if layer.reused_bytes == layer.uncompressed_size]
+    assert len(taken) == len(first.layers) - 1 == 3
+    # Each time the configuration and one layer.
+    assert len(registry.asked("PUT", "/uploads/")) == 4
+
+
 def test_layers_of_the_base_are_not_needed_if_its_tree_is_told(
     store: ocidiff.Store, registry: Registry, tree: Path, empty: Path, tmp_path: Path
 ) -> None:

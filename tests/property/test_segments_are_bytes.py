@@ -24,7 +24,7 @@ KIB = 1 << 10
 
 def _contents(numbers: random.Random) -> bytes:
     """Return what a file holds: small or of several segments, and more or less compressible."""
-    size = numbers.choice((0, 1, 500, 5 * KIB, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 700 * KIB))
+    size = numbers.choice((0, 1, 500, 5 * KIB, 128 * KIB - 1, 128 * KIB, 128 * KIB + 1, 700 * KIB))
     word = numbers.randbytes(numbers.choice((3, 40, 5000)))
     return (word * (size // len(word) + 1))[:size]
 

@@ -4,7 +4,7 @@
 use crate::bits::BitWriter;
 use crate::huffman::Code;
 use crate::matches::LONGEST;
-use crate::segment::Segment;
+use crate::tokens::{FIRST_LENGTH, PARTS, SECOND_LITERAL, Token};
 
 /// Counts of each symbol.
 #[derive(Clone)]
@@ -22,9 +22,8 @@ const STORED_BYTES: usize = 0xffff;
 /// The order in which the code of code lengths is sent.
 pub const PRECODE_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
-/// Symbol above 256 of each match length, and of each distance.
+/// Symbol above 256 of each match length.
 static LENGTH_SYMBOL: [u8; 259] = length_symbols();
-static DISTANCE_SYMBOL: [u8; 512] = distance_symbols();
 /// The base of each symbol, and the number of its extra bits.
 pub static LENGTH_BASE: [(u16, u8); 30] = length_bases();
 pub static DISTANCE_BASE: [(u16, u8); 30] = distance_bases();
@@ -68,45 +67,32 @@ const fn length_symbols() -> [u8; 259] {
     symbols
 }
 
-/// Returns the first half is for distances up to 256, less one; the second for the larger ones, in steps of 128.
-const fn distance_symbols() -> [u8; 512] {
-    let bases = distance_bases();
-    let mut symbols = [0; 512];
-    let mut index = 0;
-    while index < 512 {
-        let distance = if index < 256 { index + 1 } else { ((index - 256) << 7) + 1 };
-        let mut symbol = 29;
-        while bases[symbol].0 as usize > distance {
-            symbol -= 1;
-        }
-        symbols[index] = symbol as u8;
-        index += 1;
-    }
-    symbols
-}
-
-#[inline(always)]
-fn distance_symbol(distance: u16) -> usize {
-    let past = usize::from(distance.wrapping_sub(1));
-    usize::from(DISTANCE_SYMBOL[if past < 256 { past } else { 256 + (past >> 7) }])
-}
-
 impl Histogram {
-    /// Counts a segment.
-    pub fn of(segment: &Segment) -> Self {
+    /// Counts the symbols of `tokens`.
+    pub fn of(tokens: &[Token]) -> Self {
+        // Equal neighbours would wait for one another's count: every second token has a table of its own.
+        let (mut first, mut second) = ([[0; PARTS]; 2], [[0; PARTS]; 2]);
+        let pairs = tokens.chunks_exact(2);
+        let mut count = |which: usize, token: Token| {
+            first[which][token.first()] += 1;
+            second[which][token.second()] += 1;
+        };
+        pairs.remainder().iter().for_each(|&token| count(0, token));
+        pairs.for_each(|pair| {
+            count(0, pair[0]);
+            count(1, pair[1]);
+        });
         let mut histogram = Self { literals: [0; 288], distances: [0; 32] };
-        // Equal neighbours would wait for one another's count: every second byte has a table of its own.
-        let mut odd = [0; 256];
-        let pairs = segment.literals().chunks_exact(2);
-        pairs.remainder().iter().for_each(|&byte| odd[usize::from(byte)] += 1);
-        for pair in pairs {
-            histogram.literals[usize::from(pair[0])] += 1;
-            odd[usize::from(pair[1])] += 1;
+        let firsts = |part: usize| first[0][part] + first[1][part];
+        let seconds = |part: usize| second[0][part] + second[1][part];
+        for byte in 0..256 {
+            histogram.literals[byte] = firsts(byte) + seconds(SECOND_LITERAL + byte);
         }
-        histogram.literals.iter_mut().zip(odd).for_each(|(count, odd)| *count += odd);
-        for sequence in segment.sequences.iter().filter(|sequence| sequence.length > 0) {
-            histogram.literals[END + usize::from(LENGTH_SYMBOL[usize::from(sequence.length)])] += 1;
-            histogram.distances[distance_symbol(sequence.distance)] += 1;
+        for length in 3..=LONGEST {
+            histogram.literals[END + usize::from(LENGTH_SYMBOL[length])] += firsts(FIRST_LENGTH + length - 3);
+        }
+        for symbol in 0..30 {
+            histogram.distances[symbol] = seconds(symbol);
         }
         histogram
     }
@@ -128,8 +114,8 @@ impl Histogram {
     }
 }
 
-/// Writes the block that holds `bytes`, which are `segment`, whose symbols are counted in `histogram`.
-pub fn write(out: &mut BitWriter<'_>, bytes: &[u8], segment: &Segment, histogram: &mut Histogram, last: bool) {
+/// Writes the block that holds `bytes`, which are `tokens`, whose symbols are counted in `histogram`.
+pub fn write(out: &mut BitWriter<'_>, bytes: &[u8], tokens: &[Token], histogram: &mut Histogram, last: bool) {
     histogram.literals[END] = 1;
     let own = Codes { literals: Code::optimal(&histogram.literals, 14), distances: Code::optimal(&histogram.distances, 15) };
     let header = Header::new(&own);
@@ -142,11 +128,11 @@ pub fn write(out: &mut BitWriter<'_>, bytes: &[u8], segment: &Segment, histogram
         write_stored(out, bytes, last);
     } else if fixed_bits <= own_bits {
         out.put(u64::from(last) | 1 << 1, 3);
-        write_sequences(out, segment, &fixed);
+        write_tokens(out, tokens, &fixed);
     } else {
         out.put(u64::from(last) | 2 << 1, 3);
         header.write(out);
-        write_sequences(out, segment, &own);
+        write_tokens(out, tokens, &own);
     }
 }
 
@@ -189,56 +175,69 @@ impl Codes {
     }
 }
 
-/// Bits, and how many.
-type Word = (u32, u32);
+/// The codes of a block as tokens need them.
+struct Words {
+    /// For each first part its bits, extra bits of a length included, and from bit 24 on how many.
+    first: [u32; PARTS],
+    /// For each second part its code, from bit 16 on the bits of the code, from bit 24 on those of code and extra bits.
+    second: [u32; PARTS],
+}
 
-fn write_sequences(out: &mut BitWriter<'_>, segment: &Segment, codes: &Codes) {
-    let literals: [Word; 256] = std::array::from_fn(|byte| codes.literals.word(byte));
-    // The code and the extra bits of each length; no length, no bits.
-    let lengths: [Word; 512] = std::array::from_fn(|length| match length {
-        3..=LONGEST => {
+impl Words {
+    fn new(codes: &Codes) -> Self {
+        let literal = |byte: usize| {
+            let (code, bits) = codes.literals.word(byte);
+            code | bits << 24
+        };
+        let first = std::array::from_fn(|part| {
+            if part < FIRST_LENGTH {
+                return literal(part);
+            }
+            let length = part - FIRST_LENGTH + 3;
             let symbol = usize::from(LENGTH_SYMBOL[length]);
             let (base, extra) = LENGTH_BASE[symbol];
             let (code, bits) = codes.literals.word(END + symbol);
-            (code | (length as u32 - u32::from(base)) << bits, bits + u32::from(extra))
-        }
-        _ => (0, 0),
-    });
-    // For each distance the code, from bit 16 on its bits, from bit 24 on those of code and extra bits; and the base.
-    let distances: [(u32, u32); 32] = std::array::from_fn(|symbol| {
-        let (base, extra) = DISTANCE_BASE.get(symbol).copied().unwrap_or_default();
-        let (code, bits) = codes.distances.word(symbol);
-        (code | bits << 16 | (bits + u32::from(extra)) << 24, u32::from(base))
-    });
-    let mut rest = segment.padded_literals();
-    for sequence in &segment.sequences {
-        let mut run = sequence.literals as usize;
-        while run > 4 {
-            let (quad, after) = rest.split_at(4);
-            for &byte in quad {
-                let (code, bits) = literals[usize::from(byte)];
-                out.put(u64::from(code), bits);
+            code | (length as u32 - u32::from(base)) << bits | (bits + u32::from(extra)) << 24
+        });
+        let second = std::array::from_fn(|part| match part {
+            0..30 => {
+                let (code, bits) = codes.distances.word(part);
+                code | bits << 16 | (bits + u32::from(DISTANCE_BASE[part].1)) << 24
             }
-            // Four literals of at most 14 bits, behind at most seven.
+            SECOND_LITERAL..288 => literal(part - SECOND_LITERAL),
+            _ => 0,
+        });
+        Self { first, second }
+    }
+
+    /// Returns the bits of a token, and how many: at most 19 for a length, 15 and 13 for a distance.
+    #[inline(always)]
+    fn of(&self, token: Token) -> (u64, u32) {
+        let (first, second) = (self.first[token.first()], self.second[token.second()]);
+        let behind = u64::from(second & 0xffff) | u64::from(token.extra()) << (second >> 16 & 15);
+        (u64::from(first & 0xff_ffff) | behind << (first >> 24), (first >> 24) + (second >> 24))
+    }
+}
+
+fn write_tokens(out: &mut BitWriter<'_>, tokens: &[Token], codes: &Codes) {
+    let words = Words::new(codes);
+    let pairs = tokens.chunks_exact(2);
+    let rest = pairs.remainder();
+    for pair in pairs {
+        let ((one, one_bits), (other, other_bits)) = (words.of(pair[0]), words.of(pair[1]));
+        if one_bits + other_bits > 56 {
+            out.put(one, one_bits);
             out.flush();
-            (rest, run) = (after, run - 4);
-        }
-        // Most runs end here: always four, of which only the first `run` have bits, cost less than to guess how many.
-        for (index, &byte) in rest[..4].iter().enumerate() {
-            let (code, bits) = literals[usize::from(byte)];
-            let mask = if index < run { u32::MAX } else { 0 };
-            out.put(u64::from(code & mask), bits & mask);
+            out.put(other, other_bits);
+        } else {
+            out.put(one | other << one_bits, one_bits + other_bits);
         }
         out.flush();
-        rest = &rest[run..];
-        if sequence.length > 0 {
-            let (code, bits) = lengths[usize::from(sequence.length) & 511];
-            out.put(u64::from(code), bits);
-            let (code, base) = distances[distance_symbol(sequence.distance) & 31];
-            let extra = u32::from(sequence.distance).wrapping_sub(base);
-            out.put(u64::from(code & 0xffff | extra << (code >> 16 & 15)), code >> 24);
-            out.flush();
-        }
+    }
+    for &token in rest {
+        let (bits, count) = words.of(token);
+        out.put(bits, count);
+        out.flush();
     }
     let (code, bits) = codes.literals.word(END);
     out.put(u64::from(code), bits);

@@ -10,18 +10,20 @@ pub struct Level(pub(crate) usize);
 pub(crate) struct Search {
     /// The number of earlier places with the same hash to look at: 1, 2, 4 or 8.
     pub ways: usize,
-    /// Bytes that a hash covers, 4 to 6: with more of them, fewer and longer matches are found.
+    /// Bytes that a hash covers, 4 to 8: with more of them, fewer and longer matches are found.
     pub hash_bytes: u32,
+    /// Bytes that the hash of the second table covers, which has the last place only: 3, 4, or 0 for no such table.
+    pub near_bytes: u32,
     /// True if the next place is tried too, and the longer match taken.
     pub lazy: bool,
-    /// True if matches of three bytes are looked for.
-    pub short: bool,
     /// A match of this length is taken without trying the next place.
     pub nice_bytes: usize,
     /// Without matches the step grows by one every `1 << skip` bytes.
     pub skip: u32,
-    /// Within a match every so many places can be found later.
+    /// Within a match every so many places can be found later; three of them at levels 1 and 2.
     pub insert_step: usize,
+    /// In the dictionary every so many places can be found.
+    pub dictionary_step: usize,
     /// Input after which the end of a block is considered.
     pub segment_bytes: usize,
 }
@@ -29,36 +31,45 @@ pub(crate) struct Search {
 const FAST: Search = Search {
     ways: 1,
     hash_bytes: 6,
+    near_bytes: 0,
     lazy: false,
-    short: false,
     nice_bytes: 32,
     skip: 5,
-    insert_step: 6,
+    insert_step: 2,
+    dictionary_step: 1,
     segment_bytes: 32 << 10,
 };
 const NORMAL: Search = Search {
     ways: 2,
     hash_bytes: 5,
+    near_bytes: 3,
     lazy: true,
-    short: true,
     nice_bytes: 16,
     skip: 6,
     insert_step: 2,
+    dictionary_step: 2,
     segment_bytes: 16 << 10,
 };
 const THOROUGH: Search = Search { ways: 4, hash_bytes: 4, nice_bytes: 32, skip: 8, insert_step: 1, ..NORMAL };
+/// Of text. It repeats long strings, and short ones so often that their last two places say little.
+const TEXT: Search =
+    Search { hash_bytes: 8, near_bytes: 4, nice_bytes: 32, skip: 8, insert_step: 1, segment_bytes: 8 << 10, ..NORMAL };
 
-/// From 1 to 9.
-pub(crate) const LEVELS: [Search; 9] = [
+/// From 1 to 9, and then those of text from 6 to 9.
+pub(crate) const SEARCHES: [Search; 13] = [
     FAST,
-    Search { hash_bytes: 5, insert_step: 4, ..FAST },
-    Search { ways: 1, hash_bytes: 4, lazy: false, short: false, ..NORMAL },
-    Search { hash_bytes: 4, lazy: false, short: false, ..NORMAL },
-    Search { hash_bytes: 4, short: false, ..NORMAL },
+    Search { hash_bytes: 5, insert_step: 1, dictionary_step: 2, ..FAST },
+    Search { ways: 1, hash_bytes: 4, lazy: false, near_bytes: 0, ..NORMAL },
+    Search { hash_bytes: 4, lazy: false, near_bytes: 0, ..NORMAL },
+    Search { hash_bytes: 4, near_bytes: 0, ..NORMAL },
     NORMAL,
     Search { nice_bytes: 12, insert_step: 2, ..THOROUGH },
     THOROUGH,
     Search { ways: 8, nice_bytes: 128, segment_bytes: 8 << 10, ..THOROUGH },
+    TEXT,
+    Search { ways: 4, nice_bytes: 24, ..TEXT },
+    Search { ways: 4, hash_bytes: 7, nice_bytes: 64, ..TEXT },
+    Search { ways: 8, hash_bytes: 6, nice_bytes: 128, ..TEXT },
 ];
 
 impl Level {

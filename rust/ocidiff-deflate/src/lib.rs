@@ -10,13 +10,14 @@
 
 mod bits;
 mod block;
+mod fast;
 mod huffman;
 mod inflate;
 mod level;
 mod matches;
 mod parse;
-mod segment;
 mod split;
+mod tokens;
 mod window;
 
 pub use inflate::{INFLATED_BYTES, Inflated, Inflater, Pause};
@@ -26,18 +27,20 @@ pub use window::{DICTIONARY_BYTES, WINDOW_BYTES, Window};
 use bits::BitWriter;
 use parse::{Parse, parser};
 use split::Splitter;
+use tokens::Tokens;
 
 /// Compresses blocks; one for each thread, because it owns tables.
 pub struct Encoder {
     parser: Box<dyn Parse>,
     splitter: Splitter,
+    tokens: Tokens,
     buffer: Vec<u8>,
 }
 
 impl Encoder {
     /// Returns an encoder for `level`.
     pub fn new(level: Level) -> Self {
-        Self { parser: parser(level), splitter: Splitter::default(), buffer: Vec::new() }
+        Self { parser: parser(level), splitter: Splitter::default(), tokens: Tokens::default(), buffer: Vec::new() }
     }
 
     /// Compresses `window[start..end]`, with what is before `start` as dictionary; `last` ends the stream.
@@ -50,17 +53,19 @@ impl Encoder {
         assert!(start <= end && end <= WINDOW_BYTES, "a block lies within its window");
         // A block is stored where that is shorter: three bits and four bytes for each 64 KiB, and at most a block a segment.
         let size = end - start;
-        self.buffer.resize(size + size / 256 + 64, 0);
-        let mut out = BitWriter::new(&mut self.buffer);
-        self.splitter.begin(start);
-        self.parser.parse(window, start, end, &mut |segment, end| self.splitter.add(window, segment, end, &mut out));
-        self.splitter.finish(window, last, &mut out);
+        let Self { parser, splitter, tokens, buffer } = self;
+        buffer.resize(size + size / 256 + 64, 0);
+        let mut out = BitWriter::new(buffer);
+        splitter.begin(start);
+        tokens.clear();
+        parser.parse(window, start, end, tokens, &mut |tokens, end| splitter.add(window, tokens, end, &mut out));
+        splitter.finish(window, tokens, last, &mut out);
         if !last {
             // A stored block without content brings the stream to a byte boundary: what zlib calls a sync flush.
             block::write_stored(&mut out, &[], false);
         }
         out.align();
         let length = out.position();
-        &self.buffer[..length]
+        &buffer[..length]
     }
 }

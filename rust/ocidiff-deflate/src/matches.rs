@@ -1,7 +1,7 @@
 //! Earlier places with the same bytes: hash tables of small buckets, whose candidates are all compared without a branch.
 
 use crate::level::Search;
-use crate::window::{DICTIONARY_BYTES, Window, load4, load8};
+use crate::window::{DICTIONARY_BYTES, Window, load8};
 
 /// The longest match (RFC 1951 section 3.2.5).
 pub const LONGEST: usize = 258;
@@ -78,66 +78,90 @@ impl<B: Bucket, const N: usize> Table<B, N> {
     }
 }
 
-/// Returns the longest match at `at`, if it is longer than `least`; the nearest of equal ones.
-#[inline(always)]
-pub fn find<B: Bucket, const N: usize>(
-    table: &mut Table<B, N>,
-    search: &Search,
-    window: &Window,
-    at: usize,
-    end: usize,
-    least: usize,
-) -> Option<Match> {
-    let word = load8(window, at);
-    let bucket = table.insert(word, search.hash_bytes, at);
-    let reach = at.min(DICTIONARY_BYTES);
-    let distance_of = |way| usize::from((at as u16).wrapping_sub(bucket.place(way)));
-    let mut best = Match { length: 0, distance: 0 };
-    // Bits of the candidates that are the same for all that was loaded.
-    let mut long = 0u32;
-    for way in 0..B::WAYS {
-        let distance = distance_of(way);
-        let difference = load8(window, at.wrapping_sub(distance)) ^ word;
-        let length = (difference.trailing_zeros() >> 3) as usize;
-        let length = if distance.wrapping_sub(1) < reach { length } else { 0 };
-        best.distance = if length > best.length { distance } else { best.distance };
-        best.length = best.length.max(length);
-        long |= (length as u32 >> 3) << way;
-    }
-    if best.length < 4 {
-        return None;
-    }
-    if best.length == LOADED {
-        // Bytes behind the block must not decide which candidate is the longest.
-        let most = end - at;
-        best.length = length_beyond(window, at - best.distance, at).min(most);
-        long &= long - 1;
-        while B::WAYS > 1 && long != 0 {
-            let distance = distance_of(long.trailing_zeros() as usize);
-            let length = length_beyond(window, at - distance, at).min(most);
-            if length > best.length {
-                best = Match { length, distance };
-            }
-            long &= long - 1;
-        }
-        best.length = best.length.min(LONGEST);
-    }
-    (best.length > least).then_some(best)
+/// Two tables: one of buckets, and one of the last place of a shorter hash, which is near.
+#[derive(Default)]
+pub struct Tables<B: Bucket, const N: usize, const M: usize> {
+    table: Table<B, N>,
+    near: Table<u16, M>,
 }
 
-/// Returns a match of three bytes at `at`.
+impl<B: Bucket, const N: usize, const M: usize> Tables<B, N, M> {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.table.clear();
+        self.near.clear();
+    }
+
+    /// Puts `at` into both tables.
+    #[inline(always)]
+    pub fn insert(&mut self, search: &Search, window: &Window, at: usize) {
+        let word = load8(window, at);
+        self.table.insert(word, search.hash_bytes, at);
+        if search.near_bytes > 0 {
+            self.near.insert(word, search.near_bytes, at);
+        }
+    }
+
+    /// Puts `at` into both tables, and returns the longest match there; the nearest of equal ones. The second table is asked
+    /// only if `asks_near`.
+    #[inline(always)]
+    pub fn find(&mut self, search: &Search, window: &Window, at: usize, end: usize, asks_near: bool) -> Option<Match> {
+        let word = load8(window, at);
+        let bucket = self.table.insert(word, search.hash_bytes, at);
+        let near = if search.near_bytes > 0 { self.near.insert(word, search.near_bytes, at) } else { 0 };
+        let ways = B::WAYS + usize::from(asks_near && search.near_bytes > 0);
+        let reach = at.min(DICTIONARY_BYTES);
+        let distance_of = |way| {
+            let place = if way < B::WAYS { bucket.place(way) } else { near };
+            usize::from((at as u16).wrapping_sub(place))
+        };
+        let mut best = Match { length: 0, distance: 0 };
+        // Bits of the candidates that are the same for all that was loaded.
+        let mut long = 0u32;
+        for way in 0..ways {
+            let distance = distance_of(way);
+            let difference = load8(window, at.wrapping_sub(distance)) ^ word;
+            let length = (difference.trailing_zeros() >> 3) as usize;
+            // What is in both tables is compared once.
+            let is_known = way == B::WAYS && near == bucket.place(0);
+            let length = if distance.wrapping_sub(1) < reach && !is_known { length } else { 0 };
+            let is_nearer = way == B::WAYS && length == best.length && distance < best.distance;
+            best.distance = if length > best.length || is_nearer { distance } else { best.distance };
+            best.length = best.length.max(length);
+            long |= (length as u32 >> 3) << way;
+        }
+        if best.length < 4 && (search.near_bytes != 3 || best.length < 3 || best.distance > FARTHEST_SHORT) {
+            return None;
+        }
+        if best.length == LOADED {
+            // Bytes behind the block must not decide which candidate is the longest.
+            let most = end - at;
+            best.length = 0;
+            while long != 0 {
+                let distance = distance_of(long.trailing_zeros() as usize);
+                let length = length_beyond(window, at - distance, at).min(most);
+                if length > best.length {
+                    best = Match { length, distance };
+                }
+                long &= long - 1;
+            }
+            best.length = best.length.min(LONGEST);
+        }
+        Some(best)
+    }
+}
+
+/// Returns how many bytes before `at` and `distance` before it are the same: eight at most, and none before `anchor`.
 #[inline(always)]
-pub fn find_short<const N: usize>(table: &mut Table<u16, N>, window: &Window, at: usize) -> Option<Match> {
-    let word = load4(window, at);
-    let place = table.insert(u64::from(word), 3, at);
-    let distance = usize::from((at as u16).wrapping_sub(place));
-    let same = (load4(window, at.wrapping_sub(distance)) ^ word) << 8 == 0;
-    (same && distance.wrapping_sub(1) < at.min(FARTHEST_SHORT)).then_some(Match { length: 3, distance })
+pub fn length_before(window: &Window, anchor: usize, at: usize, distance: usize) -> usize {
+    let difference = load8(window, at.wrapping_sub(LOADED)) ^ load8(window, at.wrapping_sub(distance + LOADED));
+    let most = if at >= distance + LOADED { at - anchor } else { 0 };
+    ((difference.leading_zeros() >> 3) as usize).min(most)
 }
 
 /// Returns how many bytes at `a` and `b` are the same; the first eight are known to be.
 #[inline(always)]
-fn length_beyond(window: &Window, a: usize, b: usize) -> usize {
+pub fn length_beyond(window: &Window, a: usize, b: usize) -> usize {
     let mut length = LOADED;
     loop {
         let difference = load8(window, a + length) ^ load8(window, b + length);

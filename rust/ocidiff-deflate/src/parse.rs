@@ -1,147 +1,148 @@
 //! From bytes to literals and matches, a segment at a time.
 
-use crate::level::{LEVELS, Level, Search};
-use crate::matches::{Bucket, LONGEST, Match, Table, find, find_short};
-use crate::segment::Segment;
-use crate::window::{Window, load8};
+use crate::fast::Fast;
+use crate::level::{Level, SEARCHES, Search};
+use crate::matches::{Bucket, LONGEST, Match, Tables, length_before};
+use crate::tokens::Tokens;
+use crate::window::Window;
 
 /// Bytes that the search reads at once: it ends before the last of them.
-const MARGIN: usize = 8;
+pub const MARGIN: usize = 8;
 
 /// Buckets of the tables: the fast ones fit into the nearest cache.
 const ONE_WAY: usize = 1 << 14;
 const TWO_WAYS: usize = 1 << 15;
 const MORE_WAYS: usize = 1 << 14;
-type Short = Table<u16, { 1 << 12 }>;
+/// Places of the second table, for three bytes and for four.
+const THREE: usize = 1 << 12;
+const FOUR: usize = 1 << 15;
+
+/// Is called at the end of every segment, with the tokens and the end.
+pub type Each<'a> = &'a mut dyn FnMut(&mut Tokens, usize);
 
 /// Finds literals and matches.
 pub trait Parse: Send {
-    /// Parses `window[start..end]`. `each` gets every segment and its end.
-    fn parse(&mut self, window: &Window, start: usize, end: usize, each: &mut dyn FnMut(&mut Segment, usize));
+    /// Parses `window[start..end]` into `tokens`.
+    fn parse(&mut self, window: &Window, start: usize, end: usize, tokens: &mut Tokens, each: Each<'_>);
 }
 
 /// Returns the parser of a level: code of its own for each, in which the settings are constants.
 pub fn parser(level: Level) -> Box<dyn Parse> {
     match level.0 {
-        1 => Box::<Parser<u16, ONE_WAY, 1>>::default(),
-        2 => Box::<Parser<u16, ONE_WAY, 2>>::default(),
-        3 => Box::<Parser<u16, ONE_WAY, 3>>::default(),
-        4 => Box::<Parser<u32, TWO_WAYS, 4>>::default(),
-        5 => Box::<Parser<u32, TWO_WAYS, 5>>::default(),
-        6 => Box::<Parser<u32, TWO_WAYS, 6>>::default(),
-        7 => Box::<Parser<u64, MORE_WAYS, 7>>::default(),
-        8 => Box::<Parser<u64, MORE_WAYS, 8>>::default(),
-        _ => Box::<Parser<u128, MORE_WAYS, 9>>::default(),
+        1 => Box::<Fast<ONE_WAY, 1>>::default(),
+        2 => Box::<Fast<ONE_WAY, 2>>::default(),
+        3 => Box::<Parser<u16, ONE_WAY, 0, 3>>::default(),
+        4 => Box::<Parser<u32, TWO_WAYS, 0, 4>>::default(),
+        5 => Box::<Parser<u32, TWO_WAYS, 0, 5>>::default(),
+        6 => Box::<Either<Parser<u32, TWO_WAYS, THREE, 6>, Parser<u32, TWO_WAYS, FOUR, 10>>>::default(),
+        7 => Box::<Either<Parser<u64, MORE_WAYS, THREE, 7>, Parser<u64, MORE_WAYS, FOUR, 11>>>::default(),
+        8 => Box::<Either<Parser<u64, MORE_WAYS, THREE, 8>, Parser<u64, MORE_WAYS, FOUR, 12>>>::default(),
+        _ => Box::<Either<Parser<u128, MORE_WAYS, THREE, 9>, Parser<u128, MORE_WAYS, FOUR, 13>>>::default(),
     }
 }
 
-/// `N` buckets `B`, and the settings of `LEVEL`.
+/// One parser for text, and one for everything else.
 #[derive(Default)]
-struct Parser<B: Bucket, const N: usize, const LEVEL: usize> {
-    table: Table<B, N>,
-    short: Short,
-    segment: Segment,
+struct Either<Other, Text> {
+    other: Other,
+    text: Text,
 }
 
-impl<B: Bucket, const N: usize, const LEVEL: usize> Parse for Parser<B, N, LEVEL> {
-    fn parse(&mut self, window: &Window, start: usize, end: usize, each: &mut dyn FnMut(&mut Segment, usize)) {
-        let Self { table, short, segment } = self;
-        Run::<B, N, LEVEL> { table, short, segment, window, end }.parse(start, each);
-    }
-}
-
-/// One block being parsed.
-struct Run<'a, B, const N: usize, const LEVEL: usize> {
-    table: &'a mut Table<B, N>,
-    short: &'a mut Short,
-    segment: &'a mut Segment,
-    window: &'a Window,
-    end: usize,
-}
-
-impl<B: Bucket, const N: usize, const LEVEL: usize> Run<'_, B, N, LEVEL> {
-    const SEARCH: &'static Search = &LEVELS[LEVEL - 1];
-    const TABLE_FITS: () = assert!(B::WAYS == Self::SEARCH.ways);
-
-    fn parse(mut self, start: usize, each: &mut dyn FnMut(&mut Segment, usize)) {
-        let () = Self::TABLE_FITS;
-        let search_end = self.end.saturating_sub(MARGIN);
-        self.table.clear();
-        self.short.clear();
-        self.segment.clear();
-        self.insert_all(0, start.min(search_end), 1);
-        // The first byte that is in no sequence yet, and the one that is looked at.
-        let (mut anchor, mut at) = (start, start);
-        let mut segment_end = start + Self::SEARCH.segment_bytes;
-        while at < search_end {
-            if let Some(found) = self.find(at, 3) {
-                let (begin, found, next) = self.choose(anchor, at, found, search_end);
-                self.segment.push(self.window, anchor, begin - anchor, found);
-                at = begin + found.length;
-                anchor = at;
-                self.insert_all(next, at.min(search_end), Self::SEARCH.insert_step);
-            } else {
-                at += 1 + ((at - anchor) >> Self::SEARCH.skip);
-            }
-            if at >= segment_end {
-                let here = at.min(self.end);
-                self.push_literals(anchor, here);
-                anchor = here;
-                each(self.segment, here);
-                self.segment.clear();
-                segment_end = here + Self::SEARCH.segment_bytes;
-            }
+impl<Other: Parse, Text: Parse> Parse for Either<Other, Text> {
+    fn parse(&mut self, window: &Window, start: usize, end: usize, tokens: &mut Tokens, each: Each<'_>) {
+        if is_text(&window[start..end]) {
+            self.text.parse(window, start, end, tokens, each);
+        } else {
+            self.other.parse(window, start, end, tokens, each);
         }
-        self.push_literals(anchor, self.end);
-        each(self.segment, self.end);
     }
+}
 
-    /// Returns the match at `at` that is longer than `least`.
-    #[inline(always)]
-    fn find(&mut self, at: usize, least: usize) -> Option<Match> {
-        let found = find(self.table, Self::SEARCH, self.window, at, self.end, least);
-        if Self::SEARCH.short && least == 3 {
-            let short = find_short(self.short, self.window, at);
-            return found.or(short);
-        }
-        found
+/// Returns true if nearly all bytes are printable. Zeros fill up a tar, and say nothing.
+fn is_text(bytes: &[u8]) -> bool {
+    let (mut text, mut other) = (0, 0);
+    for &byte in bytes.iter().step_by(61) {
+        let is_text = matches!(byte, b'\t'..=b'\r' | b' '..=b'~');
+        text += usize::from(is_text);
+        other += usize::from(!is_text && byte != 0);
     }
+    8 * other < text
+}
+
+/// `N` buckets `B`, `M` places of a shorter hash, and the settings number `SEARCH`.
+#[derive(Default)]
+struct Parser<B: Bucket, const N: usize, const M: usize, const SEARCH: usize> {
+    tables: Tables<B, N, M>,
+}
+
+impl<B: Bucket, const N: usize, const M: usize, const SEARCH: usize> Parser<B, N, M, SEARCH> {
+    const SEARCH: &'static Search = &SEARCHES[SEARCH - 1];
+    const TABLES_FIT: () = assert!(B::WAYS == Self::SEARCH.ways && (M > 0) == (Self::SEARCH.near_bytes > 0));
 
     /// Improves a match: a longer one at a next place, or a longer one to the left. Returns where the match begins, the
-    /// match, and the first place that is not in the table.
+    /// match, and the first place that is not in the tables.
     #[inline(always)]
-    fn choose(&mut self, anchor: usize, mut at: usize, mut found: Match, search_end: usize) -> (usize, Match, usize) {
+    fn choose(
+        &mut self,
+        window: &Window,
+        anchor: usize,
+        mut at: usize,
+        mut found: Match,
+        end: usize,
+    ) -> (usize, Match, usize) {
         let mut next = at + 1;
-        while Self::SEARCH.lazy && found.length < Self::SEARCH.nice_bytes && at + 1 < search_end {
+        while Self::SEARCH.lazy && found.length < Self::SEARCH.nice_bytes && at + 1 < end - MARGIN {
             next = at + 2;
-            let least = found.length - 1;
-            let Some(later) = find(self.table, Self::SEARCH, self.window, at + 1, self.end, least) else { break };
+            // What the second table has is too short to be worth a literal.
+            let Some(later) = self.tables.find(Self::SEARCH, window, at + 1, end, false) else { break };
             if later.gain() <= found.gain() + 2 {
                 break;
             }
             at += 1;
             found = later;
         }
-        let same_before = |at: usize| self.window[at - 1] == self.window[at - 1 - found.distance];
-        while at > anchor && at > found.distance && found.length < LONGEST && same_before(at) {
-            at -= 1;
-            found.length += 1;
-        }
-        (at, found, next)
+        let before = length_before(window, anchor, at, found.distance);
+        (at - before, Match { length: LONGEST.min(found.length + before), ..found }, next)
     }
 
     #[inline(always)]
-    fn insert_all(&mut self, from: usize, to: usize, step: usize) {
+    fn insert_all(&mut self, window: &Window, from: usize, to: usize, step: usize) {
         let mut at = from;
         while at < to {
-            self.table.insert(load8(self.window, at), Self::SEARCH.hash_bytes, at);
+            self.tables.insert(Self::SEARCH, window, at);
             at += step;
         }
     }
+}
 
-    fn push_literals(&mut self, from: usize, to: usize) {
-        if to > from {
-            self.segment.push(self.window, from, to - from, Match { length: 0, distance: 0 });
+impl<B: Bucket, const N: usize, const M: usize, const SEARCH: usize> Parse for Parser<B, N, M, SEARCH> {
+    fn parse(&mut self, window: &Window, start: usize, end: usize, tokens: &mut Tokens, each: Each<'_>) {
+        let () = Self::TABLES_FIT;
+        let search_end = end.saturating_sub(MARGIN);
+        self.tables.clear();
+        self.insert_all(window, 0, start.min(search_end), Self::SEARCH.dictionary_step);
+        // The first byte that is in no token yet, and the one that is looked at.
+        let (mut anchor, mut at) = (start, start);
+        let mut segment_end = start + Self::SEARCH.segment_bytes;
+        while at < search_end {
+            if let Some(found) = self.tables.find(Self::SEARCH, window, at, end, true) {
+                let (begin, found, next) = self.choose(window, anchor, at, found, end);
+                tokens.push(window, anchor, begin - anchor, found);
+                at = begin + found.length;
+                anchor = at;
+                self.insert_all(window, next, at.min(search_end), Self::SEARCH.insert_step);
+            } else {
+                at += 1 + ((at - anchor) >> Self::SEARCH.skip);
+            }
+            if at >= segment_end {
+                let here = at.min(end);
+                tokens.push_literals(window, anchor, here - anchor);
+                anchor = here;
+                each(tokens, here);
+                segment_end = here + Self::SEARCH.segment_bytes;
+            }
         }
+        tokens.push_literals(window, anchor, end - anchor);
+        each(tokens, end);
     }
 }

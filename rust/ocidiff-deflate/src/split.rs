@@ -3,34 +3,33 @@
 
 use crate::bits::BitWriter;
 use crate::block::{self, Histogram};
-use crate::segment::Segment;
+use crate::tokens::Tokens;
 use crate::window::Window;
 
 /// About what a block's header takes beyond its codes.
-const HEADER_BITS: i64 = 60;
+const HEADER_BITS: i64 = 100;
 /// About what one more symbol takes in the header.
-const SYMBOL_BITS: i64 = 3;
+const SYMBOL_BITS: i64 = 4;
 
-/// The symbols that are in no block yet.
+/// The block that is to be written next.
 #[derive(Default)]
 pub struct Splitter {
     start: usize,
     end: usize,
-    pending: Segment,
+    /// The number of its tokens.
+    count: usize,
     histogram: Option<(Histogram, i64)>,
 }
 
 impl Splitter {
     /// Begins a new stretch of bytes at `start`.
     pub fn begin(&mut self, start: usize) {
-        (self.start, self.end) = (start, start);
-        self.pending.clear();
-        self.histogram = None;
+        *self = Self { start, end: start, count: 0, histogram: None };
     }
 
-    /// Takes the next segment, which ends at `end`. What it leaves in its place is to be cleared.
-    pub fn add(&mut self, window: &Window, segment: &mut Segment, end: usize, out: &mut BitWriter<'_>) {
-        let histogram = Histogram::of(segment);
+    /// Takes the tokens behind those that it has: the next segment, which ends at `end`. Removes tokens that were written.
+    pub fn add(&mut self, window: &Window, tokens: &mut Tokens, end: usize, out: &mut BitWriter<'_>) {
+        let histogram = Histogram::of(&tokens.all()[self.count..]);
         let cost = cost(&histogram);
         match &mut self.histogram {
             None => self.histogram = Some((histogram, cost)),
@@ -40,25 +39,21 @@ impl Splitter {
                 if both_cost <= *pending_cost + cost {
                     (*pending, *pending_cost) = (both, both_cost);
                 } else {
-                    block::write(out, &window[self.start..self.end], &self.pending, pending, false);
+                    block::write(out, &window[self.start..self.end], &tokens.all()[..self.count], pending, false);
                     (*pending, *pending_cost) = (histogram, cost);
-                    self.pending.clear();
+                    tokens.remove_first(self.count);
                     self.start = self.end;
                 }
             }
         }
-        if self.start == self.end {
-            std::mem::swap(&mut self.pending, segment);
-        } else {
-            self.pending.append(segment);
-        }
+        self.count = tokens.all().len();
         self.end = end;
     }
 
     /// Writes what is left.
-    pub fn finish(&mut self, window: &Window, last: bool, out: &mut BitWriter<'_>) {
+    pub fn finish(&mut self, window: &Window, tokens: &Tokens, last: bool, out: &mut BitWriter<'_>) {
         if let Some((histogram, _)) = &mut self.histogram {
-            block::write(out, &window[self.start..self.end], &self.pending, histogram, last);
+            block::write(out, &window[self.start..self.end], tokens.all(), histogram, last);
         }
     }
 }

@@ -10,13 +10,6 @@ const MARGIN_BYTES: usize = 8;
 /// Dictionary and block, from index 0 on. What stands behind the block has no part in any result.
 pub type Window = [u8; WINDOW_BYTES + MARGIN_BYTES];
 
-/// Returns four bytes at `at`, which wraps around.
-#[inline(always)]
-pub fn load4(window: &Window, at: usize) -> u32 {
-    let at = at & (WINDOW_BYTES - 1);
-    u32::from_le_bytes([window[at], window[at + 1], window[at + 2], window[at + 3]])
-}
-
 /// Returns eight bytes at `at`, which wraps around.
 #[inline(always)]
 pub fn load8(window: &Window, at: usize) -> u64 {

@@ -27,7 +27,7 @@ const BATCH_BLOCKS: usize = 3;
 const WAITING_BATCHES: usize = 1;
 
 /// Files of this size have segments of their own. Smaller ones would compress worse without what is before them.
-const OWN_SEGMENTS_BYTES: u64 = 64 << 10;
+const OWN_SEGMENTS_BYTES: u64 = 128 << 10;
 /// A segment may end before an entry if it has this size, and if the entry's name is one of so many.
 const LEAST_SEGMENT_BYTES: usize = 64 << 10;
 const ENTRIES_IN_SEGMENT: u64 = 16;

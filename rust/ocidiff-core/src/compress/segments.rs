@@ -24,7 +24,7 @@ const KEY_BYTES: usize = 32;
 const RECORD_BYTES: usize = KEY_BYTES + 8 + 8 + 4 + 4 + 4;
 const CHECKSUM_BYTES: usize = 8;
 /// Says which encoder made the bytes. Change it whenever a level gives other bytes than before.
-const ENCODER: &str = "ocidiff gzip segments 1, level ";
+const ENCODER: &str = "ocidiff gzip segments 2, level ";
 /// One of so many copied segments is inflated and compared, so that a fault of this module shows.
 const PROVED_EACH: u8 = 64;
 

@@ -3,7 +3,6 @@
 
 use crate::bits::BitWriter;
 use crate::huffman::Code;
-use crate::matches::LONGEST;
 use crate::tokens::{FIRST_LENGTH, PARTS, SECOND_LITERAL, Token};
 
 /// Counts of each symbol.
@@ -88,8 +87,8 @@ impl Histogram {
         for byte in 0..256 {
             histogram.literals[byte] = firsts(byte) + seconds(SECOND_LITERAL + byte);
         }
-        for length in 3..=LONGEST {
-            histogram.literals[END + usize::from(LENGTH_SYMBOL[length])] += firsts(FIRST_LENGTH + length - 3);
+        for (&symbol, part) in LENGTH_SYMBOL[3..].iter().zip(FIRST_LENGTH..) {
+            histogram.literals[END + usize::from(symbol)] += firsts(part);
         }
         for symbol in 0..30 {
             histogram.distances[symbol] = seconds(symbol);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -92,6 +93,17 @@ def test_a_successor_that_fails_leaves_the_server_in_place(daemon: Daemon, names
     assert other.pid == pid
     assert is_serving(str(other.socket))
     other.stop()
+
+
+def test_a_server_opens_as_many_files_as_it_may(daemon: Daemon) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        server = Server(daemon, "many")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    server.stop()
 
 
 def test_a_server_that_is_stopped_lets_its_calls_end(

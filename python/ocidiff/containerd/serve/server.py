@@ -233,6 +233,7 @@ def serve(settings: Settings) -> None:
     from ocidiff.containerd.serve.takeover import announce, start_successor
 
     records.begin()
+    _allow_descriptors()
     # Threads inherit the mask. A handler in Python would wait for the main thread, which may have just begun to sleep.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_ENDING, signal.SIGHUP})
     server = Server(settings)
@@ -253,6 +254,14 @@ def serve(settings: Settings) -> None:
     finally:
         server.stop()
     records.say("stopped", pid=os.getpid())
+
+
+def _allow_descriptors() -> None:
+    """Raise the limit of open files as far as this process may: each call opens up to 64 for the segments of older layers."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager

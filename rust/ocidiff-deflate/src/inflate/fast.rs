@@ -34,7 +34,7 @@ pub(super) fn run(
     turns(codes, bits, input, out, at, first)
 }
 
-/// Does as [`run`], with shifts that need no particular register: an eighth faster.
+/// Does as [`run`], with shifts that need no particular register.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "bmi2")]
 fn run_with_bmi2(

@@ -84,9 +84,6 @@ class CacheDirectory:
             raise PermissionError(errno.EPERM, "the cache belongs to another user", self.path)
         if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PermissionError(errno.EPERM, "others may write to the cache; remove it, or chmod 700", self.path)
-        if stat.S_IMODE(info.st_mode) != _MODE:
-            # Layers can be read through it.
-            os.fchmod(root, _MODE)
 
 
 class SegmentCache(SegmentFiles):

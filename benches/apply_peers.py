@@ -43,7 +43,7 @@ class Figures:
 
 
 def timed(*command: str | Path) -> Figures:
-    usage, _ = launch(command)
+    usage, _ = launch(command, discards_output=True)
     return Figures(usage.seconds, usage.processor_seconds or 0.0, (usage.peak_bytes or 0) / MIB)
 
 

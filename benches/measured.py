@@ -65,7 +65,7 @@ def take(command: Sequence[str | Path], environment: Mapping[str, str] | None, d
     os.sync()
     daemons.forget_peaks()
     cpu = daemons.cpu()
-    usage, _ = launch(command, environment)
+    usage, _ = launch(command, environment, discards_output=True)
     client_cpu, client_mib = usage.processor_seconds or 0.0, (usage.peak_bytes or 0) / MIB
     return Taken(usage.seconds, client_cpu, daemons.cpu() - cpu, client_mib, daemons.peak_mib())
 

@@ -34,7 +34,7 @@ from containerd.engines import Nerdctl, load
 from containerd.serve.plugin import snapshots
 from measured import Processes, Taken, base, end_cleanly, figures, median, take
 from nodes import IGZIP, PLUGIN, STOCK, Mode, Node, node
-from ocidiff.bench.measure import launch
+from ocidiff.bench.measure import Usage, launch
 from ocidiff.bench.trees import MIB, Pool
 from ocidiff.containerd.channel import Channel
 from ocidiff.containerd.open import services_of
@@ -206,11 +206,15 @@ def at_once(on: Node, nerdctl: Nerdctl, callers: int, rounds: int) -> None:
     ctr: list[str | Path] = [daemon.programs / "ctr", "--namespace", NAMESPACE, "snapshots", "diff"]
     runs: dict[Mode, list[Taken]] = {STOCK: [], PLUGIN: []}
     slowest: dict[Mode, list[str]] = {STOCK: [], PLUGIN: []}
+
+    def diff(container: str) -> tuple[Usage, str]:
+        return launch([*ctr, container], nerdctl.environment, discards_output=True)
+
     with ThreadPoolExecutor(callers) as pool_of_threads:
         for mode, processes in turns(rounds, (STOCK, PLUGIN), on):
             processes.forget_peaks()
             cpu, began = processes.cpu(), time.perf_counter()
-            done = list(pool_of_threads.map(lambda one: launch([*ctr, one], nerdctl.environment), containers))
+            done = list(pool_of_threads.map(diff, containers))
             seconds = time.perf_counter() - began
             taken = [usage.seconds for usage, _ in done]
             clients = sum(usage.processor_seconds or 0.0 for usage, _ in done)

@@ -11,6 +11,10 @@ ATTRIBUTES = frozenset(
         *("aria-label", "aria-labelledby", "type", "checked", "for", "open"),
     }
 )
+PLOT_ATTRIBUTES = frozenset(
+    {"height", "width", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "text-anchor", "overflow"}
+)
+"""Attributes that a page with plots has too."""
 
 
 class Page(HTMLParser):

@@ -16,8 +16,10 @@ from ocidiff.printable import shortened
 # A process counts the memory that its parent had when it was made, so that a small one starts it.
 _LAUNCHER: Final = """
 import json, os, sys, time
+_, discards_output, *command = sys.argv
+actions = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)] if discards_output else []
 start = time.perf_counter()
-process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
+process = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
 _, status, usage = os.wait4(process, 0)
 seconds = time.perf_counter() - start
 print("\\n" + json.dumps([seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10]))
@@ -42,15 +44,26 @@ class Usage(NamedTuple):
     peak_bytes: int | None
 
 
-def launch(command: Sequence[str | os.PathLike[str]], environment: Mapping[str, str] | None = None) -> tuple[Usage, str]:
+def launch(
+    command: Sequence[str | os.PathLike[str]],
+    environment: Mapping[str, str] | None = None,
+    *,
+    discards_output: bool = False,
+) -> tuple[Usage, str]:
     """Run a command; return what it took, and what it wrote to stdout.
 
     An exception that comes meanwhile, such as an interrupt, ends the command and all that it started.
 
+    Args:
+        command: Its words.
+        environment: Its variables; None for those of this process.
+        discards_output: Send stdout to /dev/null, and return no text.
+
     Raises:
         OcidiffError: It failed; the message is what it said last.
     """
-    line = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *(os.fspath(word) for word in command)]
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, "1" if discards_output else ""]
+    line = [*launcher, *(os.fspath(word) for word in command)]
     pipe = subprocess.PIPE
     with subprocess.Popen(  # noqa: S603 - programs that the user named or has on the path
         line, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, process_group=0

@@ -22,11 +22,10 @@ from ocidiff.bench import run, scene
 from ocidiff.bench.workload import TITLES, Kind
 from ocidiff.cli.main import main
 from support import probes
-from support.pages import ATTRIBUTES, Page
+from support.pages import ATTRIBUTES, PLOT_ATTRIBUTES, Page
 
 Output = pytest.CaptureFixture[str]
 TINY = ["--size", "200kB", "--files", "16", "--rounds", "1"]
-OF_PLOTS = {"height", "width", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "text-anchor", "overflow"}
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def test_the_figures_are_told_three_times(place: Path, tmp_path: Path, capsys: O
     assert rows["diff-same"]["ocidiff none"]["layerSize"] == 1024
     assert all(one["rows"][0]["ratio"] == 1 for one in told["workloads"])
     assert told["input"]["names"] > 16
-    page = Page(report.read_bytes(), ATTRIBUTES | OF_PLOTS)
+    page = Page(report.read_bytes(), ATTRIBUTES | PLOT_ATTRIBUTES)
     figures = page.table("Work", "Tool", "Median, s", "Least, s", "Most, s", "Ratio", "Processor, s", "Peak", "Layer")
     assert [row[:2] for row in figures] == [[name, tool] for name, tools in rows.items() for tool in tools]
     assert set(page.tags).isdisjoint({"script", "img", "link", "iframe"})

@@ -17,7 +17,7 @@ from ocidiff.bench.run import variants_of
 from ocidiff.bench.table import lines
 from ocidiff.bench.trees import change_tree, make_tree, measure_tree
 from ocidiff.errors import OcidiffError
-from support.pages import ATTRIBUTES, Page
+from support.pages import ATTRIBUTES, PLOT_ATTRIBUTES, Page
 
 MACHINE: dict[str, str | float] = {
     "processor": "<b>fast</b>",
@@ -73,6 +73,15 @@ def test_a_command_is_told_with_what_it_took(tmp_path: Path) -> None:
         launch(["sh", "-c", "kill -9 $$"])
 
 
+def test_a_command_whose_output_is_discarded_writes_to_the_null_device() -> None:
+    script = '[ "$(readlink /proc/$$/fd/1)" = /dev/null ] || exit 4; head -c 100000 /dev/zero'
+    usage, text = launch(["sh", "-c", script], discards_output=True)
+    assert text == ""
+    assert usage.seconds > 0
+    with pytest.raises(OcidiffError, match=r"^ended with status 4$"):
+        launch(["sh", "-c", script])
+
+
 def test_the_default_comes_first_and_nothing_twice() -> None:
     assert variants_of((), ()) == (Variant(),)
     assert variants_of(("gzip",), ()) == (Variant(),)
@@ -112,23 +121,7 @@ def test_names_of_others_stay_text() -> None:
     workload = Workload("diff", "a <title>", rows)
     failure = Failure("evil", "<img src=x>\n", "a <title>")
     made = Result(MACHINE, {"ocidiff": "1"}, {"tree": "/<i>", "names": 1, "bytes": 10}, 3, (workload,), (failure,), 1.0)
-    known = ATTRIBUTES | {
-        "height",
-        "width",
-        "x",
-        "y",
-        "x1",
-        "x2",
-        "y1",
-        "y2",
-        "cx",
-        "cy",
-        "r",
-        "rx",
-        "text-anchor",
-        "overflow",
-    }
-    page = Page(page_of(made), known)
+    page = Page(page_of(made), ATTRIBUTES | PLOT_ATTRIBUTES)
     assert set(page.tags).isdisjoint({"script", "img", "i"})
     figures = page.table("Work", "Tool", "Median, s", "Least, s", "Most, s", "Ratio", "Processor, s", "Peak", "Layer")
     assert figures == [

@@ -332,7 +332,8 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> Iterator[str]:
         places = ", ".join("?" * (names.count(",") + 1))
         is_whole = True
         try:
-            rows = old.execute(f"SELECT {names} FROM {table}")  # noqa: S608 - our own names
+            # In the order of the key, or SQLite may read another index, which may be damaged where the table is not.
+            rows = old.execute(f"SELECT {names} FROM {table} ORDER BY 1")  # noqa: S608 - our own names
             while (row := rows.fetchone()) is not None:
                 try:
                     new.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608

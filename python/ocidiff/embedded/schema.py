@@ -80,6 +80,8 @@ _MIGRATIONS: Final = (
     ALTER TABLE lease DROP COLUMN pid;
     ALTER TABLE lease DROP COLUMN started_ticks;
     """,
+    # Blobs are found by a label, once for each layer of a commit.
+    "CREATE INDEX content_label_of_value ON content_label (name, value)",
 )
 VERSION: Final = len(_MIGRATIONS)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ocidiff.embedded.database import Database, renew
-from ocidiff.embedded.schema import VERSION
+from ocidiff.embedded.schema import VERSION, run_steps
+from ocidiff.embedded.tables.content import labelled
 from ocidiff.errors import BusyError, DocumentError, UnsupportedError
 
 
@@ -87,6 +88,25 @@ def test_an_older_database_is_brought_up_to_date(path: str, tmp_path: Path) -> N
         connection.execute("PRAGMA application_id = 0x6F636964")
     database = Database.open(path)
     _put(database, "a")
+    database.close()
+
+
+def test_labels_of_a_store_from_before_the_index_are_found_by_it(path: str) -> None:
+    digest = "sha256:" + "a" * 64
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA application_id = 0x6F636964")
+        for number in range(2):
+            run_steps(connection, number)
+        connection.execute("INSERT INTO content VALUES (?, 1, 1)", (digest,))
+        connection.execute("INSERT INTO content_label VALUES (?, 'name', 'value')", (digest,))
+    database = Database.open(path)
+    asked: list[str] = []
+    with database.reading() as connection:
+        connection.set_trace_callback(asked.append)
+        assert labelled(connection, "name", "value") == [digest]
+        connection.set_trace_callback(None)
+        plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {asked[-1]}"))
+    assert plan.startswith("SEARCH content_label"), plan
     database.close()
 
 

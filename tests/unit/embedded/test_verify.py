@@ -16,6 +16,7 @@ from ocidiff.embedded.database import Database
 from ocidiff.embedded.drivers.select import DriverName
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.names import Names
+from ocidiff.embedded.schema import VERSION
 from ocidiff.embedded.verify import Fault, _Verification
 from ocidiff.errors import DocumentError, LimitExceededError
 from ocidiff.layer.options import EngineName, Limits
@@ -219,7 +220,7 @@ def test_a_broken_reference_in_the_database_is_a_fault(store: EmbeddedStore, tmp
     assert (fault.kind, fault.problem) == ("database", "snapshot_label row refers to a missing snapshot")
 
 
-@pytest.mark.parametrize("damage", ["garbage", "empty", "something else", "schema"])
+@pytest.mark.parametrize("damage", ["garbage", "empty", "something else", "schema", "older schema"])
 def test_a_malformed_database_is_set_aside_and_made_again(store: EmbeddedStore, tmp_path: Path, damage: str) -> None:
     place = tmp_path / "store"
     database = place / "ocidiff.db"
@@ -236,9 +237,9 @@ def test_a_malformed_database_is_set_aside_and_made_again(store: EmbeddedStore, 
         case _:
             with closing(sqlite3.connect(database)) as connection:
                 connection.execute("CREATE TABLE theirs (x)")
-                if damage == "schema":
+                if damage != "something else":
                     connection.execute("PRAGMA application_id = 0x6F636964")
-                    connection.execute("PRAGMA user_version = 2")
+                    connection.execute(f"PRAGMA user_version = {VERSION if damage == 'schema' else VERSION - 1}")
                 connection.commit()
     spoilt = database.read_bytes()
     with Store.open(place) as other:
@@ -284,6 +285,24 @@ def test_a_container_outlives_the_damage_of_other_tables(store: EmbeddedStore, t
         assert other.verify().faults == ()
         assert (Path(other.containers.mount("work")) / "own").read_text() == "kept"
         assert other.collect().snapshots == 0
+
+
+def test_a_damaged_index_loses_no_label(store: EmbeddedStore, tmp_path: Path) -> None:
+    query = "SELECT * FROM content_label ORDER BY digest, name"
+    database = store._layout.database()
+    with database.transaction(durable=True) as connection:
+        name = "content_label_of_value"
+        page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).fetchone()[0]
+        labels = connection.execute(query).fetchall()
+    assert labels
+    store.close()
+    with open(tmp_path / "store" / "ocidiff.db", "r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    with Store.open(tmp_path / "store") as other:
+        assert _only(other.verify(repair=True).faults).repaired
+        with other._layout.database().reading() as connection:
+            assert connection.execute(query).fetchall() == labels
 
 
 def test_the_trees_of_a_database_that_was_removed_are_kept(store: EmbeddedStore, tmp_path: Path) -> None:

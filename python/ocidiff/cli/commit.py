@@ -21,6 +21,7 @@ from ocidiff.cli.options import (
     limit_options,
     pass_settings,
     report_option,
+    reuse_option,
     upper_tar_of,
     upper_tar_option,
 )
@@ -98,13 +99,7 @@ if TYPE_CHECKING:
 @click.option("--omit-history", is_flag=True, help="Leave out the history of the base, and this step.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on.  [default: the base's, else this machine's]")
 @click.option("--pause/--no-pause", default=True, help="Pause a running container while its tree is read.  [default: pause]")
-@click.option(
-    "--reuse",
-    type=click.Choice(("auto", "never")),
-    default="auto",
-    show_default=True,
-    help="Copy what older layers have compressed already. The bytes are the same.",
-)
+@reuse_option
 @click.option("--verify", is_flag=True, help="Inflate and compare all that --reuse copies, and not only a sample.")
 @click.option("--iidfile", metavar="FILE", type=click.Path(), help="Write the manifest digest to this file.")
 @click.option(

@@ -45,7 +45,16 @@ class Settings:
     """
 
     __slots__ = (
-        *("address", "cache", "cache_bytes", "containerd", "json", "namespace", "progress", "quiet", "snapshotter", "store"),
+        "address",
+        "cache",
+        "cache_bytes",
+        "containerd",
+        "json",
+        "namespace",
+        "progress",
+        "quiet",
+        "snapshotter",
+        "store",
         "verbose",
     )
 
@@ -94,12 +103,18 @@ class Settings:
             )
 
     def open_store(self, *names: str, create: bool = False) -> ocidiff.Store:
-        """Open the store in which these images or containers are."""
+        """Open the store in which these images or containers are.
+
+        Raises:
+            UsageError: It is the local one, and an option is for containerd only.
+        """
         if self.is_containerd(*names):
             cache, size = self.cache, self.cache_bytes
             return ocidiff.Store.containerd(
                 self.address, self.namespace, snapshotter=self.snapshotter, cache=cache, cache_bytes=size
             )
+        if self.cache is not None or self.cache_bytes is not None:
+            raise click.UsageError("--cache and --cache-size are for images in containerd")
         return ocidiff.Store.open(self.store_path(), create=create)
 
     def chosen_store(self) -> str | None:
@@ -328,6 +343,14 @@ engine_option: Final = click.option(
     "--engine",
     type=click.Choice(("rust", "pure")),
     help="Who does the work.  [default: $OCIDIFF_ENGINE, else the fastest there is]",
+)
+
+reuse_option: Final = click.option(
+    "--reuse",
+    type=click.Choice(("auto", "never")),
+    default="auto",
+    show_default=True,
+    help="Copy what older layers have compressed already. The bytes are the same.",
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ocidiff.cli.cache import cache_options
-from ocidiff.cli.options import Settings, common, engine_option, pass_settings, size_option
+from ocidiff.cli.options import Settings, common, engine_option, pass_settings, reuse_option, size_option
 from ocidiff.cli.streams import complain, emit
 from ocidiff.errors import reason
 
@@ -38,13 +38,7 @@ _ADDRESS = "/run/containerd/containerd.sock"
 @click.option("--metrics", metavar="HOST:PORT|FILE", help="Serve Prometheus metrics at an address, or keep them in a file.")
 @click.option("--print-config", is_flag=True, help="Print what the configuration of containerd needs, and end.")
 @click.option("--check", is_flag=True, help="Say what keeps containerd from using the plugin, and end.")
-@click.option(
-    "--reuse",
-    type=click.Choice(("auto", "never")),
-    default="auto",
-    show_default=True,
-    help="Copy what older layers have compressed already. The bytes are the same.",
-)
+@reuse_option
 @engine_option
 @cache_options
 @common("containerd", "address", "namespace")

@@ -103,6 +103,8 @@ def test_the_metadata_file_names_the_image(capsys: Output) -> None:
         (["--cmd", "[1]"], "cmd: a JSON array may hold strings only"),
         (["--format", "docker", "--compression", "zstd"], "format docker: does not support zstd layers"),
         (["--format", "docker", "--annotation", "a=b"], "format docker: does not support annotations"),
+        (["--cache", "cache"], "--cache and --cache-size are for images in containerd"),
+        (["--cache-size", "0"], "--cache and --cache-size are for images in containerd"),
         (["-m", os.fsdecode(b"\xff")], r"author or message '\udcff': not valid UTF-8"),
     ],
 )

@@ -93,22 +93,19 @@ def _unwind_on_signals() -> None:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _unwind)
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGINT, _unwind)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+def _unwind(number: int, _frame: FrameType | None) -> NoReturn:
     """Unwind, and say so if it takes long."""
+    import signal
     import threading
 
-    # Silence for seconds would look like a hang. Written past the stream, in which the interrupt may have come.
+    # Silence for seconds would look like a hang. Written past the stream, in which the signal may have come.
     timer = threading.Timer(_SECONDS_OF_SILENCE, os.write, (2, b"ocidiff: stopping and cleaning up\n"))
     timer.daemon = True
     timer.start()
-    raise KeyboardInterrupt
-
-
-def _unwind(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(_ENDED_BY_SIGNAL + number)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(_ENDED_BY_SIGNAL + number)
 
 
 def _write_any_name() -> None:

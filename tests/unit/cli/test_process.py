@@ -60,14 +60,19 @@ def test_a_signal_ends_a_diff_at_once_and_leaves_nothing(
     assert os.listdir(output) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "last", "status"), [(signal.SIGINT, ["ocidiff: interrupted"], 130), (signal.SIGTERM, [], 143)]
+)
 @pytest.mark.parametrize(("seconds", "told"), [(0.0, []), (1.0, ["ocidiff: stopping and cleaning up"])])
-def test_an_interrupt_that_takes_long_to_clean_up_says_so_at_once(seconds: float, told: list[str]) -> None:
+def test_a_process_that_takes_long_to_clean_up_says_so_at_once(
+    seconds: float, told: list[str], number: signal.Signals, last: list[str], status: int
+) -> None:
     code = f"""
 import os, signal, sys, time
 from ocidiff.cli import group, main
 def invoke(*_):
     try:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), {int(number)})
         time.sleep(5)
     finally:
         time.sleep({seconds})
@@ -76,10 +81,10 @@ group.group.invoke = invoke
 sys.argv = ["ocidiff", "images"]
 main.run()
 """
-    words = ["env", "--default-signal=INT", sys.executable, "-c", code]
+    words = ["env", f"--default-signal={number.name.removeprefix('SIG')}", sys.executable, "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines() == [*told, "cleaned up", "ocidiff: interrupted"]
-    assert done.returncode == 130
+    assert done.stderr.splitlines() == [*told, "cleaned up", *last]
+    assert done.returncode == status
 
 
 def test_a_reader_that_leaves_ends_a_listing_quietly(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def bars(rows: Sequence[Bar], axis: str) -> Iterator[str]:
     most = max((*(row.value for row in rows), *(dot for row in rows for dot in row.dots)))
     ticks = linear_ticks(most)
     yield from _open(len(rows), f"{axis}: " + ", ".join(f"{row.label} {row.note}" for row in rows))
-    yield from _ticks([(tick / ticks[-1], number(tick)) for tick in ticks], len(rows), axis)
+    yield from _axis([(tick / ticks[-1], number(tick)) for tick in ticks], len(rows) * _ROW, axis)
     for place, row in enumerate(rows):
         yield from _bar(row, place, 0.0, row.value / ticks[-1])
         middle = place * _ROW + _BAR_TOP + _BAR / 2
@@ -99,7 +99,7 @@ def ratios(rows: Sequence[Bar], axis: str) -> Iterator[str]:
         return (math.log(value) - low) / whole
 
     yield from _open(len(rows), f"{axis}: " + ", ".join(f"{row.label} {row.note}" for row in rows))
-    yield from _ticks([(place_of(tick), f"{number(tick)}x") for tick in ticks], len(rows), axis)
+    yield from _axis([(place_of(tick), f"{number(tick)}x") for tick in ticks], len(rows) * _ROW, axis)
     for place, row in enumerate(rows):
         yield from _bar(row, place, *sorted((place_of(1.0), place_of(row.value))))
     one = place_of(1.0)
@@ -172,10 +172,6 @@ def _bar(row: Bar, place: int, begin: float, end: float) -> Iterator[str]:
         f'<rect class="{"own" if row.is_own else "other"}" x="{begin:.2%}" width="{end - begin:.2%}" y="{top + _BAR_TOP}" '
         f'height="{_BAR}" rx="2"/>'
     )
-
-
-def _ticks(ticks: Sequence[tuple[float, str]], rows: int, axis: str) -> Iterator[str]:
-    yield from _axis(ticks, rows * _ROW, axis)
 
 
 def _axis(ticks: Sequence[tuple[float, str]], bottom: int, axis: str) -> Iterator[str]:

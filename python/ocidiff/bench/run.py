@@ -80,8 +80,9 @@ def run(plan: Plan, *, warn: Callable[[str], None], progress: ProgressCallback |
     if unknown:
         raise UsageError(f"peer {unknown[0]!r}: must be auto, none or some of {', '.join(PEERS)}")
     with private_directory(plan.directory) as root:
-        names, size = (plan.files, plan.size) if plan.tree is None else _measured(plan.tree, root)
+        # First, since reading the tree is load too.
         facts = machine.facts(root)
+        names, size = (plan.files, plan.size) if plan.tree is None else _measured(plan.tree, root)
         compressions = {variant.compression for variant in plan.variants}
         copies = _OWN_COPIES + _COPIES_OF_A_COMPRESSION * (len(compressions) - 1)
         copies += sum(PEERS[name].copies for name in (PEERS if plan.peers is None else plan.peers))

@@ -54,7 +54,7 @@ def create_file(parent: int, mode: int = 0o600) -> tuple[str, int]:
 
 
 def create_directory(parent: int) -> tuple[str, int]:
-    """The name and the locked descriptor of a new private directory in the directory `parent`."""
+    """Return the name and the locked descriptor of a new private directory in the directory `parent`."""
     while True:
         name = os.urandom(16).hex()
         os.mkdir(name, _SEARCHABLE, dir_fd=parent)
@@ -119,7 +119,7 @@ def make_root(path: str) -> None:
 
 @contextlib.contextmanager
 def directory(parent: int) -> Iterator[str]:
-    """The name of a new private directory in the directory `parent`; removed with all it holds at the end."""
+    """Yield the name of a new private directory in the directory `parent`; remove it with all it holds at the end."""
     name, descriptor = create_directory(parent)
     try:
         yield name
@@ -131,9 +131,9 @@ def directory(parent: int) -> Iterator[str]:
 
 
 def adopt(parent: int, source: int, name: str) -> str | None:
-    """Move a file or directory out of sight, into the directory `parent`, where `sweep` finds it; its name there.
+    """Move a file or directory out of sight, into the directory `parent`, where `sweep` finds it; return its name there.
 
-    None when it is gone already. Nothing is removed yet, so that this is quick however much it holds.
+    Returns None if it is gone already. Nothing is removed yet, so that this is quick however much it holds.
     """
     aside = os.urandom(16).hex()
     try:
@@ -206,7 +206,7 @@ def clear(directory: int, path: str = "") -> None:
 
 
 def names_in(directory: int) -> list[str]:
-    """The names in a directory, also those that came since it was opened, which some file systems (btrfs) hide else."""
+    """Return the names in a directory, with those that came since it was opened, which btrfs would hide."""
     os.lseek(directory, 0, os.SEEK_SET)
     return os.listdir(directory)
 
@@ -220,7 +220,7 @@ def remove(parent: int, name: str, directory: int, path: str = "") -> None:
 
 
 def _lock_new(descriptor: int) -> bool:
-    """Lock what was just made; false when a sweeper came between."""
+    """Lock what was just made; return False if a sweeper came between."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -257,7 +257,7 @@ def _sweep_unlocked(parent: int, name: str, path: str) -> None:
 
 
 def open_directory(root: int, path: str, *names: str, create: bool, mode: int = 0o755) -> int:
-    """A directory below `root`, as a descriptor; a symlink in its place is an error.
+    """Open a directory below `root`; a symlink in its place is an error. The caller closes it.
 
     Args:
         root: Descriptor of the directory that it is in.
@@ -282,7 +282,7 @@ def open_directory(root: int, path: str, *names: str, create: bool, mode: int = 
 
 
 def _make_directory(name: str, parent: int) -> bool:
-    """Make a directory for its owner alone; false if it is there already."""
+    """Make a directory for its owner alone; return False if it is there already."""
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
@@ -291,7 +291,7 @@ def _make_directory(name: str, parent: int) -> bool:
 
 
 def open_regular(name: str, parent: int, path: str) -> BufferedReader:
-    """A regular file in the directory `parent`, for reading; anything else of that name is an error."""
+    """Open a regular file in the directory `parent` for reading; anything else of that name is an error."""
     try:
         file = os.open(name, _REGULAR, dir_fd=parent)
     except OSError as error:

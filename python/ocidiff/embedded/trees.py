@@ -107,7 +107,7 @@ def sweep_leftovers(layout: Layout) -> None:
 
 
 def tree_of(layout: Layout, number: int) -> str:
-    """Path of what the snapshot of that number itself holds."""
+    """Return the path of what the snapshot of that number itself holds."""
     return os.path.join(trees_path(layout), str(number), TREE)
 
 

@@ -209,13 +209,13 @@ def write_layer(
     def write(lower: Lower | None, upper: Upper, monitor: Monitor) -> LayerSummary:
         return engine.write_layer(lower, upper, sink, options, monitor)
 
-    summary = written(lower, upper, write, options, monitor, overlay)
+    summary = write_trees(lower, upper, write, options, monitor, overlay)
     # The engine may have been done before the monitor was asked.
     check_size(summary.uncompressed_size, options.fail_above)
-    return described(summary, options, time.monotonic() - started)
+    return describe(summary, options, time.monotonic() - started)
 
 
-def written(
+def write_trees(
     lower: Lower | None,
     upper: Upper,
     write: Callable[[Lower | None, Upper, Monitor], _Summary],
@@ -223,7 +223,7 @@ def written(
     monitor: Monitor,
     overlay: OverlayMode,
 ) -> _Summary:
-    """Have the trees read by `write`: the directories of an overlay in place of both trees, if they can be."""
+    """Call `write` with the layers of an overlay if they can be read, else with both trees, and return its result."""
     monitor.check()
     monitor = replace(monitor, fail_above=options.fail_above)
     layers = _layers(lower, upper, overlay)
@@ -235,7 +235,7 @@ def written(
     return write(lower, upper, monitor)
 
 
-def described(summary: LayerSummary, options: LayerOptions, seconds: float) -> Layer:
+def describe(summary: LayerSummary, options: LayerOptions, seconds: float) -> Layer:
     """Return the layer of a summary."""
     return Layer(
         descriptor=Descriptor(layer_media_type(options.compression), summary.digest, summary.size),

@@ -52,7 +52,8 @@ class Progress:
         entries: Directory entries looked at (diff), or layer entries handled (apply).
         bytes_plain: Bytes of the uncompressed tar.
         bytes_blob: Bytes of the stored blobs.
-        phase: What is being done: `diff`, `unpack`, `index`, `verify` or `copy`; empty if the call does one thing only.
+        phase: What is being done: `apply`, `copy`, `diff`, `index`, `measure`, `read`, `squash`, `unpack` or `verify`; of a
+            benchmark, its step; empty if the call does one thing only.
         total_bytes: What `bytes_blob` will be at the end of the phase; None if only the end will tell.
         item: What is being worked on, such as the digest of a layer; empty if there is one thing only.
         blobs: How far each blob is while an image is copied.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from ocidiff.layer.differ import described, written
+from ocidiff.layer.differ import describe, write_trees
 from ocidiff.layer.engine import Engine, Lower, Upper
 from ocidiff.layer.layer import Layer, LayerSummary
 from ocidiff.layer.monitor import Monitor, check_size
@@ -58,10 +58,10 @@ def write_layers(
     def write(lower: Lower | None, upper: Upper, monitor: Monitor) -> SplitSummary:
         return engine.write_layers(lower, upper, sinks, options, monitor)
 
-    summary = written(lower, upper, write, options, monitor, overlay)
+    summary = write_trees(lower, upper, write, options, monitor, overlay)
     check_size(sum(layer.uncompressed_size for layer in summary.layers if layer is not None), options.fail_above)
     seconds, layers = time.monotonic() - started, list[Layer | None]()
     for layer in summary.layers:
-        layers.append(None if layer is None else described(layer, options, seconds))
+        layers.append(None if layer is None else describe(layer, options, seconds))
         seconds = seconds if layer is None else 0
     return Split(tuple(layers), summary.links)

@@ -90,7 +90,8 @@ def test_a_call_that_runs_when_another_server_takes_over_ends_by_itself(
     with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
         until(lambda: bool(ContainerdContent(channel).statuses()))
         server.reload()
-        assert running.wait(60) == 0, running.stderr
+        _, error = running.communicate(timeout=60)
+    assert running.returncode == 0, error
     assert server.calls()[-1]["code"] == "OK"
     assert left_behind(channel, server) == NOTHING
 

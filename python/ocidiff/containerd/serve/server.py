@@ -257,7 +257,7 @@ def serve(settings: Settings) -> None:
 
 
 def _allow_descriptors() -> None:
-    """Raise the limit of open files as far as this process may: each call opens up to 64 for the segments of older layers."""
+    """Raise the limit of open files as far as this process may: each call opens up to 64 for segments of older layers."""
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -31,7 +31,7 @@ impl Format {
         match head {
             _ if head.starts_with(GZIP_MAGIC) => Self::Gzip,
             _ if head.starts_with(ZSTD_MAGIC) => Self::Zstd,
-            [0x50..=0x5f, rest @ ..] if rest == ZSTD_SKIPPABLE_MAGIC => Self::Zstd,
+            [0x50..=0x5f, rest @ ..] if rest.starts_with(ZSTD_SKIPPABLE_MAGIC) => Self::Zstd,
             _ => Self::Plain,
         }
     }

@@ -261,7 +261,7 @@ def layer_media_type(compression: Compression) -> str:
 def overlay_layers(
     upperdir: Tree, lowerdirs: Sequence[Tree], *, datadirs: Sequence[Tree] = (), userxattr: bool | None = None
 ) -> OverlayLayers:
-    """The directories of an overlay, to be diffed with nothing mounted.
+    """Return the layers of an overlay, to be diffed with nothing mounted.
 
     Args:
         upperdir: Directory that takes the changes.
@@ -290,7 +290,7 @@ def _trees(lower: Tree | None, upper: Tree | OverlayLayers, *, may_be_index: boo
 
 
 def _layers(lower: Lower | None, upper: Upper, mode: OverlayMode) -> OverlayLayers | None:
-    """The layers to read instead of both trees; None where the trees are to be compared.
+    """Return the layers to read instead of both trees; None if the trees are to be compared.
 
     Raises:
         OverlayError: The layers have to be read, and cannot.
@@ -335,7 +335,7 @@ def engine_options(asked: DiffOptions, output_compression: Compression = Compres
 
 
 def with_ignore_file(options: LayerOptions, upper: Upper) -> LayerOptions:
-    """The options with the patterns that the changed tree itself brings; an index has the contents of no file.
+    """Return the options with the patterns in the changed tree; an index has the contents of no file.
 
     Raises:
         UsageError: Its ignore file is not understood.

@@ -46,19 +46,19 @@ def merge_labels(connection: sqlite3.Connection, digest: Digest, labels: Mapping
 
 
 def labels_of(connection: sqlite3.Connection, digest: AnyDigest) -> dict[str, str]:
-    """The labels of a blob."""
+    """Return the labels of a blob."""
     query = "SELECT name, value FROM content_label WHERE digest = ? ORDER BY name"
     return dict(connection.execute(query, (digest,)).fetchall())
 
 
 def created_ns(connection: sqlite3.Connection, digest: Digest) -> int | None:
-    """When this store has written a blob; None when another tool did."""
+    """Return the time at which this store wrote a blob; None if another tool did."""
     row = connection.execute("SELECT created_ns FROM content WHERE digest = ?", (digest,)).fetchone()
     return None if row is None else int(row[0])
 
 
 def unprotected(connection: sqlite3.Connection) -> list[Digest]:
-    """The recorded blobs that no lease holds: no writer is about to bring them."""
+    """Return the recorded blobs that no lease holds: no writer is about to bring them."""
     query = """
         SELECT digest FROM content WHERE NOT EXISTS (
             SELECT 1 FROM lease_resource WHERE type = ? AND key = digest

@@ -21,6 +21,20 @@ const STORED_BYTES: usize = 0xffff;
 /// The order in which the code of code lengths is sent.
 pub const PRECODE_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
+/// Bits of each symbol in the codes that need no description (RFC 1951 section 3.2.6).
+pub const FIXED_LITERALS: [u8; 288] = fixed_literals();
+pub const FIXED_DISTANCES: [u8; 32] = [5; 32];
+
+const fn fixed_literals() -> [u8; 288] {
+    let mut lengths = [8; 288];
+    let mut symbol = 144;
+    while symbol < 280 {
+        lengths[symbol] = if symbol < 256 { 9 } else { 7 };
+        symbol += 1;
+    }
+    lengths
+}
+
 /// Symbol above 256 of each match length.
 static LENGTH_SYMBOL: [u8; 259] = length_symbols();
 /// The base of each symbol, and the number of its extra bits.
@@ -161,12 +175,9 @@ struct Codes {
 }
 
 impl Codes {
-    /// Returns the codes that need no description (RFC 1951 section 3.2.6).
+    /// Returns the codes that need no description.
     fn fixed() -> Self {
-        let mut lengths = [8; 288];
-        lengths[144..256].fill(9);
-        lengths[256..280].fill(7);
-        Self { literals: Code::from_lengths(lengths), distances: Code::from_lengths([5; 32]) }
+        Self { literals: Code::from_lengths(FIXED_LITERALS), distances: Code::from_lengths(FIXED_DISTANCES) }
     }
 
     fn cost_bits(&self, histogram: &Histogram) -> u64 {

@@ -2,7 +2,7 @@
 
 use crate::level::{SEARCHES, Search};
 use crate::matches::{LONGEST, Match, Table, length_before, length_beyond};
-use crate::parse::{Each, MARGIN, Parse};
+use crate::parse::{Each, MARGIN, Parse, end_segment};
 use crate::tokens::Tokens;
 use crate::window::{DICTIONARY_BYTES, Window, load8};
 
@@ -57,14 +57,10 @@ impl<const N: usize, const LEVEL: usize> Parse for Fast<N, LEVEL> {
                 at += 1 + ((at - anchor) >> Self::SEARCH.skip);
             }
             if at >= segment_end {
-                let here = at.min(end);
-                tokens.push_literals(window, anchor, here - anchor);
-                anchor = here;
-                each(tokens, here);
-                segment_end = here + Self::SEARCH.segment_bytes;
+                anchor = end_segment(window, anchor, at.min(end), tokens, each);
+                segment_end = anchor + Self::SEARCH.segment_bytes;
             }
         }
-        tokens.push_literals(window, anchor, end - anchor);
-        each(tokens, end);
+        end_segment(window, anchor, end, tokens, each);
     }
 }

@@ -4,7 +4,7 @@
 //! [`Encoder`] has compressed before. There is no floating-point number in it, nothing that depends on a processor, and a hash
 //! table holds nothing of an earlier block.
 //!
-//! Each answer ends on a byte boundary, so that answers put one behind the other are one stream.
+//! Each compressed block ends on a byte boundary, so that blocks joined in order are one stream.
 //!
 //! An [`Inflater`] decodes any stream.
 

@@ -41,6 +41,14 @@ pub fn parser(level: Level) -> Box<dyn Parse> {
     }
 }
 
+/// Ends a segment before `here`: what is in no token yet is literals. Returns where the next one begins.
+#[inline(always)]
+pub fn end_segment(window: &Window, anchor: usize, here: usize, tokens: &mut Tokens, each: Each<'_>) -> usize {
+    tokens.push_literals(window, anchor, here - anchor);
+    each(tokens, here);
+    here
+}
+
 /// One parser for text, and one for everything else.
 #[derive(Default)]
 struct Either<Other, Text> {
@@ -135,14 +143,10 @@ impl<B: Bucket, const N: usize, const M: usize, const SEARCH: usize> Parse for P
                 at += 1 + ((at - anchor) >> Self::SEARCH.skip);
             }
             if at >= segment_end {
-                let here = at.min(end);
-                tokens.push_literals(window, anchor, here - anchor);
-                anchor = here;
-                each(tokens, here);
-                segment_end = here + Self::SEARCH.segment_bytes;
+                anchor = end_segment(window, anchor, at.min(end), tokens, each);
+                segment_end = anchor + Self::SEARCH.segment_bytes;
             }
         }
-        tokens.push_literals(window, anchor, end - anchor);
-        each(tokens, end);
+        end_segment(window, anchor, end, tokens, each);
     }
 }

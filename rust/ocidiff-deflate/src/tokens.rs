@@ -103,7 +103,7 @@ impl Tokens {
     pub fn push_literals(&mut self, window: &Window, from: usize, count: usize) {
         let end = self.count + count / 2 + 2 + STEP / 2;
         if self.buffer.len() < end {
-            self.buffer.resize(end.next_power_of_two().max(1 << 14), Token(0));
+            self.buffer.resize(end.next_multiple_of(1 << 14), Token(0));
         }
         let mut done = 0;
         loop {

@@ -1,10 +1,13 @@
 //! What is decoded, and what is refused at which place, is what another decoder says.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::io::{BufRead, ErrorKind, Read, Result, Write};
 
+use common::{BLOCK, encode, seeded_mixture};
 use flate2::{Compression, Decompress, FlushDecompress, Status, write::DeflateEncoder};
-use ocidiff_deflate::{DICTIONARY_BYTES, Encoder, Inflated, Inflater, Level, Pause, WINDOW_BYTES, Window};
+use ocidiff_deflate::{DICTIONARY_BYTES, Encoder, Inflated, Inflater, Level, Pause};
 use proptest::prelude::*;
 
 /// Gives a few bytes at a time.
@@ -79,51 +82,6 @@ fn deflate_elsewhere(content: &[u8], level: u32) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn deflate(content: &[u8], level: Level) -> Vec<u8> {
-    let mut encoder = Encoder::new(level);
-    let mut window: Box<Window> = vec![0; size_of::<Window>()].into_boxed_slice().try_into().unwrap();
-    let mut stream = Vec::new();
-    let mut begin = 0;
-    loop {
-        let end = content.len().min(begin + WINDOW_BYTES - DICTIONARY_BYTES);
-        let from = begin.saturating_sub(DICTIONARY_BYTES);
-        window[..end - from].copy_from_slice(&content[from..end]);
-        stream.extend_from_slice(encoder.encode(&window, begin - from, end - from, end == content.len()));
-        if end == content.len() {
-            return stream;
-        }
-        begin = end;
-    }
-}
-
-/// Words, runs and noise.
-fn mixture(count: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut next = move |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % below
-    };
-    let mut content: Vec<u8> = Vec::new();
-    while content.len() < count {
-        let length = next(300) as usize + 1;
-        match next(4) {
-            0 => content.extend((0..length).map(|_| next(256) as u8)),
-            1 => content.extend((0..length).map(|_| b'a' + (next(4) * next(5)) as u8)),
-            _ if content.is_empty() => content.push(7),
-            2 => {
-                let distance = next(40.min(content.len() as u64)) as usize + 1;
-                (0..length).for_each(|_| content.push(content[content.len() - distance]));
-            }
-            _ => {
-                let distance = next(40_000.min(content.len() as u64)) as usize + 1;
-                (0..length).for_each(|_| content.push(content[content.len() - distance]));
-            }
-        }
-    }
-    content.truncate(count);
-    content
-}
-
 fn assert_same(stream: &[u8], piece: usize) {
     let (expected, outcome) = inflate_elsewhere(stream);
     let (content, end) = inflate(stream, piece);
@@ -134,14 +92,14 @@ fn assert_same(stream: &[u8], piece: usize) {
 #[test]
 fn streams_of_every_encoder_decode_in_pieces_of_any_size() {
     for (count, piece) in [(0, 1), (1, 1), (70_000, 1), (300_000, 7), (700_000, 1000), (1_500_000, 1 << 18)] {
-        let content = mixture(count, count as u64);
+        let content = seeded_mixture(count, count as u64);
         for level in 0..=9 {
             let mut stream = deflate_elsewhere(&content, level);
             stream.extend_from_slice(b"behind");
             assert_eq!(inflate(&stream, piece), (content.clone(), Ok(6)));
         }
         for level in [1, 6, 9] {
-            let stream = deflate(&content, Level::new(level));
+            let stream = encode(&mut Encoder::new(Level::new(level)), &content, BLOCK);
             assert_eq!(inflate(&stream, piece), (content.clone(), Ok(0)));
         }
     }
@@ -151,7 +109,7 @@ fn streams_of_every_encoder_decode_in_pieces_of_any_size() {
 fn matches_of_every_distance_and_length_decode() {
     for distance in (1..70).chain([255, 256, 4095, 32_767, 32_768]) {
         for length in [3, 4, 15, 16, 17, 31, 32, 33, 257, 258, 600] {
-            let mut content = mixture(distance, 5);
+            let mut content = seeded_mixture(distance, 5);
             (0..length).for_each(|_| content.push(content[content.len() - distance]));
             let stream = deflate_elsewhere(&content, 9);
             assert_eq!(inflate(&stream, 1 << 18), (content, Ok(0)));
@@ -179,7 +137,7 @@ proptest! {
         cut in any::<Option<prop::sample::Index>>(),
         piece in prop_oneof![Just(1usize), Just(1 << 18), 1..400usize],
     ) {
-        let mut stream = deflate_elsewhere(&mixture(size, seed), level);
+        let mut stream = deflate_elsewhere(&seeded_mixture(size, seed), level);
         for (place, value) in faults {
             let place = place.index(stream.len());
             stream[place] = value;

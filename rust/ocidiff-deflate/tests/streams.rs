@@ -1,32 +1,14 @@
 //! An independent decoder reads the encoder's streams, and nothing but the input decides their bytes.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::io::Read;
 
+use common::{BLOCK, encode, mixture, noise, window};
 use flate2::read::DeflateDecoder;
-use ocidiff_deflate::{DICTIONARY_BYTES, Encoder, Level, WINDOW_BYTES, Window};
+use ocidiff_deflate::{Encoder, Level, WINDOW_BYTES};
 use proptest::prelude::*;
-
-fn window() -> Box<Window> {
-    vec![0; size_of::<Window>()].into_boxed_slice().try_into().unwrap()
-}
-
-/// Encodes `data` in blocks of `block_bytes`, all by one encoder.
-fn encode(encoder: &mut Encoder, data: &[u8], block_bytes: usize) -> Vec<u8> {
-    let mut window = window();
-    let mut encoded = Vec::new();
-    let mut begin = 0;
-    loop {
-        let end = data.len().min(begin + block_bytes);
-        let from = begin.saturating_sub(DICTIONARY_BYTES);
-        window[..end - from].copy_from_slice(&data[from..end]);
-        encoded.extend_from_slice(encoder.encode(&window, begin - from, end - from, end == data.len()));
-        if end == data.len() {
-            return encoded;
-        }
-        begin = end;
-    }
-}
 
 fn decode(encoded: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::new();
@@ -36,41 +18,10 @@ fn decode(encoded: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// Bytes of a simple generator: noise where `mask` is 255, and more alike the fewer bits it has.
-fn noise(count: usize, mask: u8, mut state: u64) -> Vec<u8> {
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8 & mask
-    };
-    (0..count).map(|_| next()).collect()
-}
-
-/// Words again and again, at distances near and far, with noise between them.
-fn mixture(count: usize) -> Vec<u8> {
-    let words = noise(64 << 10, 0x3f, 7);
-    let mut data = Vec::new();
-    let mut turn = 0usize;
-    while data.len() < count {
-        turn += 1;
-        let start = (turn * 7919) % (words.len() - 300);
-        data.extend_from_slice(&words[start..start + 3 + turn % 280]);
-        if turn.is_multiple_of(5) {
-            data.extend_from_slice(&noise(turn % 90, 0xff, turn as u64));
-        }
-        if turn.is_multiple_of(17) {
-            data.resize(data.len() + turn % 700, 0);
-        }
-    }
-    data.truncate(count);
-    data
-}
-
 /// The same, of printable bytes.
 fn text(count: usize) -> Vec<u8> {
     mixture(count).iter().map(|byte| b'0' + byte % 64).collect()
 }
-
-const BLOCK: usize = WINDOW_BYTES - DICTIONARY_BYTES;
 
 #[test]
 fn streams_decode_to_their_input_at_every_level() {

@@ -48,6 +48,7 @@ fn run_with_bmi2(
     turns(codes, bits, input, out, at, first)
 }
 
+/// Decodes symbols until the block ends or input or room may run out.
 #[inline(always)]
 fn turns(
     Codes { literals, distances }: &Codes,
@@ -59,7 +60,7 @@ fn turns(
 ) -> (usize, Result<Stop, Broken>) {
     let (mut hold, mut count, mut position) = (bits.hold, bits.count, *at);
     let mut rest = input;
-    let stop = 'turns: loop {
+    let stop = loop {
         if rest.len() < TURN_BYTES || position > LAST_START {
             break Ok(Stop::Edge);
         }
@@ -99,12 +100,12 @@ fn turns(
         let mut entry = distances.first(hold);
         if entry & SPECIAL != 0 {
             if entry & FURTHER == 0 {
-                break 'turns Err(Broken);
+                break Err(Broken);
             }
             skip(&mut hold, &mut count, entry);
             entry = distances.further(entry, hold);
             if entry & SPECIAL != 0 {
-                break 'turns Err(Broken);
+                break Err(Broken);
             }
         }
         let distance = value_of(entry, hold);

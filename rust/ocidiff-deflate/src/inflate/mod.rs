@@ -8,7 +8,7 @@ mod table;
 
 use std::io::{BufRead, ErrorKind, Result};
 
-use crate::block::PRECODE_ORDER;
+use crate::block::{FIXED_DISTANCES, FIXED_LITERALS, PRECODE_ORDER};
 use crate::matches::LONGEST;
 use crate::window::DICTIONARY_BYTES;
 use fast::Stop;
@@ -131,11 +131,8 @@ impl Default for Inflater {
     /// Returns a decoder that is between streams.
     fn default() -> Self {
         let (codes, mut fixed, lengths) = <(Codes, Codes, Lengths)>::default();
-        let mut literals = [8; 288];
-        literals[144..256].fill(9);
-        literals[256..280].fill(7);
         // These lengths are right.
-        let _ = fixed.set(&literals, &[5; 32]);
+        let _ = fixed.set(&FIXED_LITERALS, &FIXED_DISTANCES);
         Self { bits: Bits::default(), next: Next::End, is_last: false, reach: 0, codes, fixed, is_fixed: false, lengths }
     }
 }

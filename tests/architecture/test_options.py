@@ -15,17 +15,21 @@ import pytest
 
 import ocidiff
 from ocidiff.cli import apply, changes, commit, diff, index
+from ocidiff.errors import UsageError
 from ocidiff.image.request import Request
 from ocidiff.layer import arguments, indexer
+from ocidiff.layer.engine import select_engine
 from ocidiff.layer.idmap import IdMaps, IdRange
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import (
     DEFAULT_LEVELS,
     ENGINES,
     LEVELS,
+    MOST_LAYERS,
     ApplyOptions,
     Compression,
     DiffOptions,
+    EngineName,
     IndexOptions,
     LayerOptions,
     Limits,
@@ -120,6 +124,23 @@ def test_helps_tell_the_defaults() -> None:
     levels = ", ".join(f"{value} for {name}" for name, value in DEFAULT_LEVELS.items())
     assert isinstance(level, click.Option)
     assert f"[default: {levels}]" in (level.help or "")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_and_the_command_line_write_the_same_numbers_of_layers(name: EngineName, tmp_path: Path) -> None:
+    layers = next(one for one in commit.command.params if one.name == "layers")
+    assert isinstance(layers.type, click.IntRange)
+    assert (layers.type.min, layers.type.max) == (1, MOST_LAYERS)
+    if name == "rust" and not probes.has_rust():
+        probes.missing("ocidiff._core is not built")
+    engine, tree, options = select_engine(name), os.fsencode(tmp_path), LayerOptions()
+    with tempfile.TemporaryFile() as sink:
+        for count in (1, MOST_LAYERS):
+            done = engine.write_layers(None, tree, [*[None] * (count - 1), sink.fileno()], options, Monitor())
+            assert len(done.layers) == count
+        for count in (0, MOST_LAYERS + 1):
+            with pytest.raises(UsageError, match=rf"^layers {count}: must be 1 to {MOST_LAYERS}$"):
+                engine.write_layers(None, tree, [sink.fileno()] * count, options, Monitor())
 
 
 def test_every_field_is_described() -> None:

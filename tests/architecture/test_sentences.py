@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 CORE = ROOT / "rust/ocidiff-core/src"
 PURE = sorted((Path(ocidiff.__file__).parent / "layer/pure").glob("*.py"))
 # What only the core can meet: threads, compiled patterns, an old kernel, the words of the binding.
-OF_THE_CORE_ALONE = {"NoOpenat2", "UnevenPatterns", "TooLittleMemory", "NotAChoice", "NotDigest", "UnknownKind"}
+OF_THE_CORE_ALONE = {"NoOpenat2", "UnevenPatterns", "TooLittleMemory", "NotDigest", "UnknownKind"}
 OF_PYTHON_ALONE = {"NO_ZSTD"}
 # They are told by Python's `OSError`, and by a cause alone.
 WITHOUT_A_HEAD = {"Io", "Usage"}

@@ -29,10 +29,13 @@ def test_engines_agree(rust: Engine, pure: Engine, *, pair: strategies.Pair, wan
     with strategies.build(pair) as (lower, upper, _):
         (mine, all_blobs), (theirs, expected) = (verbs.split(engine, lower, upper, every) for engine in (rust, pure))
         assert (mine.layers, all_blobs) == (theirs.layers, expected)
+        found = []
         for engine, all_of_it in ((rust, mine), (pure, theirs)):
             some, blobs = verbs.split(engine, lower, upper, wanted)
             assert blobs == [blob if is_wanted else None for blob, is_wanted in zip(expected, wanted, strict=True)]
             assert some.links == all_of_it.links
+            found.append(some.layers)
+        assert found[0] == found[1]
 
 
 @given(pair=strategies.pairs(sockets=True), compression=st.sampled_from(Compression))

@@ -21,11 +21,11 @@ from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import DiffID
 from ocidiff.services import labels
-from ocidiff.services.content import ContentStore, Ingester
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.layer.split import Split
+    from ocidiff.services.content import ContentStore, Ingest, Ingester
     from ocidiff.services.segments import NewTables, SegmentTables
 
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -93,11 +93,15 @@ class LocalDiffer:
             sink = ingest.fileno()
             layer = write_layer(self.engine, lower, upper, sink, options=options, monitor=monitor, overlay=self.overlay)
             if stores_empty or not layer.empty:
-                stored = {**self.layer_labels, labels.UNCOMPRESSED: layer.diff_id}
-                ingest.commit(layer.descriptor.size, layer.descriptor.digest, stored)
-                if tables is not None:
-                    tables.keep(layer.descriptor.digest, 0)
+                self.commit_layer(layer, ingest, tables, 0)
             return layer
+
+    def commit_layer(self, layer: Layer, ingest: Ingest, tables: NewTables | None, number: int) -> None:
+        """Store a layer, and its table."""
+        digest, stored = layer.descriptor.digest, {**self.layer_labels, labels.UNCOMPRESSED: layer.diff_id}
+        ingest.commit(layer.descriptor.size, digest, stored)
+        if tables is not None:
+            tables.keep(digest, number)
 
     def measure(
         self, lower: Lower | None, upper: bytes | OverlayLayers, count: int, options: LayerOptions, monitor: Monitor

@@ -13,7 +13,6 @@ from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Compression, LayerOptions
 from ocidiff.layer.split import Split, write_layers
 from ocidiff.mounts.layers import OverlayLayers
-from ocidiff.services import labels
 from ocidiff.services.content import Ingester
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ def store_parts(
     monitor: Monitor,
 ) -> Split:
     """See `Differ.split`."""
-    options = replace(options, spool=content.spool)
     with ExitStack() as stack:
         tables = differ.begin_tables(len(wanted), options, stack)
         if tables is not None:
@@ -54,10 +52,6 @@ def store_parts(
         sinks = [None if ingest is None else ingest.fileno() for ingest in ingests]
         done = write_layers(differ.engine, lower, upper, sinks, options=options, monitor=monitor, overlay=differ.overlay)
         for number, (layer, ingest) in enumerate(zip(done.layers, ingests, strict=True)):
-            if layer is None or ingest is None or layer.empty:
-                continue
-            digest = layer.descriptor.digest
-            ingest.commit(layer.descriptor.size, digest, {**differ.layer_labels, labels.UNCOMPRESSED: layer.diff_id})
-            if tables is not None:
-                tables.keep(digest, number)
+            if layer is not None and ingest is not None and not layer.empty:
+                differ.commit_layer(layer, ingest, tables, number)
         return done

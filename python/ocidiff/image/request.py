@@ -13,7 +13,7 @@ from ocidiff.image.source import CommitSource, Parent, check_source
 from ocidiff.layer.differ import engine_options
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.operand import Tree
-from ocidiff.layer.options import Compression, DiffOptions, LayerOptions, Limits, Reuse, choice, texts
+from ocidiff.layer.options import MOST_LAYERS, Compression, DiffOptions, LayerOptions, Limits, Reuse, choice, texts
 from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.services.bundle import Services
 
-MOST_LAYERS: Final = 16
-"""Most layers that one change is written as."""
 SECRETS: Final = "secrets"
 """The word for what may not be in a layer: private keys, tokens and passwords."""
 

@@ -62,22 +62,28 @@ def split(
         monitor: Sees progress, and stops the call.
     """
     content, differ = services.content, services.differ
+    options = replace(options, spool=content.spool)
     base, recipe = f"{count} {chain or 'scratch'}", _recipe(options, engine)
     wanted, links, known = [True] * count, b"", dict[int, Layer]()
+    passes = list[Sequence[Layer | None]]()
     if content.labelled(LABEL_BASE, base):
         measured = differ.measure(lower, upper, count, options, monitor.of("measure"))
         links = measured.links
+        passes.append(measured.layers)
         for number, layer in enumerate(measured.layers):
             wanted[number] = layer is not None and not layer.empty
-            if layer is not None and wanted[number] and (found := _stored(services, layer, recipe, options)) is not None:
+            found = _find_stored(services, layer, recipe, options) if layer is not None and wanted[number] else None
+            if found is not None:
                 known[number], wanted[number] = found, False
         if not any(wanted):
-            return _told(known, measured.layers)
+            return _in_order(known, passes)
     written = differ.split(lower, upper, wanted, content, options, monitor.of("diff"))
+    passes.append(written.layers)
     if links and links != written.links:
         _log.debug("hard links changed while the trees were read; all layers are written")
         known = {}
         written = differ.split(lower, upper, [True] * count, content, options, monitor.of("diff"))
+        passes.append(written.layers)
     new = {number: layer for number, layer in enumerate(written.layers) if layer is not None and not layer.empty}
     content.label_all(
         {
@@ -89,21 +95,20 @@ def split(
             for layer in new.values()
         }
     )
-    return _told(known | new, written.layers)
+    return _in_order(known | new, passes)
 
 
-def _told(layers: dict[int, Layer], all_layers: Sequence[Layer | None]) -> tuple[Layer, ...]:
-    """Return layers in order; the first tells what was left out of the whole change."""
-    whole = next((layer for layer in all_layers if layer is not None), None)
-    found = [replace(layers[number], skipped=NOTHING_SKIPPED, retried=0, vanished=0) for number in sorted(layers)]
+def _in_order(layers: dict[int, Layer], passes: Sequence[Sequence[Layer | None]]) -> tuple[Layer, ...]:
+    """Return layers in order; the first tells what the last pass left out of the whole change, and the time of all."""
+    whole = next((layer for layer in passes[-1] if layer is not None), None)
+    found = [replace(layers[number], skipped=NOTHING_SKIPPED, retried=0, vanished=0, seconds=0) for number in sorted(layers)]
     if whole is not None and found:
-        found[0] = replace(
-            found[0], skipped=whole.skipped, retried=whole.retried, vanished=whole.vanished, seconds=whole.seconds
-        )
+        seconds = sum(layer.seconds for layers_of_pass in passes for layer in layers_of_pass if layer is not None)
+        found[0] = replace(found[0], skipped=whole.skipped, retried=whole.retried, vanished=whole.vanished, seconds=seconds)
     return tuple(found)
 
 
-def _stored(services: Services, measured: Layer, recipe: str, options: LayerOptions) -> Layer | None:
+def _find_stored(services: Services, measured: Layer, recipe: str, options: LayerOptions) -> Layer | None:
     """Return the layer of the store with this tar, compressed like this, under the lease; None if there is none."""
     for digest in services.content.labelled(LABEL_LAYER, f"{measured.diff_id} {recipe}"):
         services.keep_blob(digest)
@@ -111,12 +116,12 @@ def _stored(services: Services, measured: Layer, recipe: str, options: LayerOpti
             info = services.content.info(digest)
             descriptor = Descriptor(layer_media_type(options.compression), digest, info.size)
             is_whole = info.labels.get(LABEL_SIZE) == str(info.size)
-            if is_whole and (not options.proves_reuse or _is_right(services, descriptor)):
+            if is_whole and (not options.proves_reuse or _has_its_digest(services, descriptor)):
                 return replace(measured, descriptor=descriptor, reused_bytes=measured.uncompressed_size)
     return None
 
 
-def _is_right(services: Services, descriptor: Descriptor) -> bool:
+def _has_its_digest(services: Services, descriptor: Descriptor) -> bool:
     """Read a blob, and return True if it has its digest."""
     import hashlib
 
@@ -128,6 +133,6 @@ def _is_right(services: Services, descriptor: Descriptor) -> bool:
 
 
 def _recipe(options: LayerOptions, engine: Engine) -> str:
-    """Return what decides the bytes of a blob, beside those of its tar."""
+    """Return the compression, level and encoder, which decide the bytes of a blob with its tar."""
     level = options.level or DEFAULT_LEVELS.get(options.compression, 0)
     return f"{options.compression} {level} {engine.encoder}"

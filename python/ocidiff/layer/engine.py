@@ -34,7 +34,7 @@ class Engine(Protocol):
 
     @property
     def encoder(self) -> str:
-        """The name of what decides the bytes of a blob, beside its tar, its compression and the level."""
+        """Return the name of the encoder. Equal tars, compressions, levels and encoders give equal blobs."""
         ...
 
     def write_layer(

@@ -99,6 +99,8 @@ LEVELS: Final[Mapping[Compression, range]] = MappingProxyType(
     {Compression.GZIP: range(1, 10), Compression.ZSTD: range(1, 20), Compression.NONE: range(0)}
 )
 DEFAULT_LEVELS: Final[Mapping[Compression, int]] = {Compression.GZIP: 6, Compression.ZSTD: 3}
+MOST_LAYERS: Final = 16
+"""Most layers that one change is written as."""
 
 
 @dataclass(frozen=True, slots=True)

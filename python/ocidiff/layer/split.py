@@ -19,7 +19,7 @@ class SplitSummary:
 
     Attributes:
         layers: The layers, lowest first; None for one that was left out. What is counted of the whole change stands with the
-            first: what was skipped, retried and vanished, and the bytes that were copied.
+            first: what was skipped, retried and vanished.
         links: Hash of which names are one file. Two calls of one engine that saw other hard links may have assigned names to
             other layers.
     """

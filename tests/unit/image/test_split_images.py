@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ocidiff.cli.main import main
 from ocidiff.errors import UsageError
 from ocidiff.image.layers import LocalDiffer
 from ocidiff.layer.layer import Layer
-from ocidiff.layer.options import Compression, EngineName
+from ocidiff.layer.options import Compression, EngineName, LayerOptions
 from ocidiff.layer.pure.partition import Partition
 from ocidiff.store import Store
 from ocidiff.store.embedded import EmbeddedStore
@@ -90,6 +91,20 @@ def contents(tree: Path) -> list[tuple[str, list[str]]]:
     return [(top, [*directories, *files]) for top, directories, files in os.walk(tree)]
 
 
+def test_each_layer_tells_what_it_copied(store: Store, tree: Path, written: list[list[int]]) -> None:
+    if not probes.has_rust():
+        probes.missing("ocidiff._core is not built")
+    changed = {part_of(f"{name}/file"): tree / name for name in DIRECTORIES}
+    for directory in changed.values():
+        (directory / "large").write_bytes(os.urandom(300_000))
+    store.commit(tree, "app:v1", layers=LAYERS)
+    for directory in changed.values():
+        (directory / "file").write_text("changed")
+    layers = store.commit(tree, "app:v2", layers=LAYERS).layers
+    assert written[-1] == sorted(changed)
+    assert all(300_000 <= layers[number].reused_bytes < layers[number].uncompressed_size for number in changed)
+
+
 def test_a_commit_of_the_same_tree_writes_nothing(store: Store, tree: Path, written: list[list[int]]) -> None:
     first = store.commit(tree, "app:v1", layers=LAYERS, source_date_epoch=1)
     assert store.commit(tree, "app:v2", layers=LAYERS, source_date_epoch=1).digest == first.digest
@@ -108,16 +123,16 @@ def test_a_layer_that_is_compressed_in_another_way_is_not_taken(
     assert blobs(changed.layers) == blobs(cold.layers)
 
 
-@pytest.mark.parametrize("damage", ["cut off", "another byte"])
+@pytest.mark.parametrize(("damage", "verify"), [("cut off", False), ("another byte", True)])
 def test_a_damaged_layer_is_not_taken(
-    store: Store, tree: Path, tmp_path: Path, written: list[list[int]], damage: str
+    store: Store, tree: Path, tmp_path: Path, written: list[list[int]], damage: str, *, verify: bool
 ) -> None:
     image = store.commit(tree, "app:v1", layers=LAYERS)
     blob = tmp_path / "store/blobs/sha256" / image.layers[0].descriptor.digest.hex
     data = blob.read_bytes()
     blob.chmod(0o644)
     blob.write_bytes(data[:-1] if damage == "cut off" else data[:-1] + bytes([data[-1] ^ 1]))
-    again = store.commit(tree, "app:v2", layers=LAYERS, verify=True)
+    again = store.commit(tree, "app:v2", layers=LAYERS, verify=verify)
     assert written[-1] == [0]
     assert blobs(again.layers) == blobs(image.layers)
 
@@ -145,6 +160,30 @@ def test_a_hard_link_between_the_two_readings_loses_no_file(
     assert written[-1] == list(range(LAYERS))
     store.unpack("app:v2", f"{tree}.out")
     trees.assert_same_tree(f"{tree}.out", tree, directory_times=True)
+
+
+def test_the_first_pass_is_timed_and_spools_in_the_store(
+    store: Store, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.commit(tree, "app:v1", layers=LAYERS)
+    measure, spools = LocalDiffer.measure, list[str | None]()
+
+    def slow(self: LocalDiffer, lower: Any, upper: Any, count: int, options: LayerOptions, *arguments: Any) -> Any:
+        spools.append(options.spool)
+        found = measure(self, lower, upper, count, options, *arguments)
+        first, *others = found.layers
+        assert first is not None
+        return replace(found, layers=(replace(first, seconds=10_000), *others))
+
+    monkeypatch.setattr(LocalDiffer, "measure", slow)
+    for name in (None, *DIRECTORIES[:2]):
+        if name is not None:
+            (tree / name / "file").write_text("changed")
+        first, *others = store.commit(tree, "app:v2", layers=LAYERS).layers
+        assert 10_000 <= first.seconds < 20_000
+        assert [layer.seconds for layer in others] == [0] * (LAYERS - 1)
+    assert all(spool is not None and Path(spool).is_relative_to(tmp_path / "store") for spool in spools)
+    assert len(spools) == 3
 
 
 def test_one_layer_is_an_ordinary_commit(store: Store, tree: Path, engine_name: EngineName) -> None:

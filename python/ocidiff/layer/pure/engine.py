@@ -25,7 +25,7 @@ from ocidiff.layer.layer import (
     TarSummary,
 )
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limits
+from ocidiff.layer.options import MOST_LAYERS, ApplyOptions, IndexOptions, LayerOptions, Limits
 from ocidiff.layer.pure import indexer, sentences
 from ocidiff.layer.pure.apply import Applier
 from ocidiff.layer.pure.change import AnyTree, Event, events
@@ -66,6 +66,9 @@ class PureEngine:
         self, lower: Lower | None, upper: Upper, sinks: Sequence[int | None], options: LayerOptions, monitor: Monitor
     ) -> SplitSummary:
         """See `Engine.write_layers`."""
+        if not 1 <= len(sinks) <= MOST_LAYERS:
+            what, choices = f"layers {len(sinks)}", f"1 to {MOST_LAYERS}"
+            raise UsageError(sentences.NOT_A_CHOICE.format(what=what, choices=choices))
         return self._write(lower, upper, sinks, replace(options, copy=None), monitor)
 
     def _write(

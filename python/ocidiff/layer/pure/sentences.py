@@ -137,3 +137,4 @@ DIRECTORY_TOO_LARGE: Final = "an index holds no directory with 4 GiB of entries"
 
 # A call.
 INDEX_AS_UPPER: Final = "upper: an index has no contents for a layer"
+NOT_A_CHOICE: Final = "{what}: must be {choices}"

@@ -11,18 +11,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use twox_hash::XxHash3_64;
 
 use super::block::{Block, Supply};
-use super::gzip::{self, BlockCompressor, Piece, Trailer};
-use super::segments::{Segment, Segments};
+use super::compressors::{BATCH_BLOCKS, Compressors, Job, SPARE_BLOCKS, resume, spawn};
+use super::gzip::{self, Piece, Trailer};
+use super::segments::Segment;
 use super::{Compression, zstd};
 use crate::control::Control;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::stream::Stream;
 
-/// Blocks that wait between producer and writer beyond one for each compressor.
-const SPARE_BLOCKS: usize = 4;
-/// Blocks of a batch.
-const BATCH_BLOCKS: usize = 3;
 /// Batches that wait for the hashing thread, and for the writing thread.
 const WAITING_BATCHES: usize = 1;
 
@@ -74,17 +71,20 @@ impl io::Write for BlobSink {
 
 type Finished = (Digest, u64);
 
+/// The segments of a blob.
+#[derive(Debug, Default)]
+pub struct BlobSegments {
+    /// Those that a later blob can copy; none unless a table of them is wanted.
+    pub all: Vec<Segment>,
+    /// Plain bytes of those that were copied.
+    pub copied_bytes: u64,
+}
+
 /// Digest and size of a blob, and its segments.
-type Written = (Finished, Vec<Segment>);
+type Written = (Finished, BlobSegments);
 
 /// Blocks that are handed to a thread together, because waking it costs as much as hashing 64 KiB.
 type Batch = Vec<Arc<Block>>;
-
-/// A block for a compressor, and where its piece goes.
-struct Job {
-    block: Arc<Block>,
-    reply: Sender<Piece>,
-}
 
 enum Outlet {
     /// Blocks are only hashed: the blob is the tar, and nobody keeps it.
@@ -110,57 +110,6 @@ pub struct BlobWriter {
     control: Arc<Control>,
 }
 
-/// The threads that compress one blob, or several that are written at the same time. Dropping it ends and joins them.
-pub struct Compressors {
-    compression: Compression,
-    threads: usize,
-    /// Takes blocks for gzip; zstd has threads of its own.
-    jobs: Option<Sender<Job>>,
-    handles: Vec<JoinHandle<()>>,
-}
-
-impl Compressors {
-    /// Starts the threads. With `segments`, gzip copies what they have, and [`BlobWriter::finish`] returns those of the new blob.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when threads cannot be started.
-    pub fn start(
-        compression: Compression,
-        threads: usize,
-        segments: Option<&Arc<Segments>>,
-        control: &Arc<Control>,
-    ) -> Result<Arc<Self>> {
-        let mut all = Self { compression, threads, jobs: None, handles: Vec::new() };
-        if let Compression::Gzip { level } = compression {
-            let (jobs, inbox) = bounded::<Job>(threads);
-            all.jobs = Some(jobs);
-            for _ in 0..threads {
-                let (inbox, control) = (inbox.clone(), control.clone());
-                let compressor = BlockCompressor::new(level, segments.cloned());
-                all.handles.push(spawn("deflate", move || compress(&inbox, compressor, &control))?);
-            }
-        }
-        Ok(Arc::new(all))
-    }
-
-    /// Waits for the threads. A panic of one goes on in this one.
-    fn join(mut self) {
-        self.jobs = None;
-        let joined: Vec<_> = self.handles.drain(..).map(JoinHandle::join).collect();
-        joined.into_iter().for_each(resume);
-    }
-}
-
-impl Drop for Compressors {
-    fn drop(&mut self) {
-        self.jobs = None;
-        for handle in self.handles.drain(..) {
-            // Only if blobs could not be started, and that error is told.
-            let _ = handle.join();
-        }
-    }
-}
-
 impl BlobWriter {
     /// Starts the pipeline. With `copy`, the tar goes there too, until that fails.
     ///
@@ -174,7 +123,7 @@ impl BlobWriter {
     ) -> Result<Self> {
         let Compressors { compression, threads, ref jobs, .. } = **compressors;
         let (plain, batches) = bounded::<Batch>(WAITING_BATCHES);
-        let supply = Supply::new(threads + SPARE_BLOCKS + 3 * BATCH_BLOCKS);
+        let supply = compressors.supply.clone();
         let mut blob = Self {
             block: supply.after(&[]),
             supply,
@@ -207,7 +156,7 @@ impl BlobWriter {
                 let sink = BlobSink { stream, hasher: Hasher::default(), control };
                 let workers = u32::try_from(threads).unwrap_or(u32::MAX);
                 blob.writer = Some(spawn("write", move || {
-                    write_zstd(sink, &blocks, level, workers).map(|done| Some((done, Vec::new())))
+                    write_zstd(sink, &blocks, level, workers).map(|done| Some((done, BlobSegments::default())))
                 })?);
             }
             Compression::Gzip { .. } => {
@@ -320,7 +269,7 @@ impl BlobWriter {
     ///
     /// # Errors
     /// The first failure of any thread of the pipeline.
-    pub fn finish(mut self) -> Result<(BlobSummary, Vec<Segment>)> {
+    pub fn finish(mut self) -> Result<(BlobSummary, BlobSegments)> {
         let mut last = std::mem::replace(&mut self.block, self.supply.after(&[]));
         last.set_last();
         self.send(last)?;
@@ -337,7 +286,7 @@ impl BlobWriter {
         self.compressors.take().and_then(Arc::into_inner).into_iter().for_each(Compressors::join);
         let plain = resume(hashed.ok_or(Error::Cancelled)?);
         let blob = written.map(resume).transpose()?.flatten();
-        Ok((plain, blob.unwrap_or((plain, Vec::new()))))
+        Ok((plain, blob.unwrap_or((plain, BlobSegments::default()))))
     }
 }
 
@@ -350,37 +299,17 @@ impl Drop for BlobWriter {
     }
 }
 
-fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
-    let started = std::thread::Builder::new().name(name.into()).spawn(run);
-    started.map_err(|source| Error::Io { op: "start thread", path: name.into(), source })
-}
-
-/// Returns the result of a thread. Its panic goes on in this one.
-fn resume<T>(joined: std::thread::Result<T>) -> T {
-    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn compress(inbox: &Receiver<Job>, mut compressor: BlockCompressor, control: &Control) {
-    for job in inbox {
-        // A block takes a hundredth of a second at most, so nobody who asked to stop waits for it.
-        if control.is_cancelled() {
-            return;
-        }
-        // A writer that has failed no longer wants the piece, and has said why.
-        let _ = job.reply.send(compressor.compress(&job.block));
-    }
-}
-
 fn write_gzip(mut sink: BlobSink, promises: &Receiver<Receiver<Piece>>) -> Result<Written> {
     sink.put(&gzip::HEADER)?;
     let mut trailer = Trailer::default();
-    let mut segments = Vec::new();
+    let mut segments = BlobSegments::default();
     let mut offset = gzip::HEADER.len() as u64;
     for promise in promises {
         let piece = promise.recv().map_err(|_| Error::Cancelled)?;
         trailer.add(&piece);
         sink.put(&piece.bytes)?;
-        segments.extend(piece.segment.map(|segment| Segment { offset, ..segment }));
+        segments.copied_bytes += if piece.copied { piece.plain_bytes } else { 0 };
+        segments.all.extend(piece.segment.map(|segment| Segment { offset, ..segment }));
         offset += piece.bytes.len() as u64;
         if piece.last {
             sink.put(&trailer.bytes())?;

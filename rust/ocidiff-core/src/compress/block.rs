@@ -13,7 +13,8 @@ pub struct Block {
     home: Sender<Vec<u8>>,
 }
 
-/// Makes blocks. It reuses the memory of blocks that are done with.
+/// Makes blocks. It reuses the memory of blocks that are done with, those of its clones too.
+#[derive(Clone)]
 pub struct Supply {
     home: Sender<Vec<u8>>,
     idle: Receiver<Vec<u8>>,

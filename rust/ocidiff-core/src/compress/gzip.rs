@@ -27,10 +27,13 @@ pub struct Piece {
     pub bytes: Vec<u8>,
     /// True if the stream ends here.
     pub last: bool,
+    /// True if the bytes are those of an older blob.
+    pub copied: bool,
     /// Its facts in a table, except for its place; `None` for the last block, and if there is no table.
     pub segment: Option<Segment>,
+    /// The number of plain bytes.
+    pub plain_bytes: u64,
     checksum: u32,
-    plain_bytes: u64,
 }
 
 impl BlockCompressor {
@@ -48,11 +51,12 @@ impl BlockCompressor {
         let checksum = crc32(0, data);
         if let Some((segment, bytes)) = key.as_ref().and_then(|(key, segments)| segments.copy(key, block)) {
             // Of the data, and not of the table: a table that was forged must not break the layer.
-            return Piece { bytes, last, segment: Some(Segment { checksum, ..segment }), checksum, plain_bytes };
+            let segment = Some(Segment { checksum, ..segment });
+            return Piece { bytes, last, copied: true, segment, plain_bytes, checksum };
         }
         let bytes = self.encoder.encode(block.window(), block.start(), block.end(), last).to_vec();
         let segment = key.map(|(key, _)| segments::describe(key, &bytes, data.len(), checksum));
-        Piece { bytes, last, segment, checksum, plain_bytes }
+        Piece { bytes, last, copied: false, segment, plain_bytes, checksum }
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod blob;
 mod block;
+pub mod compressors;
 pub mod decompress;
 mod gunzip;
 mod gzip;

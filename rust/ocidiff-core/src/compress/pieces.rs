@@ -36,7 +36,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Returns as many buffers of `bytes` bytes.
+    /// Returns a pool of `buffers` buffers of `bytes` bytes each.
     pub fn new(buffers: usize, bytes: usize) -> Self {
         let (returned, taken) = bounded(buffers);
         for _ in 0..buffers {

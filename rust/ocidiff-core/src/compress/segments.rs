@@ -8,7 +8,6 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use flate2::{Decompress, FlushDecompress, Status};
 use rustix::buffer::spare_capacity;
@@ -23,8 +22,8 @@ const KEY_BYTES: usize = 32;
 /// Key; offset in the blob; hash of the compressed bytes; their length; length and CRC-32 of the plain bytes.
 const RECORD_BYTES: usize = KEY_BYTES + 8 + 8 + 4 + 4 + 4;
 const CHECKSUM_BYTES: usize = 8;
-/// Says which encoder made the bytes. Change it whenever a level gives other bytes than before.
-const ENCODER: &str = "ocidiff gzip segments 2, level ";
+/// The number of the encoder of gzip. Change it whenever a level gives other bytes than before.
+pub const ENCODER: u32 = 2;
 /// One of so many copied segments is inflated and compared, so that a fault of this module shows.
 const PROVED_EACH: u8 = 64;
 
@@ -109,14 +108,13 @@ pub struct Segments {
     sources: Vec<Source>,
     tables: Vec<File>,
     proves_all: bool,
-    reused_bytes: AtomicU64,
 }
 
 impl Segments {
     /// Segments of these blobs, the first that has one wins. Each of `tables` takes the segments of a new blob. With `proves_all`
     /// each copy is inflated and compared.
     pub fn new(sources: Vec<Source>, tables: Vec<File>, proves_all: bool) -> Self {
-        Self { sources, tables, proves_all, reused_bytes: AtomicU64::new(0) }
+        Self { sources, tables, proves_all }
     }
 
     /// Writes the table of a finished blob, if there is a table of that number. It is left empty if it cannot be written: the
@@ -129,23 +127,9 @@ impl Segments {
         }
     }
 
-    /// Plain bytes of all segments that were copied so far.
-    pub fn reused_bytes(&self) -> u64 {
-        self.reused_bytes.load(Relaxed)
-    }
-
-    /// Forgets what was copied: the layer is written again.
-    pub fn start_again(&self) {
-        self.reused_bytes.store(0, Relaxed);
-    }
-
     /// Copies the compressed bytes of a segment, if an older blob has them.
     pub fn copy(&self, key: &Key, block: &Block) -> Option<(Segment, Vec<u8>)> {
-        let copied = self.sources.iter().find_map(|source| self.copy_from(source, key, block));
-        if copied.is_some() {
-            self.reused_bytes.fetch_add(block.data().len() as u64, Relaxed);
-        }
-        copied
+        self.sources.iter().find_map(|source| self.copy_from(source, key, block))
     }
 
     fn copy_from(&self, source: &Source, key: &Key, block: &Block) -> Option<(Segment, Vec<u8>)> {
@@ -181,7 +165,7 @@ pub struct Keys(blake3::Hasher);
 impl Keys {
     /// Keys of segments that are compressed at `level`.
     pub fn new(level: i32) -> Self {
-        Self(blake3::Hasher::new_derive_key(&format!("{ENCODER}{level}")))
+        Self(blake3::Hasher::new_derive_key(&format!("ocidiff gzip segments {ENCODER}, level {level}")))
     }
 
     /// The key of a segment.

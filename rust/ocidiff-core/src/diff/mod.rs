@@ -37,7 +37,8 @@ use rustix::io::Errno;
 use crate::cause::Cause;
 use crate::change::{Changes, Rules, Scope, TreeSource, Trees};
 use crate::compress::Compression;
-use crate::compress::blob::{BlobSummary, BlobWriter, Compressors};
+use crate::compress::blob::{BlobSegments, BlobSummary, BlobWriter};
+use crate::compress::compressors::Compressors;
 use crate::compress::memory::threads_within;
 use crate::compress::segments::Segments;
 use crate::control::Control;
@@ -89,7 +90,7 @@ pub struct DiffSummary {
     pub excluded: u64,
     /// Mount points that were not crossed.
     pub mounts: u64,
-    /// Attributes of what was written that the rules leave out.
+    /// Attributes of changed entries that the rules leave out.
     pub lost: Lost,
     /// Names that changed while they were read, and were read again.
     pub retried: u64,
@@ -146,7 +147,7 @@ pub fn write_layers(
 ) -> Result<SplitSummary> {
     if !(1..=partition::MOST_LAYERS).contains(&sinks.len()) {
         let what = format!("layers {}", sinks.len());
-        return Err(Error::Usage(Cause::NotAChoice { what, choices: "1 to 16" }));
+        return Err(Error::Usage(Cause::NotAChoice { what, choices: partition::LAYERS }));
     }
     write_live(trees, sinks, options, control, live::LATELY)
 }
@@ -170,7 +171,6 @@ fn write_live(
         }
         starts.into_iter().try_for_each(|(sink, start)| take_back(sink, start))?;
         control.start_again();
-        options.segments.iter().for_each(|segments| segments.start_again());
         control.add_retried();
     }
     attempt(trees, sinks, options, control, None)
@@ -241,18 +241,17 @@ fn attempt(
     let (excluded, mounts) = control.left_out();
     let done = recorder.finish()?;
     let (retried, vanished) = control.changes();
-    let reused_bytes = options.segments.as_ref().map_or(0, |segments| segments.reused_bytes());
     let mut layers = Vec::new();
-    let mut whole = Some((sockets, lost, excluded, mounts, retried, vanished, reused_bytes));
+    let mut whole = Some((sockets, lost, excluded, mounts, retried, vanished));
     for (number, layer) in done.into_iter().enumerate() {
-        let Some((blob, segments, counts)) = layer else {
+        let Some((blob, BlobSegments { all, copied_bytes }, counts)) = layer else {
             layers.push(None);
             continue;
         };
         if let Some(known) = &options.segments {
-            known.write_table(number, segments);
+            known.write_table(number, all);
         }
-        let (sockets, lost, excluded, mounts, retried, vanished, reused_bytes) = whole.take().unwrap_or_default();
+        let (sockets, lost, excluded, mounts, retried, vanished) = whole.take().unwrap_or_default();
         let Counts { added, modified, deleted, entries } = counts;
         layers.push(Some(DiffSummary {
             blob,
@@ -266,7 +265,7 @@ fn attempt(
             lost,
             retried,
             vanished,
-            reused_bytes,
+            reused_bytes: copied_bytes,
         }));
     }
     Ok(SplitSummary { layers, links })

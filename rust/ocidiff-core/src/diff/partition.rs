@@ -8,6 +8,8 @@ use twox_hash::XxHash3_64;
 
 /// Most layers that one change is written as.
 pub const MOST_LAYERS: usize = 16;
+/// The numbers of layers that are allowed, in words.
+pub const LAYERS: &str = "1 to 16";
 /// Names of a path that decide. Files below one directory of this depth are in one layer.
 const DEPTH: usize = 3;
 /// Directories of packages: each directory in them has a layer of its own choice.
@@ -76,6 +78,7 @@ mod tests {
 
     #[test]
     fn the_last_of_several_layers_has_directories_alone() {
+        assert_eq!(LAYERS, format!("1 to {MOST_LAYERS}"));
         for layers in 2..=MOST_LAYERS {
             let parts = Partition::new(layers);
             for number in 0..100 {

@@ -13,8 +13,7 @@ use super::partition::Partition;
 use super::sparse::SparseReader;
 use crate::cause::Cause;
 use crate::change::{Ancestor, Change, ChangeKind, Rules, Subject, UpperEntry};
-use crate::compress::blob::{BlobSummary, BlobWriter};
-use crate::compress::segments::Segment;
+use crate::compress::blob::{BlobSegments, BlobSummary, BlobWriter};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, InodeKey, Metadata};
@@ -54,7 +53,7 @@ pub struct Counts {
 }
 
 /// A layer that was written, its segments, and its counts.
-pub type Finished = (BlobSummary, Vec<Segment>, Counts);
+pub type Finished = (BlobSummary, BlobSegments, Counts);
 
 /// A layer that is written, or that is left out because it is known.
 struct Part {
@@ -208,6 +207,8 @@ impl LayerWriter {
     /// Writes an entry with its data.
     fn leaf(&mut self, change: &Change, entry: &UpperEntry) -> Result<Written> {
         if self.parts[self.at].blob.is_none() {
+            // Said of the whole change, also if this layer is known.
+            self.lost.add(&entry.xattrs.lost);
             // Its directories are in another part too.
             return self.parents(&change.parent).map(|()| Written::Source(None));
         }

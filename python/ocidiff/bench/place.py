@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 from ocidiff import opening, workspace
+from ocidiff.log import Logger
 from ocidiff.mounts.kernel import detach
 from ocidiff.mounts.mountinfo import mount_points
 from ocidiff.sizes import size
 
 _PREFIX: Final = "ocidiff-bench-"
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_log = Logger(__name__)
 
 
 @contextmanager
@@ -28,7 +35,43 @@ def private_directory(parent: str | None) -> Iterator[str]:
     try:
         yield path
     finally:
-        remove(path)
+        with _first_signal_held(path):
+            remove(path)
+
+
+@contextmanager
+def _first_signal_held(path: str) -> Iterator[None]:
+    """Let the first signal that would end the process wait for the end of the block; the second one ends the block.
+
+    Args:
+        path: What the block removes. A warning names it if a signal ends the block.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        # Signals reach the main thread only.
+        yield
+        return
+    held: list[BaseException] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        try:
+            before[signal.Signals(number)](number, frame)
+        except BaseException as end:
+            if held:
+                _log.warning("%s: is left behind, since the removal was interrupted", path)
+                raise
+            held.append(end)
+
+    handlers = {number: signal.getsignal(number) for number in _ENDING}
+    before = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        raise held[0]
 
 
 def remove(path: str) -> None:

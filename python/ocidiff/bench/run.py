@@ -14,6 +14,7 @@ from ocidiff.bench.peers import PEERS
 from ocidiff.bench.place import check_room, private_directory
 from ocidiff.bench.result import Failure, Result, Row, Workload
 from ocidiff.bench.scene import Scene
+from ocidiff.bench.trees import can_change
 from ocidiff.bench.workload import TITLES, Kind, Task, Tool
 from ocidiff.errors import OcidiffError, UnsupportedError, UsageError
 from ocidiff.layer.differ import diff
@@ -71,7 +72,7 @@ def run(plan: Plan, *, warn: Callable[[str], None], progress: ProgressCallback |
         progress: Called at each timed run.
 
     Raises:
-        UsageError: A peer has no such name.
+        UsageError: A peer has no such name, or the tree has no files.
         OcidiffError: A command of ours fails, or two results differ.
         OSError: The tree cannot be read, or the disk is full.
     """
@@ -94,6 +95,8 @@ def run(plan: Plan, *, warn: Callable[[str], None], progress: ProgressCallback |
         steps.total = plan.rounds * sum(tool.rows(kind) for tool in tools for kind in Kind)
         steps.say("making the tree")
         scene.fill(plan.tree, files=plan.files, size=plan.size, seed=plan.seed)
+        if not can_change(scene.upper):
+            raise UsageError(f"tree {plan.tree!r}: holds no files to change")
         workloads = []
         for kind in Kind:
             if kind is Kind.SMALL:

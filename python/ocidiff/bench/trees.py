@@ -121,6 +121,11 @@ def change_tree(root: str, share: float, seed: int) -> int:
     return len(chosen)
 
 
+def can_change(root: str) -> bool:
+    """Return True if the tree has a file that `change_tree` may change."""
+    return bool(_files(root))
+
+
 def _files(root: str) -> list[tuple[bytes, int, int]]:
     """Return path, mode and size of the regular files that may be replaced."""
     with Cursor(root) as cursor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
@@ -22,6 +23,8 @@ _XATTRS: Final = "xattrs."
 def emit(text: str, *, flush: bool = False) -> None:
     """Write a line of the result to stdout; with `flush` now, and not with the lines that follow."""
     with naming("stdout"):
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "is closed")
         print(text, flush=flush)
 
 

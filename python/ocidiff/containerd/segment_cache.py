@@ -3,6 +3,7 @@
     segments/   see `ocidiff.segments`
     blobs/HEX   a second name of the file in which containerd keeps a blob, so that it outlives the blob for a while
     ingest/     tables that are being written
+    CACHEDIR.TAG   says that the directory is ours; backup tools that know the name leave it out
 
 A blob whose file cannot have a second name, since it is on another file system, is read where containerd keeps it. The
 directory belongs to one user alone, because its files decide which bytes are copied. It may be removed at any time.
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -22,13 +25,22 @@ from ocidiff import opening, workspace
 from ocidiff.errors import OcidiffError
 from ocidiff.log import Logger
 from ocidiff.oci.digest import Digest
-from ocidiff.segments import MOST_TABLES, NEWEST, SegmentFiles
+from ocidiff.segments import MOST_TABLES, SegmentFiles
 
 DEFAULT_BYTES: Final = 1 << 30
 _INGEST: Final = "ingest"
 _BLOBS: Final = "blobs"
 _MODE: Final = 0o700
 _OF_ROOT: Final = "/var/cache/ocidiff"
+# Spec: Cache Directory Tagging Specification.
+_TAG: Final = "CACHEDIR.TAG"
+_SIGNATURE: Final = b"Signature: 8a477f597d28d172789f06886806bc55\n"
+_OURS: Final = b"# Cache of ocidiff. It may be removed at any time.\n"
+_CREATE_TAG: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_TAG_MODE: Final = 0o644
+_NO_DIRECTORY: Final = frozenset({errno.ENOTDIR, errno.ELOOP})
+_is_entry: Final = re.compile("[0-9a-f]{64}").fullmatch
+_is_temporary: Final = re.compile("[0-9a-f]{32}").fullmatch
 
 _log = Logger(__name__)
 
@@ -51,13 +63,14 @@ class CacheDirectory:
     """
 
     def __init__(self, path: str) -> None:
-        self.path: Final = path
+        # The kernel would follow a symbolic link before a slash.
+        self.path: Final = path.rstrip("/") or "/"
 
     def check(self) -> None:
         """Make the directory if it is missing.
 
         Raises:
-            OSError: It cannot be made, is not this user's, or others may write to it.
+            OSError: It cannot be made, is not this user's, others may write to it, or it holds what is not ours.
         """
         with self.directory(_INGEST):
             pass
@@ -67,9 +80,10 @@ class CacheDirectory:
         """Yield the descriptor of a directory in it; arguments as in `open_directory`, errors as in `check`."""
         if create:
             os.makedirs(self.path, _MODE, exist_ok=True)
-        root = os.open(self.path, opening.ROOT)
+        root = self._open()
         try:
             self._require_private(root)
+            self._require_own(root, create=create)
             descriptor = workspace.open_directory(root, self.path, *names, create=create, mode=_MODE)
         finally:
             os.close(root)
@@ -77,6 +91,46 @@ class CacheDirectory:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, opening.DIRECTORY)
+        except OSError as error:
+            if error.errno in _NO_DIRECTORY:
+                raise NotADirectoryError(errno.ENOTDIR, "must be a directory, not a link to one", self.path) from None
+            raise
+
+    def _require_own(self, root: int, *, create: bool) -> None:
+        """Refuse a directory with what is not ours, since entries are removed; with `create`, mark an empty one."""
+        if self._is_marked(root):
+            return
+        # Another process may mark it at the same moment.
+        fcntl.flock(root, fcntl.LOCK_EX)
+        if self._is_marked(root):
+            return
+        # A killed process may have left an empty tag.
+        if os.listdir(root) not in ([], [_TAG]) or self._tag(root):
+            raise FileExistsError(
+                errno.EEXIST, "is not empty and not a cache of ocidiff; name an empty directory", self.path
+            )
+        if create:
+            tag = os.open(_TAG, _CREATE_TAG, _TAG_MODE, dir_fd=root)
+            try:
+                os.write(tag, _SIGNATURE + _OURS)
+            finally:
+                os.close(tag)
+
+    def _is_marked(self, root: int) -> bool:
+        tag = self._tag(root)
+        return tag.startswith(_SIGNATURE) and _OURS in tag
+
+    def _tag(self, root: int) -> bytes:
+        """Return what the tag says; nothing if there is none."""
+        try:
+            with workspace.open_regular(_TAG, root, os.path.join(self.path, _TAG)) as file:
+                return file.read(len(_SIGNATURE + _OURS))
+        except FileNotFoundError:
+            return b""
 
     def _require_private(self, root: int) -> None:
         info = os.fstat(root)
@@ -115,7 +169,7 @@ class SegmentCache(SegmentFiles):
             except OSError as error:
                 _log.debug("segments of %s: the blob is read where it is: %s", digest, error)
             self._bound(tables, blobs)
-        workspace.sweep(waiting, path=self._files.path)
+        workspace.sweep(waiting, lambda name: not _is_temporary(name), self._files.path)
 
     def _path_of(self, name: str) -> str:
         try:
@@ -129,8 +183,8 @@ class SegmentCache(SegmentFiles):
     def _bound(self, tables: int, blobs: int) -> None:
         """Remove the oldest entries beyond the bounds, and parts of entries that a killed process left."""
         # Listed first: a table is there before the second name of its blob.
-        linked = set(os.listdir(blobs))
-        there = set(os.listdir(tables)) - {NEWEST}
+        linked = set(filter(_is_entry, os.listdir(blobs)))
+        there = set(filter(_is_entry, os.listdir(tables)))
         kept, kept_blobs, left, has_space = set[str](), set[str](), self._max_bytes, True
         for name in islice(filter(there.__contains__, self.newest(tables)), MOST_TABLES):
             table, blob = _size(tables, name), _size(blobs, name)

@@ -204,7 +204,7 @@ def _check_layers(layers: int, merge: Merge | None) -> None:
     if isinstance(layers, bool) or not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
         raise UsageError(f"layers {layers!r}: must be 1 to {MOST_LAYERS}")
     if layers > 1 and merge is not None:
-        raise UsageError("layers: cannot be combined with squash, squash_last and max_layers, which merge layers")
+        raise UsageError("layers: cannot be combined with squash, squash_last or max_layers, which merge layers")
 
 
 def _merge(*, squash: bool, squash_last: int | None, max_layers: int | None) -> Merge | None:

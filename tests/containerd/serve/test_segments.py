@@ -80,7 +80,7 @@ def test_a_server_that_is_killed_or_takes_over_goes_on_with_the_cache(
 
     first = once()
     server.stop(signal.SIGKILL)
-    (server.cache / "ingest" / "0").write_text("as a killed server leaves it")
+    (server.cache / "ingest" / ("0" * 32)).write_text("as a killed server leaves it")
     server.start()
     assert once() == (*first[:2], FILES + 1)
     assert os.listdir(server.cache / "ingest") == []

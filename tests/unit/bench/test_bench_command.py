@@ -294,3 +294,66 @@ def test_wrong_words_are_told_in_a_line(words: list[str], message: str, capsys: 
     assert out == ""
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("names", [[], ["usr", "usr/lib"]])
+def test_a_tree_without_files_is_refused(names: list[str], place: Path, tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "tree").mkdir()
+    for name in names:
+        (tmp_path / "tree" / name).mkdir()
+    assert main(["bench", str(tmp_path / "tree"), "--rounds", "1", "--peers", "none", "--directory", str(place)]) == 2
+    assert capsys.readouterr().err == f"ocidiff: bench: tree '{tmp_path}/tree': holds no files to change\n"
+
+
+REMOVING = """
+import os, signal, sys, time
+from ocidiff import workspace
+from ocidiff.bench import run
+discard, signals = workspace.discard, list(map(int, sys.argv[2].split(",")))
+def interrupted(directory, name, path):
+    for number in signals:
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+    discard(directory, name, path)
+def scene(root):
+    workspace.discard = interrupted
+    open(root + "/file", "w").close()
+    if sys.argv[3] == "at work":
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    raise OSError(5, "no scene", "here")
+run.Scene = scene
+sys.argv = ["ocidiff", "bench", "--size", "9kB", "--files", "8", "--peers", "none", "--directory", sys.argv[1]]
+from ocidiff.cli.main import run
+run()
+"""
+
+
+def removing(place: Path, signals: list[signal.Signals], moment: str) -> subprocess.CompletedProcess[str]:
+    words = [str(place), ",".join(str(int(number)) for number in signals), moment]
+    program = ["env", "--default-signal=INT,TERM,HUP", sys.executable, "-c", REMOVING, *words]
+    return subprocess.run(program, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "told"),
+    [(signal.SIGINT, 130, ["ocidiff: interrupted"]), (signal.SIGTERM, 143, []), (signal.SIGHUP, 129, [])],
+)
+@pytest.mark.parametrize("moment", ["at the end", "at work"])
+def test_a_signal_waits_for_the_removal(
+    moment: str, number: signal.Signals, status: int, told: list[str], place: Path
+) -> None:
+    done = removing(place, [number], moment)
+    assert done.returncode == status
+    assert [line for line in done.stderr.splitlines() if "stopping" not in line] == told
+
+
+def test_a_second_signal_ends_the_removal_and_names_the_directory(tmp_path: Path) -> None:
+    done = removing(tmp_path, [signal.SIGINT, signal.SIGINT], "at the end")
+    (left,) = tmp_path.iterdir()
+    assert done.returncode == 130
+    lines = [line for line in done.stderr.splitlines() if "stopping" not in line]
+    assert lines == [
+        f"ocidiff: warning: {left}: is left behind, since the removal was interrupted",
+        "ocidiff: interrupted",
+    ]

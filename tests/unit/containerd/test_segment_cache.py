@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ocidiff.cli.main import main
 from ocidiff.containerd.segment_cache import CacheDirectory, SegmentCache, default_directory
 from ocidiff.embedded.layout import Layout
 from ocidiff.image.layers import LocalDiffer
@@ -93,6 +94,10 @@ def names(place: Path) -> dict[str, list[str]]:
     return found
 
 
+def directories(place: Path) -> list[Path]:
+    return [one for one in place.iterdir() if one.is_dir()]
+
+
 def size(place: Path) -> int:
     files = (file for name in ("blobs", "segments") for file in (place / name).iterdir() if file.name != "newest")
     return sum(file.stat().st_size for file in files)
@@ -158,12 +163,12 @@ def test_a_blob_that_is_larger_than_the_bound_is_read_where_it_is(
 def test_the_cache_is_for_its_owner_alone(rust: Engine, tree: Path, layout: Layout, place: Path) -> None:
     cache = cache_of(place, layout)
     layer(rust, tree, layout, cache)
-    assert {stat.S_IMODE(one.stat().st_mode) for one in (place, *place.iterdir())} == {0o700}
+    assert {stat.S_IMODE(one.stat().st_mode) for one in (place, *directories(place))} == {0o700}
     place.chmod(0o755)
     assert layer(rust, tree, layout, cache).reused_bytes > 0
     # The user may have named a directory of others.
     assert stat.S_IMODE(place.stat().st_mode) == 0o755
-    assert {stat.S_IMODE(one.stat().st_mode) for one in place.iterdir()} == {0o700}
+    assert {stat.S_IMODE(one.stat().st_mode) for one in directories(place)} == {0o700}
     place.chmod(0o720)
     with pytest.raises(PermissionError, match="others may write"):
         CacheDirectory(str(place)).check()
@@ -174,6 +179,61 @@ def test_the_cache_is_for_its_owner_alone(rust: Engine, tree: Path, layout: Layo
         with pytest.raises(PermissionError, match="belongs to another user"):
             CacheDirectory(str(place)).check()
         assert copied(layer(rust, tree, layout, cache)) == 0
+
+
+@pytest.mark.parametrize("kind", ["empty", "missing", "empty with a slash", "begun by a killed process"])
+def test_an_empty_directory_becomes_a_cache(kind: str, rust: Engine, tree: Path, layout: Layout, place: Path) -> None:
+    if kind != "missing":
+        place.mkdir(mode=0o755)
+    if kind == "begun by a killed process":
+        (place / "CACHEDIR.TAG").touch()
+    named = CacheDirectory(f"{place}/" if "slash" in kind else str(place))
+    named.check()
+    named.check()
+    signature, ours = (place / "CACHEDIR.TAG").read_text().splitlines()
+    assert signature == "Signature: 8a477f597d28d172789f06886806bc55"
+    assert "Cache of ocidiff" in ours
+    layer(rust, tree, layout, cache_of(place, layout))
+    assert copied(layer(rust, tree, layout, cache_of(place, layout))) == 2
+
+
+@pytest.mark.parametrize("kind", ["one file", "same names", "tag of another program", "tag is a link"])
+def test_a_directory_of_others_is_refused_and_stays(
+    kind: str, rust: Engine, tree: Path, layout: Layout, place: Path
+) -> None:
+    for name in ("blobs", "segments", "ingest"):
+        (place / name).mkdir(parents=True)
+        if kind == "same names":
+            (place / name / "precious.dat").write_text("mine")
+    if kind == "one file":
+        (place / "precious.dat").write_text("mine")
+    elif kind == "tag of another program":
+        (place / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
+    elif kind == "tag is a link":
+        (place / "CACHEDIR.TAG").symlink_to("blobs/precious.dat")
+    before = sorted(place.rglob("*"))
+    with pytest.raises(OSError, match=r"is not empty and not a cache of ocidiff|symbolic links"):
+        CacheDirectory(str(place)).check()
+    for _ in range(2):
+        assert copied(layer(rust, tree, layout, cache_of(place, layout))) == 0
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_link_to_a_cache_is_refused(end: str, place: Path, tmp_path: Path) -> None:
+    CacheDirectory(str(place)).check()
+    (tmp_path / "link").symlink_to(place)
+    with pytest.raises(NotADirectoryError, match="not a link to one"):
+        CacheDirectory(f"{tmp_path}/link{end}").check()
+
+
+def test_names_that_are_not_ours_stay_in_a_cache(rust: Engine, tree: Path, layout: Layout, place: Path) -> None:
+    layer(rust, tree, layout, cache_of(place, layout))
+    for name in ("blobs", "segments", "ingest"):
+        (place / name / "precious.dat").write_text("mine")
+    (place / "ingest" / ("0" * 32)).touch()
+    layer(rust, tree, layout, cache_of(place, layout, 0))
+    assert names(place) == {name: ["precious.dat"] for name in ("blobs", "segments", "ingest")}
 
 
 def test_damage_and_removal_change_no_byte(rust: Engine, tree: Path, layout: Layout, place: Path) -> None:
@@ -276,3 +336,13 @@ def test_the_default_directory_is_that_of_the_user(monkeypatch: pytest.MonkeyPat
     assert default_directory() == "/home/one/.cache/ocidiff"
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     assert default_directory() == "/caches/ocidiff"
+
+
+def test_a_command_refuses_a_directory_of_others_in_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "blobs").mkdir(parents=True)
+    (place / "blobs" / "precious.dat").write_text("mine")
+    words = ["commit", str(place.parent), "app:1", "--address", str(place / "socket"), "--cache", str(place)]
+    assert main(words) == 1
+    told = f"ocidiff: commit: {place}: is not empty and not a cache of ocidiff; name an empty directory\n"
+    assert capsys.readouterr() == ("", told)
+    assert [one.name for one in place.rglob("*")] == ["blobs", "precious.dat"]

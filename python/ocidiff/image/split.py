@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from ocidiff.errors import NotFoundError
+from ocidiff.errors import DigestMismatchError, NotFoundError
 from ocidiff.layer.differ import layer_media_type
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.layer import NOTHING_SKIPPED, Layer
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import DEFAULT_LEVELS, LayerOptions
+from ocidiff.layer.options import DEFAULT_LEVELS, LayerOptions, Reuse
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.oci.descriptor import Descriptor
@@ -49,7 +49,7 @@ def split(
     """Store the change from `lower` to `upper` as `count` layers or fewer, lowest first; none if nothing changed.
 
     If the store has layers of an earlier split over this base, the layers are measured first: the trees are compared and
-    read, and nothing is compressed or stored. Those that are new are written then.
+    read, and nothing is compressed or stored. Those that are new are written then. Without reuse, all are written.
 
     Args:
         services: The store, under a lease.
@@ -60,13 +60,16 @@ def split(
         options: What the layers shall be.
         engine: What the differ uses.
         monitor: Sees progress, and stops the call.
+
+    Raises:
+        DigestMismatchError: A layer of the store is damaged, and `proves_reuse` is set.
     """
     content, differ = services.content, services.differ
     options = replace(options, spool=content.spool)
     base, recipe = f"{count} {chain or 'scratch'}", _recipe(options, engine)
     wanted, links, known = [True] * count, b"", dict[int, Layer]()
     passes = list[Sequence[Layer | None]]()
-    if content.labelled(LABEL_BASE, base):
+    if options.reuse is not Reuse.NEVER and content.labelled(LABEL_BASE, base):
         measured = differ.measure(lower, upper, count, options, monitor.of("measure"))
         links = measured.links
         passes.append(measured.layers)
@@ -115,8 +118,9 @@ def _find_stored(services: Services, measured: Layer, recipe: str, options: Laye
         with suppress(NotFoundError):
             info = services.content.info(digest)
             descriptor = Descriptor(layer_media_type(options.compression), digest, info.size)
-            is_whole = info.labels.get(LABEL_SIZE) == str(info.size)
-            if is_whole and (not options.proves_reuse or _has_its_digest(services, descriptor)):
+            if info.labels.get(LABEL_SIZE) == str(info.size):
+                if options.proves_reuse and not _has_its_digest(services, descriptor):
+                    raise DigestMismatchError(f"blob {digest}: is damaged in the store; run verify")
                 return replace(measured, descriptor=descriptor, reused_bytes=measured.uncompressed_size)
     return None
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ocidiff.cli.main import main
-from ocidiff.errors import UsageError
+from ocidiff.errors import DigestMismatchError, UsageError
 from ocidiff.image.layers import LocalDiffer
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.options import Compression, EngineName, LayerOptions
@@ -123,18 +123,35 @@ def test_a_layer_that_is_compressed_in_another_way_is_not_taken(
     assert blobs(changed.layers) == blobs(cold.layers)
 
 
-@pytest.mark.parametrize(("damage", "verify"), [("cut off", False), ("another byte", True)])
-def test_a_damaged_layer_is_not_taken(
-    store: Store, tree: Path, tmp_path: Path, written: list[list[int]], damage: str, *, verify: bool
-) -> None:
+def test_a_layer_that_is_cut_off_is_not_taken(store: Store, tree: Path, tmp_path: Path, written: list[list[int]]) -> None:
     image = store.commit(tree, "app:v1", layers=LAYERS)
     blob = tmp_path / "store/blobs/sha256" / image.layers[0].descriptor.digest.hex
     data = blob.read_bytes()
     blob.chmod(0o644)
-    blob.write_bytes(data[:-1] if damage == "cut off" else data[:-1] + bytes([data[-1] ^ 1]))
-    again = store.commit(tree, "app:v2", layers=LAYERS, verify=verify)
+    blob.write_bytes(data[:-1])
+    again = store.commit(tree, "app:v2", layers=LAYERS)
     assert written[-1] == [0]
     assert blobs(again.layers) == blobs(image.layers)
+    assert blob.read_bytes() == data
+
+
+def test_verify_fails_at_a_damaged_layer(store: Store, tree: Path, tmp_path: Path) -> None:
+    image = store.commit(tree, "app:v1", layers=LAYERS)
+    blob = tmp_path / "store/blobs/sha256" / image.layers[0].descriptor.digest.hex
+    data = blob.read_bytes()
+    blob.chmod(0o644)
+    blob.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(DigestMismatchError, match="is damaged in the store"):
+        store.commit(tree, "app:v2", layers=LAYERS, verify=True)
+    assert [record.name for record in store.images()] == ["app:v1"]
+
+
+def test_without_reuse_every_layer_is_written(store: Store, tree: Path, written: list[list[int]]) -> None:
+    first = store.commit(tree, "app:v1", layers=LAYERS)
+    again = store.commit(tree, "app:v2", layers=LAYERS, reuse="never")
+    assert written == [list(range(LAYERS))] * 2
+    assert blobs(again.layers) == blobs(first.layers)
+    assert not any(layer.reused_bytes for layer in again.layers)
 
 
 def test_a_hard_link_between_the_two_readings_loses_no_file(

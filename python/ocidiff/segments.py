@@ -120,6 +120,9 @@ class SegmentFiles:
         """
         file = os.open(NEWEST, _APPEND, _LIST_MODE, dir_fd=tables)
         try:
+            if not os.fstat(file).st_size:
+                # A new file has this mode whatever the umask is.
+                os.fchmod(file, _LIST_MODE)
             os.write(file, f"{digest.hex}\n".encode())
             is_long = os.fstat(file).st_size > _MOST_LINES * _LINE_BYTES
         finally:

@@ -1,4 +1,4 @@
-//! What is decoded, and what is refused at which place, is what another decoder says.
+//! Streams are decoded, and refused at the same place, as another decoder does.
 #![allow(clippy::unwrap_used)]
 
 mod common;

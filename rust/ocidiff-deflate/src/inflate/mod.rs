@@ -146,7 +146,7 @@ impl Inflater {
     /// Returns true if the input has ended, between streams.
     ///
     /// # Errors
-    /// Returns true if the input has ended: no bit is held back, and no byte comes.
+    /// Those of the input.
     pub fn is_at_end(&mut self, input: &mut impl BufRead) -> Result<bool> {
         Ok(self.bits.count == 0 && filled(input)?.is_empty())
     }

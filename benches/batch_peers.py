@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from installed import compiled_command
+from workloads import overlay
 
 OCIDIFF = compiled_command()
 WORDS = 4000
@@ -76,8 +77,8 @@ def prepare(place: Path, count: int) -> None:
     with (place / "lines").open("w") as lines:
         for number in range(count):
             for _ in range(CHANGED_FILES):
-                write(place / f"uppers/{number}", draw.randrange(BASE_DIRECTORIES), draw.randrange(FILES_IN_EACH))
-            lines.write(json.dumps({"upper": str(place / f"uppers/{number}"), "name": f"app:{number}"}) + "\n")
+                write(place / f"uppers/{number}/upper", draw.randrange(BASE_DIRECTORIES), draw.randrange(FILES_IN_EACH))
+            lines.write(json.dumps({"upper": str(place / f"uppers/{number}/upper"), "name": f"app:{number}"}) + "\n")
     run(OCIDIFF, "--store", place / "store", "commit", place / "lower", "base:1", "-q")
     # A tree that has just changed would be committed again.
     time.sleep(SETTLED_SECONDS)
@@ -99,24 +100,11 @@ def batch(place: Path, status: str, count: int) -> tuple[Cost, int]:
     return taken[0], usage.ru_maxrss << 10
 
 
-@contextmanager
-def mounted(place: Path, number: int) -> Iterator[Path]:
-    point, work = place / f"mounts/{number}", place / f"work/{number}"
-    point.mkdir(parents=True)
-    work.mkdir(parents=True)
-    options = f"lowerdir={place}/lower,upperdir={place}/uppers/{number},workdir={work}"
-    run("mount", "-t", "overlay", "overlay", "-o", options, point)
-    try:
-        yield point
-    finally:
-        run("umount", point)
-
-
 def single(place: Path, count: int) -> Cost:
     """Cost of an image by single commands, which read the upper directory of a mounted overlay."""
     taken: list[Cost] = []
     for number in range(count):
-        with mounted(place, number) as point:
+        with overlay(place / f"uppers/{number}", place / "lower") as point:
             words = ("commit", f"{point}/", f"single:{number}", "--base", "base:1", "--lower", place / "lower", "-q")
             with cost_of(taken):
                 run(OCIDIFF, "--store", place / "store", *words)
@@ -132,7 +120,7 @@ def buildah(place: Path, count: int) -> Cost:
         name = f"work{number}"
         run("buildah", *storage, "from", "--name", name, f"oci:{place / 'layout'}:base")
         tree = run("buildah", *storage, "mount", name).strip()
-        shutil.copytree(place / f"uppers/{number}", tree, dirs_exist_ok=True)
+        shutil.copytree(place / f"uppers/{number}/upper", tree, dirs_exist_ok=True)
         run("buildah", *storage, "umount", name)
         with cost_of(taken):
             run("buildah", *storage, "commit", "-q", name, f"app{number}")

@@ -61,13 +61,26 @@ def end_cleanly() -> None:
 
 def take(command: Sequence[str | Path], environment: Mapping[str, str] | None, daemons: Processes) -> Taken:
     """Run a command, and measure the daemons meanwhile."""
+    return _take(command, environment, daemons, discards_output=True)[0]
+
+
+def take_with_output(
+    command: Sequence[str | Path], environment: Mapping[str, str] | None, daemons: Processes
+) -> tuple[Taken, str]:
+    """Like `take`, and return what the command writes to stdout."""
+    return _take(command, environment, daemons, discards_output=False)
+
+
+def _take(
+    command: Sequence[str | Path], environment: Mapping[str, str] | None, daemons: Processes, *, discards_output: bool
+) -> tuple[Taken, str]:
     # Earlier work is on disk, and not waited for.
     os.sync()
     daemons.forget_peaks()
     cpu = daemons.cpu()
-    usage, _ = launch(command, environment, discards_output=True)
+    usage, text = launch(command, environment, discards_output=discards_output)
     client_cpu, client_mib = usage.processor_seconds or 0.0, (usage.peak_bytes or 0) / MIB
-    return Taken(usage.seconds, client_cpu, daemons.cpu() - cpu, client_mib, daemons.peak_mib())
+    return Taken(usage.seconds, client_cpu, daemons.cpu() - cpu, client_mib, daemons.peak_mib()), text
 
 
 def median(runs: Iterable[Taken], name: str) -> float:

@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from workloads import overlay
+
 RUNS = 5
 SECONDS = 1_600_000_000
 
@@ -52,21 +54,16 @@ def measure(what: str, words: list[str]) -> str:
 
 def main(place: Path, files: int, ocidiff: str, refdiff: str | None = None) -> None:
     """Make the trees in `place`, which must be empty, and measure."""
-    lower, upper, work, merged = (place / name for name in ("lower", "upper", "work", "merged"))
-    for directory in (lower, upper, work, merged):
-        directory.mkdir(parents=True)
+    lower = place / "lower"
+    lower.mkdir(parents=True)
     make_lower(lower, files)
-    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
-    try:
+    with overlay(place, lower) as merged:
         change(merged)
         diff = [ocidiff, "diff", str(lower), str(merged), "-o", "/dev/null", "--compression", "none", "--json", "--overlay"]
         found = {measure("fast path", [*diff, "require"]), measure("walk", [*diff, "never"])}
         if refdiff:
             found.add(measure("containerd", [refdiff, "sha", str(lower), str(merged)]))
         assert len(found) == 1, found
-    finally:
-        subprocess.run(["umount", merged], check=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,3 +127,25 @@ def add_packages(root: Path, size_mib: int = 1300) -> None:
         size = min(size, left)
         pool.write(directory / f"{number:05}", size)
         left, number = left - max(size, 1), number + 1
+
+
+def edit_some(root: Path, seed: int) -> None:
+    """Write one per cent of the packages of `add_packages` anew, at least one file, in the size that they had."""
+    pool = Pool(seed)
+    files = sorted(path for path in (root / "opt").rglob("*") if path.is_file())
+    for path in pool.chance.sample(files, max(1, len(files) // 100)):
+        pool.write(path, path.stat().st_size)
+
+
+@contextmanager
+def overlay(place: Path, lower: Path) -> Iterator[Path]:
+    """Mount an overlay over `lower`; what is changed in it is in `place/upper`, which may be there already."""
+    point, upper, work = (place / name for name in ("point", "upper", "work"))
+    for directory in (point, upper, work):
+        directory.mkdir(parents=True, exist_ok=True)
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, point], check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", point], check=True)

@@ -128,10 +128,11 @@ class ImagePath(Traversable):
     not UTF-8 are surrogate-escaped, as `os.fsdecode` does.
     """
 
-    __slots__ = ("_path", "_root")
+    __slots__ = ("_found", "_path", "_root")
 
-    def __init__(self, root: Inode, path: str) -> None:
-        self._root, self._path = root, path
+    def __init__(self, root: Inode, path: str, found: Inode | None = None) -> None:
+        # What a listing has found at the path, where a link is not followed: no need to look for it from the root.
+        self._root, self._path, self._found = root, path, found
 
     def __str__(self) -> str:
         """Return the absolute path within the image."""
@@ -171,8 +172,8 @@ class ImagePath(Traversable):
         Raises:
             NotADirectoryError, FileNotFoundError: It is no directory.
         """
-        for name in sorted(self._directory().children):
-            yield self / os.fsdecode(name)
+        for name, child in sorted(self._directory().children.items()):
+            yield ImagePath(self._root, os.path.join(self._path, os.fsdecode(name)), child.inode)
 
     def walk(self) -> Iterator[ImagePath]:
         """Yield all below a directory, each directory before what is in it. Symbolic links are not followed."""
@@ -184,7 +185,7 @@ class ImagePath(Traversable):
                 todo.pop()
                 continue
             path = os.path.join(parent, os.fsdecode(name))
-            yield ImagePath(self._root, path)
+            yield ImagePath(self._root, path, child.inode)
             if child.inode.is_dir:
                 todo.append((path, iter(sorted(child.inode.children.items()))))
 
@@ -277,6 +278,8 @@ class ImagePath(Traversable):
 
     def _inode(self, *, follow: bool) -> Inode:
         """Return what the path leads to."""
+        if self._found is not None and not (follow and self._found.kind == stat.S_IFLNK):
+            return self._found
         try:
             return _resolve(self._root, os.fsencode(self._path), follow=follow)
         except UnsafeLayerError:

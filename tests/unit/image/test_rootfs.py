@@ -16,6 +16,7 @@ import ocidiff
 from ocidiff.image.rootfs import ImagePath
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.options import Compression, EngineName
+from ocidiff.layer.pure.path import Way
 from support import archives, probes
 from support.layouts import Handmade
 
@@ -84,6 +85,40 @@ def test_a_root_is_a_traversable(root: ImagePath) -> None:
     assert (root / "etc/empty").read_bytes() == b""
     assert not (root / "etc/hosts").exists()
     assert (root / "etc/other").read_text() == "localhost\n"
+
+
+def test_a_listed_file_is_not_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing takes no more steps in a deep tree than in a flat one with as many names."""
+    deepest = tmp_path / "tree" / "/".join(["d"] * 100)
+    deepest.mkdir(parents=True)
+    (deepest / "file").write_text("deep")
+    (deepest / "link").symlink_to("file")
+    steps = 0
+    take = Way.next
+
+    def counted(way: Way) -> bytes | None:
+        nonlocal steps
+        steps += 1
+        return take(way)
+
+    with ocidiff.Store.open(tmp_path / "store") as store:
+        store.commit(tmp_path / "tree", "app:1")
+        with store.rootfs("app:1") as root:
+            monkeypatch.setattr(Way, "next", counted)
+            listed = list(root.walk())
+            for path in listed:
+                path.stat(follow_symlinks=False)
+                assert path.is_symlink() == (path.name == "link")
+                assert path.layer == (path.name == "file")
+            below = root
+            while below.is_dir():
+                below = next(iter(below.iterdir()))
+            assert below.name == "file"
+            assert len(listed) == 102
+            # Only that of the root, each time that it is asked for.
+            assert steps <= 10
+            assert listed[-1].read_text() == "deep"
+            assert steps > 100
 
 
 def test_links_lead_to_files_of_the_image(root: ImagePath) -> None:

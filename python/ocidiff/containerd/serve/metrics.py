@@ -88,9 +88,14 @@ class Metrics:
     def write(self, path: str) -> None:
         """Replace a file by the text, whole at any moment."""
         partial = f"{path}.{os.getpid()}"
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(self.text())
-        os.replace(partial, path)
+        file = open(partial, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+        try:
+            with file:
+                file.write(self.text())
+            os.replace(partial, path)
+        except OSError:
+            os.unlink(partial)
+            raise
 
 
 def _histogram(name: str, calls: Mapping[str, tuple[list[int], float]]) -> Iterator[str]:

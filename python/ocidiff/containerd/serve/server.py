@@ -8,6 +8,7 @@ cancels calls that arrive after `grpc.Server.stop`.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -32,7 +33,9 @@ from ocidiff.containerd.serve.service import NAME, PATIENCE_SECONDS, DiffService
 from ocidiff.errors import BusyError, OcidiffError, UsageError
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.options import EngineName
+from ocidiff.output import naming
 from ocidiff.values import dataclass
+from ocidiff.workspace import FULL
 
 if TYPE_CHECKING:
     import grpc
@@ -52,6 +55,7 @@ _CONNECTION_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.1
 # What the kernel says of a socket that listens. Spec: proc_net(5), and __SO_ACCEPTCON of Linux.
 _LISTENS: Final = "00010000"
+_LAST_PORT: Final = 65535
 _TICK_SECONDS: Final = 10.0
 # A caller that was answered by a server just before that died has this long to name what it got.
 _GRACE_SECONDS: Final = 30.0
@@ -130,13 +134,14 @@ class Server:
         handlers = {name: self._calls.handler(f"diff.v1.Diff/{name}", work) for name, work in methods.items()}
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers), self._health.handler()))
         with _socket_at(path) as self._bound:
+            # First, so that a wrong option leaves no socket.
+            self._watch_metrics()
             try:
                 self._grpc.add_insecure_port(f"unix:{self._bound}")
             except RuntimeError as error:
                 raise OSError(f"{path}: no socket can be made: {error}") from None
             self._grpc.start()
         self._identity = _identity(path)
-        self._watch_metrics()
         threading.Thread(target=self._look_after, name="ocidiff-upkeep", daemon=True).start()
 
     def hand_over(self) -> None:
@@ -174,10 +179,17 @@ class Server:
         where = self.settings.metrics
         if where and "/" not in where:
             host, _, port = where.rpartition(":")
-            if not host or not port.isdigit():
+            if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > _LAST_PORT:
                 raise UsageError(f"metrics {where!r}: must be HOST:PORT or the path of a file")
-            self._address = MetricsAddress(host, int(port), self.metrics.text)
-        else:
+            with naming(where):
+                self._address = MetricsAddress(host, int(port), self.metrics.text)
+        elif where:
+            try:
+                self.metrics.write(where)
+            except OSError as error:
+                # A full disk may have room again while the server runs.
+                if error.errno not in FULL:
+                    raise OSError(error.errno, error.strerror, where) from None
             self._metrics_file = where
 
     def _write_metrics(self) -> None:

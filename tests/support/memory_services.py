@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -170,6 +170,10 @@ class MemoryContent:
 
     def walk(self) -> Iterator[Digest]:
         yield from list(self.blobs)
+
+    def is_intact(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:
+        check()
+        return descriptor.digest in self.blobs and len(self.blobs[descriptor.digest][0]) == descriptor.size
 
     def labelled(self, name: str, value: str) -> list[Digest]:
         return [digest for digest, (_, info) in self.blobs.items() if info.labels.get(name) == value]

@@ -95,9 +95,12 @@ class FileIngest:
             self._defer(self._name, self._file, size, digest, labels)
             self._name = None
             return
+        # Imported by writers alone.
+        from ocidiff.embedded.stored import holds_bytes
+
         # The record first: from here on the blob is protected, so that one which is there already stays there.
         self._record(digest, size, labels)
-        if is_stored(self._blobs, size, digest):
+        if holds_bytes(self._blobs, digest, self._file, size):
             os.unlink(self._name, dir_fd=self._ingest_dir)
         else:
             os.fsync(self._file)
@@ -131,21 +134,6 @@ class FileIngest:
         finally:
             for descriptor in (self._file, self._ingest_dir, self._blobs):
                 os.close(descriptor)
-
-
-def is_stored(blobs: int, size: int, digest: Digest) -> bool:
-    """Return True if the blob is there. One of another length was torn by a power failure, and is replaced.
-
-    Args:
-        blobs: Descriptor of the directory `blobs/sha256/`.
-        size: Its length in bytes.
-        digest: Its name.
-    """
-    try:
-        info = os.stat(digest.hex, dir_fd=blobs, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(info.st_mode) and info.st_size == size
 
 
 def new_ingest(ingest_dir: int, blobs: int, record: Record, defer: Defer | None = None) -> FileIngest:

@@ -17,7 +17,6 @@ import contextlib
 import os
 import stat
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from types import TracebackType
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from ocidiff import workspace
 from ocidiff.embedded import ingest as ingests
-from ocidiff.embedded.files import BLOBS, DIRECTORY_MODE, INGEST, TREES, TREES_MODE, Files
+from ocidiff.embedded.files import BLOBS, DIRECTORY_MODE, INGEST, Files
 from ocidiff.embedded.ingest import FileIngest
 from ocidiff.embedded.leases import protect
 from ocidiff.embedded.names import DAMAGED, Names
@@ -197,6 +196,13 @@ class Layout:
             return False
         return True
 
+    def is_intact(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:
+        """See `ContentStore.is_intact`."""
+        from ocidiff.embedded.stored import is_intact
+
+        with self._files.directory(*BLOBS) as blobs:
+            return is_intact(blobs, descriptor.digest, descriptor.size, check)
+
     def open_blob(self, descriptor: Descriptor) -> BinaryIO:
         """See `ContentStore.open_blob`."""
         blob = self._open_blob(descriptor.digest)
@@ -329,7 +335,7 @@ class Layout:
 
                 refusal = self.refusal
                 if refusal is None:
-                    self._shared.database = Database.open(self.database_path, self._on_new_database)
+                    self._shared.database = Database.open(self.database_path, self._set_trees_aside)
                 else:
                     self._shared.database = Database.open_for_reading(self.database_path, refusal)
             return self._shared.database
@@ -346,49 +352,24 @@ class Layout:
 
     def renew_database(self) -> Renewed:
         """Set a damaged database aside, and make it again with what can still be read of it."""
-        from ocidiff.embedded.database import Renewed, renew
+        from ocidiff.embedded.renewal import renew_database
 
         # Nobody gives a name meanwhile.
-        with self._shared.mutex, self._files.locked(), self._files.directory(DAMAGED):
+        with self._shared.mutex, self._files.locked():
             if self._shared.database is not None:
                 self._shared.database.close()
                 self._shared.database = None
-            aside = f"{self._path}/{DAMAGED}/{_DATABASE}.{time.time_ns()}"
-            trees: list[str] = []
-            lost = renew(self.database_path, os.path.abspath(aside), lambda known: trees.extend(self._keep_trees(known)))
-            return Renewed(aside, tuple(lost), tuple(trees))
+            return renew_database(self._files, self.database_path)
 
     @property
     def database_path(self) -> str:
         """Absolute path of the database."""
         return os.path.join(os.path.abspath(self._path), _DATABASE)
 
-    def _on_new_database(self, known: frozenset[int]) -> None:
-        for place in self._keep_trees(known):
-            _log.warning("%s: was missing, so that nothing is known of the trees that are now in %s", _DATABASE, place)
+    def _set_trees_aside(self, known: frozenset[int]) -> None:
+        from ocidiff.embedded.renewal import set_trees_aside
 
-    def _keep_trees(self, known: frozenset[int]) -> list[str]:
-        """Move the trees that a new database does not know into `damaged/`, since what was changed in them is nowhere else.
-
-        Returns:
-            Where they are; nothing if there were none.
-        """
-        try:
-            with self._files.directory(TREES, create=False) as trees:
-                unknown = [name for name in os.listdir(trees) if not (name.isdigit() and int(name) in known)]
-                if not unknown:
-                    return []
-                name = f"{TREES}.{time.time_ns()}"
-                with self._files.directory(DAMAGED) as damaged:
-                    os.mkdir(name, TREES_MODE, dir_fd=damaged)
-                with self._files.directory(DAMAGED, name, create=False) as kept:
-                    for tree in unknown:
-                        os.rename(tree, tree, src_dir_fd=trees, dst_dir_fd=kept)
-                    os.fsync(kept)
-                return [f"{self._path}/{DAMAGED}/{name}"]
-        except FileNotFoundError:
-            # No snapshot was ever made.
-            return []
+        set_trees_aside(self._files, self.database_path, known)
 
     def has_database(self) -> bool:
         """Return True if there is a database already."""

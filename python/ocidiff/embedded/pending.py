@@ -13,7 +13,8 @@ from io import BufferedReader
 from typing import TYPE_CHECKING, Final
 
 from ocidiff.embedded.files import BLOBS, INGEST, Files
-from ocidiff.embedded.ingest import BLOB_MODE, is_stored
+from ocidiff.embedded.ingest import BLOB_MODE
+from ocidiff.embedded.stored import holds_bytes
 from ocidiff.embedded.tables import content as records
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import AnyDigest, Digest
@@ -135,7 +136,7 @@ def _store(layout: Layout, files: Files, images: Sequence[PendingImage]) -> int:
             for digest, more in labels.items():
                 records.merge_labels(connection, digest, more)
         # From here on the blobs are protected, so that those which are there already stay there.
-        added = {digest: blob for digest, blob in new.items() if not is_stored(blobs, blob.size, digest)}
+        added = {digest: blob for digest, blob in new.items() if not holds_bytes(blobs, digest, blob.file, blob.size)}
         _sync([blob.file for blob in added.values()])
         for digest, blob in added.items():
             os.fchmod(blob.file, BLOB_MODE)

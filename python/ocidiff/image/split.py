@@ -62,7 +62,7 @@ def split(
         monitor: Sees progress, and stops the call.
 
     Raises:
-        DigestMismatchError: A layer of the store is damaged, and `proves_reuse` is set.
+        DigestMismatchError: A layer is damaged in a store that does not read it before, and `proves_reuse` is set.
     """
     content, differ = services.content, services.differ
     options = replace(options, spool=content.spool)
@@ -75,8 +75,9 @@ def split(
         passes.append(measured.layers)
         for number, layer in enumerate(measured.layers):
             wanted[number] = layer is not None and not layer.empty
-            found = _find_stored(services, layer, recipe, options) if layer is not None and wanted[number] else None
-            if found is not None:
+            if layer is None or not wanted[number]:
+                continue
+            if (found := _find_stored(services, layer, recipe, options, monitor)) is not None:
                 known[number], wanted[number] = found, False
         if not any(wanted):
             return _in_order(known, passes)
@@ -111,16 +112,17 @@ def _in_order(layers: dict[int, Layer], passes: Sequence[Sequence[Layer | None]]
     return tuple(found)
 
 
-def _find_stored(services: Services, measured: Layer, recipe: str, options: LayerOptions) -> Layer | None:
+def _find_stored(services: Services, measured: Layer, recipe: str, options: LayerOptions, monitor: Monitor) -> Layer | None:
     """Return the layer of the store with this tar, compressed like this, under the lease; None if there is none."""
     for digest in services.content.labelled(LABEL_LAYER, f"{measured.diff_id} {recipe}"):
         services.keep_blob(digest)
         with suppress(NotFoundError):
             info = services.content.info(digest)
             descriptor = Descriptor(layer_media_type(options.compression), digest, info.size)
-            if info.labels.get(LABEL_SIZE) == str(info.size):
+            # A damaged one is written again, and replaced.
+            if info.labels.get(LABEL_SIZE) == str(info.size) and services.content.is_intact(descriptor, monitor.check):
                 if options.proves_reuse and not _has_its_digest(services, descriptor):
-                    raise DigestMismatchError(f"blob {digest}: is damaged in the store; run verify")
+                    raise DigestMismatchError(f"blob {digest}: is damaged in the store; remove the images that have it")
                 return replace(measured, descriptor=descriptor, reused_bytes=measured.uncompressed_size)
     return None
 

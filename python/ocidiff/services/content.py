@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import BinaryIO, Final, Protocol, Self
 
@@ -73,6 +73,8 @@ class Ingest(Protocol):
 
     def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:
         """Make the blob visible, once it is on disk. A blob that exists already is a success, and gets the labels too.
+
+        A store that reads its blobs replaces one with other bytes than its digest says.
 
         Args:
             size: Length in bytes.
@@ -148,7 +150,16 @@ class Ingester(Protocol):
 
 
 class Manager(Protocol):
-    """Lists, labels and deletes blobs, and looks after ingests."""
+    """Lists, checks, labels and deletes blobs, and looks after ingests."""
+
+    def is_intact(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:
+        """True if the blob is there, of this length, and with the bytes of its digest if the store reads it for this.
+
+        Args:
+            descriptor: The blob.
+            check: Called now and then while it is read; may raise.
+        """
+        ...
 
     def walk(self) -> Iterator[Digest]:
         """Yield the digests of all blobs, in no order."""

@@ -179,7 +179,7 @@ class _Job:
 
     def document(self, descriptor: Descriptor) -> None:
         """Bring a document, byte for byte."""
-        if not self._target.contains(descriptor):
+        if not self._target.contains(descriptor, self._tracker.check):
             self._target.write(descriptor, self._content.read(descriptor), self._labels(descriptor))
 
     def _labels(self, descriptor: Descriptor) -> Mapping[str, str]:
@@ -192,7 +192,7 @@ class _Job:
     def _blob(self, descriptor: Descriptor) -> None:
         self._tracker.check()
         digest = descriptor.digest
-        if self._target.contains(descriptor):
+        if self._target.contains(descriptor, self._tracker.check):
             self._tracker.finish(digest, BlobState.SKIPPED)
             return
         labels = self._labels(descriptor)
@@ -248,7 +248,7 @@ class _Job:
                 return self._target.ingest(descriptor)
             except BusyError:
                 self._tracker.wait(_SECONDS_WHILE_BUSY)
-                if self._target.contains(descriptor):
+                if self._target.contains(descriptor, self._tracker.check):
                     return None
 
     def _fill(self, ingest: Ingest, descriptor: Descriptor, labels: Mapping[str, str]) -> None:

@@ -7,7 +7,6 @@ database: blobs on their way in are in `ingest/`, which goes when it is empty.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,6 +17,7 @@ from ocidiff.embedded import ingest as ingests
 from ocidiff.embedded.files import BLOBS, DIRECTORY_MODE, INDEX, INGEST, Files
 from ocidiff.embedded.ingest import FileIngest
 from ocidiff.embedded.layout import Layout
+from ocidiff.embedded.stored import is_intact
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, UsageError
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
@@ -204,14 +204,10 @@ class LayoutTarget:
     def check(self, root: Descriptor) -> None:
         """See `Target.check`; any image can get any name here."""
 
-    def contains(self, descriptor: Descriptor) -> bool:
+    def contains(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:
         """See `Target.contains`."""
-        try:
-            with self._files.directory(*BLOBS) as blobs:
-                info = os.stat(descriptor.digest.hex, dir_fd=blobs, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return stat.S_ISREG(info.st_mode) and info.st_size == descriptor.size
+        with self._files.directory(*BLOBS) as blobs:
+            return is_intact(blobs, descriptor.digest, descriptor.size, check)
 
     def borrow(self, descriptor: Descriptor, labels: Mapping[str, str]) -> bool:  # noqa: ARG002 - of the protocol
         """See `Target.borrow`; a layout has nothing elsewhere."""

@@ -103,8 +103,13 @@ class Target(Protocol):
         """
         ...
 
-    def contains(self, descriptor: Descriptor) -> bool:
-        """True if the blob or document is there, so that it need not come."""
+    def contains(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:
+        """True if the blob or document is there, so that it need not come. A damaged one in a directory comes again.
+
+        Args:
+            descriptor: The blob.
+            check: Called while a blob is read; may raise.
+        """
         ...
 
     def borrow(self, descriptor: Descriptor, labels: Mapping[str, str]) -> bool:

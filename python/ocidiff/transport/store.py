@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import BinaryIO, Final
@@ -114,17 +114,11 @@ class StorePlace:
     def check(self, root: Descriptor) -> None:
         """See `Target.check`; any image can get any name here."""
 
-    def contains(self, descriptor: Descriptor) -> bool:
+    def contains(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:
         """See `Target.contains`."""
-        try:
-            size = self._store.info(descriptor.digest).size
-        except NotFoundError:
-            return False
-        # One of another length was torn by a power failure, and is replaced.
-        if size != descriptor.size:
-            return False
+        # Kept before it is looked for, so that no collection comes between.
         self._services.keep_blob(descriptor.digest)
-        return True
+        return self._store.is_intact(descriptor, check)
 
     def borrow(self, descriptor: Descriptor, labels: Mapping[str, str]) -> bool:  # noqa: ARG002 - of the protocol
         """See `Target.borrow`; a store has nothing elsewhere."""

@@ -5,7 +5,7 @@ Both write the same tar, and read every form there is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -95,7 +95,7 @@ class ArchiveTarget:
         if self._name is not None:
             name_to_give(self._name)
 
-    def contains(self, descriptor: Descriptor) -> bool:
+    def contains(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:  # noqa: ARG002 - of the protocol
         """See `Target.contains`."""
         return self._writer.contains(descriptor)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, Final, cast
 from urllib.parse import urlencode
@@ -198,7 +198,7 @@ class RegistryTarget(_Repository):
         if self._name.digest not in {None, root.digest}:
             raise UsageError(f"{self.place}: the image has the digest {root.digest}")
 
-    def contains(self, descriptor: Descriptor) -> bool:
+    def contains(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:  # noqa: ARG002 - of the protocol
         """See `Target.contains`."""
         kind = "manifests" if descriptor.media_type in media_type.DOCUMENTS else "blobs"
         return self._there(kind, descriptor.digest) is not None

@@ -1,0 +1,89 @@
+"""Stored blobs: judged by their bytes, since a name and a length say nothing of them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Final
+
+from ocidiff import workspace
+from ocidiff.log import Logger
+from ocidiff.oci.digest import Digest
+from ocidiff.services.content import BLOCK_BYTES
+
+# Two blocks of this size stay in the processor's cache.
+_COMPARED_BYTES: Final = 256 << 10
+# A failing disk, a file of somebody else, and what is no regular file: others cannot read such a blob either.
+_UNREADABLE: Final = frozenset(
+    {errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EACCES, errno.ELOOP, errno.EINVAL, errno.ENXIO}
+)
+
+_log = Logger(__name__)
+
+
+def holds_bytes(blobs: int, digest: Digest, file: int, size: int) -> bool:
+    """Return True if a blob is there with the bytes of a file; one with other bytes is damaged, and to be replaced.
+
+    Args:
+        blobs: Descriptor of the directory `blobs/sha256/`.
+        digest: Name of the blob.
+        file: Descriptor of the file, whose bytes are known to be those of the digest.
+        size: Length of the file in bytes.
+    """
+
+    def is_same(stored: int) -> bool:
+        right, found = bytearray(_COMPARED_BYTES), bytearray(_COMPARED_BYTES)
+        # Behind the end of the last block, both hold the bytes of the block before.
+        return all(
+            os.preadv(file, [right], offset) == os.preadv(stored, [found], offset) and right == found
+            for offset in range(0, size, _COMPARED_BYTES)
+        )
+
+    try:
+        is_sound = _is_stored(blobs, digest, size, is_same)
+    except FileNotFoundError:
+        return False
+    if not is_sound:
+        _log.warning("blob %s: was damaged in the store, and is replaced", digest)
+    return is_sound
+
+
+def is_intact(blobs: int, digest: Digest, size: int, check: Callable[[], None]) -> bool:
+    """Return True if a blob is there with the bytes of its digest; all of them are read.
+
+    Args:
+        blobs: Descriptor of the directory `blobs/sha256/`.
+        digest: Name of the blob.
+        size: Its length in bytes.
+        check: Called before each block; may raise.
+    """
+
+    def is_named(stored: int) -> bool:
+        sha256, block = hashlib.sha256(), memoryview(bytearray(BLOCK_BYTES))
+        while count := os.readv(stored, [block]):
+            check()
+            sha256.update(block[:count])
+        return sha256.hexdigest() == digest.hex
+
+    try:
+        return _is_stored(blobs, digest, size, is_named)
+    except FileNotFoundError:
+        return False
+
+
+def _is_stored(blobs: int, digest: Digest, size: int, is_sound: Callable[[int], bool]) -> bool:
+    """Return what `is_sound` says of the descriptor of a blob; False if it has another length or cannot be read.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    try:
+        with workspace.open_regular(digest.hex, blobs, digest) as blob:
+            stored = blob.fileno()
+            return os.fstat(stored).st_size == size and is_sound(stored)
+    except OSError as error:
+        if error.errno not in _UNREADABLE:
+            raise
+        return False

@@ -1,0 +1,240 @@
+"""A blob with other bytes than its digest says is replaced by every command that brings the right ones."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import ocidiff
+from ocidiff import workspace
+from ocidiff.embedded.stored import is_intact
+from ocidiff.errors import Cancelled
+from ocidiff.layer.monitor import Cancellation
+from ocidiff.transport.store import StorePlace
+from support.registries import Registry
+
+EPOCH = 1_700_000_000
+BATCHED = "batch"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    tree = tmp_path / "tree"
+    for number in range(3):
+        (tree / f"d{number}").mkdir(parents=True)
+        # More than a block of the comparison, and of the layer.
+        (tree / f"d{number}" / "file").write_bytes(os.urandom(700_000))
+    return tree
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ocidiff.EmbeddedStore]:
+    with ocidiff.Store.open(tmp_path / "store") as store:
+        yield store
+
+
+Way = Callable[[ocidiff.EmbeddedStore], object]
+
+
+@pytest.fixture
+def ways(tmp_path: Path, tree: Path, registry: Registry) -> dict[str, Way]:
+    """The ways in which the blobs of one image come into a store, each of which can be gone again."""
+    image = f"docker://{registry.address}/app:v1"
+    with ocidiff.Store.open(tmp_path / "other") as other:
+        other.commit(tree, "app:1", source_date_epoch=EPOCH)
+        other.copy("app:1", image)
+        other.copy("app:1", f"oci:{tmp_path}/layout:app")
+        other.save(["app:1"], str(tmp_path / "archive"))
+    lines = tmp_path / "lines"
+
+    def batch(store: ocidiff.EmbeddedStore) -> None:
+        # Under another name each time, since a line that is committed already is skipped and reads nothing.
+        names = [record.name or "" for record in store.images()]
+        line = {"source": str(tree), "name": f"{BATCHED}:{len(names)}"}
+        lines.write_text(json.dumps(line) + "\n")
+        store.batch(lines, lambda _: None, source_date_epoch=EPOCH)
+
+    def commit(**options: object) -> Way:
+        return lambda store: store.commit(tree, "app:1", source_date_epoch=EPOCH, **options)  # type: ignore[arg-type]
+
+    return {
+        "commit": commit(),
+        "commit --layers": commit(layers=3),
+        "commit --layers --verify": commit(layers=3, verify=True),
+        "commit --verify": commit(verify=True),
+        "commit --reuse never": commit(reuse="never"),
+        "commit --compression none": commit(compression="none"),
+        "commit --compression zstd": commit(compression="zstd"),
+        "commit --engine pure": commit(engine="pure"),
+        "commit --format docker": commit(format="docker"),
+        BATCHED: batch,
+        "load": lambda store: store.load(tmp_path / "archive"),
+        "pull": lambda store: store.copy(image, "app:1"),
+        "copy oci:": lambda store: store.copy(f"oci:{tmp_path}/layout:app", "app:1"),
+    }
+
+
+WAYS = (
+    "commit",
+    "commit --layers",
+    "commit --layers --verify",
+    "commit --verify",
+    "commit --reuse never",
+    "commit --compression none",
+    "commit --compression zstd",
+    "commit --engine pure",
+    "commit --format docker",
+    BATCHED,
+    "load",
+    "pull",
+    "copy oci:",
+)
+
+
+def damage(blob: Path, at: int) -> None:
+    """Flip a bit; the length stays."""
+    data = bytearray(blob.read_bytes())
+    data[at % len(data)] ^= 1
+    blob.chmod(0o644)
+    blob.write_bytes(data)
+
+
+def damaged(blobs: Path, at: int) -> list[str]:
+    """Flip a bit of every blob; return their names."""
+    found = sorted(blobs.iterdir())
+    for blob in found:
+        damage(blob, at)
+    return [blob.name for blob in found]
+
+
+@pytest.mark.parametrize("at", [0, 200_000, -1], ids=["first", "middle", "last"])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_replaces_every_kind_of_blob(
+    store: ocidiff.EmbeddedStore, ways: dict[str, Way], way: str, at: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert set(ways) == set(WAYS)
+    ways[way](store)
+    names = damaged(Path(store._layout.path, "blobs/sha256"), at)
+    # A configuration, at least one layer and a manifest.
+    assert len(names) >= 3
+    assert len(store.verify().faults) >= len(names)
+    with caplog.at_level(logging.WARNING, "ocidiff"):
+        ways[way](store)
+    assert store.verify().faults == ()
+    told = {record.getMessage() for record in caplog.records}
+    assert told == {f"blob sha256:{name}: was damaged in the store, and is replaced" for name in names}
+    assert sorted(os.listdir(Path(store._layout.path, "ingest"))) == []
+
+
+def test_a_layout_of_another_tool_gets_sound_blobs(store: ocidiff.EmbeddedStore, tree: Path, tmp_path: Path) -> None:
+    store.commit(tree, "app:1", source_date_epoch=EPOCH)
+    for _ in range(2):
+        store.copy("app:1", f"oci:{tmp_path}/layout:app")
+        names = damaged(tmp_path / "layout/blobs/sha256", 5)
+        store.commit(tree, f"oci:{tmp_path}/layout:app", source_date_epoch=EPOCH)
+        for name in names:
+            assert (tmp_path / "layout/blobs/sha256" / name).read_bytes() == Path(
+                store._layout.path, "blobs/sha256", name
+            ).read_bytes()
+        damaged(tmp_path / "layout/blobs/sha256", 5)
+
+
+def test_a_pull_of_a_damaged_base_brings_it_again(
+    store: ocidiff.EmbeddedStore, ways: dict[str, Way], tmp_path: Path
+) -> None:
+    ways["pull"](store)
+    names = damaged(tmp_path / "store/blobs/sha256", 7)
+    done = store.copy(f"oci:{tmp_path}/layout:app", "app:2")
+    assert (done.copied, done.skipped) == (len(names) - 1, 0)
+    assert store.copy(f"oci:{tmp_path}/layout:app", "app:2").copied == 0
+    store.unpack("app:1", tmp_path / "unpacked")
+
+
+def test_a_reader_keeps_the_blob_that_it_has_open(store: ocidiff.EmbeddedStore, tree: Path) -> None:
+    image = store.commit(tree, "app:1", source_date_epoch=EPOCH)
+    blob = Path(store._layout.path, "blobs/sha256", image.digest[7:])
+    damage(blob, 3)
+    wrong = blob.read_bytes()
+    with blob.open("rb") as reader:
+        store.commit(tree, "app:1", source_date_epoch=EPOCH)
+        assert reader.read() == wrong
+    assert blob.read_bytes() != wrong
+    assert blob.stat().st_mode & 0o777 == 0o444
+
+
+def test_a_sound_blob_stays_the_file_that_it_is(store: ocidiff.EmbeddedStore, ways: dict[str, Way]) -> None:
+    blobs = Path(store._layout.path, "blobs/sha256")
+    for way in ("commit", "load", "pull", "commit"):
+        before = {blob.name: blob.stat() for blob in blobs.iterdir()}
+        ways[way](store)
+        for name, was in before.items():
+            now = (blobs / name).stat()
+            assert (now.st_ino, now.st_ctime_ns) == (was.st_ino, was.st_ctime_ns)
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo", "torn", "unreadable disk"])
+def test_what_cannot_be_read_as_a_blob_is_replaced(
+    store: ocidiff.EmbeddedStore, tree: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = store.commit(tree, "app:1", source_date_epoch=EPOCH)
+    assert image.layer is not None
+    blob = Path(store._layout.path, "blobs/sha256", image.layer.digest[7:])
+    right = blob.read_bytes()
+    with monkeypatch.context() as patch:
+        if kind == "unreadable disk":
+            # Nothing else is read at offsets here.
+            preadv = os.preadv
+
+            def fail(file: int, buffers: list[bytearray], offset: int) -> int:
+                if os.readlink(f"/proc/self/fd/{file}") == str(blob):
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                return preadv(file, buffers, offset)
+
+            patch.setattr(os, "preadv", fail)
+        else:
+            blob.unlink()
+            if kind == "symlink":
+                blob.symlink_to(tree / "d0" / "file")
+            elif kind == "fifo":
+                os.mkfifo(blob)
+            else:
+                blob.write_bytes(right[:-1])
+        store.commit(tree, "app:1", source_date_epoch=EPOCH, reuse="never")
+    assert not blob.is_symlink()
+    assert blob.read_bytes() == right
+
+
+def test_an_interrupt_reaches_a_copy_that_reads_a_blob(
+    store: ocidiff.EmbeddedStore, ways: dict[str, Way], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways["pull"](store)
+    cancel = Cancellation()
+    contains = StorePlace.contains
+
+    def cancelled(place: StorePlace, *arguments: object) -> bool:
+        cancel.cancel()
+        return contains(place, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(StorePlace, "contains", cancelled)
+    with pytest.raises(Cancelled):
+        store.copy(f"oci:{tmp_path}/layout:app", "app:2", cancel=cancel)
+    assert [record.name for record in store.images()] == ["app:1"]
+
+
+def test_a_limit_of_open_files_is_no_damage(
+    store: ocidiff.EmbeddedStore, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = store.commit(tree, "app:1")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(workspace, "open_regular", fail)
+    with store._layout._files.directory("blobs", "sha256") as blobs, pytest.raises(OSError, match="Too many open files"):
+        is_intact(blobs, image.digest, image.descriptor.size, lambda: None)

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import strategies
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.options import Compression, Destination
-from ocidiff.layer.pure.partition import Partition
+from ocidiff.layer.pure.partition import LARGE_BYTES, Partition
 from support import overlays, trees, verbs
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
@@ -33,7 +34,7 @@ def test_engines_agree(rust: Engine, pure: Engine, *, pair: strategies.Pair, wan
         for engine, all_of_it in ((rust, mine), (pure, theirs)):
             some, blobs = verbs.split(engine, lower, upper, wanted)
             assert blobs == [blob if is_wanted else None for blob, is_wanted in zip(expected, wanted, strict=True)]
-            assert some.links == all_of_it.links
+            assert some.placement == all_of_it.placement
             found.append(some.layers)
         assert found[0] == found[1]
 
@@ -131,9 +132,40 @@ def test_a_change_touches_its_layer(rust: Engine, pair: strategies.Pair, count: 
         _, after = verbs.split(rust, lower, upper, [True] * count)
     partition = Partition(count)
     touched = {number for number in range(count) if before[number] != after[number]}
-    assert touched <= {partition.of(path), partition.of_directories}
+    assert touched <= {partition.of(path, 0), partition.of_directories}
     if step == "add":
-        assert partition.of(path) in touched
+        assert partition.of(path, 0) in touched
+
+
+def test_a_file_that_becomes_large_touches_the_layers_of_both_sizes(rust: Engine, pure: Engine, tmp_path: Path) -> None:
+    count, partition = 7, Partition(7)
+    upper = os.fsencode(tmp_path)
+    for directory in (b"a", b"b", b"c"):
+        os.mkdir(os.path.join(upper, directory))
+        for number in range(4):
+            with open(os.path.join(upper, directory, b"%d" % number), "wb") as file:
+                file.truncate(LARGE_BYTES - 1 + number % 2)
+    os.link(os.path.join(upper, b"c/1"), os.path.join(upper, b"a/link"))
+    sizes = [LARGE_BYTES - 1, LARGE_BYTES]
+    places = {(size, path): partition.of(path, size) for size in sizes for path in (b"a/0", b"b/0", b"c/0")}
+    path = next(path for path in (b"a/0", b"b/0", b"c/0") if places[sizes[0], path] != places[sizes[1], path])
+    before, after = list[tuple[Any, list[bytes | None]]](), list[tuple[Any, list[bytes | None]]]()
+    for engine in (rust, pure):
+        for found, size in ((before, sizes[0]), (after, sizes[1])):
+            os.truncate(os.path.join(upper, path), size)
+            os.utime(os.path.join(upper, path), (1, 1))
+            found.append(verbs.split(engine, None, upper, [True] * count))
+    assert before[0][1] == before[1][1]
+    assert after[0][1] == after[1][1]
+    (old, old_blobs), (new, new_blobs) = before[0], after[0]
+    assert old.placement != new.placement
+    touched = {number for number in range(count) if old_blobs[number] != new_blobs[number]}
+    assert touched == {places[size, path] for size in sizes}
+    for number, blob in enumerate(of(new_blobs)):
+        for name in (name for name in names_of(blob) if not name.endswith((b"/", b"a/link", b"c/1"))):
+            assert partition.of(name, os.path.getsize(os.path.join(upper, name))) == number
+    linked = [number for number, blob in enumerate(of(new_blobs)) for name in names_of(blob) if name in {b"a/link", b"c/1"}]
+    assert linked == [partition.of(b"a/link", LARGE_BYTES)] * 2
 
 
 def of(blobs: Sequence[bytes | None]) -> list[bytes]:

@@ -67,11 +67,11 @@ def split(
     content, differ = services.content, services.differ
     options = replace(options, spool=content.spool)
     base, recipe = f"{count} {chain or 'scratch'}", _recipe(options, engine)
-    wanted, links, known = [True] * count, b"", dict[int, Layer]()
+    wanted, placement, known = [True] * count, b"", dict[int, Layer]()
     passes = list[Sequence[Layer | None]]()
     if options.reuse is not Reuse.NEVER and content.labelled(LABEL_BASE, base):
         measured = differ.measure(lower, upper, count, options, monitor.of("measure"))
-        links = measured.links
+        placement = measured.placement
         passes.append(measured.layers)
         for number, layer in enumerate(measured.layers):
             wanted[number] = layer is not None and not layer.empty
@@ -83,8 +83,8 @@ def split(
             return _in_order(known, passes)
     written = differ.split(lower, upper, wanted, content, options, monitor.of("diff"))
     passes.append(written.layers)
-    if links and links != written.links:
-        _log.debug("hard links changed while the trees were read; all layers are written")
+    if placement and placement != written.placement:
+        _log.debug("hard links or large files changed while the trees were read; all layers are written")
         known = {}
         written = differ.split(lower, upper, [True] * count, content, options, monitor.of("diff"))
         passes.append(written.layers)

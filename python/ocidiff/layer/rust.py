@@ -53,7 +53,7 @@ class RustEngine:
         done = _core.write_layers(lower, upper, sinks, options, monitor.poll)
         options.scope.warn_of_unfitted(int.from_bytes(done.fitted, "little"), upper)
         layers = tuple(None if layer is None else _layer(layer) for layer in done.layers)
-        return SplitSummary(layers, bytes(done.links))
+        return SplitSummary(layers, bytes(done.placement))
 
     def changes(
         self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False

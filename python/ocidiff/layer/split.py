@@ -20,12 +20,12 @@ class SplitSummary:
     Attributes:
         layers: The layers, lowest first; None for one that was left out. What is counted of the whole change stands with the
             first: what was skipped, retried and vanished.
-        links: Hash of which names are one file. Two calls of one engine that saw other hard links may have assigned names to
-            other layers.
+        placement: Hash of which names are one file, and which files are large. Two calls of one engine with different hashes
+            may have assigned names to other layers.
     """
 
     layers: tuple[LayerSummary | None, ...]
-    links: bytes
+    placement: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class Split:
     Attributes:
         layers: The layers, lowest first; None for one that was left out. The first one has what is counted of the whole
             change, and its time.
-        links: See `SplitSummary`.
+        placement: See `SplitSummary`.
     """
 
     layers: tuple[Layer | None, ...]
-    links: bytes
+    placement: bytes
 
 
 def write_layers(
@@ -64,4 +64,4 @@ def write_layers(
     for layer in summary.layers:
         layers.append(None if layer is None else describe(layer, options, seconds))
         seconds = seconds if layer is None else 0
-    return Split(tuple(layers), summary.links)
+    return Split(tuple(layers), summary.placement)

@@ -68,7 +68,7 @@ impl LayerSummary {
 #[pyclass(frozen, get_all, module = "ocidiff._core")]
 pub struct SplitSummary {
     layers: Vec<Option<Py<LayerSummary>>>,
-    links: [u8; 32],
+    placement: [u8; 32],
     fitted: Vec<u8>,
 }
 
@@ -78,7 +78,7 @@ impl SplitSummary {
         let layer =
             |layer: Option<DiffSummary>| layer.map(|layer| Py::new(py, LayerSummary::new(layer, fitted))).transpose();
         let layers = done.layers.into_iter().map(layer).collect::<PyResult<_>>()?;
-        Ok(Self { layers, links: done.links, fitted: bytes_of(fitted) })
+        Ok(Self { layers, placement: done.placement, fitted: bytes_of(fitted) })
     }
 }
 

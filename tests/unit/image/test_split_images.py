@@ -17,7 +17,7 @@ from ocidiff.errors import DigestMismatchError, UsageError
 from ocidiff.image.layers import LocalDiffer
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.options import Compression, EngineName, LayerOptions
-from ocidiff.layer.pure.partition import Partition
+from ocidiff.layer.pure.partition import LARGE_BYTES, Partition
 from ocidiff.store import Store
 from ocidiff.store.embedded import EmbeddedStore
 from support import overlays, probes, trees
@@ -54,7 +54,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 
 def part_of(path: str) -> int:
-    return Partition(LAYERS).of(os.fsencode(path))
+    return Partition(LAYERS).of(os.fsencode(path), 0)
 
 
 def blobs(layers: Sequence[Layer]) -> list[tuple[str, str]]:
@@ -154,6 +154,26 @@ def test_verify_fails_at_a_damaged_layer_that_the_store_does_not_read(
     assert blob.read_bytes() == data
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_layers_of_a_deleted_image_are_taken_until_they_are_collected(
+    store: EmbeddedStore, tree: Path, written: list[list[int]], *, keeps: bool
+) -> None:
+    """A collection removes what no image has; what one has is known still."""
+    first = store.commit(tree, "app:v1", layers=LAYERS)
+    (tree / DIRECTORIES[0] / "file").write_text("changed")
+    store.commit(tree, "app:v2", layers=LAYERS)
+    store.untag("app:v1")
+    if not keeps:
+        store.untag("app:v2")
+    store.collect()
+    third = store.commit(tree, "app:v3", layers=LAYERS)
+    assert len(written) == (2 if keeps else 3)
+    assert len(set(blobs(third.layers)) & set(blobs(first.layers))) == LAYERS - 1
+    store.unpack("app:v3", f"{tree}.out")
+    trees.assert_same_tree(f"{tree}.out", tree, directory_times=True)
+    assert not store.verify().faults
+
+
 def test_without_reuse_every_layer_is_written(store: Store, tree: Path, written: list[list[int]]) -> None:
     first = store.commit(tree, "app:v1", layers=LAYERS)
     again = store.commit(tree, "app:v2", layers=LAYERS, reuse="never")
@@ -181,6 +201,33 @@ def test_a_hard_link_between_the_two_readings_loses_no_file(
         return found
 
     monkeypatch.setattr(LocalDiffer, "measure", disturbed)
+    store.commit(tree, "app:v2", layers=LAYERS)
+    assert written[-1] == list(range(LAYERS))
+    store.unpack("app:v2", f"{tree}.out")
+    trees.assert_same_tree(f"{tree}.out", tree, directory_times=True)
+
+
+def test_a_file_that_becomes_large_between_the_two_readings_is_not_lost(
+    store: Store, tree: Path, written: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large file is in another layer than a small one of that path."""
+    partition = Partition(LAYERS)
+    growing = next(
+        tree / name / "file"
+        for name in DIRECTORIES
+        if part_of(f"{name}/file") != partition.of(os.fsencode(f"{name}/file"), LARGE_BYTES)
+    )
+    os.truncate(growing, LARGE_BYTES - 1)
+    store.commit(tree, "app:v1", layers=LAYERS)
+    measure = LocalDiffer.measure
+
+    def disturbed(self: LocalDiffer, *arguments: Any) -> Any:
+        found = measure(self, *arguments)
+        os.truncate(growing, LARGE_BYTES)
+        return found
+
+    monkeypatch.setattr(LocalDiffer, "measure", disturbed)
+    (growing.parent / "empty").write_text("changed")
     store.commit(tree, "app:v2", layers=LAYERS)
     assert written[-1] == list(range(LAYERS))
     store.unpack("app:v2", f"{tree}.out")

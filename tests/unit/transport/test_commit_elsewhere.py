@@ -78,6 +78,27 @@ def test_the_layers_that_a_change_touches_are_sent(registry: Registry, tmp_path:
     assert len(registry.asked("PUT", "/uploads/")) == 4
 
 
+def test_a_push_sends_the_bytes_of_the_touched_layers(registry: Registry, tmp_path: Path, empty: Path) -> None:
+    tree = tmp_path / "split"
+    for name in "abcdefgh":
+        (tree / name).mkdir(parents=True)
+        (tree / name / "file").write_bytes(os.urandom(1 << 16))
+    with ocidiff.Store.open(empty) as other:
+        other.commit(tree, "app:v1", layers=4)
+        other.copy("app:v1", at(registry, "app:v1"))
+        before = set(registry.blobs)
+        assert sum(len(registry.blobs[key]) for key in before) > 8 << 16
+        (tree / "a" / "file").write_bytes(os.urandom(1 << 16))
+        second = other.commit(tree, "app:v2", layers=4)
+        registry.requests.clear()
+        other.copy("app:v2", at(registry, "app:v2"))
+    touched = [layer.descriptor for layer in second.layers if layer.reused_bytes < layer.uncompressed_size]
+    sent = {key[1]: len(data) for key, data in registry.blobs.items() if key not in before}
+    assert sent == {one.digest: one.size for one in (*touched, second.manifest.config)}
+    assert len(touched) == 1
+    assert len(registry.asked("PUT", "/uploads/")) == len(sent)
+
+
 def test_layers_of_the_base_are_not_needed_if_its_tree_is_told(
     store: ocidiff.Store, registry: Registry, tree: Path, empty: Path, tmp_path: Path
 ) -> None:

@@ -115,7 +115,7 @@ class PureEngine:
                     live.vanished if is_first else 0,
                 )
             )
-        return SplitSummary(tuple(layers), recorder.links.digest())
+        return SplitSummary(tuple(layers), recorder.placement.digest())
 
     def changes(
         self, lower: Lower | None, upper: Upper, options: LayerOptions, *, explain: bool = False

@@ -43,7 +43,7 @@ class Recorder:
     Attributes:
         at: Number of the layer of the current event.
         entries: Tar entries written to each layer.
-        links: Hash of which names are one file, if there are several layers.
+        placement: Hash of which names are one file, and which files are large, if there are several layers.
         sockets: Changed sockets, which no tar can hold.
         lost: Attributes of the entries that the profile does not store, those of a file once, by namespace.
     """
@@ -58,20 +58,19 @@ class Recorder:
         self._latest_ns = None if latest is None else latest * NS_PER_SECOND
         self._live = live
         self._written: list[set[bytes]] = [set() for _ in blobs]  # directories of each layer
-        # inode -> the name that carried its data, and its entry where it is not as the walk saw it
-        self._source: dict[tuple[int, int], tuple[bytes, tar.Header | None]] = {}
+        # inode -> the name that carried its data, its layer, and its entry where it is not as the walk saw it
+        self._source: dict[tuple[int, int], tuple[bytes, int, tar.Header | None]] = {}
         self._waiting: dict[tuple[int, int], list[bytes]] = {}  # inode -> unchanged names seen before any source
         self.at = 0
         self.entries = [0] * len(blobs)
-        self.links = hashlib.sha256()
+        self.placement = hashlib.sha256()
         self.sockets = 0
         self.lost: Counter[str] = Counter()
 
     def record(self, event: Event) -> ChangeKind | None:
         """Write what `event` asks for; what happened in the end, as a name may have vanished. Spec: layer-semantics 5.1."""
         node, kind = event.node, event.kind
-        is_dir = node is not None and node.is_dir
-        self.at = self._partition.of_directories if is_dir else self._partition.of(event.path)
+        self.at = self._layer_of(event)
         if node is None:
             return kind if self._put(tar.Header(whiteout.whiteout_of(event.path), tar.REGULAR)) else None
         if stat.S_ISSOCK(node.stat.st_mode):
@@ -84,9 +83,9 @@ class Recorder:
             self._check_linked_name(node.path)
             if source is not None:
                 # All names of a file are in one layer.
-                self.at = self._partition.of(source[0])
+                self.at = source[1]
             if len(self._blobs) > 1:
-                self.links.update(node.path + b"\0" + (b"" if source is None else source[0]) + b"\0")
+                self.placement.update(node.path + b"\0" + (b"" if source is None else source[0]) + b"\0")
         if kind is None and source is None:
             if has_links:
                 self._waiting.setdefault(inode, []).append(node.path)
@@ -100,18 +99,28 @@ class Recorder:
                 self.sockets += 1
                 return kind
             if source is not None:
-                header = _link(source[1] or header, node.path, source[0])
+                header = _link(source[2] or header, node.path, source[0])
             self._check_name(node.path)
             if not self._put(header, now, content):
                 return None
             if source is None:
                 self.lost.update(lost)
         if has_links and source is None and self._inode(now.stat) == inode:
-            self._source[inode] = (node.path, None if is_same(now.stat, node.stat) else header)
+            self._source[inode] = (node.path, self.at, None if is_same(now.stat, node.stat) else header)
             for name in self._waiting.pop(inode, []):
                 self._check_name(name)
                 self._put(_link(header, name, node.path))
         return kind
+
+    def _layer_of(self, event: Event) -> int:
+        """Return the layer of an event. The path of a large file is hashed too."""
+        node = event.node
+        if node is not None and node.is_dir:
+            return self._partition.of_directories
+        size = node.stat.st_size if node is not None and stat.S_ISREG(node.stat.st_mode) else 0
+        if event.kind is not None and self._partition.is_large(size):
+            self.placement.update(event.path + bytes(3))
+        return self._partition.of(event.path, size)
 
     def finish(self) -> None:
         """Write the ends of the archives."""

@@ -23,6 +23,7 @@
 mod ahead;
 mod live;
 pub mod partition;
+mod parts;
 mod record;
 mod sparse;
 
@@ -47,7 +48,8 @@ use crate::stream::{Stream, is_null_device};
 use crate::tree::Lost;
 use ahead::Ahead;
 use live::Live;
-use record::{Counts, LayerWriter};
+use parts::Counts;
+use record::LayerWriter;
 
 /// Options of a diff.
 #[derive(Debug, Clone)]
@@ -105,8 +107,9 @@ pub struct DiffSummary {
 pub struct SplitSummary {
     /// The layers, lowest first; `None` for one without a sink. What is counted of the whole change stands with the first.
     pub layers: Vec<Option<DiffSummary>>,
-    /// Hash of which names are one file. Two calls that saw other hard links may have assigned names to other layers.
-    pub links: [u8; 32],
+    /// Hash of which names are one file, and which files are large. Two calls with different hashes may have assigned names to
+    /// other layers.
+    pub placement: [u8; 32],
 }
 
 /// Writes the layer that turns `lower` into `upper` to `sink`; without `lower`, all of `upper` is added.
@@ -237,7 +240,7 @@ fn attempt(
     for change in Ahead::start(changes)? {
         recorder.record(&change?)?;
     }
-    let (sockets, lost, links) = (recorder.sockets(), recorder.lost(), recorder.links());
+    let (sockets, lost, placement) = (recorder.sockets(), recorder.lost(), recorder.placement());
     let (excluded, mounts) = control.left_out();
     let done = recorder.finish()?;
     let (retried, vanished) = control.changes();
@@ -268,7 +271,7 @@ fn attempt(
             reused_bytes: copied_bytes,
         }));
     }
-    Ok(SplitSummary { layers, links })
+    Ok(SplitSummary { layers, placement })
 }
 
 /// Returns the changes from `lower` to `upper`, in the order of a layer, while the trees are read.

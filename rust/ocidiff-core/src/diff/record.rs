@@ -1,23 +1,22 @@
 //! From changes to the entries of tars: parents first, hard links, whiteouts (containerd pkg/archive, `ChangeWriter`).
 
 use std::collections::HashMap;
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::live::{Live, Taken, settle};
 use super::partition::Partition;
+use super::parts::{Finished, Parts, refused};
 use super::sparse::SparseReader;
 use crate::cause::Cause;
 use crate::change::{Ancestor, Change, ChangeKind, Rules, Subject, UpperEntry};
-use crate::compress::blob::{BlobSegments, BlobSummary, BlobWriter};
+use crate::compress::blob::BlobWriter;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::metadata::{FileType, InodeKey, Metadata};
-use crate::tar::header::{END, EntryType, Header, pad};
+use crate::tar::header::{EntryType, Header};
 use crate::tree::{Lost, TreeDir};
 use crate::whiteout;
 
@@ -26,6 +25,8 @@ use crate::whiteout;
 struct Group {
     /// The name that carries the data, and what it was when it was read, unless as the walk saw it.
     source: Option<(Vec<u8>, Option<UpperEntry>)>,
+    /// The layer of the source.
+    layer: usize,
     /// Unchanged names that were seen before any source.
     waiting: Vec<(Vec<u8>, Rc<Ancestor>)>,
     seen: u32,
@@ -39,39 +40,14 @@ enum Written {
     Other,
 }
 
-/// The changes and entries of one layer.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Counts {
-    /// Paths that only the upper tree has.
-    pub added: u64,
-    /// Paths that both have, and that differ.
-    pub modified: u64,
-    /// Paths that only the lower tree has.
-    pub deleted: u64,
-    /// Entries of the tar.
-    pub entries: u64,
-}
-
-/// A layer that was written, its segments, and its counts.
-pub type Finished = (BlobSummary, BlobSegments, Counts);
-
-/// A layer that is written, or that is left out because it is known.
-struct Part {
-    blob: Option<BlobWriter>,
-    counts: Counts,
-}
-
 /// Writes changes as entries of one layer, or of several.
 pub struct LayerWriter {
-    parts: Vec<Part>,
+    parts: Parts,
     partition: Partition,
-    /// The part of the current change.
-    at: usize,
     rules: Rules,
     groups: HashMap<InodeKey, Group>,
-    /// Hash of which names are one file, if there are several parts.
-    links: blake3::Hasher,
-    header: Vec<u8>,
+    /// Hash of which names are one file, and which files are large, if there are several parts.
+    placement: blake3::Hasher,
     sockets: u64,
     lost: Lost,
     /// Reads files that may be changing, if that is no error.
@@ -85,12 +61,10 @@ impl LayerWriter {
     pub fn new(blobs: Vec<Option<BlobWriter>>, rules: Rules, live: Option<Live>, control: Arc<Control>) -> Self {
         Self {
             partition: Partition::new(blobs.len()),
-            parts: blobs.into_iter().map(|blob| Part { blob, counts: Counts::default() }).collect(),
-            at: 0,
+            parts: Parts::new(blobs),
             rules,
             groups: HashMap::new(),
-            links: blake3::Hasher::new(),
-            header: Vec::new(),
+            placement: blake3::Hasher::new(),
             sockets: 0,
             lost: Lost::default(),
             live,
@@ -98,9 +72,9 @@ impl LayerWriter {
         }
     }
 
-    /// Returns a hash of which names are one file. Files of equal hashes are in equal layers.
-    pub fn links(&self) -> [u8; 32] {
-        *self.links.finalize().as_bytes()
+    /// Returns a hash of which names are one file, and which files are large. Files of equal hashes are in equal layers.
+    pub fn placement(&self) -> [u8; 32] {
+        *self.placement.finalize().as_bytes()
     }
 
     /// Sockets left out so far.
@@ -113,53 +87,48 @@ impl LayerWriter {
         self.lost
     }
 
-    /// Ends the tars. Returns the segments of each blob too; `None` for a layer that was left out.
+    /// Ends the tars; see [`Parts::finish`].
     pub fn finish(self) -> Result<Vec<Option<Finished>>> {
-        let finish = |Part { blob, counts }: Part| {
-            let Some(mut blob) = blob else { return Ok(None) };
-            blob.write(&END)?;
-            blob.finish().map(|(blob, segments)| Some((blob, segments, counts)))
-        };
-        self.parts.into_iter().map(finish).collect()
+        self.parts.finish()
     }
 
     /// Takes the next change.
     pub fn record(&mut self, change: &Change) -> Result<()> {
-        self.at = match &change.subject {
+        self.parts.at = match &change.subject {
             Subject::Directory(_) => self.partition.of_directories(),
-            Subject::Gone | Subject::Leaf { .. } => self.partition.of(&change.path),
+            Subject::Gone => self.partition.of(&change.path, 0),
+            Subject::Leaf { entry, .. } => self.layer_of(change, entry),
         };
         match &change.subject {
             Subject::Gone => {
-                self.count(change.kind);
+                self.parts.count(change.kind);
                 self.whiteout(change)
             }
             Subject::Directory(directory) => {
-                self.count(change.kind);
+                self.parts.count(change.kind);
                 self.directory(directory)
             }
             Subject::Leaf { entry, .. } if entry.metadata.file_type == FileType::Socket => {
-                self.count(change.kind);
+                self.parts.count(change.kind);
                 self.sockets += u64::from(change.kind != ChangeKind::Unmodified);
                 Ok(())
             }
             Subject::Leaf { entry, .. } if entry.metadata.links > 1 => self.linked(change, entry),
             Subject::Leaf { .. } if change.kind == ChangeKind::Unmodified => Ok(()),
             Subject::Leaf { entry, .. } => {
-                self.count(change.kind);
+                self.parts.count(change.kind);
                 self.leaf(change, entry).map(|_| ())
             }
         }
     }
 
-    fn count(&mut self, kind: ChangeKind) {
-        let counts = &mut self.parts[self.at].counts;
-        match kind {
-            ChangeKind::Add => counts.added += 1,
-            ChangeKind::Modify => counts.modified += 1,
-            ChangeKind::Delete => counts.deleted += 1,
-            ChangeKind::Unmodified => {}
+    /// Returns the layer of a path that is no directory. That of a large file is in the hash of files.
+    fn layer_of(&mut self, change: &Change, entry: &UpperEntry) -> usize {
+        let size = if entry.metadata.file_type == FileType::File { entry.metadata.size } else { 0 };
+        if change.kind != ChangeKind::Unmodified && self.partition.is_large(size) {
+            self.placement.update(&change.path).update(&[0, 0, 0]);
         }
+        self.partition.of(&change.path, size)
     }
 
     fn whiteout(&mut self, change: &Change) -> Result<()> {
@@ -167,7 +136,7 @@ impl LayerWriter {
         let start = change.path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
         let (directory, name) = change.path.split_at(start);
         let name = [directory, whiteout::PREFIX, name].concat();
-        self.put(&Header::empty_file(&name))
+        self.parts.put(&Header::empty_file(&name))
     }
 
     /// Writes a directory to the current part, and to that of all directories; those above it are written.
@@ -177,18 +146,18 @@ impl LayerWriter {
         }
         self.check_name(&directory.path)?;
         let name = [&directory.path[..], b"/"].concat();
-        let (at, of_all) = (self.at, self.partition.of_directories());
+        let (at, of_all) = (self.parts.at, self.partition.of_directories());
         let written = directory.written.get();
         directory.written.set(written | 1 << at | 1 << of_all);
         let header = self.header_of(&name, &directory.entry, EntryType::Directory);
         if at != of_all {
-            self.put(&Header { mtime: 0, ..header })?;
+            self.parts.put(&Header { mtime: 0, ..header })?;
         }
         if written & 1 << of_all == 0 {
-            self.at = of_all;
+            self.parts.at = of_all;
             self.lost.add(&directory.entry.xattrs.lost);
-            self.put(&header)?;
-            self.at = at;
+            self.parts.put(&header)?;
+            self.parts.at = at;
         }
         Ok(())
     }
@@ -197,7 +166,7 @@ impl LayerWriter {
     fn parents(&mut self, parent: &Rc<Ancestor>) -> Result<()> {
         let mut missing = Vec::new();
         let mut next = Some(parent);
-        while let Some(directory) = next.filter(|directory| directory.written.get() & 1 << self.at == 0) {
+        while let Some(directory) = next.filter(|directory| directory.written.get() & 1 << self.parts.at == 0) {
             missing.push(directory);
             next = directory.parent.as_ref();
         }
@@ -206,7 +175,7 @@ impl LayerWriter {
 
     /// Writes an entry with its data.
     fn leaf(&mut self, change: &Change, entry: &UpperEntry) -> Result<Written> {
-        if self.parts[self.at].blob.is_none() {
+        if self.parts.is_left_out() {
             // Said of the whole change, also if this layer is known.
             self.lost.add(&entry.xattrs.lost);
             // Its directories are in another part too.
@@ -249,9 +218,9 @@ impl LayerWriter {
                 self.check_name(&change.path)?;
                 self.parents(&change.parent)?;
                 self.put_entry(&change.path, now.as_ref().unwrap_or(entry), EntryType::File)?;
-                self.begin_content(metadata.size)?;
-                live.read(&mut content, |block| self.write(block))?;
-                self.end_content(metadata.size)?;
+                self.parts.begin_content(metadata.size)?;
+                live.read(&mut content, |block| self.parts.write(block))?;
+                self.parts.end_content(metadata.size)?;
                 Ok(if is_same_file { Written::Source(now) } else { Written::Other })
             }
             Taken::Other(now) if now.metadata.file_type == FileType::Socket => {
@@ -261,12 +230,7 @@ impl LayerWriter {
             Taken::Other(now) => self.resting(change, &now, None).map(|_| Written::Other),
             Taken::Gone => {
                 self.control.add_vanished();
-                let counts = &mut self.parts[self.at].counts;
-                if change.kind == ChangeKind::Add {
-                    counts.added -= 1;
-                } else {
-                    counts.modified -= 1;
-                    counts.deleted += 1;
+                if self.parts.count_vanished(change.kind) {
                     self.whiteout(change)?;
                 }
                 Ok(Written::Other)
@@ -306,14 +270,14 @@ impl LayerWriter {
         let mut group = self.groups.remove(&key).unwrap_or_default();
         group.seen += 1;
         let source = group.source.as_ref().map(|(source, _)| &source[..]);
-        if let Some(source) = source {
+        if source.is_some() {
             // All names of a file are in one layer.
-            self.at = self.partition.of(source);
+            self.parts.at = group.layer;
         }
         if self.parts.len() > 1 {
-            self.links.update(&change.path).update(&[0]).update(source.unwrap_or_default()).update(&[0]);
+            self.placement.update(&change.path).update(&[0]).update(source.unwrap_or_default()).update(&[0]);
         }
-        self.count(change.kind);
+        self.parts.count(change.kind);
         if let Some((source, now)) = &group.source {
             self.link(&change.path, &change.parent, source, now.as_ref().unwrap_or(entry))?;
         } else if change.kind == ChangeKind::Unmodified {
@@ -323,6 +287,7 @@ impl LayerWriter {
                 self.link(&path, &parent, &change.path, now.as_ref().unwrap_or(entry))?;
             }
             group.source = Some((change.path.clone(), now));
+            group.layer = self.parts.at;
         }
         // Once all names were seen nothing can refer to the group any more. Without the device in the key two inodes
         // share it, and no count tells when both are through.
@@ -336,7 +301,7 @@ impl LayerWriter {
         self.check_name(path)?;
         self.parents(parent)?;
         let header = self.header_of(path, entry, EntryType::Link);
-        self.put(&Header { link_name: source, size: 0, ..header })
+        self.parts.put(&Header { link_name: source, size: 0, ..header })
     }
 
     fn header_of<'a>(&self, name: &'a [u8], entry: &'a UpperEntry, entry_type: EntryType) -> Header<'a> {
@@ -361,29 +326,7 @@ impl LayerWriter {
 
     fn put_entry(&mut self, name: &[u8], entry: &UpperEntry, entry_type: EntryType) -> Result<()> {
         self.lost.add(&entry.xattrs.lost);
-        self.put(&self.header_of(name, entry, entry_type))
-    }
-
-    fn put(&mut self, header: &Header<'_>) -> Result<()> {
-        self.header.clear();
-        header.write(&mut self.header).map_err(|error| match error {
-            Error::Unrepresentable { reason, .. } => refused(header.name.strip_suffix(b"/").unwrap_or(header.name), reason),
-            other => other,
-        })?;
-        let part = &mut self.parts[self.at];
-        let Some(blob) = &mut part.blob else { return Ok(()) };
-        blob.begin_entry(header.name)?;
-        blob.write(&self.header)?;
-        part.counts.entries += 1;
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.parts[self.at].blob.as_mut().map_or(Ok(()), |blob| blob.write(bytes))
-    }
-
-    fn begin_content(&mut self, size: u64) -> Result<()> {
-        self.parts[self.at].blob.as_mut().map_or(Ok(()), |blob| blob.begin_content(size))
+        self.parts.put(&self.header_of(name, entry, entry_type))
     }
 
     /// Copies exactly the bytes that the header promised, of exactly the file that was seen; `file` if it has been opened.
@@ -393,18 +336,17 @@ impl LayerWriter {
         }
         let file = file.map_or_else(|| self.open_unchanged(directory, name, expected), Ok)?;
         let failed = |errno| Error::io("read", directory.path_of(name), errno);
-        self.begin_content(expected.size)?;
-        let Some(blob) = &mut self.parts[self.at].blob else { return Ok(()) };
+        self.parts.begin_content(expected.size)?;
         let mut reader = SparseReader::new(&file, expected.size);
         let mut left = expected.size;
         while left > 0 {
-            match blob.fill_with(left, |space| reader.read(space).map_err(failed))? {
+            match self.parts.fill_with(left, |space| reader.read(space).map_err(failed))? {
                 0 => return Err(Error::SourceChanged { path: directory.path_of(name), reason: Cause::BecameShorter }),
-                count => left -= count as u64,
+                count => left -= count,
             }
         }
         check_unchanged(directory, name, expected, &directory.open_metadata(&file, name)?)?;
-        self.end_content(expected.size)
+        self.parts.end_content(expected.size)
     }
 
     /// Opens a file that is still what was seen of it.
@@ -412,15 +354,6 @@ impl LayerWriter {
         let file = directory.open_file(name)?;
         check_unchanged(directory, name, expected, &settle(&file, directory, name, &self.control)?.0)?;
         Ok(file)
-    }
-
-    /// Ends the content of a file of `size` bytes, and fills up its last record.
-    fn end_content(&mut self, size: u64) -> Result<()> {
-        self.header.clear();
-        pad(&mut self.header, size);
-        let Some(blob) = &mut self.parts[self.at].blob else { return Ok(()) };
-        blob.end_content(size)?;
-        blob.write(&self.header)
     }
 
     /// Refuses a name that a reader of the layer would take for something else.
@@ -441,10 +374,6 @@ impl LayerWriter {
         let is_below_mark = |name: &[u8]| matches!(whiteout::Whiteout::parse(name, 0), Ok(Some(whiteout::Whiteout::Meta)));
         if is_mark || names.any(is_below_mark) { Err(refused(path, Cause::NameOfWhiteout)) } else { Ok(()) }
     }
-}
-
-fn refused(path: &[u8], reason: Cause) -> Error {
-    Error::Unrepresentable { path: PathBuf::from(OsStr::from_bytes(path)), reason }
 }
 
 /// Tells what changed of a file, as far as a message can.

@@ -8,9 +8,18 @@ import click
 
 import ocidiff
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import Settings, common, layer_options, limit_options, pass_settings, platform_option, size_option
+from ocidiff.cli.options import (
+    Settings,
+    common,
+    layer_options,
+    limit_options,
+    pass_settings,
+    platform_option,
+    size_option,
+)
 from ocidiff.cli.registry import registry_options
 from ocidiff.cli.render import as_json
+from ocidiff.cli.split import split_option
 from ocidiff.cli.streams import complain, emit, source_of
 from ocidiff.output import naming
 
@@ -42,6 +51,7 @@ _FAILED = 1
     "Stop before more than this is added to the store.  [default: stop before the file system is full]",
 )
 @platform_option
+@split_option
 @layer_options
 @limit_options
 @registry_options
@@ -59,6 +69,7 @@ def command(
     shard: str | None,
     disk_bytes: int | None,
     platform: str | None,
+    layers: int,
     limits: ocidiff.Limits,
     registry: ocidiff.Registry,
     **options: Unpack[DiffArguments],
@@ -91,6 +102,7 @@ def command(
                 shard=shard,
                 disk_bytes=disk_bytes,
                 platform=platform,
+                layers=layers,
                 limits=limits,
                 registry=registry,
                 **options,

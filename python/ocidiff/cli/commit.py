@@ -28,6 +28,7 @@ from ocidiff.cli.options import (
 from ocidiff.cli.progress import shown
 from ocidiff.cli.registry import registry_options
 from ocidiff.cli.render import as_json, layer_line, metadata_document
+from ocidiff.cli.split import split_option
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped
 from ocidiff.errors import NotFoundError
 from ocidiff.layer.operand import may_be_container
@@ -88,14 +89,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="If the image would have more than N layers, make the newest ones one.",
 )
-@click.option(
-    "--layers",
-    metavar="N",
-    type=click.IntRange(1, 16),
-    default=1,
-    show_default=True,
-    help="Write the change as N layers by path, at most. A later commit writes only the layers that it touches.",
-)
+@split_option
 @click.option("--omit-history", is_flag=True, help="Leave out the history of the base, and this step.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on.  [default: the base's, else this machine's]")
 @click.option("--pause/--no-pause", default=True, help="Pause a running container while its tree is read.  [default: pause]")

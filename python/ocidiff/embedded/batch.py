@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 Take = Callable[[BatchResult], None]
 
-# Images whose blobs become visible together: each holds three descriptors.
-_GROUP: Final = 64
+# Files of images whose blobs become visible together. An image has its layers, a configuration and a manifest.
+_GROUP_FILES: Final = 192
+_DOCUMENTS: Final = 2
 # Results that wait for a slow reader.
 _RESULTS: Final = 256
 # More commits at once would only wait for the interpreter.
@@ -43,6 +44,8 @@ _MEMORY_BYTES: Final = 128 << 20
 # Memory of the process and of a commit beside it, as the core counts it.
 _PROCESS_BYTES: Final = 34 << 20
 _SLOT_BYTES: Final = 40 << 20
+# Memory of one more layer of a change.
+_LAYER_BYTES: Final = 3 << 20
 # A thread at these takes more than a slot has.
 _LARGE_ZSTD_LEVEL: Final = 9
 
@@ -58,7 +61,7 @@ def run(home: Embedded, job: BatchJob, take: Take, cancel: Cancellation | None) 
     engine, stop = select_engine(job.options.engine), Stop(cancel)
     monitor = Monitor(cancel=stop)
     cores = job.options.threads or len(os.sched_getaffinity(0))
-    slots, memory_bytes = slots_of(job.options, cores)
+    slots, memory_bytes = slots_of(job.options, cores, job.layers)
     home.sweep()
     with home.services(engine, monitor, job.options.overlay).leased() as leased, ExitStack() as opened:
         assert leased.lease is not None  # noqa: S101 - it is leased
@@ -85,11 +88,14 @@ def run(home: Embedded, job: BatchJob, take: Take, cancel: Cancellation | None) 
         return threads.run(committer, take)
 
 
-def slots_of(options: DiffOptions, cores: int) -> tuple[int, int | None]:
+def slots_of(options: DiffOptions, cores: int, layers: int = 1) -> tuple[int, int | None]:
     """Return how many commits run at once, and the memory of each; None for the default."""
     memory = options.memory_bytes or _MEMORY_BYTES
-    slots = max(1, min(cores, _MOST_SLOTS, (memory - _PROCESS_BYTES) // _SLOT_BYTES))
-    if slots == 1 or (options.compression is Compression.ZSTD and (options.level or 0) >= _LARGE_ZSTD_LEVEL):
+    slot_bytes = _SLOT_BYTES + (layers - 1) * _LAYER_BYTES
+    slots = max(1, min(cores, _MOST_SLOTS, (memory - _PROCESS_BYTES) // slot_bytes))
+    # Each zstd layer has threads of its own.
+    is_large = options.compression is Compression.ZSTD and (layers > 1 or (options.level or 0) >= _LARGE_ZSTD_LEVEL)
+    if slots == 1 or is_large:
         return 1, options.memory_bytes
     # Each counts the process, which they share.
     return slots, _PROCESS_BYTES + (memory - _PROCESS_BYTES) // slots
@@ -166,6 +172,7 @@ class BatchThreads:
 
     def __init__(self, job: BatchJob, layout: Layout, stop: Stop, slots: int) -> None:
         self._job, self._layout, self._stop, self._slots = job, layout, stop, slots
+        self._most_ready = _GROUP_FILES // (job.layers + _DOCUMENTS)
         self._budget = DiskBudget(layout.path, job.disk_bytes, stop.because)
         self._lines, self._reading = self._own_lines(), threading.Lock()
         self._changed = threading.Condition()
@@ -286,7 +293,7 @@ class BatchThreads:
             self._results.put(done.result)
             return
         with self._changed:
-            while len(self._ready) >= _GROUP:
+            while len(self._ready) >= self._most_ready:
                 self._changed.wait()
             self._ready.append(done)
             self._changed.notify_all()

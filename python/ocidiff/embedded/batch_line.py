@@ -138,7 +138,7 @@ class LineCommitter:
         self, line: Line, source: CommitSource, name: str, there: Elsewhere, services: Services, monitor: Monitor
     ) -> Image:
         job = self._job
-        request = Request.of(source, name, job.options, there, changes=line.changes, limits=job.limits)
+        request = Request.of(source, name, job.options, there, changes=line.changes, limits=job.limits, layers=job.layers)
         options = replace(request.options, threads=self._threads(), memory_bytes=self._memory_bytes)
         parent = self._parent() if isinstance(source, str | OverlayLayers) else None
         request = replace(request, options=options, platform=job.platform, parent=parent)
@@ -183,6 +183,8 @@ class LineCommitter:
             "platform": str(self._job.platform or Platform.of_machine()),
             "options": self._options,
             "tree": stamp.digest,
+            # Left out for one layer, so that images of earlier versions stay known.
+            **({} if self._job.layers == 1 else {"layers": self._job.layers}),
         }
         return hashlib.sha256(compact(said)).hexdigest()
 

@@ -40,7 +40,8 @@ class DiskBudget:
         added: list[int] = []
 
         def see(progress: Progress) -> None:
-            self._running[number] = progress.bytes_blob
+            # A change that is measured is written nowhere.
+            self._running[number] = 0 if progress.phase == "measure" else progress.bytes_blob
             self.check()
 
         try:

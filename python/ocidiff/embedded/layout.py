@@ -265,9 +265,13 @@ class Layout:
 
     def label_all(self, labels: Mapping[Digest, Mapping[str, str]]) -> None:
         """See `ContentStore.label_all`."""
-        sizes = {digest: self.info(digest).size for digest in labels}
+        pending = self._pending
+        visible = {digest: added for digest, added in labels.items() if pending is None or not pending.label(digest, added)}
+        if not visible:
+            return
+        sizes = {digest: self.info(digest).size for digest in visible}
         with self.database().transaction() as connection:
-            for digest, added in labels.items():
+            for digest, added in visible.items():
                 records.record(connection, digest, sizes[digest], added, self.lease_id)
 
     def walk(self) -> Iterator[Digest]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from io import BufferedReader
 from typing import TYPE_CHECKING, Final
 
@@ -62,6 +63,13 @@ class PendingBlobs:
         if known is not None:
             self._drop(known)
         self.found[digest] = blob
+
+    def label(self, digest: Digest, labels: Mapping[str, str]) -> bool:
+        """Set labels of a file; False if it is not among these."""
+        blob = self.found.get(digest)
+        if blob is not None:
+            self.found[digest] = replace(blob, labels={**blob.labels, **labels})
+        return blob is not None
 
     def open(self, digest: AnyDigest) -> BufferedReader | None:
         """Open a blob at its beginning; None if it is not among these."""

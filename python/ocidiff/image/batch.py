@@ -95,6 +95,7 @@ class BatchJob:
         lower: Path of the tree of the base, or an index of it; None to unpack the base once.
         platform: Which image of a base for several platforms; None for this machine.
         options: Options of the layers; threads and memory are those of the whole run.
+        layers: How many layers each change is written as, at most.
         limits: Limits of the layers of the base if it is unpacked.
         disk_bytes: Most bytes that the run may add to the store; None for what is free, less a reserve.
         find_base: Brings the base from elsewhere; None to look for its name.
@@ -108,6 +109,7 @@ class BatchJob:
     lower: Tree | None
     platform: Platform | None
     options: DiffOptions
+    layers: int
     limits: Limits
     disk_bytes: int | None
     find_base: Callable[[Services], Image] | None

@@ -190,21 +190,21 @@ class Request:
         )
         if wrong := set(deny) - {SECRETS}:
             raise UsageError(f"deny {min(wrong)[:100]!r}: must be {SECRETS}")
-        _check_layers(layers, request.merge)
+        if check_layers(layers) > 1 and request.merge is not None:
+            raise UsageError("layers: cannot be combined with squash, squash_last or max_layers, which merge layers")
         check_source(source, base, lower, told.ids, upper)
         return request
 
 
-def _check_layers(layers: int, merge: Merge | None) -> None:
-    """Check how many layers a change shall be written as.
+def check_layers(layers: int) -> int:
+    """Return how many layers a change shall be written as.
 
     Raises:
-        UsageError: It is out of range, or layers are to be merged too.
+        UsageError: It is out of range.
     """
     if isinstance(layers, bool) or not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
         raise UsageError(f"layers {layers!r}: must be 1 to {MOST_LAYERS}")
-    if layers > 1 and merge is not None:
-        raise UsageError("layers: cannot be combined with squash, squash_last or max_layers, which merge layers")
+    return layers
 
 
 def _merge(*, squash: bool, squash_last: int | None, max_layers: int | None) -> Merge | None:

@@ -11,7 +11,7 @@ from ocidiff.embedded.batch import run
 from ocidiff.embedded.open import Embedded
 from ocidiff.image.batch import BatchJob, BatchResult, BatchSummary
 from ocidiff.image.batch_lines import Shard
-from ocidiff.image.request import Elsewhere
+from ocidiff.image.request import Elsewhere, check_layers
 from ocidiff.image.source import check_lower
 from ocidiff.layer.monitor import Cancellation, Monitor
 from ocidiff.layer.options import DiffOptions, Limits
@@ -37,6 +37,7 @@ def batch(
     platform: str | None,
     limits: Limits | None,
     options: DiffOptions,
+    layers: int,
     registry: Registry | None,
     cancel: Cancellation | None,
 ) -> BatchSummary:
@@ -65,6 +66,7 @@ def batch(
             lower=lower,
             platform=platform_of(platform),
             options=options,
+            layers=check_layers(layers),
             limits=limits or Limits(),
             disk_bytes=disk_bytes,
             find_base=find_base,

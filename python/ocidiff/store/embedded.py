@@ -90,6 +90,7 @@ class EmbeddedStore(Store):
         platform: str | None = None,
         limits: Limits | None = None,
         options: DiffOptions | None = None,
+        layers: int = 1,
         registry: Registry | None = None,
         cancel: Cancellation | None = None,
         **arguments: Unpack[DiffArguments],
@@ -112,6 +113,7 @@ class EmbeddedStore(Store):
             platform: See `CommitArguments`.
             limits: See `CommitArguments`.
             options: Options of the layers; None for the defaults. Threads and memory are those of the whole call.
+            layers: See `CommitArguments`.
             registry: How registries are reached; None for the defaults.
             cancel: Stops the call: the lines that have begun are told as stopped.
             **arguments: The fields of `DiffOptions` by name, in place of `options`.
@@ -135,6 +137,7 @@ class EmbeddedStore(Store):
             platform=platform,
             limits=limits,
             options=DiffOptions.of(options, arguments),
+            layers=layers,
             registry=registry,
             cancel=cancel,
         )

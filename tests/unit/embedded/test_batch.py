@@ -253,7 +253,7 @@ def test_the_digests_do_not_depend_on_how_many_run_at_once(
     whole = digests(run(store, given)[0])
     for number in range(12):
         store.untag(f"app:{number}")
-    monkeypatch.setattr(batch, "slots_of", lambda _options, _cores: (slots, None))
+    monkeypatch.setattr(batch, "slots_of", lambda *_: (slots, None))
     assert digests(run(store, given)[0]) == whole
 
 
@@ -389,24 +389,28 @@ def test_a_cancelled_run_tells_what_is_left(store: EmbeddedStore, monkeypatch: p
 
 
 def test_options_out_of_range_are_refused_before_a_line_is_read(store: EmbeddedStore) -> None:
-    for wrong in ({"shard": "9"}, {"level": 99}, {"platform": "x/y/z/w"}):
+    for wrong in ({"shard": "9"}, {"level": 99}, {"platform": "x/y/z/w"}, {"layers": 0}, {"layers": 17}):
         with pytest.raises(UsageError):
             run(store, [], **wrong)
 
 
 @pytest.mark.parametrize(
-    ("options", "cores", "slots"),
+    ("options", "cores", "layers", "slots"),
     [
-        (DiffOptions(), 1, 1),
-        (DiffOptions(), 2, 2),
-        (DiffOptions(), 64, 2),
-        (DiffOptions(memory_bytes=1 << 30), 64, 4),
-        (DiffOptions(memory_bytes=48 << 20), 64, 1),
-        (DiffOptions(compression="zstd", level=19), 64, 1),  # type: ignore[arg-type]  # words are taken too
+        (DiffOptions(), 1, 1, 1),
+        (DiffOptions(), 2, 1, 2),
+        (DiffOptions(), 64, 1, 2),
+        (DiffOptions(memory_bytes=1 << 30), 64, 1, 4),
+        (DiffOptions(memory_bytes=48 << 20), 64, 1, 1),
+        (DiffOptions(compression="zstd", level=19), 64, 1, 1),  # type: ignore[arg-type]  # words are taken too
+        (DiffOptions(), 64, 2, 2),
+        (DiffOptions(), 64, 16, 1),
+        (DiffOptions(memory_bytes=1 << 30), 64, 16, 4),
+        (DiffOptions(compression="zstd", memory_bytes=1 << 30), 64, 2, 1),  # type: ignore[arg-type]  # words are taken too
     ],
 )
-def test_slots_share_the_memory(options: DiffOptions, cores: int, slots: int) -> None:
-    count, memory = batch.slots_of(options, cores)
+def test_slots_share_the_memory(options: DiffOptions, cores: int, layers: int, slots: int) -> None:
+    count, memory = batch.slots_of(options, cores, layers)
     assert count == slots
     if count == 1:
         assert memory == options.memory_bytes

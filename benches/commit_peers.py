@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from installed import compiled_command
+from ocidiff.bench import peers
 
 OWN_ROUNDS = 5
 CHANGED_FILES = 300
@@ -49,9 +50,8 @@ class Place:
     def ocidiff(self, *words: str | Path) -> tuple[str | Path, ...]:
         return (OCIDIFF, "--store", self.root / "store", *words)
 
-    def buildah(self, *words: str | Path) -> tuple[str | Path, ...]:
-        storage = ("--root", self.root / "buildah", "--runroot", self.root / "run", "--storage-driver", "overlay")
-        return ("buildah", *storage, *words)
+    def buildah(self, *words: str) -> tuple[str, ...]:
+        return peers.buildah(str(self.root), *words)
 
     def layout(self, name: str = "base") -> str:
         return f"{self.root / 'umoci'}:{name}"
@@ -137,10 +137,10 @@ def buildah(place: Place, number: int) -> float:
 
 
 def umoci(place: Place, number: int) -> float:
-    taken = seconds("umoci", "repack", "--image", place.layout("new"), place.bundle(number))
+    taken = seconds(*peers.umoci_repack(place.layout("new"), str(place.bundle(number))))
     assert len(json.loads(run("umoci", "stat", "--json", "--image", place.layout("new")))["history"]) == 2
-    run("umoci", "rm", "--image", place.layout("new"))
-    run("umoci", "gc", "--layout", place.root / "umoci")
+    for command in peers.umoci_forget(place.layout("new")):
+        run(*command)
     return taken
 
 

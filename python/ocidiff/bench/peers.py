@@ -20,6 +20,22 @@ from ocidiff.layer.applier import apply
 _XATTRS: Final = ("--xattrs", "--xattrs-include=*")
 
 
+def buildah(place: str, *words: str) -> tuple[str, ...]:
+    """Return the words of a command of buildah whose storage is in the directory `place`."""
+    storage = ("--root", os.path.join(place, "buildah"), "--runroot", os.path.join(place, "run"))
+    return ("buildah", *storage, "--storage-driver", "overlay", *words)
+
+
+def umoci_repack(image: str, bundle: str) -> tuple[str, ...]:
+    """Return the words that store the changes of a bundle as `image`, `LAYOUT:NAME`."""
+    return ("umoci", "repack", "--image", image, bundle)
+
+
+def umoci_forget(image: str) -> tuple[tuple[str, ...], ...]:
+    """Return the words of the commands that remove an image, `LAYOUT:NAME`, and what only it needed."""
+    return ("umoci", "rm", "--image", image), ("umoci", "gc", "--layout", image.rpartition(":")[0])
+
+
 def _found(scene: Scene, name: str) -> str:
     """Return the first line that a program says of its version.
 
@@ -155,11 +171,11 @@ class Umoci:
             size = self._layer_size()
             if tag:
                 scene.run("umoci", "tag", "--image", self._image("new"), tag)
-            scene.run("umoci", "rm", "--image", self._image("new"))
-            scene.run("umoci", "gc", "--layout", self._layout)
+            for command in umoci_forget(self._image("new")):
+                scene.run(*command)
             return size
 
-        return Task(self.name, lambda: scene.run("umoci", "repack", "--image", self._image("new"), bundle), finish)
+        return Task(self.name, lambda: scene.run(*umoci_repack(self._image("new"), bundle)), finish)
 
     def _layer_size(self) -> int:
         names = "org.opencontainers.image.ref.name"
@@ -183,7 +199,6 @@ class Buildah:
         self.version = _found(scene, "buildah")
         if os.geteuid():
             raise UnsupportedError("buildah needs root to mount its containers")
-        self._root = scene.path("buildah")
 
     def rows(self, kind: Kind) -> int:
         """Return how many tasks it has in a kind of work."""
@@ -207,8 +222,7 @@ class Buildah:
         return []
 
     def _command(self, *words: str) -> tuple[str, ...]:
-        storage = ("--root", self._root, "--runroot", self._scene.path("run"), "--storage-driver", "overlay")
-        return ("buildah", *storage, *words)
+        return buildah(self._scene.root, *words)
 
     def _container(self, name: str, image: str, layer: str) -> None:
         self._scene.run(*self._command("from", "--name", name, image))
@@ -227,7 +241,7 @@ class Buildah:
         return Task("buildah (plain)", lambda: self._scene.run(*self._command("commit", "-q", name, "new")), finish)
 
     def _layer_size(self) -> int:
-        with open(os.path.join(self._root, "overlay-layers/layers.json"), encoding="utf-8") as file:
+        with open(self._scene.path("buildah/overlay-layers/layers.json"), encoding="utf-8") as file:
             layers = json.load(file)
         return int(max((one for one in layers if "diff-size" in one), key=lambda one: str(one["created"]))["diff-size"])
 

@@ -1,14 +1,19 @@
-"""Place: a directory of our own for everything that a benchmark makes, which is removed whatever happens."""
+"""Place: a directory of our own for everything that a benchmark makes, which is removed whatever happens.
+
+It is locked (flock) while its process lives. What a killed process left is removed by the next one.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -19,6 +24,7 @@ from ocidiff.mounts.mountinfo import mount_points
 from ocidiff.sizes import size
 
 _PREFIX: Final = "ocidiff-bench-"
+_is_ours: Final = re.compile(f"{_PREFIX}[a-z0-9_]{{8}}").fullmatch
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = Logger(__name__)
@@ -29,14 +35,63 @@ def private_directory(parent: str | None) -> Iterator[str]:
     """Yield the path of a new directory; it is removed at the end, with all that is in it or mounted below it.
 
     Args:
-        parent: Where it is made; None for `TMPDIR`, else /var/tmp.
+        parent: Where it is made; None for `TMPDIR`, else /var/tmp. What killed processes left there is removed first.
     """
-    path = tempfile.mkdtemp(prefix=_PREFIX, dir=os.path.abspath(parent or workspace.place_of_files(None)))
+    place = os.path.abspath(parent or workspace.place_of_files(None))
+    _sweep(place)
+    path, lock = _make(place)
     try:
         yield path
     finally:
-        with _first_signal_held(path):
-            remove(path)
+        try:
+            with _first_signal_held(path):
+                _remove_locked(path, lock)
+        finally:
+            os.close(lock)
+
+
+def _make(place: str) -> tuple[str, int]:
+    """Return the path of a new directory in `place`, and the descriptor that locks it."""
+    while True:
+        path = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
+        lock = _lock(path)
+        if lock is not None:
+            return path, lock
+
+
+def _lock(path: str) -> int | None:
+    """Return the descriptor of a directory of ours that nobody else has locked, locked; None for any other."""
+    try:
+        directory = os.open(path, opening.DIRECTORY)
+    except OSError:
+        # Gone, of another user, or no directory.
+        return None
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(directory)
+        return None
+    info = os.fstat(directory)
+    if info.st_uid == os.geteuid() and info.st_nlink > 0:
+        return directory
+    os.close(directory)
+    return None
+
+
+def _sweep(place: str) -> None:
+    """Remove the directories of killed processes; one that cannot be removed is told."""
+    for name in filter(_is_ours, os.listdir(place)):
+        path = os.path.join(place, name)
+        lock = _lock(path)
+        if lock is None:
+            continue
+        try:
+            with _first_signal_held(path):
+                _remove_locked(path, lock)
+        except OSError as error:
+            _log.warning("%s: is left of a killed run, and cannot be removed: %s", path, error.strerror)
+        finally:
+            os.close(lock)
 
 
 @contextmanager
@@ -76,15 +131,30 @@ def _first_signal_held(path: str) -> Iterator[None]:
 
 def remove(path: str) -> None:
     """Remove a directory, with all that is in it or mounted below it; nothing if it is gone."""
-    inside = os.path.realpath(path) + "/"
-    for point in sorted((one for one in mount_points() if one.startswith(inside)), key=len, reverse=True):
-        detach(point, lazily=True)
+    _detach_below(path)
     parent, name = os.path.split(path)
     directory = os.open(parent, opening.ROOT)
     try:
         workspace.discard(directory, name, path)
     finally:
         os.close(directory)
+
+
+def _remove_locked(path: str, lock: int) -> None:
+    """Remove a directory that this process has locked, as `remove` does."""
+    _detach_below(path)
+    directory = os.open(os.path.dirname(path), opening.ROOT)
+    try:
+        with suppress(FileNotFoundError):
+            workspace.remove(directory, os.path.basename(path), lock, path)
+    finally:
+        os.close(directory)
+
+
+def _detach_below(path: str) -> None:
+    inside = os.path.realpath(path) + "/"
+    for point in sorted((one for one in mount_points() if one.startswith(inside)), key=len, reverse=True):
+        detach(point, lazily=True)
 
 
 def check_room(path: str, needed: int) -> None:

@@ -18,9 +18,9 @@ _MOST_ROUNDS: Final = 1000
 
 @click.command("bench", epilog="Example: ocidiff bench --report bench.html")
 @click.argument("tree", metavar="[TREE]", required=False, type=click.Path())
-@click.option("--size", type=size_type, default="100MB", show_default=True, help="Bytes of the made-up tree.")
+@click.option("--size", type=size_type, default="50MB", show_default=True, help="Bytes of the made-up tree.")
 @click.option(
-    "--files", type=click.IntRange(min=8), default=10_000, show_default=True, metavar="N", help="Number of its files."
+    "--files", type=click.IntRange(min=8), default=5000, show_default=True, metavar="N", help="Number of its files."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, metavar="N", help="Choose the tree.")
 @click.option(

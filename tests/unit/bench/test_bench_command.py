@@ -245,6 +245,46 @@ def test_a_signal_ends_all_that_runs_and_leaves_nothing(
     assert living(group) == []
 
 
+def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else(
+    place: Path, tmp_path: Path, programs: Callable[[str, str], None], capsys: Output
+) -> None:
+    note = tmp_path / "note"
+    programs("umoci", f'[ "$1" = --version ] && exit\necho $$ > {note}.new\nmv {note}.new {note}\nexec sleep 1000')
+    programs("mv", f'exec {shutil.which("mv", path="/usr/bin:/bin")} "$@"')
+    line = [sys.executable, "-m", "ocidiff", "bench", *TINY, "--directory", str(place), "--peers", "umoci"]
+    foreign = [place / "ocidiff-bench-", place / "ocidiff-bench-of-another", place / "ocidiff-bench-12345678.tar"]
+    for one in foreign:
+        one.mkdir()
+    link = place / "ocidiff-bench-abcdefgh"
+    link.symlink_to(foreign[0])
+    left = list[Path]()
+    for ends in (True, False):
+        note.unlink(missing_ok=True)
+        with subprocess.Popen(line, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            while not note.exists():
+                assert process.poll() is None
+                time.sleep(0.02)
+            left += set(place.iterdir()) - {*foreign, link, *left}
+            if ends:
+                process.kill()
+                process.wait()
+                assert left[0].is_dir()
+                os.kill(int(note.read_text()), signal.SIGKILL)
+                continue
+            # A third run leaves this one alone.
+            status = main(["bench", *TINY, "--directory", str(place), "--peers", "none"])
+            there = set(place.iterdir())
+            process.send_signal(signal.SIGTERM)
+    capsys.readouterr()
+    assert status == 0
+    assert len(left) == 2
+    assert there == {left[1], link, *foreign}
+    assert set(place.iterdir()) == {link, *foreign}
+    link.unlink()
+    for one in foreign:
+        one.rmdir()
+
+
 def test_a_tree_that_holds_the_place_is_refused(place: Path, capsys: Output) -> None:
     assert main(["bench", str(place.parent), "--directory", str(place)]) == 2
     assert capsys.readouterr().err == (
@@ -309,14 +349,14 @@ REMOVING = """
 import os, signal, sys, time
 from ocidiff import workspace
 from ocidiff.bench import run
-discard, signals = workspace.discard, list(map(int, sys.argv[2].split(",")))
-def interrupted(directory, name, path):
+remove, signals = workspace.remove, list(map(int, sys.argv[2].split(",")))
+def interrupted(*arguments):
     for number in signals:
         os.kill(os.getpid(), number)
         time.sleep(0.01)
-    discard(directory, name, path)
+    remove(*arguments)
 def scene(root):
-    workspace.discard = interrupted
+    workspace.remove = interrupted
     open(root + "/file", "w").close()
     if sys.argv[3] == "at work":
         os.kill(os.getpid(), signal.SIGINT)

@@ -72,7 +72,7 @@ class Channel:
         channel = cls.connect(address, namespace)
         try:
             version = channel.call("version.v1.Version/Version").version
-            found = re.match(r"v?(\d+)\.(\d+)", version)
+            found = re.match(r"v?([0-9]{1,9})\.([0-9]{1,9})", version)
             if found and (int(found[1]), int(found[2])) < _OLDEST:
                 raise UnsupportedError(f"containerd {version}: version {_OLDEST[0]}.{_OLDEST[1]} or newer is needed")
             names = [one.name for one in channel.call("namespaces.v1.Namespaces/List").namespaces]

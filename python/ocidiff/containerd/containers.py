@@ -196,7 +196,7 @@ class ContainerdContainers:
 def _command(spec: bytes) -> tuple[str, ...]:
     """Return the arguments of a container's process; none if its specification has none."""
     try:
-        words = json.loads(spec)["process"]["args"]
-    except (ValueError, KeyError, TypeError):
+        words = json.loads(spec, parse_int=str)["process"]["args"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ()
     return tuple(map(str, words)) if isinstance(words, list) else ()

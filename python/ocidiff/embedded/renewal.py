@@ -48,7 +48,8 @@ def _keep_trees(files: Files, known: frozenset[int]) -> list[str]:
     """
     try:
         with files.directory(TREES, create=False) as trees:
-            unknown = [name for name in os.listdir(trees) if not (name.isdigit() and int(name) in known)]
+            names = set(map(str, known))
+            unknown = [name for name in os.listdir(trees) if name not in names]
             if not unknown:
                 return []
             name = f"{TREES}.{time.time_ns()}"

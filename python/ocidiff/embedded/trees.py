@@ -84,8 +84,8 @@ def sweep(layout: Layout) -> None:
         ingest_dir = stack.enter_context(layout.ingest_dir())
         # Nobody makes a directory visible meanwhile.
         with layout.database().transaction() as connection:
-            known = {row.id for row in rows.walk(connection)}
-            orphans = [name for name in workspace.names_in(trees) if not (name.isdigit() and int(name) in known)]
+            known = {str(row.id) for row in rows.walk(connection)}
+            orphans = [name for name in workspace.names_in(trees) if name not in known]
             aside = [workspace.adopt(ingest_dir, trees, name) for name in orphans]
         _remove_aside(layout, ingest_dir, aside)
 

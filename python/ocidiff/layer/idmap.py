@@ -186,7 +186,7 @@ def _subordinate(kind: str, user: str) -> Iterator[IdRange]:
     try:
         names.add(str(pwd.getpwnam(user).pw_uid))
     except KeyError:
-        if user.isascii() and user.isdigit() and int(user) < _IDS:
+        if user.isascii() and user.isdigit() and len(user) <= 10 and int(user) < _IDS:
             names.update(entry.pw_name for entry in pwd.getpwall() if entry.pw_uid == int(user))
     path, container = _SUBORDINATE[kind], 0
     with open(path, encoding="utf-8", errors="surrogateescape") as file:

@@ -22,6 +22,8 @@ MAX_SIZE: Final = (1 << 63) - 1
 
 # Of manifests and indexes.
 SCHEMA_VERSION: Final = 2
+# The lowest limit of digits that Python can be told to convert; a number that means anything has fewer.
+_MOST_DIGITS: Final = 640
 # A message holds at most this much of what a document says.
 _SHOWN: Final = 100
 
@@ -204,13 +206,26 @@ def _parse(data: bytes, where: str) -> object:
     if len(data) > MAX_DOCUMENT_BYTES:
         raise DocumentError(f"{where}: {len(data)} bytes of JSON, limit {MAX_DOCUMENT_BYTES}")
     try:
-        value: object = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value: object = json.loads(
+            data.decode(), object_pairs_hook=_unique, parse_int=whole_number, parse_constant=_no_constant
+        )
     except RecursionError:
         raise DocumentError(f"{where}: nested too deeply") from None
     except ValueError as error:
         raise DocumentError(f"{where}: not JSON: {error}") from None
     _check_values(value, where)
     return value
+
+
+def whole_number(text: str) -> int:
+    """Return an integer of a JSON document, for `parse_int` of `json.loads`.
+
+    Raises:
+        ValueError: It is longer than Python converts, by an option of the user at least.
+    """
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number has more than {_MOST_DIGITS} digits")
+    return int(text)
 
 
 def _write(document: Mapping[str, object], separators: tuple[str, str], indent: int | None) -> bytes:

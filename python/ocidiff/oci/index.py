@@ -15,7 +15,7 @@ from typing import Final, Self
 from ocidiff.errors import DocumentError, UnsupportedError
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, indented, members_of_kind, parse_object
+from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES, indented, members_of_kind, parse_object, whole_number
 from ocidiff.values import dataclass
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
@@ -113,7 +113,7 @@ class Index:
                 else:
                     members.append((key, value))
                 if name.casefold() in _KNOWN:
-                    known[name] = None if name == _ENTRIES else json.loads(value)
+                    known[name] = None if name == _ENTRIES else json.loads(value, parse_int=whole_number)
         except _NotThisKindError as error:
             raise DocumentError(f"{where}: {error}") from None
         except (ValueError, RecursionError) as error:
@@ -180,7 +180,8 @@ def _encoded(text: str) -> bytes:
 def _name_and_digest(text: str) -> tuple[str | None, str | None]:
     """Return what can be told of an entry that is not understood."""
     try:
-        value = json.loads(text)
+        # An integer may have more digits than Python converts.
+        value = json.loads(text, parse_int=float)
     except (ValueError, RecursionError):
         return None, None
     members = value if isinstance(value, dict) else {}

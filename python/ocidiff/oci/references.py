@@ -51,7 +51,7 @@ def parts(data: bytes) -> tuple[list[AnyDigest], list[AnyDigest]]:
     platforms only. A document that is neither manifest nor index has no parts.
     """
     try:
-        document = json.loads(data)
+        document = json.loads(data, parse_int=float)
     except (ValueError, RecursionError):
         return [], []
     if not isinstance(document, dict):

@@ -198,7 +198,7 @@ def _media_type(document: bytes) -> str:
 def _references(document: bytes) -> dict[str, str]:
     """Return what a document needs as labels. Spec: containerd, docs/garbage-collection.md."""
     try:
-        members = json.loads(document)
+        members = json.loads(document, parse_int=float)
     except (ValueError, RecursionError):
         return {}
     if not isinstance(members, dict):

@@ -42,7 +42,7 @@ def version_of(address: str) -> str:
 
 def numbers_of(version: str) -> tuple[int, int, int]:
     """Return the numbers of a version; zeros for one that is not understood."""
-    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    found = re.match(r"v?([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})", version)
     return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
 
 

@@ -179,4 +179,4 @@ def _token(data: bytes, where: str) -> tuple[str, float]:
     # A header is one line.
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not isinstance(seconds, int | float):
         raise RegistryError(f"{where}: gives no token: the answer holds none")
-    return token, float(min(seconds, _MOST_SECONDS))
+    return token, float(max(0, min(seconds, _MOST_SECONDS)))

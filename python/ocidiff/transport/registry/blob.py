@@ -103,9 +103,9 @@ class RegistryBlob(io.RawIOBase):
             if response.status == 206 and (match is None or int(match[1]) != self._at):
                 raise RegistryError(f"{self._client.host}: blob {self._descriptor.digest}: another range than was asked for")
             total = (match[2] if match else response.header("Content-Length")).strip()
-            if total.isdecimal() and int(total) != size:
+            if total.isdecimal() and (total.lstrip("0") or "0") != str(size):
                 raise DigestMismatchError(
-                    f"{self._client.host}: blob {self._descriptor.digest}: {total} bytes, expected {size}"
+                    f"{self._client.host}: blob {self._descriptor.digest}: {total[:100]} bytes, expected {size}"
                 )
             skipped = self._at if response.status == 200 else 0
             while skipped:

@@ -2,12 +2,16 @@
 //!
 //! One thread hashes the tar, some compress, one writes in order and hashes the blob. A blob that is the tar is hashed once. All
 //! channels are bounded, so memory is.
+//!
+//! Channels with one receiver are those of the standard library, which sleeps at once. Others yield first, which gives their time
+//! slices to other processes, so that a busy machine takes up to twice as long.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Sender;
 use twox_hash::XxHash3_64;
 
 use super::block::{Block, Supply};
@@ -90,9 +94,9 @@ enum Outlet {
     /// Blocks are only hashed: the blob is the tar, and nobody keeps it.
     Nowhere,
     /// Batches go to the writer as they are.
-    Direct(Sender<Batch>),
+    Direct(SyncSender<Batch>),
     /// Blocks go to compressors; the writer gets the promises of their pieces, in order.
-    Parallel { jobs: Sender<Job>, promises: Sender<Receiver<Piece>> },
+    Parallel { jobs: Sender<Job>, promises: SyncSender<Receiver<Piece>> },
 }
 
 /// Takes the bytes of a tar, and writes the blob. Dropping it unfinished ends and joins its threads.
@@ -100,7 +104,7 @@ pub struct BlobWriter {
     block: Block,
     supply: Supply,
     batch: Batch,
-    plain: Option<Sender<Batch>>,
+    plain: Option<SyncSender<Batch>>,
     outlet: Option<Outlet>,
     hasher: Option<JoinHandle<Finished>>,
     /// Ends with digest and size of the blob; with none if the blob is the tar itself, or is not kept.
@@ -122,7 +126,7 @@ impl BlobWriter {
         control: Arc<Control>,
     ) -> Result<Self> {
         let Compressors { compression, threads, ref jobs, .. } = **compressors;
-        let (plain, batches) = bounded::<Batch>(WAITING_BATCHES);
+        let (plain, batches) = sync_channel::<Batch>(WAITING_BATCHES);
         let supply = compressors.supply.clone();
         let mut blob = Self {
             block: supply.after(&[]),
@@ -146,12 +150,12 @@ impl BlobWriter {
         match compression {
             Compression::None if stream.is_null_device() => blob.outlet = Some(Outlet::Nowhere),
             Compression::None => {
-                let (sender, blocks) = bounded(WAITING_BATCHES);
+                let (sender, blocks) = sync_channel(WAITING_BATCHES);
                 blob.outlet = Some(Outlet::Direct(sender));
                 blob.writer = Some(spawn("write", move || write_plain(&stream, &blocks, &control).map(|()| None))?);
             }
             Compression::Zstd { level } => {
-                let (sender, blocks) = bounded(WAITING_BATCHES);
+                let (sender, blocks) = sync_channel(WAITING_BATCHES);
                 blob.outlet = Some(Outlet::Direct(sender));
                 let sink = BlobSink { stream, hasher: Hasher::default(), control };
                 let workers = u32::try_from(threads).unwrap_or(u32::MAX);
@@ -161,7 +165,7 @@ impl BlobWriter {
             }
             Compression::Gzip { .. } => {
                 let sink = BlobSink { stream, hasher: Hasher::default(), control };
-                let (promises, pieces) = bounded(threads + SPARE_BLOCKS);
+                let (promises, pieces) = sync_channel(threads + SPARE_BLOCKS);
                 blob.outlet = jobs.clone().map(|jobs| Outlet::Parallel { jobs, promises });
                 blob.writer = Some(spawn("write", move || write_gzip(sink, &pieces).map(Some))?);
             }
@@ -243,7 +247,7 @@ impl BlobWriter {
         self.batch.push(block.clone());
         let compressed = match &self.outlet {
             Some(Outlet::Parallel { jobs, promises }) => {
-                let (reply, promise) = bounded(1);
+                let (reply, promise) = sync_channel(1);
                 promises.send(promise).is_ok() && jobs.send(Job { block, reply }).is_ok()
             }
             outlet => outlet.is_some(),

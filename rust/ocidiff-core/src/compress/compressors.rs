@@ -1,6 +1,7 @@
 //! The threads that compress blocks, and the memory of blocks, which the blobs of one call share.
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -20,7 +21,7 @@ pub(super) const BATCH_BLOCKS: usize = 3;
 /// A block for a compressor, and where its piece goes.
 pub(super) struct Job {
     pub block: Arc<Block>,
-    pub reply: Sender<Piece>,
+    pub reply: SyncSender<Piece>,
 }
 
 /// The threads that compress one blob, or several that are written at the same time. Dropping it ends and joins them.

@@ -7,9 +7,9 @@
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use ocidiff_deflate::{DICTIONARY_BYTES, Inflated};
 
 use super::gunzip::GzipReader;
@@ -77,7 +77,7 @@ impl<'scope> Decompressed<'scope> {
         bounds: Bounds,
         control: &'scope Control,
     ) -> Result<Self> {
-        let (parts, chunks) = bounded(BUFFERS);
+        let (parts, chunks) = sync_channel(BUFFERS);
         let hasher = thread("ocidiff-hash").spawn_scoped(scope, move || hash(&chunks)).map_err(no_thread)?;
         Ok(Self { hasher: Some(hasher), ..Self::begin(scope, source, bounds, control, Some(parts))? })
     }
@@ -101,15 +101,15 @@ impl<'scope> Decompressed<'scope> {
         source: R,
         bounds: Bounds,
         control: &'scope Control,
-        parts: Option<Sender<Arc<Chunk>>>,
+        parts: Option<SyncSender<Arc<Chunk>>>,
     ) -> Result<Self> {
         let is_hashed = parts.is_some();
         let (blob_buffers, buffers) = if is_hashed { (BLOB_BUFFERS, BUFFERS) } else { (FEW_BUFFERS, FEW_BUFFERS) };
-        let (sender, chunks) = bounded(blob_buffers);
+        let (sender, chunks) = sync_channel(blob_buffers);
         let pool = Pool::new(blob_buffers, BUFFER_BYTES);
         let reader = BlobReader { source, control, pool, chunks: sender, is_hashed };
         let reader = thread("ocidiff-read").spawn_scoped(scope, move || reader.run()).map_err(no_thread)?;
-        let (sender, full) = bounded(buffers);
+        let (sender, full) = sync_channel(buffers);
         let worker = Worker { full: sender, parts, bounds, buffers, control };
         let blob = Blob::new(chunks, control);
         let decoder = thread("ocidiff-inflate").spawn_scoped(scope, move || worker.run(blob)).map_err(no_thread)?;
@@ -171,9 +171,9 @@ fn hash(chunks: &Receiver<Arc<Chunk>>) -> Hasher {
 
 /// The thread that decompresses.
 struct Worker<'scope> {
-    full: Sender<Result<Arc<Chunk>>>,
+    full: SyncSender<Result<Arc<Chunk>>>,
     /// Hashes the tar, if the digests are wanted.
-    parts: Option<Sender<Arc<Chunk>>>,
+    parts: Option<SyncSender<Arc<Chunk>>>,
     bounds: Bounds,
     buffers: usize,
     control: &'scope Control,

@@ -2,15 +2,14 @@
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
-
-use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// A piece of a stream, shared by several threads. Its buffer goes back when the last one is done.
 pub(super) struct Chunk {
     /// The buffer, and where the piece is in it.
     pub buffer: Vec<u8>,
     pub range: Range<usize>,
-    pool: Sender<Vec<u8>>,
+    pool: SyncSender<Vec<u8>>,
 }
 
 impl Drop for Chunk {
@@ -32,13 +31,13 @@ impl Deref for Chunk {
 pub(super) struct Pool {
     bytes: usize,
     taken: Receiver<Vec<u8>>,
-    returned: Sender<Vec<u8>>,
+    returned: SyncSender<Vec<u8>>,
 }
 
 impl Pool {
     /// Returns a pool of `buffers` buffers of `bytes` bytes each.
     pub fn new(buffers: usize, bytes: usize) -> Self {
-        let (returned, taken) = bounded(buffers);
+        let (returned, taken) = sync_channel(buffers);
         for _ in 0..buffers {
             // There is room for all of them.
             let _ = returned.try_send(Vec::new());

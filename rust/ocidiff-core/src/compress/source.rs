@@ -2,8 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
-
-use crossbeam_channel::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::pieces::{Chunk, Pool};
 use crate::control::Control;
@@ -42,7 +41,7 @@ pub(super) struct BlobReader<'scope, R> {
     pub source: R,
     pub control: &'scope Control,
     pub pool: Pool,
-    pub chunks: Sender<Result<Arc<Chunk>>>,
+    pub chunks: SyncSender<Result<Arc<Chunk>>>,
     pub is_hashed: bool,
 }
 

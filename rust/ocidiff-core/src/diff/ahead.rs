@@ -1,14 +1,20 @@
 //! Reading ahead: the files of the next changes are asked for while the current one is written, so that the disk works on many.
+//!
+//! Opening a file to ask for it is wasted if it is in memory. So a few files of each batch are looked at, and the others are asked
+//! for where one of these is not in memory.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
+use std::io::IoSliceMut;
 use std::iter::Fuse;
 use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fs::{Advice, fadvise};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::change::{Change, ChangeKind, Changes, Subject};
 use crate::error::{Error, Result};
@@ -19,6 +25,8 @@ use crate::tree::TreeDir;
 const AHEAD: usize = 64;
 /// Changes that are taken at a time, because waking the thread costs more than opening a file.
 const BATCH: usize = 16;
+/// The first of so many files of a batch is looked at.
+const SAMPLED: usize = 8;
 /// Batches of files that wait for the thread.
 const WAITING: usize = AHEAD / BATCH;
 /// Bytes to ask for of one file. The kernel itself reads ahead in longer ones.
@@ -31,7 +39,7 @@ type Wish = (Arc<TreeDir>, CString);
 pub struct Ahead {
     changes: Fuse<Changes>,
     queue: VecDeque<Result<Change>>,
-    wishes: Option<Sender<Vec<Wish>>>,
+    wishes: Option<SyncSender<Vec<Wish>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -41,7 +49,7 @@ impl Ahead {
     /// # Errors
     /// [`Error::Io`] when it cannot be started.
     pub fn start(changes: Changes) -> Result<Self> {
-        let (wishes, inbox) = bounded(WAITING);
+        let (wishes, inbox) = sync_channel(WAITING);
         let started = std::thread::Builder::new().name("ahead".into()).spawn(move || ask(&inbox));
         let thread = started.map_err(|source| Error::Io { op: "start thread", path: "ahead".into(), source })?;
         Ok(Self { changes: changes.fuse(), queue: VecDeque::new(), wishes: Some(wishes), thread: Some(thread) })
@@ -89,10 +97,50 @@ impl Drop for Ahead {
 }
 
 fn ask(wishes: &Receiver<Vec<Wish>>) {
-    for (directory, name) in wishes.iter().flatten() {
-        // A failure here happens again where it is reported.
-        if let Ok(file) = directory.open_file(&name) {
-            let _ = fadvise(&file, 0, Some(FIRST_BYTES), Advice::WillNeed);
+    for batch in wishes {
+        for files in batch.chunks(SAMPLED) {
+            for (number, (directory, name)) in files.iter().enumerate() {
+                // A failure here happens again where it is reported.
+                let Ok(file) = directory.open_file(name) else { continue };
+                if number == 0 && is_in_memory(&file) {
+                    break;
+                }
+                let _ = fadvise(&file, 0, Some(FIRST_BYTES), Advice::WillNeed);
+            }
         }
+    }
+}
+
+/// Returns true if a file can be read without waiting for a disk, judged by its first byte; false if its file system does not
+/// tell.
+fn is_in_memory(file: &OwnedFd) -> bool {
+    preadv2(file, &mut [IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write;
+
+    use rustix::fs::fstatfs;
+
+    use super::*;
+
+    /// Keeps all files in memory (linux/magic.h).
+    const TMPFS: i64 = 0x0102_1994;
+
+    #[test]
+    fn only_a_file_in_memory_is_taken_for_one() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[1; 10_000]).unwrap();
+        file.sync_all().unwrap();
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        let is_of_disk = fstatfs(&file).unwrap().f_type as i64 != TMPFS;
+        let file = OwnedFd::from(file);
+        assert!(!(is_of_disk && is_in_memory(&file)));
+        let mut bytes = [0; 10_000];
+        rustix::io::pread(&file, &mut bytes, 0).unwrap();
+        let can_tell = preadv2(&file, &mut [IoSliceMut::new(&mut bytes)], 0, ReadWriteFlags::NOWAIT) == Ok(10_000);
+        assert_eq!(is_in_memory(&file), can_tell);
     }
 }

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocidiff.embedded.containers import Container
     from ocidiff.embedded.gc import Collected
-    from ocidiff.embedded.verify import Fault, Verified
+    from ocidiff.embedded.verified import Fault, Verified
     from ocidiff.errors import (
         AlreadyExistsError,
         BusyError,
@@ -165,7 +165,7 @@ _HOMES: Final = {
     "store": "Store",
     "store.copy": "CopyArguments TransportArguments copy",
     "store.embedded": "EmbeddedStore",
-    "embedded.verify": "Fault Verified",
+    "embedded.verified": "Fault Verified",
     "layer.applier": "apply",
     "layer.arguments": "CallArguments DiffArguments",
     "layer.differ": "Changes changes diff overlay_layers",

@@ -18,7 +18,7 @@ WALKS = {"walk", "fwalk", "scandir", "rmtree", "glob", "iglob", "rglob", "iterdi
 # They take an error for absence. What is no step of a walk may use them: whether to show, try or tell something.
 TESTS = {"exists", "lexists", "isdir", "isfile", "islink", "ismount"}
 MAY_TEST = {
-    "embedded/database.py": 1,
+    "embedded/connection.py": 1,
     "output.py": 1,
     "mounts/behind.py": 1,
     "cli/changes.py": 1,

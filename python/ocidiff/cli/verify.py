@@ -11,7 +11,7 @@ from ocidiff.cli.options import Settings, common, engine_option, limit_options, 
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
 from ocidiff.cli.streams import complain, emit
-from ocidiff.embedded.verify import Verified
+from ocidiff.embedded.verified import Verified
 from ocidiff.output import naming
 from ocidiff.printable import printable
 from ocidiff.sizes import counted, size

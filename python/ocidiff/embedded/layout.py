@@ -39,8 +39,9 @@ from ocidiff.services.leases import CONTENT
 
 if TYPE_CHECKING:
     from ocidiff.embedded.batch_segments import SharedSegments
-    from ocidiff.embedded.database import Database, Renewed
+    from ocidiff.embedded.database import Database
     from ocidiff.embedded.pending import PendingBlobs, PendingImage
+    from ocidiff.embedded.renewal import Renewed
     from ocidiff.embedded.segments import StoreSegments
 
 _DATABASE: Final = "ocidiff.db"

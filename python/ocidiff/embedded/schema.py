@@ -84,6 +84,9 @@ _MIGRATIONS: Final = (
     "CREATE INDEX content_label_of_value ON content_label (name, value)",
 )
 VERSION: Final = len(_MIGRATIONS)
+# Tables to copy from a damaged database, parents before children; and those of leases, which end with it.
+SALVAGED: Final = ("image", "content", "content_label", "snapshot", "snapshot_label", "container")
+ENDING: Final = ("lease", "lease_resource")
 
 
 def run_steps(connection: sqlite3.Connection, number: int) -> None:

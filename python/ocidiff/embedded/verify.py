@@ -21,6 +21,7 @@ from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.open import Embedded, services_of
 from ocidiff.embedded.tables import snapshots as rows
 from ocidiff.embedded.tables.snapshots import Row
+from ocidiff.embedded.verified import Fault, Verified
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError, OcidiffError, UnsupportedError
 from ocidiff.image.chain import Extraction, ImageLayer
 from ocidiff.image.image import Image, manifests_of, read_manifest
@@ -35,62 +36,8 @@ from ocidiff.services import labels
 from ocidiff.services.content import BLOCK_BYTES
 from ocidiff.services.home import reading
 from ocidiff.services.snapshots import Kind
-from ocidiff.values import dataclass
 
 _KINDS: Final = media_type.MANIFESTS | media_type.INDEXES
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that is not as it should be.
-
-    Attributes:
-        kind: What it is about: `database`, `index`, `blob`, `image`, `snapshot`, `container` or `leftover`.
-        where: Which one.
-        problem: What is wrong with it, and what was done, or what that means if it could not be repaired.
-        repaired: True if it was repaired, or moved out of the way.
-    """
-
-    kind: str
-    where: str
-    problem: str
-    repaired: bool
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the object that stands for it in `verify --json`."""
-        return {"kind": self.kind, "where": self.where, "problem": self.problem, "repaired": self.repaired}
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """The result of a verification.
-
-    Attributes:
-        blobs, blob_bytes: Blobs that were read.
-        images: Manifests that names lead to.
-        snapshots, containers: How many there are.
-        faults: What is wrong, empty when all is well.
-        unread: What this process may not read, with the cause: `PATH: CAUSE`. Nothing is known of it.
-    """
-
-    blobs: int
-    blob_bytes: int
-    images: int
-    snapshots: int
-    containers: int
-    faults: tuple[Fault, ...]
-    unread: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the object that `verify --json` prints."""
-        return {
-            "blobs": {"count": self.blobs, "bytes": self.blob_bytes},
-            "images": self.images,
-            "snapshots": self.snapshots,
-            "containers": self.containers,
-            "faults": [fault.to_dict() for fault in self.faults],
-            "unread": list(self.unread),
-        }
 
 
 def verify(home: Embedded, *, repair: bool, limits: Limits, engine: Engine, monitor: Monitor) -> Verified:

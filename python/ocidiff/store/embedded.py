@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ocidiff.embedded.drivers.select import DriverName
     from ocidiff.embedded.gc import Collected
     from ocidiff.embedded.layout import Layout
-    from ocidiff.embedded.verify import Verified
+    from ocidiff.embedded.verified import Verified
     from ocidiff.image.batch import BatchResult, BatchSummary
     from ocidiff.layer.arguments import CallArguments, DiffArguments
     from ocidiff.layer.monitor import Cancellation

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ocidiff.embedded.database import Database, renew
+from ocidiff.embedded.database import Database
+from ocidiff.embedded.renewal import renew
 from ocidiff.embedded.schema import VERSION, run_steps
 from ocidiff.embedded.tables.content import labelled
 from ocidiff.errors import BusyError, DocumentError, UnsupportedError
@@ -148,7 +149,7 @@ def test_a_full_disk_is_told_as_one_and_undoes_the_transaction(database: Databas
 
 
 def test_a_lock_that_is_held_too_long_is_told(database: Database, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocidiff.embedded.database._LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("ocidiff.embedded.connection._LOCK_SECONDS", 0.05)
     other = Database.open(path)
     with database.transaction(), pytest.raises(BusyError, match="locked by another process"):
         _put(other, "a")

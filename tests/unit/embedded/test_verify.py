@@ -17,7 +17,8 @@ from ocidiff.embedded.drivers.select import DriverName
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.names import Names
 from ocidiff.embedded.schema import VERSION
-from ocidiff.embedded.verify import Fault, _Verification
+from ocidiff.embedded.verified import Fault
+from ocidiff.embedded.verify import _Verification
 from ocidiff.errors import DocumentError, LimitExceededError
 from ocidiff.layer.options import EngineName, Limits
 from ocidiff.oci.descriptor import Descriptor

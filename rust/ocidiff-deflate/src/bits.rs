@@ -21,6 +21,14 @@ impl<'a> BitWriter<'a> {
         self.count += count;
     }
 
+    /// Lets `write` go on with a writer whose state no store into the buffer can change, so that it stays in registers.
+    #[inline(always)]
+    pub fn locally(&mut self, write: impl FnOnce(&mut BitWriter<'_>)) {
+        let mut local = BitWriter { buffer: self.buffer, position: self.position, bits: self.bits, count: self.count };
+        write(&mut local);
+        (self.position, self.bits, self.count) = (local.position, local.bits, local.count);
+    }
+
     /// Writes all whole bytes; fewer than eight bits stay.
     #[inline(always)]
     pub fn flush(&mut self) {

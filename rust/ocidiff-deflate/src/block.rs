@@ -187,50 +187,65 @@ impl Codes {
 
 /// The codes of a block as tokens need them.
 struct Words {
-    /// For each first part its bits, extra bits of a length included, and from bit 24 on how many.
+    /// The bits of each first part, extra bits of a length included, and how many.
     first: [u32; PARTS],
-    /// For each second part its code, from bit 16 on the bits of the code, from bit 24 on those of code and extra bits.
-    second: [u32; PARTS],
+    first_bits: [u8; PARTS],
+    /// The code of each second part, how many bits it has, and how many with extra bits.
+    second: [u16; PARTS],
+    code_bits: [u8; PARTS],
+    second_bits: [u8; PARTS],
 }
 
 impl Words {
     fn new(codes: &Codes) -> Self {
-        let literal = |byte: usize| {
-            let (code, bits) = codes.literals.word(byte);
-            code | bits << 24
+        let mut words = Self {
+            first: [0; PARTS],
+            first_bits: [0; PARTS],
+            second: [0; PARTS],
+            code_bits: [0; PARTS],
+            second_bits: [0; PARTS],
         };
-        let first = std::array::from_fn(|part| {
-            if part < FIRST_LENGTH {
-                return literal(part);
-            }
-            let length = part - FIRST_LENGTH + 3;
-            let symbol = usize::from(LENGTH_SYMBOL[length]);
-            let (base, extra) = LENGTH_BASE[symbol];
-            let (code, bits) = codes.literals.word(END + symbol);
-            code | (length as u32 - u32::from(base)) << bits | (bits + u32::from(extra)) << 24
-        });
-        let second = std::array::from_fn(|part| match part {
-            0..30 => {
-                let (code, bits) = codes.distances.word(part);
-                code | bits << 16 | (bits + u32::from(DISTANCE_BASE[part].1)) << 24
-            }
-            SECOND_LITERAL..288 => literal(part - SECOND_LITERAL),
-            _ => 0,
-        });
-        Self { first, second }
+        for byte in 0..256 {
+            let (code, bits) = (codes.literals.codes[byte], codes.literals.lengths[byte]);
+            (words.first[byte], words.first_bits[byte]) = (u32::from(code), bits);
+            (words.second[SECOND_LITERAL + byte], words.second_bits[SECOND_LITERAL + byte]) = (code, bits);
+        }
+        for (index, &symbol) in LENGTH_SYMBOL[3..].iter().enumerate() {
+            let (base, extra) = LENGTH_BASE[usize::from(symbol)];
+            let (code, bits) = codes.literals.word(END + usize::from(symbol));
+            words.first[FIRST_LENGTH + index] = code | (index as u32 + 3 - u32::from(base)) << bits;
+            words.first_bits[FIRST_LENGTH + index] = bits as u8 + extra;
+        }
+        for (symbol, (_, extra)) in DISTANCE_BASE.iter().enumerate() {
+            let bits = codes.distances.lengths[symbol];
+            words.second[symbol] = codes.distances.codes[symbol];
+            words.code_bits[symbol] = bits;
+            words.second_bits[symbol] = bits + extra;
+        }
+        words
     }
 
     /// Returns the bits of a token, and how many: at most 19 for a length, 15 and 13 for a distance.
     #[inline(always)]
     fn of(&self, token: Token) -> (u64, u32) {
-        let (first, second) = (self.first[token.first()], self.second[token.second()]);
-        let behind = u64::from(second & 0xffff) | u64::from(token.extra()) << (second >> 16 & 15);
-        (u64::from(first & 0xff_ffff) | behind << (first >> 24), (first >> 24) + (second >> 24))
+        let (first, second) = (token.first(), token.second());
+        let extra = u64::from(token.extra()).wrapping_shl(self.code_bits[second].into());
+        let first_bits = u32::from(self.first_bits[first]);
+        let behind = (u64::from(self.second[second]) | extra).wrapping_shl(first_bits);
+        (u64::from(self.first[first]) | behind, first_bits + u32::from(self.second_bits[second]))
     }
 }
 
 fn write_tokens(out: &mut BitWriter<'_>, tokens: &[Token], codes: &Codes) {
     let words = Words::new(codes);
+    out.locally(|out| write_pairs(out, tokens, &words));
+    let (code, bits) = codes.literals.word(END);
+    out.put(u64::from(code), bits);
+    out.flush();
+}
+
+#[inline(always)]
+fn write_pairs(out: &mut BitWriter<'_>, tokens: &[Token], words: &Words) {
     let pairs = tokens.chunks_exact(2);
     let rest = pairs.remainder();
     for pair in pairs {
@@ -240,7 +255,7 @@ fn write_tokens(out: &mut BitWriter<'_>, tokens: &[Token], codes: &Codes) {
             out.flush();
             out.put(other, other_bits);
         } else {
-            out.put(one | other << one_bits, one_bits + other_bits);
+            out.put(one | other.wrapping_shl(one_bits), one_bits + other_bits);
         }
         out.flush();
     }
@@ -249,9 +264,6 @@ fn write_tokens(out: &mut BitWriter<'_>, tokens: &[Token], codes: &Codes) {
         out.put(bits, count);
         out.flush();
     }
-    let (code, bits) = codes.literals.word(END);
-    out.put(u64::from(code), bits);
-    out.flush();
 }
 
 /// The description of a block's own codes (RFC 1951 section 3.2.7).

@@ -18,9 +18,10 @@ pub(crate) struct Search {
     pub lazy: bool,
     /// A match of this length is taken without trying the next place.
     pub nice_bytes: usize,
-    /// Without matches the step grows by one every `1 << skip` bytes.
-    pub skip: u32,
-    /// Within a match every so many places can be found later; three of them at levels 1 and 2.
+    /// The step grows by so many 256ths with each byte without a match.
+    pub growth: usize,
+    /// Within a match every so many places can be found later. At levels 1 and 2 these are the second one, the one so many behind it, and
+    /// the last one.
     pub insert_step: usize,
     /// In the dictionary every so many places can be found.
     pub dictionary_step: usize,
@@ -30,13 +31,13 @@ pub(crate) struct Search {
 
 const FAST: Search = Search {
     ways: 1,
-    hash_bytes: 6,
+    hash_bytes: 5,
     near_bytes: 0,
     lazy: false,
     nice_bytes: 32,
-    skip: 5,
+    growth: 14,
     insert_step: 2,
-    dictionary_step: 1,
+    dictionary_step: 2,
     segment_bytes: 32 << 10,
 };
 const NORMAL: Search = Search {
@@ -45,20 +46,20 @@ const NORMAL: Search = Search {
     near_bytes: 3,
     lazy: true,
     nice_bytes: 16,
-    skip: 6,
+    growth: 4,
     insert_step: 2,
     dictionary_step: 2,
     segment_bytes: 16 << 10,
 };
-const THOROUGH: Search = Search { ways: 4, hash_bytes: 4, nice_bytes: 32, skip: 8, insert_step: 1, ..NORMAL };
+const THOROUGH: Search = Search { ways: 4, hash_bytes: 4, nice_bytes: 32, growth: 1, insert_step: 1, ..NORMAL };
 /// Of text. It repeats long strings, and short ones so often that their last two places say little.
 const TEXT: Search =
-    Search { hash_bytes: 8, near_bytes: 4, nice_bytes: 32, skip: 8, insert_step: 1, segment_bytes: 8 << 10, ..NORMAL };
+    Search { hash_bytes: 8, near_bytes: 4, nice_bytes: 32, growth: 1, insert_step: 1, segment_bytes: 8 << 10, ..NORMAL };
 
 /// From 1 to 9, and then those of text from 6 to 9.
 pub(crate) const SEARCHES: [Search; 13] = [
     FAST,
-    Search { hash_bytes: 5, insert_step: 1, dictionary_step: 2, ..FAST },
+    Search { growth: 5, insert_step: 1, ..FAST },
     Search { ways: 1, hash_bytes: 4, lazy: false, near_bytes: 0, ..NORMAL },
     Search { hash_bytes: 4, lazy: false, near_bytes: 0, ..NORMAL },
     Search { hash_bytes: 4, near_bytes: 0, ..NORMAL },

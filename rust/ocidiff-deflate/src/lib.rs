@@ -10,6 +10,7 @@
 
 mod bits;
 mod block;
+mod compare;
 mod fast;
 mod huffman;
 mod inflate;

@@ -1,7 +1,8 @@
 //! Earlier places with the same bytes: hash tables of small buckets, whose candidates are all compared without a branch.
 
+use crate::compare::{COMPARED, common};
 use crate::level::Search;
-use crate::window::{DICTIONARY_BYTES, Window, load8};
+use crate::window::{DICTIONARY_BYTES, Window, load, load8};
 
 /// The longest match (RFC 1951 section 3.2.5).
 pub const LONGEST: usize = 258;
@@ -139,7 +140,7 @@ impl<B: Bucket, const N: usize, const M: usize> Tables<B, N, M> {
             best.length = 0;
             while long != 0 {
                 let distance = distance_of(long.trailing_zeros() as usize);
-                let length = length_beyond(window, at - distance, at).min(most);
+                let length = length_of(window, at - distance, at).min(most);
                 if length > best.length {
                     best = Match { length, distance };
                 }
@@ -159,10 +160,16 @@ pub fn length_before(window: &Window, anchor: usize, at: usize, distance: usize)
     ((difference.leading_zeros() >> 3) as usize).min(most)
 }
 
-/// Returns how many bytes at `a` and `b` are the same; the first eight are known to be.
+/// Returns how many bytes at `a` and `b` are the same, [`LONGEST`] at most.
 #[inline(always)]
-pub fn length_beyond(window: &Window, a: usize, b: usize) -> usize {
-    let mut length = LOADED;
+pub fn length_of(window: &Window, a: usize, b: usize) -> usize {
+    let length = common(load(window, a), load(window, b));
+    if length < COMPARED { length } else { length_beyond(window, a, b, COMPARED).min(LONGEST) }
+}
+
+/// Returns how many bytes at `a` and `b` are the same; the first `length` are known to be.
+#[inline(always)]
+pub fn length_beyond(window: &Window, a: usize, b: usize, mut length: usize) -> usize {
     loop {
         let difference = load8(window, a + length) ^ load8(window, b + length);
         length += (difference.trailing_zeros() >> 3) as usize;

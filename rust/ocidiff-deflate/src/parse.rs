@@ -10,6 +10,7 @@ use crate::window::Window;
 pub const MARGIN: usize = 8;
 
 /// Buckets of the tables: the fast ones fit into the nearest cache.
+const FASTEST: usize = 1 << 13;
 const ONE_WAY: usize = 1 << 14;
 const TWO_WAYS: usize = 1 << 15;
 const MORE_WAYS: usize = 1 << 14;
@@ -29,7 +30,7 @@ pub trait Parse: Send {
 /// Returns the parser of a level: code of its own for each, in which the settings are constants.
 pub fn parser(level: Level) -> Box<dyn Parse> {
     match level.0 {
-        1 => Box::<Fast<ONE_WAY, 1>>::default(),
+        1 => Box::<Fast<FASTEST, 1>>::default(),
         2 => Box::<Fast<ONE_WAY, 2>>::default(),
         3 => Box::<Parser<u16, ONE_WAY, 0, 3>>::default(),
         4 => Box::<Parser<u32, TWO_WAYS, 0, 4>>::default(),
@@ -140,7 +141,7 @@ impl<B: Bucket, const N: usize, const M: usize, const SEARCH: usize> Parse for P
                 anchor = at;
                 self.insert_all(window, next, at.min(search_end), Self::SEARCH.insert_step);
             } else {
-                at += 1 + ((at - anchor) >> Self::SEARCH.skip);
+                at += 1 + ((at - anchor) * Self::SEARCH.growth / 256);
             }
             if at >= segment_end {
                 anchor = end_segment(window, anchor, at.min(end), tokens, each);

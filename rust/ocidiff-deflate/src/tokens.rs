@@ -1,7 +1,7 @@
 //! Literals and matches as numbers: what the search found, in the form that is counted and written.
 
-use crate::matches::Match;
-use crate::window::{Window, load8};
+use crate::matches::{LONGEST, Match};
+use crate::window::{Window, load, load8};
 
 /// One or two literals, or a match, from the lowest bit on:
 ///
@@ -47,7 +47,8 @@ impl Token {
     #[inline(always)]
     fn pair(pair: u16) -> Self {
         let pair = u32::from(pair);
-        Self(pair & 0xff | ((pair >> 8) + SECOND_LITERAL as u32) << 9)
+        // The upper byte moves up by one bit.
+        Self(pair + (pair & 0xff00) + ((SECOND_LITERAL as u32) << 9))
     }
 
     #[inline(always)]
@@ -89,29 +90,72 @@ impl Tokens {
         &self.buffer[..self.count]
     }
 
+    /// Adds these tokens.
+    pub fn extend(&mut self, tokens: &[Token]) {
+        self.buffer.truncate(self.count);
+        self.buffer.extend(tokens);
+        self.count = self.buffer.len();
+    }
+
+    /// Returns room for the tokens of `bytes` bytes, and of a match that reaches beyond them.
+    #[inline(always)]
+    pub fn room(&mut self, bytes: usize) -> Room<'_> {
+        // Two bytes or more make a token.
+        let end = self.count + bytes.div_ceil(2) + LONGEST + STEP;
+        if self.buffer.len() < end {
+            self.buffer.resize(end.next_multiple_of(1 << 14), Token(0));
+        }
+        let Self { buffer, count } = self;
+        Room { next: *count, buffer, count }
+    }
+
     /// Adds `count` literals from `from` on, and then a match.
     #[inline(always)]
     pub fn push(&mut self, window: &Window, from: usize, count: usize, found: Match) {
-        self.push_literals(window, from, count);
-        // There is room for it: literals leave some behind them.
-        self.buffer[self.count] = Token::matched(found);
-        self.count += 1;
+        let mut room = self.room(count);
+        if count > 0 {
+            room.push_literals(window, from, count);
+        }
+        room.push_match(found);
     }
 
     /// Adds `count` literals from `from` on.
     #[inline(always)]
     pub fn push_literals(&mut self, window: &Window, from: usize, count: usize) {
-        let end = self.count + count / 2 + 2 + STEP / 2;
-        if self.buffer.len() < end {
-            self.buffer.resize(end.next_multiple_of(1 << 14), Token(0));
-        }
+        self.room(count).push_literals(window, from, count);
+    }
+}
+
+/// Tokens and the room behind them.
+pub struct Room<'a> {
+    buffer: &'a mut [Token],
+    next: usize,
+    count: &'a mut usize,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        *self.count = self.next;
+    }
+}
+
+impl Room<'_> {
+    /// Adds a match.
+    #[inline(always)]
+    pub fn push_match(&mut self, found: Match) {
+        self.buffer[self.next] = Token::matched(found);
+        self.next += 1;
+    }
+
+    /// Adds `count` literals from `from` on.
+    #[inline(always)]
+    pub fn push_literals(&mut self, window: &Window, from: usize, count: usize) {
         let mut done = 0;
         loop {
-            let tokens = &mut self.buffer[self.count + done / 2..][..STEP / 2];
-            let (low, high) = (load8(window, from + done), load8(window, from + done + 8));
-            for index in 0..4 {
-                tokens[index] = Token::pair((low >> (16 * index)) as u16);
-                tokens[index + 4] = Token::pair((high >> (16 * index)) as u16);
+            let tokens = &mut self.buffer[self.next + done / 2..][..STEP / 2];
+            let bytes: &[u8; STEP] = load(window, from + done);
+            for (token, &pair) in tokens.iter_mut().zip(bytes.as_chunks().0) {
+                *token = Token::pair(u16::from_le_bytes(pair));
             }
             done += STEP;
             if done >= count {
@@ -119,7 +163,7 @@ impl Tokens {
             }
         }
         // The last of an odd number stands alone. For an even number, what comes next takes the place.
-        self.buffer[self.count + count / 2] = Token::literal(load8(window, (from + count).wrapping_sub(1)) as u8);
-        self.count += count.div_ceil(2);
+        self.buffer[self.next + count / 2] = Token::literal(load8(window, (from + count).wrapping_sub(1)) as u8);
+        self.next += count.div_ceil(2);
     }
 }

@@ -7,7 +7,8 @@ use std::io::Read;
 
 use common::{BLOCK, encode, mixture, noise, window};
 use flate2::read::DeflateDecoder;
-use ocidiff_deflate::{Encoder, Level, WINDOW_BYTES};
+use flate2::{Decompress, FlushDecompress};
+use ocidiff_deflate::{DICTIONARY_BYTES, Encoder, Level, WINDOW_BYTES};
 use proptest::prelude::*;
 
 fn decode(encoded: &[u8]) -> Vec<u8> {
@@ -93,8 +94,8 @@ fn the_bytes_are_those_of_the_promise() {
 }
 
 const GOLDEN: [u64; 9] = [
-    0x30c8_a21c_9921_bc75,
-    0x4a7f_2272_d6bb_192c,
+    0xfb38_7050_d932_60d8,
+    0xa75b_dd29_c6d1_9c37,
     0xf116_c00e_baf6_daa0,
     0x281c_df0f_f452_e107,
     0xb98f_eaab_3bf0_df5b,
@@ -152,5 +153,33 @@ proptest! {
         }
         let encoded = encode(&mut Encoder::new(Level::new(level)), &data, block_bytes);
         prop_assert!(decode(&encoded) == data);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
+
+    /// At the fastest levels the halves of a large block are searched in turns.
+    #[test]
+    fn halves_of_a_block_decode_to_their_input(
+        sizes in prop::collection::vec((any::<u64>(), 1usize..60_000, prop::sample::select(vec![0u8, 1, 3, 0x1f, 0xff])), 4..12),
+        start in 0usize..50_000,
+        size in prop::sample::select(vec![(128 << 10) - 1, 128 << 10, (128 << 10) + 1, 200_000, 300_001]),
+        level in 1..=2,
+    ) {
+        let pieces: Vec<u8> = sizes.iter().flat_map(|&(seed, count, mask)| noise(count, mask, seed)).collect();
+        let end = start + size;
+        let mut window = window();
+        window[..end].iter_mut().zip(pieces.iter().cycle()).for_each(|(byte, &piece)| *byte = piece);
+        let clean = Encoder::new(Level::new(level)).encode(&window, start, end, true).to_vec();
+        let mut decoder = Decompress::new(false);
+        if start > 0 {
+            decoder.set_dictionary(&window[start.saturating_sub(DICTIONARY_BYTES)..start]).unwrap();
+        }
+        let mut decoded = Vec::with_capacity(size + 1);
+        decoder.decompress_vec(&clean, &mut decoded, FlushDecompress::Finish).unwrap();
+        prop_assert!(decoded == window[start..end]);
+        window[end..].fill(pieces[0]);
+        prop_assert!(clean == Encoder::new(Level::new(level)).encode(&window, start, end, true));
     }
 }

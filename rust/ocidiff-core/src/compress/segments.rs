@@ -23,7 +23,7 @@ const KEY_BYTES: usize = 32;
 const RECORD_BYTES: usize = KEY_BYTES + 8 + 8 + 4 + 4 + 4;
 const CHECKSUM_BYTES: usize = 8;
 /// The number of the encoder of gzip. Change it whenever a level gives other bytes than before.
-pub const ENCODER: u32 = 2;
+pub const ENCODER: u32 = 3;
 /// One of so many copied segments is inflated and compared, so that a fault of this module shows.
 const PROVED_EACH: u8 = 64;
 

@@ -19,7 +19,7 @@ from ocidiff.embedded.leases import boot_id
 from ocidiff.embedded.snapshotter import LocalSnapshotter, label_of_reference
 from ocidiff.embedded.tables import content as records
 from ocidiff.embedded.tables import snapshots as rows
-from ocidiff.embedded.tables.snapshots import LABEL_OFFERS, LABEL_OFFERS_UNTIL, LABEL_PARTLY_REMOVED
+from ocidiff.embedded.tables.snapshots import LABEL_OFFERS, LABEL_PARTLY_REMOVED, OFFERS
 from ocidiff.embedded.trees import discard_or_restore, tree_of
 from ocidiff.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
 from ocidiff.layer.idmap import IdMaps
@@ -317,7 +317,7 @@ class Containers:
         note = boot_id() + _BY_OTHERS if by_others else boot_id()
         with self._layout.database().transaction() as connection:
             connection.execute("UPDATE container SET mounted_boot_id = ? WHERE name = ?", (note, container.name))
-            rows.set_labels(connection, container.snapshot_id, {LABEL_OFFERS: "", LABEL_OFFERS_UNTIL: ""})
+            rows.set_labels(connection, container.snapshot_id, dict.fromkeys(OFFERS, ""))
 
     def _note_unmounted(self, container: Container) -> None:
         with self._layout.database().transaction() as connection:

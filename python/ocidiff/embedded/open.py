@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ocidiff.embedded.snapshotter import LocalSnapshotter
     from ocidiff.layer.engine import Engine
     from ocidiff.layer.monitor import Monitor
-    from ocidiff.oci.digest import ChainID, DiffID
+    from ocidiff.oci.digest import ChainID
     from ocidiff.services.bundle import Services
     from ocidiff.services.containers import Committed
     from ocidiff.services.leases import Lease
@@ -90,10 +90,10 @@ def services_of(
 
         reuse.offer_for_reuse(own, snapshots, container, committed, engine=engine, monitor=monitor)
 
-    def accept(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID) -> bool:
+    def accept(snapshots: LocalSnapshotter, name: ChainID) -> bool:
         from ocidiff.embedded import reuse
 
-        return reuse.reuse_offered(snapshots, name, diff_id, engine=engine, monitor=monitor)
+        return reuse.reuse_offered(snapshots, name, engine=engine, monitor=monitor)
 
     return Services(
         content=own,

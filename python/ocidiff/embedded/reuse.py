@@ -1,8 +1,9 @@
-"""Adopt: what a container was committed as, as a committed snapshot made from the container's own tree, not from its layer.
+"""Adopt: what a container was committed as, as a committed snapshot made from the container's own tree, not from its layers.
 
 A commit only offers it. The snapshot is made when it is first needed, if the container was not mounted since.
 
-Law: what is adopted is proved to be what applying the layer gives: it is diffed again, and must give the same diff ID.
+Law: what is adopted is proved to be what applying the layers gives: it is diffed again, into as many layers, and must give
+the same chain ID.
 Nothing that shares its files changes by it.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 
 from ocidiff import opening
@@ -18,17 +20,17 @@ from ocidiff.embedded.drivers.clone import can_share_blocks
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.share import share_changes
 from ocidiff.embedded.snapshotter import LocalSnapshotter, label_of_reference
-from ocidiff.embedded.tables.snapshots import LABEL_OFFERS, LABEL_OFFERS_UNTIL
+from ocidiff.embedded.tables.snapshots import LABEL_OFFERS, LABEL_OFFERS_LAYERS, LABEL_OFFERS_UNTIL
 from ocidiff.errors import AlreadyExistsError, NotFoundError, OcidiffError
-from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import Compression, LayerOptions, OnChange, Profile
 from ocidiff.layer.scope import Scope
+from ocidiff.layer.split import write_layers
 from ocidiff.log import Logger
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mountinfo import in_user_namespace
-from ocidiff.oci.digest import ChainID, DiffID
+from ocidiff.oci.digest import ChainID, DiffID, chain_id
 from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.services.containers import Committed
 
@@ -68,23 +70,23 @@ def offer_for_reuse(
         elif not container.maybe_mounted:
             # An empty value takes away what was said before.
             until = "" if epoch is None else str(epoch)
-            snapshots.update_labels(container.snapshot, {LABEL_OFFERS: name, LABEL_OFFERS_UNTIL: until})
+            offered = {LABEL_OFFERS: name, LABEL_OFFERS_UNTIL: until, LABEL_OFFERS_LAYERS: str(committed.layers)}
+            snapshots.update_labels(container.snapshot, offered)
             layout.update_labels(committed.config, {label: container.snapshot})
         elif can_share_blocks(snapshots.directory(container.snapshot)):
-            _adopt(snapshots, container.snapshot, name, committed.layer.diff_id, epoch, engine, monitor)
+            _adopt(snapshots, container.snapshot, name, committed.layers, epoch, engine, monitor)
             layout.update_labels(committed.config, {label: name})
     except (OSError, OcidiffError) as error:
         monitor.check()
         _log.debug("%s: not kept as a snapshot: %s", committed.image, error)
 
 
-def reuse_offered(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *, engine: Engine, monitor: Monitor) -> bool:
-    """Make a snapshot from what a container offers; false where none does, or where that is not what its layer says.
+def reuse_offered(snapshots: LocalSnapshotter, name: ChainID, *, engine: Engine, monitor: Monitor) -> bool:
+    """Make a snapshot from what a container offers; false where none does, or where that is not what its layers say.
 
     Args:
         snapshots: Where the tree goes, under a lease.
         name: Of the snapshot.
-        diff_id: Of its layer.
         engine: What reads the tree again.
         monitor: Stops the call.
     """
@@ -97,7 +99,8 @@ def reuse_offered(snapshots: LocalSnapshotter, name: ChainID, diff_id: DiffID, *
                 labels = snapshots.stat(key).labels
                 if labels.get(LABEL_OFFERS) == name:
                     until = labels.get(LABEL_OFFERS_UNTIL)
-                    _adopt(snapshots, key, name, diff_id, None if until is None else int(until), engine, monitor)
+                    count = int(labels.get(LABEL_OFFERS_LAYERS, "1"))
+                    _adopt(snapshots, key, name, count, None if until is None else int(until), engine, monitor)
                     return True
             finally:
                 os.close(descriptor)
@@ -120,13 +123,14 @@ def _adopt(
     snapshots: LocalSnapshotter,
     source: str,
     name: ChainID,
-    diff_id: DiffID,
+    count: int,
     source_date_epoch: int | None,
     engine: Engine,
     monitor: Monitor,
 ) -> None:
     key = f"extract-{os.urandom(16).hex()} {name}"
-    snapshots.prepare(key, snapshots.stat(source).parent)
+    parent = snapshots.stat(source).parent
+    snapshots.prepare(key, parent)
     try:
         directory = snapshots.directory(source)
         share_changes(
@@ -144,9 +148,11 @@ def _adopt(
             scope=Scope(cross_mounts=True),
             on_change=OnChange.FAIL,
         )
-        actual = _diff_id(snapshots, key, engine, options, monitor)
-        if actual != diff_id:
-            raise OcidiffError(f"its layer would be {actual}")
+        diff_ids = _diff_ids(snapshots, key, count, engine, options, monitor)
+        # The name of a snapshot is the chain ID of all layers up to it.
+        actual = chain_id(diff_ids if parent is None else (DiffID(parent), *diff_ids))
+        if actual != name:
+            raise OcidiffError(f"its layers would be {', '.join(diff_ids)}")
         snapshots.commit(name, key)
     except BaseException as error:
         # The end of the lease sweeps a snapshot that cannot be removed now.
@@ -158,9 +164,12 @@ def _adopt(
         snapshots.add_to_lease(name)
 
 
-def _diff_id(snapshots: LocalSnapshotter, key: str, engine: Engine, options: LayerOptions, monitor: Monitor) -> DiffID:
-    """Return the diff ID of the layer that a snapshot stands for."""
+def _diff_ids(
+    snapshots: LocalSnapshotter, key: str, count: int, engine: Engine, options: LayerOptions, monitor: Monitor
+) -> Sequence[DiffID]:
+    """Return the diff IDs of the layers that a snapshot stands for, `count` or fewer."""
     own, *lower = map(os.fsencode, snapshots.lineage(key))
     layers = OverlayLayers(own, tuple(lower), userxattr=in_user_namespace(), redirects=False)
     with open(os.devnull, "wb") as sink:
-        return write_layer(engine, None, layers, sink.fileno(), options=options, monitor=monitor).diff_id
+        done = write_layers(engine, None, layers, [sink.fileno()] * count, options=options, monitor=monitor)
+    return [layer.diff_id for layer in done.layers if layer is not None and not layer.empty]

@@ -17,7 +17,7 @@ from ocidiff.embedded.trees import TREE, discard, disk_usage, open_trees, sweep,
 from ocidiff.errors import AlreadyExistsError, InUseError, UsageError
 from ocidiff.mounts.kernel import sync_file_system
 from ocidiff.mounts.mount import Mount
-from ocidiff.oci.digest import ChainID, DiffID
+from ocidiff.oci.digest import ChainID
 from ocidiff.services.labels import REFERS_SNAPSHOT, SNAPSHOT_REF, UNCOMPRESSED
 from ocidiff.services.leases import snapshots_of
 from ocidiff.services.snapshots import Kind, Snapshot, Usage
@@ -63,7 +63,7 @@ class Driver(Protocol):
         ...
 
 
-Reuse = Callable[["LocalSnapshotter", ChainID, DiffID], bool]
+Reuse = Callable[["LocalSnapshotter", ChainID], bool]
 """Makes a committed snapshot from the tree of a container; False if no container offers that tree."""
 
 
@@ -105,8 +105,10 @@ class LocalSnapshotter:
     def prepare(self, key: str, parent: str | None, labels: Mapping[str, str] | None = None) -> tuple[Mount, ...]:
         """See `Snapshotter.prepare`."""
         said = dict(labels or {})
-        wanted, diff_id = said.pop(SNAPSHOT_REF, None), said.pop(UNCOMPRESSED, None)
-        if wanted is not None and diff_id is not None and self._reused(ChainID(wanted), DiffID(diff_id)):
+        wanted = said.pop(SNAPSHOT_REF, None)
+        said.pop(UNCOMPRESSED, None)
+        # What a container offers has a parent. Without one, a snapshot is asked for that no mount is too deep for.
+        if wanted and parent is not None and self._reuse is not None and self._reuse(self, ChainID(wanted)):
             raise AlreadyExistsError(f"snapshot {wanted} already exists")
         return self._make(key, parent, Kind.ACTIVE, said)
 
@@ -236,9 +238,6 @@ class LocalSnapshotter:
             sync_file_system(self._root)
             with self._layout.database().transaction(durable=True) as connection:
                 rows.mark_synced(connection, unsynced)
-
-    def _reused(self, name: ChainID, diff_id: DiffID) -> bool:
-        return self._reuse is not None and self._reuse(self, name, diff_id)
 
     def _make(self, key: str, parent: str | None, kind: Kind, labels: Mapping[str, str] | None) -> tuple[Mount, ...]:
         _check_key(key)

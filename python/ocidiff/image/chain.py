@@ -69,7 +69,12 @@ def unpack_chain(
     used = Done()
     monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers[done:]))
     extraction = Extraction(services, snapshots, limits, monitor)
-    for end in _ends(services, snapshots, image, chain, done):
+    ends = list(_ends(services, snapshots, image, chain, done))
+    if len(ends) > 1 and not snapshots.one_for_each_layer:
+        # A container may offer the tree of all layers, and then no beginning of them is needed.
+        is_made = extraction.offered(chain[done - 1] if done else None, chain[-1])
+        ends = [] if is_made else ends
+    for end in ends:
         # Beyond what a mount takes, all layers are applied anew, onto nothing.
         start = done if has_room(snapshots, chain, done, 1) else 0
         parent = chain[start - 1] if start else None
@@ -175,6 +180,16 @@ class Extraction:
             if not self.services.keep_snapshot(self.snapshots, name):
                 raise
             return used
+
+    def offered(self, parent: ChainID | None, name: ChainID) -> bool:
+        """Return True if the snapshotter has the committed snapshot `name`, or has made it by itself."""
+        key = f"extract-{os.urandom(16).hex()} {name}"
+        try:
+            self.snapshots.prepare(key, parent, {labels.SNAPSHOT_REF: name})
+        except AlreadyExistsError:
+            return self.services.keep_snapshot(self.snapshots, name)
+        self.snapshots.remove(key)
+        return False
 
     @contextmanager
     def _named(self, tree: str) -> Iterator[None]:

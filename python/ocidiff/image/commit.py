@@ -79,7 +79,7 @@ def commit(services: Services, request: Request, *, engine: Engine, monitor: Mon
         if review is not None:
             review(leased, image)
         if source.container is not None and layer is not None and found.chain is not None:
-            done = Committed(image.name, image.config_digest, found.chain, layer, found.options)
+            done = Committed(image.name, image.config_digest, found.chain, request.layers, found.options)
             leased.containers.committed(source.container, done)
         if leased.unpacks and request.elsewhere.publish is None:
             _unpack(leased, source, image, request.limits, monitor)
@@ -100,7 +100,7 @@ class Compared:
         parent: The manifest of the base; None for no base.
         layer: The layer of the change, or the first of several; None for no change.
         layers: The new layers: of the change, of what a sandbox changed, of what is added; or the one that they became.
-        chain: Chain ID of the base and the layer of the change; None for no layers, or several.
+        chain: Chain ID of the base and the layers of the change; None for no layers, or merged ones.
     """
 
     services: Services
@@ -167,8 +167,7 @@ def compared(services: Services, request: Request, *, engine: Engine, monitor: M
         if layer is not None or request.upper is None:
             for one in changed:
                 config = mutate.extend_config(config, one, entry)
-        # A container's tree is made again as one layer, and so never as several.
-        chain = chain_id(config.rootfs.diff_ids) if config.rootfs.diff_ids and request.layers == 1 else None
+        chain = chain_id(config.rootfs.diff_ids) if config.rootfs.diff_ids else None
         if request.upper is not None:
             from ocidiff.layer.upper_tar import options_for, unpacked
 

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from ocidiff.layer.idmap import IdMaps
-from ocidiff.layer.layer import Layer
 from ocidiff.layer.options import LayerOptions
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
@@ -22,15 +21,15 @@ class Committed:
     Attributes:
         image: Name of the image.
         config: Digest of its configuration.
-        chain_id: Chain ID of its layers.
-        layer: The layer that the commit added.
-        options: What the layer was written with.
+        chain_id: Chain ID of its layers, up to those of the container's change.
+        layers: How many layers the change was written as, at most.
+        options: What the layers were written with.
     """
 
     image: str
     config: Digest
     chain_id: ChainID
-    layer: Layer
+    layers: int
     options: LayerOptions
 
 

@@ -15,6 +15,7 @@ import pytest
 from ocidiff.embedded.drivers.clone import can_share_blocks
 from ocidiff.errors import Cancelled
 from ocidiff.layer.monitor import Cancellation
+from ocidiff.layer.pure.partition import Partition
 from ocidiff.store import Store
 from ocidiff.store.embedded import EmbeddedStore
 from support import probes, trees
@@ -102,6 +103,42 @@ def test_what_was_committed_is_a_snapshot_and_the_same_as_its_layer_unpacked(
     assert trees.comparable(adopted) == trees.comparable(applied)
     assert adopted[b"etc/passwd"]["mtime_ns"] == applied[b"etc/passwd"]["mtime_ns"]
     assert b"new/socket" not in adopted
+
+
+@pytest.mark.parametrize("layers", [2, 4, 16])
+def test_a_split_change_is_a_snapshot_without_its_layers_too(
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path, layers: int
+) -> None:
+    root = Path(store.containers.mount("work"))
+    for name in "abcdefgh":
+        (root / "usr" / name).mkdir(parents=True)
+        (root / "usr" / name / "file").write_text(name)
+    store.containers.umount("work")
+    first = store.commit(store.containers.get("work"), "split:1", layers=layers)
+    last = max("abcdefgh", key=lambda name: Partition(layers).of(f"usr/{name}/file".encode(), 0))
+    root = Path(store.containers.mount("work"))
+    (root / "usr" / last / "file").write_text("changed")
+    store.containers.umount("work")
+    image = store.commit(store.containers.get("work"), "base:2", layers=layers)
+    # The images begin with the same layers, and no snapshot is made of these.
+    assert (image.layers[0].diff_id == first.layers[0].diff_id) == (layers > 2)
+    before = _snapshots(tmp_path)
+    adopted = _scan(store, "base:2", "adopted")
+    assert unpacks == []
+    assert len(set(_snapshots(tmp_path)) - set(before)) == 2
+    assert store.verify().faults == ()
+    assert trees.comparable(adopted) == trees.comparable(_applied(store, tmp_path))
+
+
+def test_a_tree_that_changed_is_not_taken_for_split_layers(
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path
+) -> None:
+    image = store.commit(store.containers.get("work"), "base:2", layers=4)
+    number = _snapshots(tmp_path)[-1]
+    (tmp_path / "store" / "snapshots" / number / "fs" / "new" / "file").write_text("otherwise")
+    adopted = _scan(store, "base:2", "adopted")
+    assert len(unpacks) == len(image.layers)
+    assert trees.comparable(adopted) == trees.comparable(_applied(store, tmp_path))
 
 
 @pytest.mark.parametrize("bound", [10**9, 2 * 10**9])

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 # Snapshots of a call begin so; they end with its lease.
 TEMPORARY: Final = ("extract-", "view-")
 
-# Of the snapshot of a container: as which committed snapshot it may serve, and the bound in seconds of that one's times.
+# Of the snapshot of a container: as which committed snapshot it may serve, the bound in seconds of that one's times, and as
+# how many layers its change was written.
 LABEL_OFFERS: Final = "ocidiff/offers"
 LABEL_OFFERS_UNTIL: Final = "ocidiff/offers.until"
+LABEL_OFFERS_LAYERS: Final = "ocidiff/offers.layers"
+OFFERS: Final = (LABEL_OFFERS, LABEL_OFFERS_UNTIL, LABEL_OFFERS_LAYERS)
 # Of the snapshot of a container whose removal failed: what could not be removed, and why. Files of it may be missing.
 LABEL_PARTLY_REMOVED: Final = "ocidiff/partly-removed"
 

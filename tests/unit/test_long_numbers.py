@@ -28,7 +28,7 @@ from ocidiff.oci.index import REF_NAME, Index
 from ocidiff.oci.manifest import Manifest
 from ocidiff.oci.platform import Platform
 from ocidiff.oci.timestamp import time_ns_of
-from ocidiff.transport.registry import auth, http
+from ocidiff.transport.registry import auth, response
 from ocidiff.transport.store import _references
 from support import headers
 from support.registries import Handler, Registry, serving
@@ -54,7 +54,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "owner map": lambda: IdMaps.of([f"0:{DIGITS}:1"], [], None),
     "owner map of a user": lambda: IdMaps.of([DIGITS], [], None),
     "size": lambda: size_type.convert(DIGITS, None, None),
-    "location": lambda: http.joined("http://here/", f"http://there:{DIGITS}/"),
+    "location": lambda: response.joined("http://here/", f"http://there:{DIGITS}/"),
 }
 PASSED_OVER: dict[str, tuple[Callable[[], object], object]] = {
     # The entry is kept as its author wrote it, under its name.

@@ -12,7 +12,8 @@ from urllib.parse import urlencode, urlsplit
 
 from ocidiff.errors import DeniedError, RegistryError
 from ocidiff.transport.registry.credentials import Credentials
-from ocidiff.transport.registry.http import BUSY, Pool, Response, TryAgainError, is_loopback, joined, retry_after
+from ocidiff.transport.registry.http import Pool
+from ocidiff.transport.registry.response import BUSY, Response, TryAgainError, is_loopback, joined, retry_after
 from ocidiff.values import dataclass
 
 _PARAMETER: Final = re.compile(r'\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?')

@@ -13,7 +13,7 @@ from ocidiff.oci.descriptor import Descriptor
 from ocidiff.transport.copy import delay_seconds
 from ocidiff.transport.registry.auth import Scopes
 from ocidiff.transport.registry.client import MOST_ATTEMPTS, Client
-from ocidiff.transport.registry.http import BROKEN, Response
+from ocidiff.transport.registry.response import BROKEN, Response
 
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 _SKIPPED_BYTES: Final = 1 << 20

@@ -17,17 +17,9 @@ from ocidiff.transport.copy import delay_seconds
 from ocidiff.transport.registry.auth import Authority, Scopes
 from ocidiff.transport.registry.certificates import tls_context
 from ocidiff.transport.registry.credentials import credentials_for
-from ocidiff.transport.registry.http import (
-    BROKEN,
-    BUSY,
-    Pool,
-    Response,
-    Sending,
-    TryAgainError,
-    is_loopback,
-    retry_after,
-)
+from ocidiff.transport.registry.http import Pool, Sending
 from ocidiff.transport.registry.name import DEFAULT_HOST
+from ocidiff.transport.registry.response import BROKEN, BUSY, Response, TryAgainError, is_loopback, retry_after
 from ocidiff.transport.scheme import Registry
 
 MOST_ATTEMPTS: Final = 5

@@ -18,8 +18,8 @@ from ocidiff.services.content import Info
 from ocidiff.transport.place import ORIGIN, Access
 from ocidiff.transport.registry.blob import RegistryBlob
 from ocidiff.transport.registry.client import Client
-from ocidiff.transport.registry.http import Response, joined
 from ocidiff.transport.registry.name import RegistryName, check_tag
+from ocidiff.transport.registry.response import Response, joined
 from ocidiff.transport.registry.upload import RegistryIngest, Session, location_of, resumed
 from ocidiff.transport.scheme import Registry
 

@@ -14,7 +14,8 @@ from ocidiff.oci.digest import Digest
 from ocidiff.transport.place import BrokenTransferError
 from ocidiff.transport.registry.auth import Scopes
 from ocidiff.transport.registry.client import Client
-from ocidiff.transport.registry.http import BROKEN, BUSY, Response, Sending, joined, retry_after
+from ocidiff.transport.registry.http import Sending
+from ocidiff.transport.registry.response import BROKEN, BUSY, Response, joined, retry_after
 
 # A registry may copy the whole blob before it answers.
 _COMMIT_SECONDS: Final = 600.0

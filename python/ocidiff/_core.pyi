@@ -13,7 +13,7 @@ from ocidiff.layer.engine import Lower, Upper
 from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limits
 
 __all__ = [
-    "ENCODER",
+    "ENCODERS",
     "ApplySummary",
     "Change",
     "ChangeStream",
@@ -36,7 +36,7 @@ __all__ = [
 
 _Poll: TypeAlias = Callable[[int, int, int], bool]
 
-ENCODER: Final[int]
+ENCODERS: Final[str]
 __version__: Final[str]
 
 def write_layer(lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, poll: _Poll) -> LayerSummary: ...

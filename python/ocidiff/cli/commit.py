@@ -94,7 +94,7 @@ if TYPE_CHECKING:
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on.  [default: the base's, else this machine's]")
 @click.option("--pause/--no-pause", default=True, help="Pause a running container while its tree is read.  [default: pause]")
 @reuse_option
-@click.option("--verify", is_flag=True, help="Inflate and compare all that --reuse copies, and not only a sample.")
+@click.option("--verify", is_flag=True, help="Decompress and compare all that --reuse copies, and not only a sample.")
 @click.option("--iidfile", metavar="FILE", type=click.Path(), help="Write the manifest digest to this file.")
 @click.option(
     "--metadata-file",

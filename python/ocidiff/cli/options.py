@@ -291,7 +291,7 @@ _BLOB: Final = (
         "memory_bytes",
         type=_Size(),
         metavar="SIZE",
-        help="Limit the memory of the process by using fewer threads.  [default: 128MiB, or what one thread takes]",
+        help="Limit the memory of the process by using fewer threads.  [default: 128MiB, 192MiB for zstd]",
     ),
     click.option(
         "--source-date-epoch",

@@ -93,7 +93,7 @@ def slots_of(options: DiffOptions, cores: int, layers: int = 1) -> tuple[int, in
     memory = options.memory_bytes or _MEMORY_BYTES
     slot_bytes = _SLOT_BYTES + (layers - 1) * _LAYER_BYTES
     slots = max(1, min(cores, _MOST_SLOTS, (memory - _PROCESS_BYTES) // slot_bytes))
-    # Each zstd layer has threads of its own.
+    # Each zstd layer has a frame in memory that is being filled.
     is_large = options.compression is Compression.ZSTD and (layers > 1 or (options.level or 0) >= _LARGE_ZSTD_LEVEL)
     if slots == 1 or is_large:
         return 1, options.memory_bytes

@@ -13,7 +13,9 @@ from ocidiff.errors import DocumentError
 from ocidiff.oci.digest import Digest
 from ocidiff.segments import MOST_BYTES, NEWEST, TABLES, SegmentFiles
 
-_MAGIC: Final = b"ocidseg1"
+# Of gzip, and of zstd.
+_MAGICS: Final = (b"ocidseg1", b"ocidzst1")
+_MAGIC_BYTES: Final = 8
 _RECORD: Final = struct.Struct("<32sQQIII")
 _CHECKSUM: Final = struct.Struct("<Q")
 
@@ -62,8 +64,8 @@ def _misfit(table: bytes, blob: BinaryIO) -> str | None:
     from xxhash import xxh3_64_intdigest
 
     body, checksum = table[: -_CHECKSUM.size], table[-_CHECKSUM.size :]
-    records = body[len(_MAGIC) :]
-    is_whole = body.startswith(_MAGIC) and len(records) % _RECORD.size == 0 and len(checksum) == _CHECKSUM.size
+    records = body[_MAGIC_BYTES:]
+    is_whole = body.startswith(_MAGICS) and len(records) % _RECORD.size == 0 and len(checksum) == _CHECKSUM.size
     if not is_whole or _CHECKSUM.unpack(checksum)[0] != xxh3_64_intdigest(body):
         return None
     for _, offset, check, length, _, _ in _RECORD.iter_unpack(records):

@@ -46,7 +46,7 @@ class CommitArguments(DiffArguments, total=False):
         layers: Write the change as so many layers by path, at most: 1 to 16. A later commit with the same number writes only
             those that it touches.
         reuse: `auto` to copy compressed segments of older layers in the store, or `never`. The bytes are the same.
-        verify: Inflate and compare every segment that is copied, and not only one in 64.
+        verify: Decompress and compare every segment that is copied, and not only one in 64.
         deny: `secrets` to fail if the new layers hold private keys, tokens or passwords; see docs/how-to/check-an-image.md.
     """
 

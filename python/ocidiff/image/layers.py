@@ -127,7 +127,7 @@ class LocalDiffer:
 
     def begin_tables(self, count: int, options: LayerOptions, stack: ExitStack) -> NewTables | None:
         """Return new tables of segments, dropped with `stack`; None if layers have none."""
-        is_wanted = options.reuse is Reuse.AUTO and options.compression is Compression.GZIP
+        is_wanted = options.reuse is Reuse.AUTO and options.compression is not Compression.NONE
         tables = self.tables() if is_wanted else None
         return None if tables is None else stack.enter_context(tables.begin(count, proves_all=options.proves_reuse))
 

@@ -116,7 +116,7 @@ class DiffOptions:
         level: Level of the compressor (gzip 1-9, zstd 1-19); None for its default (gzip 6, zstd 3).
         threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
         memory_bytes: Memory of the process, kept by fewer threads: a call that cannot keep it fails at once. None for
-            128 MiB, or what one thread takes. The pure engine has one thread, and no bound.
+            128 MiB (192 MiB for zstd), or what one thread takes. The pure engine has one thread, and no bound.
         profile: `oci` or `containerd`: the rules that decide what a layer says.
         overlay: What to do where the upper tree is a mounted overlay and the lower tree is below it: `auto` reads the upper
             directory in place of both trees, which gives the same bytes, and compares the trees where it cannot; `never`
@@ -229,7 +229,7 @@ class Segments:
     Attributes:
         sources: Descriptors of tables, each with that of its blob; the first that has a segment wins.
         tables: Descriptors that take the tables of the new layers.
-        proves_all: Inflate and compare every segment that is copied, and not only one in 64.
+        proves_all: Decompress and compare every segment that is copied, and not only one in 64.
     """
 
     sources: tuple[tuple[int, int], ...]
@@ -256,7 +256,7 @@ class LayerOptions(DiffOptions):
         spool: Directory where large files that may change are put aside, in files without a name; None for that of
             temporary files (`$TMPDIR`).
         reuse: Says if a store may copy segments of older layers.
-        proves_reuse: Inflate and compare every segment that is copied.
+        proves_reuse: Decompress and compare every segment that is copied.
         segments: What a store offers to copy; None for nothing. The bytes of the layer do not depend on it.
         copy: File descriptor of a pipe that gets the tar too; None for none. Its reader may stop at any time. It has to
             check the digest, since a layer that is begun again is there twice.

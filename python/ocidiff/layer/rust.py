@@ -34,7 +34,7 @@ class RustEngine:
     @property
     def encoder(self) -> str:
         """See `Engine.encoder`."""
-        return f"rust {_core.__version__} {_core.ENCODER}"
+        return f"rust {_core.__version__} {_core.ENCODERS}"
 
     def write_layer(
         self, lower: Lower | None, upper: Upper, sink: int, options: LayerOptions, monitor: Monitor

@@ -33,6 +33,6 @@ class SegmentTables(Protocol):
 
         Args:
             count: The number of layers.
-            proves_all: Inflate and compare every segment that is copied.
+            proves_all: Decompress and compare every segment that is copied.
         """
         ...

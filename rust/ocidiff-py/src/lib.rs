@@ -34,7 +34,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("ENCODER", ocidiff_core::compress::segments::ENCODER)?;
+        module.add("ENCODERS", ocidiff_core::compress::segments::encoders())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -18,6 +18,7 @@ use ocidiff_core::squash::SquashOptions;
 use ocidiff_core::{Cause, Error, Result};
 use pyo3::prelude::*;
 
+use crate::error::to_python;
 use crate::run::{own_descriptor, thread_count};
 
 /// The fields of `LayerOptions` that the core acts on.
@@ -105,16 +106,17 @@ impl LayerOptions {
         self.copy.map(|descriptor| own_descriptor(descriptor).map(Arc::new)).transpose()
     }
 
-    /// Opens the segments that may be copied, without tables that cannot be read.
+    /// Opens the segments that may be copied, without tables that cannot be read or are of another compression.
     pub fn segments(&self) -> PyResult<Option<Arc<segments::Segments>>> {
         let Some(Segments { sources, tables, proves_all }) = &self.segments else { return Ok(None) };
+        let Some(kind) = segments::Kind::of(self.compression().map_err(to_python)?) else { return Ok(None) };
         let open = |descriptor: RawFd| own_descriptor(descriptor).map(File::from);
         let mut known = Vec::new();
         for &(table, blob) in sources {
-            known.extend(segments::Source::new(&open(table)?, open(blob)?));
+            known.extend(segments::Source::new(kind, &open(table)?, open(blob)?));
         }
         let tables = tables.iter().map(|&table| open(table)).collect::<PyResult<_>>()?;
-        Ok(Some(Arc::new(segments::Segments::new(known, tables, *proves_all))))
+        Ok(Some(Arc::new(segments::Segments::new(kind, known, tables, *proves_all))))
     }
 
     fn compression(&self) -> Result<Compression> {

@@ -22,7 +22,7 @@ from ocidiff.image.layers import LocalDiffer
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Layer
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import LayerOptions, Reuse
+from ocidiff.layer.options import Compression, LayerOptions, Reuse
 from support import probes
 
 SIZE = 300 << 10
@@ -46,25 +46,33 @@ with Layout.open(content, create=True) as layout:
 """
 
 
-def fill(tree: Path, seed: int) -> None:
+def fill(tree: Path, seed: int, size: int = SIZE) -> None:
     """Give the tree two files, of which one is as before."""
     tree.mkdir(exist_ok=True)
-    (tree / "always").write_bytes(random.Random(1000).randbytes(SIZE))
-    (tree / "other").write_bytes(random.Random(seed).randbytes(SIZE))
+    (tree / "always").write_bytes(random.Random(1000).randbytes(size))
+    (tree / "other").write_bytes(random.Random(seed).randbytes(size))
 
 
 def cache_of(place: Path, layout: Layout, max_bytes: int | None = None) -> SegmentCache:
     return SegmentCache(CacheDirectory(str(place)), lambda: layout.path, max_bytes)
 
 
-def layer(engine: Engine, tree: Path, layout: Layout, cache: SegmentCache | None = None, reuse: Reuse = Reuse.AUTO) -> Layer:
+def layer(
+    engine: Engine,
+    tree: Path,
+    layout: Layout,
+    cache: SegmentCache | None = None,
+    reuse: Reuse = Reuse.AUTO,
+    compression: Compression = Compression.GZIP,
+) -> Layer:
     differ = LocalDiffer(engine, tables=lambda: cache)
-    return differ.store(None, os.fsencode(tree), layout, LayerOptions(reuse=reuse), Monitor())
+    options = LayerOptions(reuse=reuse, compression=compression)
+    return differ.store(None, os.fsencode(tree), layout, options, Monitor())
 
 
-def copied(made: Layer) -> int:
+def copied(made: Layer, size: int = SIZE) -> int:
     """Return how many of the two contents were copied. Headers may be, too."""
-    return made.reused_bytes // SIZE
+    return made.reused_bytes // size
 
 
 def remove(layout: Layout, made: Layer) -> None:
@@ -114,6 +122,33 @@ def test_a_later_layer_is_copied_also_when_the_blob_is_gone(rust: Engine, tree: 
     assert (again.descriptor, copied(again)) == (first.descriptor, 2)
     assert names(place) == {"blobs": [first.descriptor.digest.hex], "segments": [first.descriptor.digest.hex], "ingest": []}
     assert copied(layer(rust, tree, layout, cache, Reuse.NEVER)) == 0
+
+
+def test_a_later_layer_of_zstd_is_copied_also_when_the_blob_is_gone(
+    rust: Engine, tree: Path, layout: Layout, place: Path
+) -> None:
+    size = 4 << 20
+    fill(tree, 0, size)
+    cache = cache_of(place, layout)
+
+    def made(reuse: Reuse = Reuse.AUTO) -> Layer:
+        return layer(rust, tree, layout, cache, reuse, Compression.ZSTD)
+
+    first = made()
+    # Another compression of the same content is copied from nowhere.
+    assert layer(rust, tree, layout, cache).reused_bytes == 0
+    remove(layout, first)
+    again = made()
+    assert (again.descriptor, again.reused_bytes) == (first.descriptor, first.uncompressed_size)
+    assert made(Reuse.NEVER).reused_bytes == 0
+    blob = place / "blobs" / first.descriptor.digest.hex
+    damaged = bytearray(blob.read_bytes())
+    damaged[len(damaged) // 4] ^= 1
+    # A second name is the file itself: damage a copy.
+    blob.unlink()
+    blob.write_bytes(damaged)
+    again = made()
+    assert (again.descriptor, copied(again, size)) == (first.descriptor, 1)
 
 
 def test_a_cache_on_another_file_system_copies_from_the_content_store(

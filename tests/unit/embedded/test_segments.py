@@ -14,12 +14,14 @@ import pytest
 import xxhash
 
 from ocidiff.image.image import Image
+from ocidiff.layer.arguments import CompressionName
 from ocidiff.store.embedded import EmbeddedStore as Store
 from support import probes
 
 pytestmark = pytest.mark.skipif(not probes.has_rust(), reason="the pure engine compresses in one piece")
 
-PROGRAM_BYTES = 3 << 20
+PROGRAM_BYTES = 5 << 20
+"""More than a segment of each compression has."""
 
 
 @pytest.fixture
@@ -32,6 +34,13 @@ def tree(tmp_path: Path) -> Path:
         (root / "small" / f"{number:04}").write_bytes(numbers.randbytes(1500).hex().encode())
     (root / "large").write_bytes(numbers.randbytes(PROGRAM_BYTES // 2).hex().encode())
     return root
+
+
+@pytest.fixture(params=["gzip", "zstd"])
+def compression(request: pytest.FixtureRequest) -> CompressionName:
+    """Each compression that has segments."""
+    found: CompressionName = request.param
+    return found
 
 
 def _path(store: Store) -> Path:
@@ -47,46 +56,86 @@ def _tables(store: Store) -> set[str]:
     return set(os.listdir(_path(store) / "segments")) - {"newest"}
 
 
-def test_a_second_commit_copies_and_has_the_same_bytes(store: Store, tree: Path, tmp_path: Path) -> None:
-    first = store.commit(tree, "app:1", engine="rust")
-    again = store.commit(tree, "app:2", engine="rust")
+def test_a_second_commit_copies_and_has_the_same_bytes(
+    store: Store, tree: Path, tmp_path: Path, compression: CompressionName
+) -> None:
+    first = store.commit(tree, "app:1", engine="rust", compression=compression)
+    again = store.commit(tree, "app:2", engine="rust", compression=compression)
     assert first.layer is not None
     assert again.layer is not None
     assert _reused(first) == 0
     assert again.layer.descriptor == first.layer.descriptor
     assert _reused(again) > PROGRAM_BYTES
     with Store.open(tmp_path / "other") as other:
-        cold = other.commit(tree, "app:1", engine="rust")
+        cold = other.commit(tree, "app:1", engine="rust", compression=compression)
         assert cold.layer is not None
         assert cold.layer.descriptor == first.layer.descriptor
 
 
-def test_a_change_early_in_the_tree_costs_what_is_near(store: Store, tree: Path, tmp_path: Path) -> None:
-    store.commit(tree, "app:1", engine="rust")
+def test_a_change_early_in_the_tree_costs_what_is_near(
+    store: Store, tree: Path, tmp_path: Path, compression: CompressionName
+) -> None:
+    store.commit(tree, "app:1", engine="rust", compression=compression)
     (tree / "a").write_text("early")
     (tree / "small" / "0200").unlink()
-    changed = store.commit(tree, "app:2", engine="rust")
+    changed = store.commit(tree, "app:2", engine="rust", compression=compression)
     assert changed.layer is not None
-    assert changed.layer.uncompressed_size - _reused(changed) < 1 << 20
+    assert changed.layer.uncompressed_size - _reused(changed) < 2 << 20
     with Store.open(tmp_path / "other") as other:
-        cold = other.commit(tree, "app:2", engine="rust")
+        cold = other.commit(tree, "app:2", engine="rust", compression=compression)
         assert cold.layer is not None
         assert cold.layer.descriptor == changed.layer.descriptor
 
 
-def test_nothing_is_copied_if_that_is_not_wanted(store: Store, tree: Path) -> None:
-    store.commit(tree, "app:1", engine="rust")
-    assert _reused(store.commit(tree, "app:2", engine="rust", reuse="never")) == 0
+def test_nothing_is_copied_if_that_is_not_wanted(store: Store, tree: Path, compression: CompressionName) -> None:
+    store.commit(tree, "app:1", engine="rust", compression=compression)
+    assert _reused(store.commit(tree, "app:2", engine="rust", compression=compression, reuse="never")) == 0
 
 
-def test_other_compressions_have_no_tables(store: Store, tree: Path) -> None:
-    store.commit(tree, "app:1", engine="rust", compression="zstd")
-    store.commit(tree, "app:2", engine="rust", compression="none")
+def test_plain_layers_have_no_tables(store: Store, tree: Path) -> None:
+    store.commit(tree, "app:1", engine="rust", compression="none")
     assert not (_path(store) / "segments").exists()
 
 
-def test_tables_go_with_their_blobs(store: Store, tree: Path) -> None:
-    first = store.commit(tree, "app:1", engine="rust")
+def test_layers_of_the_pure_engine_have_no_tables(store: Store, tree: Path, compression: CompressionName) -> None:
+    store.commit(tree, "app:1", engine="pure", compression=compression)
+    assert not (_path(store) / "segments").exists()
+
+
+def test_a_compression_copies_only_what_it_has_made(store: Store, tree: Path) -> None:
+    made = [store.commit(tree, "app:1", engine="rust", compression="gzip")]
+    made.append(store.commit(tree, "app:2", engine="rust", compression="zstd"))
+    made.append(store.commit(tree, "app:3", engine="rust", compression="zstd", level=9))
+    assert [_reused(image) for image in made] == [0, 0, 0]
+    assert len(_tables(store)) == 3
+    assert store.verify().faults == ()
+    forms: tuple[tuple[CompressionName, int], ...] = (("gzip", 6), ("zstd", 3), ("zstd", 9))
+    for image, (compression, level) in zip(made, forms, strict=True):
+        again = store.commit(tree, "app:again", engine="rust", compression=compression, level=level)
+        assert again.layer is not None
+        assert image.layer is not None
+        assert again.layer.descriptor == image.layer.descriptor
+        assert _reused(again) > PROGRAM_BYTES
+
+
+def test_a_table_of_the_other_kind_is_not_used(store: Store, tree: Path, compression: CompressionName) -> None:
+    first = store.commit(tree, "app:1", engine="rust", compression=compression)
+    assert first.layer is not None
+    table = _path(store) / "segments" / first.layer.descriptor.digest[7:]
+    kinds: dict[CompressionName, bytes] = {"gzip": b"ocidseg1", "zstd": b"ocidzst1"}
+    body = table.read_bytes()[:-8]
+    assert body.startswith(kinds.pop(compression))
+    ((other, magic),) = kinds.items()
+    body = magic + body[8:]
+    table.chmod(0o644)
+    table.write_bytes(body + xxhash.xxh3_64_intdigest(body).to_bytes(8, "little"))
+    assert _reused(store.commit(tree, "app:2", engine="rust", compression=other)) == 0
+    (tree / "more").write_text("another layer")
+    assert _reused(store.commit(tree, "app:3", engine="rust", compression=compression)) == 0
+
+
+def test_tables_go_with_their_blobs(store: Store, tree: Path, compression: CompressionName) -> None:
+    first = store.commit(tree, "app:1", engine="rust", compression=compression)
     assert first.layer is not None
     assert _tables(store) == {first.layer.descriptor.digest[7:]}
     store.untag("app:1")
@@ -94,8 +143,8 @@ def test_tables_go_with_their_blobs(store: Store, tree: Path) -> None:
     assert _tables(store) == set()
 
 
-def test_verify_finds_tables_that_do_not_fit(store: Store, tree: Path) -> None:
-    first = store.commit(tree, "app:1", engine="rust")
+def test_verify_finds_tables_that_do_not_fit(store: Store, tree: Path, compression: CompressionName) -> None:
+    first = store.commit(tree, "app:1", engine="rust", compression=compression)
     assert first.layer is not None
     assert store.verify().faults == ()
     table = _path(store) / "segments" / first.layer.descriptor.digest[7:]
@@ -103,7 +152,7 @@ def test_verify_finds_tables_that_do_not_fit(store: Store, tree: Path) -> None:
     for damaged in (b"", whole[:-1], whole[:100] + b"!" + whole[101:], b"something else that is long enough"):
         table.chmod(0o644)
         table.write_bytes(damaged)
-        again = store.commit(tree, "app:2", engine="rust")
+        again = store.commit(tree, "app:2", engine="rust", compression=compression)
         assert again.layer is not None
         assert (again.layer.descriptor, _reused(again)) == (first.layer.descriptor, 0)
         assert table.read_bytes() == whole
@@ -111,7 +160,7 @@ def test_verify_finds_tables_that_do_not_fit(store: Store, tree: Path) -> None:
         table.chmod(0o644)
         table.write_bytes(damaged)
         assert store.verify().faults == ()
-    store.commit(tree, "app:2", engine="rust")
+    store.commit(tree, "app:2", engine="rust", compression=compression)
     body = bytearray(whole[:-8])
     body[8 + 32] ^= 1
     table.chmod(0o644)
@@ -140,16 +189,18 @@ def _endless(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [_fifo, _directory, _link, _endless])
-def test_odd_things_among_the_tables_disturb_nobody(store: Store, tree: Path, make: Callable[[Path], None]) -> None:
-    first = store.commit(tree, "app:1", engine="rust")
+def test_odd_things_among_the_tables_disturb_nobody(
+    store: Store, tree: Path, make: Callable[[Path], None], compression: CompressionName
+) -> None:
+    first = store.commit(tree, "app:1", engine="rust", compression=compression)
     assert first.layer is not None
     make(_path(store) / "segments" / "odd")
     table = _path(store) / "segments" / first.layer.descriptor.digest[7:]
-    assert _reused(store.commit(tree, "app:2", engine="rust")) > 0
+    assert _reused(store.commit(tree, "app:2", engine="rust", compression=compression)) > 0
     table.unlink()
     make(table)
     (tree / "more").write_text("another layer")
-    assert _reused(store.commit(tree, "app:3", engine="rust")) == 0
+    assert _reused(store.commit(tree, "app:3", engine="rust", compression=compression)) == 0
     store.collect()
     assert store.verify(repair=True).faults == ()
 
@@ -168,8 +219,10 @@ def test_tables_without_a_blob_take_no_descriptors(store: Store, tree: Path) -> 
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_flipped_bit_in_an_older_blob_does_not_spread(store: Store, tree: Path, tmp_path: Path) -> None:
-    first = store.commit(tree, "app:1", engine="rust")
+def test_a_flipped_bit_in_an_older_blob_does_not_spread(
+    store: Store, tree: Path, tmp_path: Path, compression: CompressionName
+) -> None:
+    first = store.commit(tree, "app:1", engine="rust", compression=compression)
     assert first.layer is not None
     blob = _path(store) / "blobs" / "sha256" / first.layer.descriptor.digest[7:]
     whole = bytearray(blob.read_bytes())
@@ -177,16 +230,18 @@ def test_a_flipped_bit_in_an_older_blob_does_not_spread(store: Store, tree: Path
     blob.chmod(0o644)
     blob.write_bytes(whole)
     (tree / "a").write_text("another layer")
-    changed = store.commit(tree, "app:2", engine="rust")
+    changed = store.commit(tree, "app:2", engine="rust", compression=compression)
     assert _reused(changed) > 0
     with Store.open(tmp_path / "other") as other:
-        cold = other.commit(tree, "app:2", engine="rust")
+        cold = other.commit(tree, "app:2", engine="rust", compression=compression)
         assert cold.layer is not None
         assert changed.layer is not None
         assert cold.layer.descriptor == changed.layer.descriptor
 
 
-def test_a_file_that_changed_without_a_new_time_is_read_again(store: Store, tree: Path, tmp_path: Path) -> None:
+def test_a_file_that_changed_without_a_new_time_is_read_again(
+    store: Store, tree: Path, tmp_path: Path, compression: CompressionName
+) -> None:
     program = tree / "large"
     with program.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
         os.fsync(file.fileno())
@@ -194,15 +249,15 @@ def test_a_file_that_changed_without_a_new_time_is_read_again(store: Store, tree
             # The first write to a page sets the times, a later one does not until the page was written back.
             mapped[PROGRAM_BYTES // 2] = turn
             before = program.stat()
-            first = store.commit(tree, "app:1", engine="rust")
+            first = store.commit(tree, "app:1", engine="rust", compression=compression)
             mapped[PROGRAM_BYTES // 2] = turn + 100
             if program.stat().st_ctime_ns == before.st_ctime_ns:
                 break
         else:
             pytest.skip("this file system sets times at every write")
-        second = store.commit(tree, "app:2", engine="rust")
+        second = store.commit(tree, "app:2", engine="rust", compression=compression)
     with Store.open(tmp_path / "other") as other:
-        cold = other.commit(tree, "app:2", engine="rust")
+        cold = other.commit(tree, "app:2", engine="rust", compression=compression)
     assert first.layer is not None
     assert second.layer is not None
     assert cold.layer is not None
@@ -211,10 +266,12 @@ def test_a_file_that_changed_without_a_new_time_is_read_again(store: Store, tree
     assert _reused(second) > 0
 
 
-def test_a_store_that_can_have_no_tables_commits_all_the_same(store: Store, tree: Path) -> None:
+def test_a_store_that_can_have_no_tables_commits_all_the_same(
+    store: Store, tree: Path, compression: CompressionName
+) -> None:
     (_path(store) / "segments").write_text("in the way")
-    assert _reused(store.commit(tree, "app:1", engine="rust")) == 0
-    assert _reused(store.commit(tree, "app:2", engine="rust")) == 0
+    assert _reused(store.commit(tree, "app:1", engine="rust", compression=compression)) == 0
+    assert _reused(store.commit(tree, "app:2", engine="rust", compression=compression)) == 0
     assert store.verify(engine="rust").faults == ()
     assert os.listdir(_path(store) / "ingest") == []
 

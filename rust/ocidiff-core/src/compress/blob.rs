@@ -6,7 +6,6 @@
 //! Channels with one receiver are those of the standard library, which sleeps at once. Others yield first, which gives their time
 //! slices to other processes, so that a busy machine takes up to twice as long.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -14,11 +13,14 @@ use std::thread::JoinHandle;
 use crossbeam_channel::Sender;
 use twox_hash::XxHash3_64;
 
+use super::Compression;
 use super::block::{Block, Supply};
+use super::budget::{Budget, Charge};
 use super::compressors::{BATCH_BLOCKS, Compressors, Job, SPARE_BLOCKS, resume, spawn};
-use super::gzip::{self, Piece, Trailer};
+use super::cuts::Cuts;
+use super::gzip::{self, Trailer};
+use super::piece::Piece;
 use super::segments::Segment;
-use super::{Compression, zstd};
 use crate::control::Control;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
@@ -26,12 +28,6 @@ use crate::stream::Stream;
 
 /// Batches that wait for the hashing thread, and for the writing thread.
 const WAITING_BATCHES: usize = 1;
-
-/// Files of this size have segments of their own. Smaller ones would compress worse without what is before them.
-const OWN_SEGMENTS_BYTES: u64 = 128 << 10;
-/// A segment may end before an entry if it has this size, and if the entry's name is one of so many.
-const LEAST_SEGMENT_BYTES: usize = 64 << 10;
-const ENTRIES_IN_SEGMENT: u64 = 16;
 
 /// The digests and sizes of a blob that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,17 +58,6 @@ impl BlobSink {
     }
 }
 
-impl io::Write for BlobSink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.put(bytes).map_err(io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 type Finished = (Digest, u64);
 
 /// The segments of a blob.
@@ -87,6 +72,9 @@ pub struct BlobSegments {
 /// Digest and size of a blob, and its segments.
 type Written = (Finished, BlobSegments);
 
+/// A piece, once it is compressed.
+type Promise = Receiver<Result<Piece>>;
+
 /// Blocks that are handed to a thread together, because waking it costs as much as hashing 64 KiB.
 type Batch = Vec<Arc<Block>>;
 
@@ -96,14 +84,16 @@ enum Outlet {
     /// Batches go to the writer as they are.
     Direct(SyncSender<Batch>),
     /// Blocks go to compressors; the writer gets the promises of their pieces, in order.
-    Parallel { jobs: Sender<Job>, promises: SyncSender<Receiver<Piece>> },
+    Parallel { jobs: Sender<Job>, promises: SyncSender<Promise>, budget: Option<Arc<Budget>> },
 }
 
 /// Takes the bytes of a tar, and writes the blob. Dropping it unfinished ends and joins its threads.
 pub struct BlobWriter {
+    cuts: Cuts,
     block: Block,
     supply: Supply,
     batch: Batch,
+    batch_blocks: usize,
     plain: Option<SyncSender<Batch>>,
     outlet: Option<Outlet>,
     hasher: Option<JoinHandle<Finished>>,
@@ -125,13 +115,15 @@ impl BlobWriter {
         mut copy: Option<Stream>,
         control: Arc<Control>,
     ) -> Result<Self> {
-        let Compressors { compression, threads, ref jobs, .. } = **compressors;
+        let Compressors { compression, threads, cuts, .. } = **compressors;
         let (plain, batches) = sync_channel::<Batch>(WAITING_BATCHES);
         let supply = compressors.supply.clone();
         let mut blob = Self {
+            cuts,
             block: supply.after(&[]),
             supply,
-            batch: Batch::with_capacity(BATCH_BLOCKS),
+            batch: Batch::new(),
+            batch_blocks: if compressors.budget.is_some() { 1 } else { BATCH_BLOCKS },
             plain: Some(plain),
             outlet: None,
             hasher: None,
@@ -154,20 +146,12 @@ impl BlobWriter {
                 blob.outlet = Some(Outlet::Direct(sender));
                 blob.writer = Some(spawn("write", move || write_plain(&stream, &blocks, &control).map(|()| None))?);
             }
-            Compression::Zstd { level } => {
-                let (sender, blocks) = sync_channel(WAITING_BATCHES);
-                blob.outlet = Some(Outlet::Direct(sender));
-                let sink = BlobSink { stream, hasher: Hasher::default(), control };
-                let workers = u32::try_from(threads).unwrap_or(u32::MAX);
-                blob.writer = Some(spawn("write", move || {
-                    write_zstd(sink, &blocks, level, workers).map(|done| Some((done, BlobSegments::default())))
-                })?);
-            }
-            Compression::Gzip { .. } => {
+            Compression::Gzip { .. } | Compression::Zstd { .. } => {
                 let sink = BlobSink { stream, hasher: Hasher::default(), control };
                 let (promises, pieces) = sync_channel(threads + SPARE_BLOCKS);
-                blob.outlet = jobs.clone().map(|jobs| Outlet::Parallel { jobs, promises });
-                blob.writer = Some(spawn("write", move || write_gzip(sink, &pieces).map(Some))?);
+                let budget = compressors.budget.clone();
+                blob.outlet = compressors.jobs.clone().map(|jobs| Outlet::Parallel { jobs, promises, budget });
+                blob.writer = Some(spawn("write", move || write_pieces(sink, compression, &pieces).map(Some))?);
             }
         }
         Ok(blob)
@@ -197,14 +181,14 @@ impl BlobWriter {
     /// Says that an entry with this name comes next: a segment may end here.
     pub fn begin_entry(&mut self, name: &[u8]) -> Result<()> {
         // Chosen by name, so that an entry more or less moves no cut behind the next one.
-        let ends = XxHash3_64::oneshot(name).is_multiple_of(ENTRIES_IN_SEGMENT);
-        if ends { self.end_segment(LEAST_SEGMENT_BYTES) } else { Ok(()) }
+        let ends = XxHash3_64::oneshot(name).is_multiple_of(self.cuts.entries);
+        if ends { self.end_segment(self.cuts.least_bytes) } else { Ok(()) }
     }
 
     /// Says that the content of a file of `size` bytes comes next. That of a large file begins a segment without a dictionary, so
     /// that the same file is the same segments in every layer.
     pub fn begin_content(&mut self, size: u64) -> Result<()> {
-        if size >= OWN_SEGMENTS_BYTES && self.has_segments() {
+        if size >= self.cuts.own_bytes && self.has_segments() {
             self.end_segment(1)?;
             // Of a segment that ended by itself just now, too.
             self.block = self.supply.after(&[]);
@@ -214,7 +198,7 @@ impl BlobWriter {
 
     /// Says that the content of a file of `size` bytes ends here.
     pub fn end_content(&mut self, size: u64) -> Result<()> {
-        if size >= OWN_SEGMENTS_BYTES { self.end_segment(1) } else { Ok(()) }
+        if size >= self.cuts.own_bytes { self.end_segment(1) } else { Ok(()) }
     }
 
     fn end_segment(&mut self, least: usize) -> Result<()> {
@@ -242,15 +226,18 @@ impl BlobWriter {
         if matches!(self.outlet, Some(Outlet::Nowhere)) {
             self.control.add_blob(block.data().len() as u64);
         }
-        let block = Arc::new(block);
-        let is_batch = block.is_last() || self.batch.len() + 1 == BATCH_BLOCKS;
-        self.batch.push(block.clone());
+        let is_batch = block.is_last() || self.batch.len() + 1 == self.batch_blocks;
         let compressed = match &self.outlet {
-            Some(Outlet::Parallel { jobs, promises }) => {
+            Some(Outlet::Parallel { jobs, promises, budget }) => {
+                let (block, charge) = charged(block, budget.as_ref());
+                self.batch.push(block.clone());
                 let (reply, promise) = sync_channel(1);
-                promises.send(promise).is_ok() && jobs.send(Job { block, reply }).is_ok()
+                promises.send(promise).is_ok() && jobs.send(Job { block, reply, charge }).is_ok()
             }
-            outlet => outlet.is_some(),
+            outlet => {
+                self.batch.push(Arc::new(block));
+                outlet.is_some()
+            }
         };
         if compressed && (!is_batch || self.send_batch()) {
             Ok(())
@@ -261,7 +248,7 @@ impl BlobWriter {
 
     /// Hands on what was gathered; returns false if a thread that takes it has ended.
     fn send_batch(&mut self) -> bool {
-        let batch = std::mem::replace(&mut self.batch, Batch::with_capacity(BATCH_BLOCKS));
+        let batch = std::mem::replace(&mut self.batch, Batch::with_capacity(self.batch_blocks));
         let written = match &self.outlet {
             Some(Outlet::Direct(batches)) => batches.send(batch.clone()).is_ok(),
             _ => true,
@@ -303,34 +290,33 @@ impl Drop for BlobWriter {
     }
 }
 
-fn write_gzip(mut sink: BlobSink, promises: &Receiver<Receiver<Piece>>) -> Result<Written> {
-    sink.put(&gzip::HEADER)?;
-    let mut trailer = Trailer::default();
+/// Takes what a block and its piece need of a budget, if there is one, and returns what is for the piece.
+fn charged(block: Block, budget: Option<&Arc<Budget>>) -> (Arc<Block>, Option<Charge>) {
+    let Some(budget) = budget else { return (Arc::new(block), None) };
+    let mut block = block.compact();
+    let bytes = block.memory_bytes();
+    let mut charge = budget.take(2 * bytes);
+    let piece = charge.split_off(bytes);
+    block.hold(charge);
+    (Arc::new(block), Some(piece))
+}
+
+fn write_pieces(mut sink: BlobSink, compression: Compression, promises: &Receiver<Promise>) -> Result<Written> {
+    let mut trailer = matches!(compression, Compression::Gzip { .. }).then(Trailer::default);
+    let header = if trailer.is_some() { &gzip::HEADER[..] } else { &[] };
+    sink.put(header)?;
     let mut segments = BlobSegments::default();
-    let mut offset = gzip::HEADER.len() as u64;
+    let mut offset = header.len() as u64;
     for promise in promises {
-        let piece = promise.recv().map_err(|_| Error::Cancelled)?;
-        trailer.add(&piece);
+        let piece = promise.recv().map_err(|_| Error::Cancelled)??;
+        trailer.iter_mut().for_each(|trailer| trailer.add(piece.checksum, piece.plain_bytes));
         sink.put(&piece.bytes)?;
         segments.copied_bytes += if piece.copied { piece.plain_bytes } else { 0 };
         segments.all.extend(piece.segment.map(|segment| Segment { offset, ..segment }));
         offset += piece.bytes.len() as u64;
         if piece.last {
-            sink.put(&trailer.bytes())?;
+            trailer.map_or(Ok(()), |trailer| sink.put(&trailer.bytes()))?;
             return Ok((sink.hasher.finish(), segments));
-        }
-    }
-    Err(Error::Cancelled)
-}
-
-fn write_zstd(sink: BlobSink, batches: &Receiver<Batch>, level: i32, workers: u32) -> Result<Finished> {
-    let control = sink.control.clone();
-    let mut encoder = zstd::Encoder::new(sink, level, workers)?;
-    for block in batches.iter().flatten() {
-        control.check()?;
-        encoder.write(block.data())?;
-        if block.is_last() {
-            return Ok(encoder.finish()?.hasher.finish());
         }
     }
     Err(Error::Cancelled)

@@ -1,47 +1,69 @@
 //! The pieces of a tar that pass from its writer to hashers and compressors, and come back to be filled again.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use ocidiff_deflate::{DICTIONARY_BYTES, WINDOW_BYTES, Window};
+use ocidiff_deflate::Window;
+
+use super::budget::Charge;
+use super::cuts::Cuts;
+
+/// The memory that a block begins with. It grows twofold, since most frames of small layers stay small.
+const FIRST_BYTES: usize = 1 << 20;
 
 /// A piece of the tar, with the end of the piece before it as dictionary. Its memory goes back to its [`Supply`].
 pub struct Block {
-    /// The bytes of a [`Window`].
-    window: Vec<u8>,
+    memory: Vec<u8>,
     start: usize,
     end: usize,
+    /// The end of the largest block, and its memory.
+    most: usize,
+    most_memory: usize,
     last: bool,
-    home: Sender<Vec<u8>>,
+    /// Takes the memory back; `None` for memory of the block's own.
+    home: Option<Sender<Vec<u8>>>,
+    /// The bytes that the memory takes of a budget. It is the last field, so that the memory is freed before.
+    charge: Option<Charge>,
 }
 
 /// Makes blocks. It reuses the memory of blocks that are done with, those of its clones too.
 #[derive(Clone)]
 pub struct Supply {
+    cuts: Cuts,
     home: Sender<Vec<u8>>,
     idle: Receiver<Vec<u8>>,
 }
 
 impl Supply {
     /// Returns a supply that keeps up to `idle` blocks for further use.
-    pub fn new(idle: usize) -> Self {
+    pub fn new(cuts: Cuts, idle: usize) -> Self {
         let (home, idle) = bounded(idle);
-        Self { home, idle }
+        Self { cuts, home, idle }
     }
 
     /// Returns an empty block that follows `previous`.
     pub fn after(&self, previous: &[u8]) -> Block {
-        let dictionary = &previous[previous.len().saturating_sub(DICTIONARY_BYTES)..];
-        let mut window = self.idle.try_recv().unwrap_or_else(|_| vec![0; size_of::<Window>()]);
-        window[..dictionary.len()].copy_from_slice(dictionary);
+        let Cuts { dictionary_bytes, most_bytes, memory_bytes, .. } = self.cuts;
+        let dictionary = &previous[previous.len().saturating_sub(dictionary_bytes)..];
+        let mut memory = self.idle.try_recv().unwrap_or_else(|_| vec![0; FIRST_BYTES.min(memory_bytes)]);
+        memory[..dictionary.len()].copy_from_slice(dictionary);
         let start = dictionary.len();
-        Block { window, start, end: start, last: false, home: self.home.clone() }
+        Block {
+            memory,
+            start,
+            end: start,
+            most: most_bytes,
+            most_memory: memory_bytes,
+            last: false,
+            home: Some(self.home.clone()),
+            charge: None,
+        }
     }
 }
 
 impl Block {
-    /// Dictionary and data, and what is behind them.
+    /// Returns dictionary and data of a block for gzip, and what is behind them.
     pub fn window(&self) -> &Window {
         const EMPTY: &Window = &[0; size_of::<Window>()];
-        self.window.first_chunk().unwrap_or(EMPTY)
+        self.memory.first_chunk().unwrap_or(EMPTY)
     }
 
     /// Returns the offset at which the data begins in the window.
@@ -54,9 +76,14 @@ impl Block {
         self.end
     }
 
+    /// Returns dictionary and data.
+    pub fn dictionary_and_data(&self) -> &[u8] {
+        &self.memory[..self.end]
+    }
+
     /// Returns the data.
     pub fn data(&self) -> &[u8] {
-        &self.window()[self.start..self.end]
+        &self.memory[self.start..self.end]
     }
 
     /// Returns true if the tar ends here. A pipeline that sees no last block was given up.
@@ -69,25 +96,66 @@ impl Block {
         self.last = true;
     }
 
-    /// Returns the space that can still be filled.
+    /// Returns space that can still be filled.
     pub fn space(&mut self) -> &mut [u8] {
-        &mut self.window[self.end..WINDOW_BYTES]
+        if self.end == self.memory.len() && self.memory.len() < self.most_memory {
+            let more = self.memory.len().min(self.most_memory - self.memory.len());
+            self.memory.reserve_exact(more);
+            self.memory.resize(self.memory.len() + more, 0);
+        }
+        let end = self.most.min(self.memory.len());
+        &mut self.memory[self.end..end]
     }
 
     /// Says that the first `count` bytes of the space are filled now.
     pub fn advance(&mut self, count: usize) {
-        self.end = WINDOW_BYTES.min(self.end + count);
+        self.end = self.most.min(self.end + count);
     }
 
     /// Returns true if there is no space.
     pub fn is_full(&self) -> bool {
-        self.end == WINDOW_BYTES
+        self.end == self.most
+    }
+
+    /// Returns the block with no more than twice the memory that its data takes, if it has no dictionary.
+    pub fn compact(self) -> Self {
+        if self.start > 0 || self.end * 2 >= self.memory.len() {
+            return self;
+        }
+        let Self { start, end, most, most_memory, last, .. } = self;
+        Self { memory: self.data().to_vec(), start, end, most, most_memory, last, home: None, charge: None }
+    }
+
+    /// Returns the size of its memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Holds what the memory takes of a budget, as long as the block lives.
+    pub fn hold(&mut self, charge: Charge) {
+        self.charge = Some(charge);
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // Nobody waits for it: enough blocks are idle, or the pipeline has ended.
-        let _ = self.home.try_send(std::mem::take(&mut self.window));
+        if let Some(home) = &self.home {
+            // Nobody waits for it: enough blocks are idle, or the pipeline has ended.
+            let _ = home.try_send(std::mem::take(&mut self.memory));
+        }
     }
+}
+
+/// Returns a block of this data behind this dictionary.
+#[cfg(test)]
+pub fn filled(compression: super::Compression, dictionary: &[u8], mut data: &[u8]) -> Block {
+    let mut block = Supply::new(Cuts::of(compression), 1).after(dictionary);
+    while !data.is_empty() {
+        let space = block.space();
+        let (now, later) = data.split_at(data.len().min(space.len()));
+        space[..now.len()].copy_from_slice(now);
+        block.advance(now.len());
+        data = later;
+    }
+    block
 }

@@ -4,61 +4,15 @@
 //! can be put one behind the other. A block's bytes are a function of block, dictionary and level, so they can be copied from an
 //! older blob too.
 
-use std::sync::Arc;
-
-use ocidiff_deflate::{Encoder, Level};
-use zlib_rs::crc32::{crc32, crc32_combine};
+use flate2::{Decompress, FlushDecompress, Status};
+use zlib_rs::crc32::crc32_combine;
 
 use super::block::Block;
-use super::segments::{self, Keys, Segment, Segments};
 
 /// RFC 1952: deflate, no flags, no time, no extra flags, unknown system; as Go writes it.
 pub const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-
-/// Compresses blocks; one for each thread.
-pub struct BlockCompressor {
-    encoder: Encoder,
-    reuse: Option<(Keys, Arc<Segments>)>,
-}
-
-/// One compressed block.
-pub struct Piece {
-    /// Deflate data that ends on a byte boundary.
-    pub bytes: Vec<u8>,
-    /// True if the stream ends here.
-    pub last: bool,
-    /// True if the bytes are those of an older blob.
-    pub copied: bool,
-    /// Its facts in a table, except for its place; `None` for the last block, and if there is no table.
-    pub segment: Option<Segment>,
-    /// The number of plain bytes.
-    pub plain_bytes: u64,
-    checksum: u32,
-}
-
-impl BlockCompressor {
-    /// Returns a compressor for `level`, 1 to 9, which copies segments if there are any to copy.
-    pub fn new(level: i32, segments: Option<Arc<Segments>>) -> Self {
-        let reuse = segments.map(|segments| (Keys::new(level), segments));
-        Self { encoder: Encoder::new(Level::new(level)), reuse }
-    }
-
-    /// Compresses one block; the last one ends the deflate stream.
-    pub fn compress(&mut self, block: &Block) -> Piece {
-        let (data, last) = (block.data(), block.is_last());
-        let plain_bytes = data.len() as u64;
-        let key = self.reuse.as_ref().filter(|_| !last).map(|(keys, segments)| (keys.key(block), segments));
-        let checksum = crc32(0, data);
-        if let Some((segment, bytes)) = key.as_ref().and_then(|(key, segments)| segments.copy(key, block)) {
-            // Of the data, and not of the table: a table that was forged must not break the layer.
-            let segment = Some(Segment { checksum, ..segment });
-            return Piece { bytes, last, copied: true, segment, plain_bytes, checksum };
-        }
-        let bytes = self.encoder.encode(block.window(), block.start(), block.end(), last).to_vec();
-        let segment = key.map(|(key, _)| segments::describe(key, &bytes, data.len(), checksum));
-        Piece { bytes, last, copied: false, segment, plain_bytes, checksum }
-    }
-}
+/// The number of the encoder. Change it whenever a level gives other bytes than before.
+pub const ENCODER: u32 = 3;
 
 /// The checksum and length of the plain bytes, which end a member.
 #[derive(Default)]
@@ -68,10 +22,10 @@ pub struct Trailer {
 }
 
 impl Trailer {
-    /// Takes the next block in order.
-    pub fn add(&mut self, piece: &Piece) {
-        self.checksum = crc32_combine(self.checksum, piece.checksum, piece.plain_bytes);
-        self.plain_bytes += piece.plain_bytes;
+    /// Takes the checksum and length of the next block in order.
+    pub fn add(&mut self, checksum: u32, plain_bytes: u64) {
+        self.checksum = crc32_combine(self.checksum, checksum, plain_bytes);
+        self.plain_bytes += plain_bytes;
     }
 
     /// Returns the eight bytes that end the member.
@@ -79,5 +33,53 @@ impl Trailer {
         // RFC 1952: the size modulo 2^32.
         let (checksum, size) = (u64::from(self.checksum), self.plain_bytes & 0xffff_ffff);
         (checksum | size << 32).to_le_bytes()
+    }
+}
+
+/// Returns true if compressed bytes give the data of a block, and end on a byte boundary.
+pub fn is_block(bytes: &[u8], block: &Block) -> bool {
+    let mut inflate = Decompress::new(false);
+    let mut plain = vec![0; block.end() + 1];
+    // A stored block brings the dictionary into the window of the decoder.
+    let dictionary = &block.window()[..block.start()];
+    let length = dictionary.len() as u16;
+    let stored = [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes(), dictionary].concat();
+    // An empty block that is the last one ends the stream only if it begins where the segment ends.
+    let end = [3, 0];
+    let mut status = Ok(Status::Ok);
+    for input in [&stored[..], bytes, &end] {
+        let before = inflate.total_in();
+        let done = inflate.total_out() as usize;
+        status = inflate.decompress(input, plain.get_mut(done..).unwrap_or_default(), FlushDecompress::None);
+        if status.is_err() || inflate.total_in() - before != input.len() as u64 {
+            return false;
+        }
+    }
+    matches!(status, Ok(Status::StreamEnd))
+        && plain[..block.end()] == *block.dictionary_and_data()
+        && inflate.total_out() == block.end() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::compress::Compression;
+    use crate::compress::block::filled;
+    use crate::compress::piece::Encoder;
+    use crate::control::Control;
+
+    #[test]
+    fn only_the_bytes_of_a_block_with_its_dictionary_are_its_segment() {
+        let gzip = Compression::Gzip { level: 6 };
+        let text: Vec<u8> = (0..20_000_u32).flat_map(|number| (number * number).to_be_bytes()).collect();
+        for dictionary in [&text[..0], &text[..100], &text[..40_000]] {
+            let (mine, other) = (filled(gzip, dictionary, &text), filled(gzip, dictionary, &text[1..]));
+            let bytes = Encoder::new(gzip).unwrap().unwrap().encode(&mine, &Control::default()).unwrap();
+            assert!(is_block(&bytes, &mine));
+            assert!(!is_block(&bytes, &other));
+            assert!(!is_block(&bytes[..bytes.len() - 1], &mine));
+            assert!(!is_block(&[&bytes[..], &[0]].concat(), &mine));
+        }
     }
 }

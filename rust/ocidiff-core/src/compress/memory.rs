@@ -1,13 +1,15 @@
 //! Computes how many threads a bound of memory allows.
 
 use super::Compression;
+use super::cuts::Cuts;
 use crate::cause::Cause;
 use crate::error::{Error, Result};
 
 const MIB: u64 = 1 << 20;
 
-/// The bound where the caller has none.
+/// The bound where the caller has none. Frames of zstd are large, and several threads need some each.
 const DEFAULT_BYTES: u64 = 128 * MIB;
+const ZSTD_DEFAULT_BYTES: u64 = 192 * MIB;
 /// Memory of a process besides: its program, the listings that wait, and a file that is read before its header is written.
 /// Measured: 27 MiB with Python, 24 without anything to read.
 const PROCESS_BYTES: u64 = 34 * MIB;
@@ -20,31 +22,40 @@ const GZIP_SPARE_BYTES: u64 = 4 * MIB;
 /// A block, its piece, and an encoder. Measured with a thread that walks, on data that cannot be compressed: 2.9 MiB at
 /// level 1 to 3.4 MiB at level 9.
 const GZIP_THREAD_BYTES: u64 = 3 * MIB;
-/// Jobs that wait beside those of the threads.
-const ZSTD_SPARE_BYTES: u64 = 16 * MIB;
-/// A job, its output, and tables, in MiB for each level from 1 on. Measured at a level of each group, and rounded up.
-const ZSTD_THREAD_MIB: [u64; 19] = [10, 10, 10, 11, 11, 11, 13, 13, 30, 30, 50, 50, 50, 74, 74, 58, 58, 58, 92];
+/// Tables of a thread that makes frames of zstd, and its windows, in MiB for each level from 1 on. Measured, and
+/// rounded up.
+const ZSTD_THREAD_MIB: [u64; 19] = [2, 2, 4, 5, 6, 6, 8, 8, 15, 25, 25, 45, 41, 57, 73, 41, 65, 66, 98];
+
+/// Returns how many times the memory of the largest frame is held on the way from a tar to a blob: a thread has a frame and its
+/// compressed form. With several threads one more frame waits, since they end in any order.
+pub fn frames_within(threads: usize) -> usize {
+    2 * threads + usize::from(threads > 1)
+}
 
 /// Returns the number of threads, `wanted` or fewer, whose work on so many layers at the same time stays within `memory_bytes`;
-/// without a bound, within 128 MiB, or what a single thread takes.
+/// without a bound, within 128 MiB, for zstd 192 MiB and a frame for each further layer, or what a single thread takes.
 ///
 /// # Errors
 /// [`Error::Usage`] when the bound is less than a single thread takes.
 pub fn threads_within(memory_bytes: Option<u64>, compression: Compression, layers: usize, wanted: usize) -> Result<usize> {
-    let layers = layers.max(1) as u64;
-    let more = (layers - 1) * LAYER_BYTES;
-    let (spare, each) = match compression {
-        Compression::None => (GZIP_SPARE_BYTES + more, 0),
-        Compression::Gzip { .. } => (GZIP_SPARE_BYTES + more, GZIP_THREAD_BYTES),
+    let more = layers.max(1) as u64 - 1;
+    let frame = Cuts::of(compression).memory_bytes as u64;
+    // What there is besides the threads, what each of them takes, what several share, and the bound without one.
+    let (besides, each, shared, default) = match compression {
+        Compression::None => (GZIP_SPARE_BYTES + more * LAYER_BYTES, 0, 0, DEFAULT_BYTES),
+        Compression::Gzip { .. } => (GZIP_SPARE_BYTES + more * LAYER_BYTES, GZIP_THREAD_BYTES, 0, DEFAULT_BYTES),
         Compression::Zstd { level } => {
             let place = usize::try_from(level.clamp(1, 19) - 1).unwrap_or_default();
-            // Each frame has threads of its own.
-            (layers * ZSTD_SPARE_BYTES, layers * ZSTD_THREAD_MIB[place] * MIB)
+            // Each layer has a frame that is filled.
+            (frame + more * frame, 2 * frame + ZSTD_THREAD_MIB[place] * MIB, frame, ZSTD_DEFAULT_BYTES + more * frame)
         }
     };
-    let (fixed, each) = (PROCESS_BYTES + spare, each + WALKER_BYTES);
-    let allowed = memory_bytes.unwrap_or(DEFAULT_BYTES.max(fixed + each));
-    let threads = allowed.saturating_sub(fixed) / each;
+    let (fixed, each) = (PROCESS_BYTES + besides, each + WALKER_BYTES);
+    let allowed = memory_bytes.unwrap_or(default.max(fixed + each));
+    let threads = match allowed.saturating_sub(fixed) / each {
+        threads @ 0..=1 => threads,
+        _ => (allowed.saturating_sub(fixed + shared) / each).max(1),
+    };
     if threads == 0 {
         let (needed, allowed) = ((fixed + each).div_ceil(MIB), allowed / MIB);
         return Err(Error::Usage(Cause::TooLittleMemory { needed, allowed }));
@@ -80,8 +91,17 @@ mod tests {
     }
 
     #[test]
+    fn zstd_has_threads_for_several_layers() {
+        let zstd = |level, layers| threads_within(None, Compression::Zstd { level }, layers, 64).unwrap();
+        assert_eq!([1, 3, 6, 9, 12, 19].map(|level| zstd(level, 1)), [7, 6, 6, 2, 1, 1]);
+        assert_eq!([1, 3, 6, 9, 12, 19].map(|level| zstd(level, 8)), [7, 6, 6, 2, 1, 1]);
+        let bound = |mib| threads_within(Some(mib * MIB), Compression::Zstd { level: 3 }, 1, 64).unwrap();
+        assert_eq!([64, 83, 91, 92, 128].map(bound), [1, 1, 2, 2, 3]);
+    }
+
+    #[test]
     fn a_bound_that_cannot_be_kept_is_refused() {
         let error = threads_within(Some(100 * MIB), Compression::Zstd { level: 19 }, 1, 2).unwrap_err();
-        assert_eq!(error.to_string(), "memory: this compression takes 143 MiB or more, 100 MiB are allowed");
+        assert_eq!(error.to_string(), "memory: this compression takes 181 MiB or more, 100 MiB are allowed");
     }
 }

@@ -4,11 +4,14 @@
 
 pub mod blob;
 mod block;
+mod budget;
 pub mod compressors;
+mod cuts;
 pub mod decompress;
 mod gunzip;
 mod gzip;
 pub mod memory;
+mod piece;
 mod pieces;
 pub mod segments;
 mod source;
@@ -27,7 +30,7 @@ pub enum Compression {
         /// 1 (fast) to 9 (small).
         level: i32,
     },
-    /// One zstd frame.
+    /// Frames of zstd, from independent blocks.
     Zstd {
         /// 1 (fast) to 19 (small).
         level: i32,

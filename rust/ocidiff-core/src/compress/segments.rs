@@ -1,7 +1,8 @@
-//! Segments of gzip layers that are compressed once: their keys, the tables that list them, and their way out of older blobs.
+//! Segments of layers that are compressed once: their keys, the tables that list them, and their way out of older blobs.
 //!
-//! A segment is a [`Block`] before the last one of a layer. Its compressed bytes depend on its data, the dictionary before it and
-//! the level. A table beside a blob lists its segments by a hash of these three, so that a later layer copies the bytes.
+//! A segment is the compressed form of a [`Block`]: of gzip of one before the last one of a layer, of zstd a frame. Its bytes
+//! depend on its data, the dictionary before it, the encoder and the level. A table beside a blob lists its segments by a hash
+//! of all these, so that a later layer copies the bytes.
 //!
 //! Law: a layer has the same bytes with any tables, and with none. What a table or a blob says is checked before it is used; a
 //! segment that fails a check is compressed.
@@ -9,26 +10,63 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use flate2::{Decompress, FlushDecompress, Status};
 use rustix::buffer::spare_capacity;
 use rustix::io::{pread, retry_on_intr};
 use twox_hash::XxHash3_64;
 
 use super::block::Block;
+use super::{Compression, gzip, zstd};
 
-/// The first bytes of a table: its kind and version.
-const MAGIC: [u8; 8] = *b"ocidseg1";
+const MAGIC_BYTES: usize = 8;
 const KEY_BYTES: usize = 32;
-/// Key; offset in the blob; hash of the compressed bytes; their length; length and CRC-32 of the plain bytes.
+/// Key; offset in the blob; hash of the compressed bytes; their length; length and CRC-32 of the plain bytes, which is 0 for zstd.
 const RECORD_BYTES: usize = KEY_BYTES + 8 + 8 + 4 + 4 + 4;
 const CHECKSUM_BYTES: usize = 8;
-/// The number of the encoder of gzip. Change it whenever a level gives other bytes than before.
-pub const ENCODER: u32 = 3;
-/// One of so many copied segments is inflated and compared, so that a fault of this module shows.
+/// One of so many copied segments is decompressed and compared, so that a fault of this module shows.
 const PROVED_EACH: u8 = 64;
 
-/// The hash of level, dictionary and data.
+/// The hash of encoder, level, dictionary and data.
 pub type Key = [u8; KEY_BYTES];
+
+/// The kind of the segments of a table. A table of one kind is never used for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Blocks of deflate.
+    Gzip,
+    /// Frames of zstd.
+    Zstd,
+}
+
+impl Kind {
+    /// Returns the kind of segments that blobs of a compression have, if they have any.
+    pub fn of(compression: Compression) -> Option<Self> {
+        match compression {
+            Compression::Gzip { .. } => Some(Self::Gzip),
+            Compression::Zstd { .. } => Some(Self::Zstd),
+            Compression::None => None,
+        }
+    }
+
+    /// The first bytes of a table: its kind and version.
+    fn magic(self) -> [u8; MAGIC_BYTES] {
+        match self {
+            Self::Gzip => *b"ocidseg1",
+            Self::Zstd => *b"ocidzst1",
+        }
+    }
+
+    fn is_block(self, bytes: &[u8], block: &Block) -> bool {
+        match self {
+            Self::Gzip => gzip::is_block(bytes, block),
+            Self::Zstd => zstd::is_block(bytes, block),
+        }
+    }
+}
+
+/// Returns the numbers and versions of the encoders. Equal tars, levels and encoders give equal blobs.
+pub fn encoders() -> String {
+    format!("{} {} {}", gzip::ENCODER, zstd::ENCODER, zstd::version())
+}
 
 /// One segment of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,11 +103,11 @@ impl Segment {
 }
 
 /// Returns the table of these segments, as it is stored.
-fn encode_table(mut segments: Vec<Segment>) -> Vec<u8> {
+fn encode_table(kind: Kind, mut segments: Vec<Segment>) -> Vec<u8> {
     segments.sort_unstable_by_key(|segment| (segment.key, segment.offset));
     segments.dedup_by_key(|segment| segment.key);
-    let mut table = Vec::with_capacity(MAGIC.len() + segments.len() * RECORD_BYTES + CHECKSUM_BYTES);
-    table.extend(MAGIC);
+    let mut table = Vec::with_capacity(MAGIC_BYTES + segments.len() * RECORD_BYTES + CHECKSUM_BYTES);
+    table.extend(kind.magic());
     segments.iter().for_each(|segment| segment.write(&mut table));
     table.extend(XxHash3_64::oneshot(&table).to_le_bytes());
     table
@@ -83,12 +121,12 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads a table; `None` if it cannot be read, is damaged, or is of another version.
-    pub fn new(table: &File, blob: File) -> Option<Self> {
+    /// Reads a table; `None` if it cannot be read, is damaged, or is of another kind or version.
+    pub fn new(kind: Kind, table: &File, blob: File) -> Option<Self> {
         let mut bytes = vec![0; usize::try_from(table.metadata().ok()?.len()).ok()?];
         table.read_exact_at(&mut bytes, 0).ok()?;
         let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
-        let records = body.strip_prefix(&MAGIC)?;
+        let records = body.strip_prefix(&kind.magic())?;
         if u64::from_le_bytes(*checksum) != XxHash3_64::oneshot(body) {
             return None;
         }
@@ -105,23 +143,24 @@ impl Source {
 /// The segments that layers may copy, and where the tables of their own go.
 #[derive(Debug)]
 pub struct Segments {
+    kind: Kind,
     sources: Vec<Source>,
     tables: Vec<File>,
     proves_all: bool,
 }
 
 impl Segments {
-    /// Segments of these blobs, the first that has one wins. Each of `tables` takes the segments of a new blob. With `proves_all`
-    /// each copy is inflated and compared.
-    pub fn new(sources: Vec<Source>, tables: Vec<File>, proves_all: bool) -> Self {
-        Self { sources, tables, proves_all }
+    /// Segments of these blobs, all of one kind; the first that has one wins. Each of `tables` takes the segments of a new blob.
+    /// With `proves_all` each copy is decompressed and compared.
+    pub fn new(kind: Kind, sources: Vec<Source>, tables: Vec<File>, proves_all: bool) -> Self {
+        Self { kind, sources, tables, proves_all }
     }
 
     /// Writes the table of a finished blob, if there is a table of that number. It is left empty if it cannot be written: the
     /// layer is whole without it.
     pub fn write_table(&self, number: usize, segments: Vec<Segment>) {
         let Some(table) = self.tables.get(number) else { return };
-        if table.write_all_at(&encode_table(segments), 0).is_err() {
+        if table.write_all_at(&encode_table(self.kind, segments), 0).is_err() {
             // A part of a table is never used, so it does no harm if this fails too.
             let _ = table.set_len(0);
         }
@@ -140,7 +179,7 @@ impl Segments {
         }
         let bytes = read_exactly(&source.blob, segment.length as usize, segment.offset)?;
         let is_proved = self.proves_all || key[0].is_multiple_of(PROVED_EACH);
-        let is_right = XxHash3_64::oneshot(&bytes) == segment.check && (!is_proved || inflates_to(&bytes, block));
+        let is_right = XxHash3_64::oneshot(&bytes) == segment.check && (!is_proved || self.kind.is_block(&bytes, block));
         is_right.then_some((segment, bytes))
     }
 }
@@ -158,21 +197,28 @@ fn read_exactly(file: &File, count: usize, offset: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Makes keys for one level.
+/// Makes keys for one encoder and level.
 #[derive(Clone)]
 pub struct Keys(blake3::Hasher);
 
 impl Keys {
-    /// Keys of segments that are compressed at `level`.
-    pub fn new(level: i32) -> Self {
-        Self(blake3::Hasher::new_derive_key(&format!("ocidiff gzip segments {ENCODER}, level {level}")))
+    /// Keys of segments of this compression.
+    pub fn new(compression: Compression) -> Self {
+        let context = match compression {
+            Compression::Gzip { level } => format!("ocidiff gzip segments {}, level {level}", gzip::ENCODER),
+            Compression::Zstd { level } => {
+                format!("ocidiff zstd frames {} by {}, level {level}", zstd::ENCODER, zstd::version())
+            }
+            Compression::None => "ocidiff plain".into(),
+        };
+        Self(blake3::Hasher::new_derive_key(&context))
     }
 
     /// The key of a segment.
     pub fn key(&self, block: &Block) -> Key {
         let mut hasher = self.0.clone();
         hasher.update(&(block.start() as u64).to_le_bytes());
-        hasher.update(&block.window()[..block.end()]);
+        hasher.update(block.dictionary_and_data());
         *hasher.finalize().as_bytes()
     }
 }
@@ -183,72 +229,54 @@ pub fn describe(key: Key, bytes: &[u8], plain: usize, checksum: u32) -> Segment 
     Segment { key, offset: 0, check, length: bytes.len() as u32, plain: plain as u32, checksum }
 }
 
-/// True if compressed bytes give the data of a block, and end on a byte boundary.
-fn inflates_to(bytes: &[u8], block: &Block) -> bool {
-    let mut inflate = Decompress::new(false);
-    let mut plain = vec![0; block.end() + 1];
-    // A stored block brings the dictionary into the window of the decoder.
-    let dictionary = &block.window()[..block.start()];
-    let length = dictionary.len() as u16;
-    let stored = [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes(), dictionary].concat();
-    // An empty block that is the last one ends the stream only if it begins where the segment ends.
-    let end = [3, 0];
-    let mut status = Ok(Status::Ok);
-    for input in [&stored[..], bytes, &end] {
-        let before = inflate.total_in();
-        let done = inflate.total_out() as usize;
-        status = inflate.decompress(input, plain.get_mut(done..).unwrap_or_default(), FlushDecompress::None);
-        if status.is_err() || inflate.total_in() - before != input.len() as u64 {
-            return false;
-        }
-    }
-    matches!(status, Ok(Status::StreamEnd))
-        && plain[..block.end()] == block.window()[..block.end()]
-        && inflate.total_out() == block.end() as u64
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io::Write;
 
     use super::*;
-    use crate::compress::block::Supply;
-    use crate::compress::gzip::BlockCompressor;
+    use crate::compress::block::filled;
+    use crate::compress::piece::Encoder;
+    use crate::control::Control;
 
-    fn block(dictionary: &[u8], data: &[u8]) -> Block {
-        let mut block = Supply::new(1).after(dictionary);
-        block.space()[..data.len()].copy_from_slice(data);
-        block.advance(data.len());
-        block
-    }
+    const BOTH: [Compression; 2] = [Compression::Gzip { level: 6 }, Compression::Zstd { level: 3 }];
 
     #[test]
-    fn only_the_bytes_of_a_block_with_its_dictionary_are_its_segment() {
-        let text: Vec<u8> = (0..20_000_u32).flat_map(|number| (number * number).to_be_bytes()).collect();
-        for dictionary in [&text[..0], &text[..100], &text[..40_000]] {
-            let (mine, other) = (block(dictionary, &text), block(dictionary, &text[1..]));
-            let bytes = BlockCompressor::new(6, None).compress(&mine).bytes;
-            assert!(inflates_to(&bytes, &mine));
-            assert!(!inflates_to(&bytes, &other));
-            assert!(!inflates_to(&bytes[..bytes.len() - 1], &mine));
-            assert!(!inflates_to(&[&bytes[..], &[0]].concat(), &mine));
+    fn a_proof_finds_a_table_that_leads_to_other_contents() {
+        for compression in BOTH {
+            let kind = Kind::of(compression).unwrap();
+            let (mine, other) = (filled(compression, &[], &[1; 5000]), filled(compression, &[], &[2; 5000]));
+            let bytes = Encoder::new(compression).unwrap().unwrap().encode(&other, &Control::default()).unwrap();
+            let key = Keys::new(compression).key(&mine);
+            assert!(!key[0].is_multiple_of(PROVED_EACH), "this one is not proved anyway");
+            let (mut blob, mut table) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+            blob.write_all(&bytes).unwrap();
+            table.write_all(&encode_table(kind, vec![describe(key, &bytes, 5000, 0)])).unwrap();
+            for proves_all in [false, true] {
+                let source = Source::new(kind, &table, blob.try_clone().unwrap()).unwrap();
+                let segments = Segments::new(kind, vec![source], Vec::new(), proves_all);
+                assert_eq!(segments.copy(&key, &mine).is_none(), proves_all, "{compression:?}");
+            }
         }
     }
 
     #[test]
-    fn a_proof_finds_a_table_that_leads_to_other_contents() {
-        let (mine, other) = (block(&[], &[1; 5000]), block(&[], &[2; 5000]));
-        let bytes = BlockCompressor::new(6, None).compress(&other).bytes;
-        let key = Keys::new(6).key(&mine);
-        assert!(!key[0].is_multiple_of(PROVED_EACH), "this one is not proved anyway");
-        let (mut blob, mut table) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-        blob.write_all(&bytes).unwrap();
-        table.write_all(&encode_table(vec![describe(key, &bytes, 5000, 0)])).unwrap();
-        for proves_all in [false, true] {
-            let source = Source::new(&table, blob.try_clone().unwrap()).unwrap();
-            let segments = Segments::new(vec![source], Vec::new(), proves_all);
-            assert_eq!(segments.copy(&key, &mine).is_none(), proves_all);
+    fn keys_differ_by_compression_and_level() {
+        let all = [1, 6].map(|level| [Compression::Gzip { level }, Compression::Zstd { level }]);
+        let block = filled(BOTH[0], &[], &[1; 5000]);
+        let mut keys: Vec<_> = all.as_flattened().iter().map(|&one| Keys::new(one).key(&block)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 4);
+    }
+
+    #[test]
+    fn a_table_of_one_kind_is_not_read_as_the_other() {
+        for (kind, other) in [(Kind::Gzip, Kind::Zstd), (Kind::Zstd, Kind::Gzip)] {
+            let (blob, mut table) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+            table.write_all(&encode_table(kind, vec![describe([7; KEY_BYTES], &[1; 10], 10, 0)])).unwrap();
+            assert!(Source::new(kind, &table, blob.try_clone().unwrap()).is_some());
+            assert!(Source::new(other, &table, blob).is_none());
         }
     }
 }

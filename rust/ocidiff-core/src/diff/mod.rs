@@ -62,12 +62,13 @@ pub struct DiffOptions {
     pub compression: Compression,
     /// Threads that walk and threads that compress, each; the bytes do not depend on it.
     pub threads: usize,
-    /// The memory of the process, which may mean fewer threads; `None` for 128 MiB, or what one thread takes.
+    /// The memory of the process, which may mean fewer threads; `None` for 128 MiB, for zstd 192 MiB, or what
+    /// one thread takes.
     pub memory_bytes: Option<u64>,
     /// The directory in which large files that may change are put aside, in files without a name; `None` for the directory
     /// of temporary files.
     pub spool: Option<PathBuf>,
-    /// Segments that gzip may copy from older blobs; `None` to compress all, and to write no table.
+    /// Segments that may be copied from older blobs; `None` to compress all, and to write no table.
     pub segments: Option<Arc<Segments>>,
     /// A pipe that gets the tar too. A layer that is written again is there twice, so that its reader has to check the digest.
     pub copy: Option<Arc<OwnedFd>>,

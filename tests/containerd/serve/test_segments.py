@@ -14,28 +14,31 @@ from typing import Any
 import pytest
 
 from containerd.daemon import Daemon
-from containerd.serve.plugin import NOTHING, Server, diff, left_behind, prepared
+from containerd.serve.plugin import NOTHING, Server, diff, left_behind, prepared, snapshots
 from ocidiff.containerd.channel import Channel
+from ocidiff.oci import media_type
 from ocidiff.store import Store
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 
 SIZE = 400 << 10
+ZSTD_SIZE = 4 << 20
+"""Bytes of a file that is a segment of its own."""
 FILES = 4
 RUN = "import sys; from ocidiff.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
-def fill(upper: Path, seed: int) -> None:
+def fill(upper: Path, seed: int, size: int = SIZE) -> None:
     """Write the same files as any other caller, and one of its own."""
     for number in range(FILES):
-        (upper / f"same{number}").write_bytes(random.Random(number).randbytes(SIZE))
-    (upper / "own").write_bytes(random.Random(1000 + seed).randbytes(SIZE))
+        (upper / f"same{number}").write_bytes(random.Random(number).randbytes(size))
+    (upper / "own").write_bytes(random.Random(1000 + seed).randbytes(size))
 
 
-def told(server: Server) -> tuple[str, str, int]:
+def told(server: Server, size: int = SIZE) -> tuple[str, str, int]:
     """Return what the log says of the latest call: digest, diff ID, and how many contents were copied."""
     call = server.calls()[-1]
-    return call["layer"], call["diff_id"], int(call["reused_bytes"]) // SIZE
+    return call["layer"], call["diff_id"], int(call["reused_bytes"]) // size
 
 
 def test_the_plugin_copies_what_it_has_compressed_before(
@@ -65,6 +68,22 @@ def test_the_plugin_copies_what_it_has_compressed_before(
     assert counted == sum(int(call.get("reused_bytes", 0)) for call in server.calls())
     server.start()
     assert left_behind(channel, server) == NOTHING
+
+
+def test_the_plugin_copies_frames_of_zstd_and_containerd_applies_them(
+    daemon: Daemon, server: Server, namespace: str, base: str, channel: Channel, plugin: Channel
+) -> None:
+    for seed in (40, 41):
+        fill(prepared(daemon, namespace, channel, f"s{seed}"), seed, ZSTD_SIZE)
+    wanted = media_type.LAYER_ZSTD
+    made = [diff(plugin, channel, f"s{seed}", media_type=wanted) for seed in (40, 41)][-1]
+    assert [int(call["reused_bytes"]) // ZSTD_SIZE for call in server.calls()[-2:]] == [0, FILES]
+    target = prepared(daemon, namespace, channel, "target")
+    layer = {"media_type": made.media_type, "digest": made.digest, "size": made.size}
+    with daemon.stock():
+        applied = channel.call("diff.v1.Diff/Apply", diff=layer, mounts=snapshots(channel, "target")["right"]).applied
+    assert applied.digest == server.calls()[-1]["diff_id"]
+    assert (target / "own").read_bytes() == random.Random(1041).randbytes(ZSTD_SIZE)
 
 
 def test_a_server_that_is_killed_or_takes_over_goes_on_with_the_cache(
@@ -106,18 +125,22 @@ def test_a_cache_that_is_of_no_use_is_told_and_done_without(
     server.stop()
 
 
-def test_commits_into_containerd_copy_too(daemon: Daemon, namespace: str, base: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("compression", "size"), [("gzip", SIZE), ("zstd", ZSTD_SIZE)])
+def test_commits_into_containerd_copy_too(
+    daemon: Daemon, namespace: str, base: str, tmp_path: Path, compression: str, size: int
+) -> None:
     tree, cache = tmp_path / "tree", tmp_path / "cache"
     tree.mkdir()
-    fill(tree, 30)
-    words = ["commit", str(tree), "--address", daemon.address, "--namespace", namespace, "--json"]
+    fill(tree, 30, size)
+    place = ["--address", daemon.address, "--namespace", namespace]
+    words = ["commit", str(tree), *place, "--json", "--compression", compression]
 
     def commit(name: str, *more: str) -> tuple[str, int]:
         line = [sys.executable, "-c", RUN, *words, name, *more]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         layer = json.loads(done.stdout)["layers"][0]
-        return layer["diffID"], layer["reusedSize"] // SIZE
+        return layer["diffID"], layer["reusedSize"] // size
 
     own = ("--cache", str(cache))
     first, copied = commit("app:1", *own)

@@ -27,17 +27,22 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # In a process of its own, which tells its peak: what resource usage says counts the parent's memory from before the exec.
 _MEASURED = """
 import pathlib, sys, ocidiff
-tree, output, compression, mib = sys.argv[1:]
-ocidiff.diff(None, tree, output, compression=compression, threads=64, memory_bytes=int(mib) << 20, engine="rust")
+tree, output, compression, level, mib = sys.argv[1:]
+bound = int(mib) << 20
+number = None if level == "None" else int(level)
+ocidiff.diff(None, tree, output, compression=compression, level=number, threads=64, memory_bytes=bound, engine="rust")
 print(next(line.split()[1] for line in pathlib.Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
 """
 
 
 @pytest.mark.usefixtures("rust")
 @pytest.mark.parametrize(
-    ("compression", "bound_mib"), [("none", 48), ("gzip", 48), ("gzip", 64), ("zstd", 64), ("zstd", 128)]
+    ("compression", "level", "bound_mib"),
+    [("none", None, 48), ("gzip", 6, 48), ("gzip", 6, 64), ("zstd", 3, 64), ("zstd", 3, 128), ("zstd", 9, 128)],
 )
-def test_a_process_stays_within_its_bound(tree: Path, tmp_path: Path, compression: CompressionName, bound_mib: int) -> None:
+def test_a_process_stays_within_its_bound(
+    tree: Path, tmp_path: Path, compression: CompressionName, level: int | None, bound_mib: int
+) -> None:
     command: list[str | Path] = [
         sys.executable,
         "-c",
@@ -45,12 +50,14 @@ def test_a_process_stays_within_its_bound(tree: Path, tmp_path: Path, compressio
         tree,
         tmp_path / "bounded",
         str(compression),
+        repr(level),
         str(bound_mib),
     ]
     peak_kib = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert peak_kib < bound_mib * 1024
-    ocidiff.diff(None, tree, tmp_path / "free", compression=compression, threads=2, memory_bytes=1 << 30, engine="rust")
-    assert (tmp_path / "bounded").read_bytes() == (tmp_path / "free").read_bytes()
+    free = tmp_path / "free"
+    ocidiff.diff(None, tree, free, compression=compression, level=level, threads=2, memory_bytes=1 << 30, engine="rust")
+    assert (tmp_path / "bounded").read_bytes() == free.read_bytes()
 
 
 @pytest.mark.usefixtures("rust")

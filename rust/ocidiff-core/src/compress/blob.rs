@@ -291,9 +291,9 @@ impl Drop for BlobWriter {
 }
 
 /// Takes what a block and its piece need of a budget, if there is one, and returns what is for the piece.
-fn charged(block: Block, budget: Option<&Arc<Budget>>) -> (Arc<Block>, Option<Charge>) {
+fn charged(mut block: Block, budget: Option<&Arc<Budget>>) -> (Arc<Block>, Option<Charge>) {
     let Some(budget) = budget else { return (Arc::new(block), None) };
-    let mut block = block.compact();
+    block.compact();
     let bytes = block.memory_bytes();
     let mut charge = budget.take(2 * bytes);
     let piece = charge.split_off(bytes);

@@ -11,15 +11,12 @@ const FIRST_BYTES: usize = 1 << 20;
 
 /// A piece of the tar, with the end of the piece before it as dictionary. Its memory goes back to its [`Supply`].
 pub struct Block {
+    /// Empty until something is put into it, so that no more blocks have memory than are filled or on their way.
     memory: Vec<u8>,
     start: usize,
     end: usize,
-    /// The end of the largest block, and its memory.
-    most: usize,
-    most_memory: usize,
     last: bool,
-    /// Takes the memory back; `None` for memory of the block's own.
-    home: Option<Sender<Vec<u8>>>,
+    supply: Supply,
     /// The bytes that the memory takes of a budget. It is the last field, so that the memory is freed before.
     charge: Option<Charge>,
 }
@@ -41,21 +38,14 @@ impl Supply {
 
     /// Returns an empty block that follows `previous`.
     pub fn after(&self, previous: &[u8]) -> Block {
-        let Cuts { dictionary_bytes, most_bytes, memory_bytes, .. } = self.cuts;
-        let dictionary = &previous[previous.len().saturating_sub(dictionary_bytes)..];
-        let mut memory = self.idle.try_recv().unwrap_or_else(|_| vec![0; FIRST_BYTES.min(memory_bytes)]);
-        memory[..dictionary.len()].copy_from_slice(dictionary);
-        let start = dictionary.len();
-        Block {
-            memory,
-            start,
-            end: start,
-            most: most_bytes,
-            most_memory: memory_bytes,
-            last: false,
-            home: Some(self.home.clone()),
-            charge: None,
+        let dictionary = &previous[previous.len().saturating_sub(self.cuts.dictionary_bytes)..];
+        let (memory, start) = (Vec::new(), dictionary.len());
+        let mut block = Block { memory, start, end: start, last: false, supply: self.clone(), charge: None };
+        if !dictionary.is_empty() {
+            block.grow();
+            block.memory[..start].copy_from_slice(dictionary);
         }
+        block
     }
 }
 
@@ -98,32 +88,51 @@ impl Block {
 
     /// Returns space that can still be filled.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.end == self.memory.len() && self.memory.len() < self.most_memory {
-            let more = self.memory.len().min(self.most_memory - self.memory.len());
-            self.memory.reserve_exact(more);
-            self.memory.resize(self.memory.len() + more, 0);
+        if self.end == self.memory.len() {
+            self.grow();
         }
-        let end = self.most.min(self.memory.len());
+        let end = self.supply.cuts.most_bytes.min(self.memory.len());
         &mut self.memory[self.end..end]
+    }
+
+    fn grow(&mut self) {
+        let (now, most) = (self.memory.len(), self.supply.cuts.memory_bytes);
+        if now == 0 {
+            self.memory = self.supply.idle.try_recv().unwrap_or_else(|_| vec![0; FIRST_BYTES.min(most)]);
+        } else {
+            let more = now.min(most - now);
+            self.memory.reserve_exact(more);
+            self.memory.resize(now + more, 0);
+        }
     }
 
     /// Says that the first `count` bytes of the space are filled now.
     pub fn advance(&mut self, count: usize) {
-        self.end = self.most.min(self.end + count);
+        self.end = self.supply.cuts.most_bytes.min(self.end + count);
     }
 
     /// Returns true if there is no space.
     pub fn is_full(&self) -> bool {
-        self.end == self.most
+        self.end == self.supply.cuts.most_bytes
     }
 
-    /// Returns the block with no more than twice the memory that its data takes, if it has no dictionary.
-    pub fn compact(self) -> Self {
-        if self.start > 0 || self.end * 2 >= self.memory.len() {
-            return self;
+    /// Moves a block without a dictionary to memory of its own size, if it has more than twice of that, so that a small block
+    /// does not keep the memory of a large one.
+    pub fn compact(&mut self) {
+        if self.start == 0 && self.end * 2 < self.memory.len() {
+            let memory = self.data().to_vec();
+            self.give_back(memory);
         }
-        let Self { start, end, most, most_memory, last, .. } = self;
-        Self { memory: self.data().to_vec(), start, end, most, most_memory, last, home: None, charge: None }
+    }
+
+    /// Puts `next` in place of its memory, which goes back. Nobody waits for that: enough blocks are idle, or the pipeline has
+    /// ended.
+    fn give_back(&mut self, next: Vec<u8>) {
+        let memory = std::mem::replace(&mut self.memory, next);
+        // Small blocks have memory of their own, which is of no use to others.
+        if memory.len() >= FIRST_BYTES.min(self.supply.cuts.memory_bytes) {
+            let _ = self.supply.home.try_send(memory);
+        }
     }
 
     /// Returns the size of its memory.
@@ -139,10 +148,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if let Some(home) = &self.home {
-            // Nobody waits for it: enough blocks are idle, or the pipeline has ended.
-            let _ = home.try_send(std::mem::take(&mut self.memory));
-        }
+        self.give_back(Vec::new());
     }
 }
 

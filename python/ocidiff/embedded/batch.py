@@ -44,8 +44,9 @@ _MEMORY_BYTES: Final = 128 << 20
 # Memory of the process and of a commit beside it, as the core counts it.
 _PROCESS_BYTES: Final = 34 << 20
 _SLOT_BYTES: Final = 40 << 20
-# Memory of one more layer of a change.
+# Memory of one more layer of a change: its blocks, or the frame of zstd that is being filled.
 _LAYER_BYTES: Final = 3 << 20
+_ZSTD_LAYER_BYTES: Final = 8 << 20
 # A thread at these takes more than a slot has.
 _LARGE_ZSTD_LEVEL: Final = 9
 
@@ -91,11 +92,10 @@ def run(home: Embedded, job: BatchJob, take: Take, cancel: Cancellation | None) 
 def slots_of(options: DiffOptions, cores: int, layers: int = 1) -> tuple[int, int | None]:
     """Return how many commits run at once, and the memory of each; None for the default."""
     memory = options.memory_bytes or _MEMORY_BYTES
-    slot_bytes = _SLOT_BYTES + (layers - 1) * _LAYER_BYTES
+    is_zstd = options.compression is Compression.ZSTD
+    slot_bytes = _SLOT_BYTES + (layers - 1) * (_ZSTD_LAYER_BYTES if is_zstd else _LAYER_BYTES)
     slots = max(1, min(cores, _MOST_SLOTS, (memory - _PROCESS_BYTES) // slot_bytes))
-    # Each zstd layer has a frame in memory that is being filled.
-    is_large = options.compression is Compression.ZSTD and (layers > 1 or (options.level or 0) >= _LARGE_ZSTD_LEVEL)
-    if slots == 1 or is_large:
+    if slots == 1 or (is_zstd and (options.level or 0) >= _LARGE_ZSTD_LEVEL):
         return 1, options.memory_bytes
     # Each counts the process, which they share.
     return slots, _PROCESS_BYTES + (memory - _PROCESS_BYTES) // slots

@@ -406,7 +406,7 @@ def test_options_out_of_range_are_refused_before_a_line_is_read(store: EmbeddedS
         (DiffOptions(), 64, 2, 2),
         (DiffOptions(), 64, 16, 1),
         (DiffOptions(memory_bytes=1 << 30), 64, 16, 4),
-        (DiffOptions(compression="zstd", memory_bytes=1 << 30), 64, 2, 1),  # type: ignore[arg-type]  # words are taken too
+        (DiffOptions(compression="zstd", memory_bytes=1 << 30), 64, 2, 4),  # type: ignore[arg-type]  # words are taken too
     ],
 )
 def test_slots_share_the_memory(options: DiffOptions, cores: int, layers: int, slots: int) -> None:

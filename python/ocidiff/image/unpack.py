@@ -13,6 +13,7 @@ from dataclasses import replace
 from ocidiff import opening, workspace
 from ocidiff.errors import AlreadyExistsError, DigestMismatchError, NotFoundError, UnsupportedError
 from ocidiff.image.image import Image
+from ocidiff.image.layers import naming_layer
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.incomplete import INCOMPLETE
@@ -94,7 +95,7 @@ def apply_layers(
     monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers))
     for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
         monitor.check()
-        with content.open_blob(descriptor) as blob:
+        with content.open_blob(descriptor) as blob, naming_layer(descriptor.digest):
             summary = engine.apply_layer(
                 blob.fileno(), os.fsencode(directory), done.remaining(options), done.continued(monitor, descriptor.digest)
             )

@@ -13,6 +13,7 @@ import pytest
 
 import ocidiff
 from ocidiff import workspace
+from ocidiff.cli.main import main
 from ocidiff.embedded.stored import is_intact
 from ocidiff.errors import Cancelled
 from ocidiff.layer.monitor import Cancellation
@@ -238,3 +239,15 @@ def test_a_limit_of_open_files_is_no_damage(
     monkeypatch.setattr(workspace, "open_regular", fail)
     with store._layout._files.directory("blobs", "sha256") as blobs, pytest.raises(OSError, match="Too many open files"):
         is_intact(blobs, image.digest, image.descriptor.size, lambda: None)
+
+
+def test_an_unpack_names_the_damaged_layer_and_the_remedy(
+    store: ocidiff.EmbeddedStore, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = store.commit(tree, "app:1", source_date_epoch=EPOCH)
+    assert image.layer is not None
+    damage(tmp_path / "store/blobs/sha256" / image.layer.digest[7:], 5000)
+    for words in (["unpack", "app:1", str(tmp_path / "out")], ["create", "app:1", "work"]):
+        assert main(["--store", str(tmp_path / "store"), *words]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"; layer {image.layer.digest}; if the store has damaged it, pull, load or commit the image again" in line

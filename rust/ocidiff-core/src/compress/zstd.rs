@@ -80,7 +80,7 @@ fn checked(result: SafeResult) -> Result<usize> {
 }
 
 fn failed(why: &str) -> Error {
-    Error::io("compress", "", std::io::Error::other(why))
+    Error::io("compress", "zstd", std::io::Error::other(why))
 }
 
 /// Returns true if these bytes are one frame whose content is that of the block. Little memory is taken, so that proofs do not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -9,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PACKAGE: Final = "ocidiff"
-_listeners: Final[dict[str, Callable[[], logging.Handler]]] = {}
 
 
 class Logger:
@@ -27,14 +27,27 @@ class Logger:
         _logger(self._name).debug(text, *arguments, stacklevel=2)
 
 
+_mutex: Final = Lock()
+_listeners: Final[dict[str, Callable[[], logging.Handler]]] = {}
+_handlers: Final[dict[str, logging.Handler]] = {}
+
+
 def listen(make_handler: Callable[[], logging.Handler]) -> None:
-    """Before its first record, give the package's logger the handler that the call returns."""
-    _listeners[_PACKAGE] = make_handler
+    """From now on give the records of all threads to the handler that the call returns, in place of the one before."""
+    with _mutex:
+        _listeners[_PACKAGE] = make_handler
+        if handler := _handlers.pop(_PACKAGE, None):
+            import logging
+
+            logging.getLogger(_PACKAGE).removeHandler(handler)
 
 
 def _logger(name: str) -> logging.Logger:
     import logging
 
-    if make_handler := _listeners.pop(_PACKAGE, None):
-        logging.getLogger(_PACKAGE).addHandler(make_handler())
+    # No other thread logs before the handler is there.
+    with _mutex:
+        if make_handler := _listeners.pop(_PACKAGE, None):
+            _handlers[_PACKAGE] = make_handler()
+            logging.getLogger(_PACKAGE).addHandler(_handlers[_PACKAGE])
     return logging.getLogger(name)

@@ -74,15 +74,13 @@ def group() -> None:
     """
 
 
-def _warnings() -> logging.Handler:
-    """Shows what the package logs."""
+def _warnings(settings: Settings) -> logging.Handler:
+    """Shows what the package logs, in all threads of a command: a context of click belongs to one of them."""
     import logging
 
     class Warnings(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            context = click.get_current_context(silent=True)
-            settings = context and context.find_object(Settings)
-            if not (settings and settings.quiet):
+            if not settings.quiet:
                 complain(f"warning: {record.getMessage()}")
 
     return Warnings(logging.WARNING)
@@ -92,10 +90,11 @@ def run(words: list[str]) -> int:
     """The exit status of `ocidiff` with these arguments, once it is done or has said why not."""
     if "_OCIDIFF_COMPLETE" in os.environ:
         group.main(words, prog_name="ocidiff", complete_var="_OCIDIFF_COMPLETE")
-    listen(_warnings)
+    settings = Settings()
+    listen(lambda: _warnings(settings))
     command = ""
     try:
-        with group.make_context("ocidiff", words) as context:
+        with group.make_context("ocidiff", words, obj=settings) as context:
             try:
                 return _invoke(context)
             finally:

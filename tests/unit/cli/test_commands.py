@@ -360,6 +360,23 @@ def test_sockets_are_told_of_on_stderr_unless_quiet(capsys: Output) -> None:
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("place", ["before", "after", "nowhere"])
+def test_quiet_holds_for_what_the_threads_of_a_copy_log(place: str, capsys: Output) -> None:
+    assert main(["commit", "./lower", "app"]) == 0
+    assert main(["copy", "app", "oci:layout:app"]) == 0
+    words = ["copy", "oci:layout:app", "app"]
+    # Each run has its own say, whatever the runs before it in this process were told.
+    for _ in range(2):
+        blobs = sorted(Path("store/blobs/sha256").iterdir())
+        for blob in blobs:
+            blob.chmod(0o644)
+            blob.write_bytes(bytes(blob.stat().st_size))
+        capsys.readouterr()
+        assert main({"before": ["-q", *words], "after": [*words, "-q"], "nowhere": words}[place]) == 0
+        told = [f"ocidiff: warning: blob sha256:{blob.name}: was damaged in the store, and is replaced" for blob in blobs]
+        assert sorted(capsys.readouterr().err.splitlines()) == (told if place == "nowhere" else [])
+
+
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_common_options_hold_before_and_after_the_command(place: str, capsys: Output) -> None:
     options = ["--store", "elsewhere", "--json"]

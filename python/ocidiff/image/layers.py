@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from ocidiff.errors import MalformedLayerError
 from ocidiff.layer.applier import verify
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine, Lower
@@ -20,8 +19,9 @@ from ocidiff.mounts.kernel import directory_of
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor
-from ocidiff.oci.digest import DiffID, Digest
+from ocidiff.oci.digest import DiffID
 from ocidiff.services import labels
+from ocidiff.services.damage import reading_stored
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
@@ -30,16 +30,6 @@ if TYPE_CHECKING:
     from ocidiff.services.segments import NewTables, SegmentTables
 
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-@contextmanager
-def naming_layer(digest: Digest) -> Iterator[None]:
-    """Name a layer of the store in the error that its bytes raise, and the remedy."""
-    try:
-        yield
-    except MalformedLayerError as error:
-        error.add_note(f"layer {digest}; if the store has damaged it, pull, load or commit the image again")
-        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +142,8 @@ class LocalDiffer:
         monitor: Monitor,
     ) -> ApplySummary:
         """See `Differ.apply`."""
-        with directory_of(mounts) as tree, content.open_blob(layer) as blob, naming_layer(layer.digest):
-            summary = self.engine.apply_layer(blob.fileno(), os.fsencode(tree), options, monitor)
-        verify(summary, layer.digest, diff_id)
+        with reading_stored(layer.digest):
+            with directory_of(mounts) as tree, content.open_blob(layer) as blob:
+                summary = self.engine.apply_layer(blob.fileno(), os.fsencode(tree), options, monitor)
+            verify(summary, layer.digest, diff_id)
         return summary

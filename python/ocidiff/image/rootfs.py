@@ -28,6 +28,7 @@ from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.tar_file import FileBytes, Part, plain_tar
 from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.services.content import Provider
+from ocidiff.services.damage import reading_stored
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
@@ -90,11 +91,12 @@ def open_rootfs(
     with ExitStack() as stack:
         for number, (descriptor, diff_id) in enumerate(layers, 1):
             monitor.check()
-            blob = stack.enter_context(content.open_blob(descriptor))
             watching = monitor.working_on(descriptor.digest, entries, plain, done)
-            file, summary = stack.enter_context(
-                plain_tar(blob, descriptor.digest, diff_id, spool, engine=engine, limits=limits, monitor=watching)
-            )
+            with reading_stored(descriptor.digest):
+                blob = stack.enter_context(content.open_blob(descriptor))
+                file, summary = stack.enter_context(
+                    plain_tar(blob, descriptor.digest, diff_id, spool, engine=engine, limits=limits, monitor=watching)
+                )
             archive = _apply(sketch, file, number, limits, watching, seen)
             entries, plain, done = entries + archive.count, plain + summary.uncompressed_size, done + descriptor.size
             limits = limits.after(summary.uncompressed_size + archive.holes, archive.count)

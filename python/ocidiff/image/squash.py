@@ -25,6 +25,7 @@ from ocidiff.oci.digest import DiffID
 from ocidiff.oci.manifest import Manifest
 from ocidiff.services import labels
 from ocidiff.services.content import ContentStore, Ingester
+from ocidiff.services.damage import reading_stored
 
 ImageLayer = tuple[Descriptor, DiffID]
 """Descriptor of a layer, and the digest of its tar."""
@@ -148,9 +149,10 @@ def squash(
     reading = monitor.of("read", sum(layer.size for layer, _ in layers))
     for layer, diff_id in layers:
         monitor.check()
-        with open_layer(layer) as blob:
-            measure = merged.add(blob.fileno(), limits, replace(reading, done=replace(reading.done, item=layer.digest)))
-        verify(measure, layer.digest, diff_id)
+        with reading_stored(layer.digest):
+            with open_layer(layer) as blob:
+                measure = merged.add(blob.fileno(), limits, replace(reading, done=replace(reading.done, item=layer.digest)))
+            verify(measure, layer.digest, diff_id)
         limits = limits.after(measure.uncompressed_size + measure.holes, measure.entries)
         now = reading.done
         plain, stored = now.bytes_plain + measure.uncompressed_size, now.bytes_blob + measure.size

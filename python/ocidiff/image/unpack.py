@@ -13,7 +13,6 @@ from dataclasses import replace
 from ocidiff import opening, workspace
 from ocidiff.errors import AlreadyExistsError, DigestMismatchError, NotFoundError, UnsupportedError
 from ocidiff.image.image import Image
-from ocidiff.image.layers import naming_layer
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.incomplete import INCOMPLETE
@@ -25,6 +24,7 @@ from ocidiff.oci import media_type
 from ocidiff.oci.digest import ChainID, Digest, chain_id
 from ocidiff.output import Output, naming, open_output
 from ocidiff.services.content import Provider
+from ocidiff.services.damage import reading_stored
 from ocidiff.values import dataclass
 
 
@@ -65,6 +65,7 @@ def unpack(
                 engine.write_index(os.fsencode(target.tree), sink, how, replace(monitor, progress=None))
 
 
+@reading_stored()
 def check_layers(content: Provider, image: Image, start: int = 0) -> None:
     """Check, before anything is written, that every layer from number `start` on is there and is one.
 
@@ -95,11 +96,15 @@ def apply_layers(
     monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers))
     for descriptor, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
         monitor.check()
-        with content.open_blob(descriptor) as blob, naming_layer(descriptor.digest):
-            summary = engine.apply_layer(
-                blob.fileno(), os.fsencode(directory), done.remaining(options), done.continued(monitor, descriptor.digest)
-            )
-        verify(summary, descriptor.digest, diff_id)
+        with reading_stored(descriptor.digest):
+            with content.open_blob(descriptor) as blob:
+                summary = engine.apply_layer(
+                    blob.fileno(),
+                    os.fsencode(directory),
+                    done.remaining(options),
+                    done.continued(monitor, descriptor.digest),
+                )
+            verify(summary, descriptor.digest, diff_id)
         done = done.plus(summary)
     return done
 
@@ -129,12 +134,12 @@ def index_layers(
     diff_ids = image.config.rootfs.diff_ids
     monitor = monitor.of("index", sum(layer.size for layer in image.manifest.layers))
     monitor.check()
-    with ExitStack() as stack:
+    with reading_stored(), ExitStack() as stack:
         blobs = [stack.enter_context(content.open_blob(layer)).fileno() for layer in image.manifest.layers]
         how = IndexOptions(_chain_id(image), sha256=sha256)
         summary, measures = engine.write_index_of_layers(blobs, sink, how, limits, monitor)
-    for measure, descriptor, diff_id in zip(measures, image.manifest.layers, diff_ids, strict=True):
-        verify(measure, descriptor.digest, diff_id)
+        for measure, descriptor, diff_id in zip(measures, image.manifest.layers, diff_ids, strict=True):
+            verify(measure, descriptor.digest, diff_id)
     return summary
 
 

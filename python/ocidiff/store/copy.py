@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypedDict
 
 from ocidiff.errors import UsageError
@@ -79,14 +79,17 @@ def copy(
         NotFoundError: There is no such image, or a part of it is neither in the source nor in the target.
         DigestMismatchError: A part of the image is not the one that is named.
     """
+    from ocidiff.services.damage import reading_stored
     from ocidiff.transport import copy as transport
     from ocidiff.transport.place import open_source, open_target
+    from ocidiff.transport.scheme import is_in_store
 
     if everything and platform is not None:
         raise UsageError("platform: cannot be chosen if everything is copied")
     monitor = Monitor(progress, cancel)
     access = access_of(store, containerd, registry, monitor)
-    with open_source(source, access) as found, open_target(target, access) as place:
+    remedied = reading_stored() if is_in_store(source) else nullcontext()
+    with remedied, open_source(source, access) as found, open_target(target, access) as place:
         return transport.copy(found, place, platform=platform_of(platform), everything=everything, monitor=monitor)
 
 

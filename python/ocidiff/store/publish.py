@@ -11,6 +11,7 @@ from ocidiff.image.request import Elsewhere
 from ocidiff.layer.monitor import Monitor
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.services.bundle import Services
+from ocidiff.services.damage import reading_stored
 from ocidiff.store.call import platform_of
 from ocidiff.store.copy import access_of
 from ocidiff.transport.copy import copy
@@ -58,6 +59,7 @@ def elsewhere(
         def publish(services: Services, descriptor: Descriptor) -> None:
             assert target is not None  # noqa: S101 - it is asked for only then
             content = services.content if origin is None else FallbackContent(services.content, origin.content)
-            copy(StorePlace(services, "", "", descriptor, content), target, everything=True, monitor=monitor)
+            with reading_stored():
+                copy(StorePlace(services, "", "", descriptor, content), target, everything=True, monitor=monitor)
 
         yield Elsewhere(find_base if origin is not None else None, publish if target is not None else None)

@@ -69,3 +69,8 @@ def check_tags(target: str, registry: Registry) -> None:
 def is_plain(text: str) -> bool:
     """True if a name has no scheme, so that it is in the store that the call works on."""
     return split(text)[0] == STORE
+
+
+def is_in_store(text: str) -> bool:
+    """True if a name is in the store that the call works on, or in containerd."""
+    return MODULES[split(text)[0]] == MODULES[STORE]

@@ -241,13 +241,67 @@ def test_a_limit_of_open_files_is_no_damage(
         is_intact(blobs, image.digest, image.descriptor.size, lambda: None)
 
 
-def test_an_unpack_names_the_damaged_layer_and_the_remedy(
+REMEDY = "; if the store has damaged it, pull, load or commit the image again"
+READERS = {
+    "unpack": ["unpack", "app:1", "out"],
+    "create": ["create", "app:1", "work"],
+    "commit": ["commit", "./tree/d0", "app:2", "--base", "app:1", "--lower", "scratch", "--squash"],
+    "index": ["index", "app:1", "-o", "index"],
+    "report": ["inspect", "app:1", "--report", "page.html"],
+    "save": ["save", "app:1", "-o", "archive"],
+    "push": ["push", "app:1", "docker://{registry}/app:v2"],
+    "copy": ["copy", "app:1", "oci:layout:app"],
+}
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+@pytest.mark.parametrize("kind", ["flipped", "torn"])
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_of_a_store_names_the_damaged_layer_and_the_remedy(
+    store: ocidiff.EmbeddedStore,
+    tree: Path,
+    tmp_path: Path,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    reader: str,
+    kind: str,
+    compression: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = store.commit(tree, "app:1", compression=compression)  # type: ignore[arg-type]
+    assert image.layer is not None
+    blob = tmp_path / "store/blobs/sha256" / image.layer.digest[7:]
+    damage(blob, 5000)
+    if kind == "torn":
+        blob.write_bytes(blob.read_bytes()[:-1])
+    words = [word.format(registry=registry.address) for word in READERS[reader]]
+    assert main(["--store", "store", *words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(REMEDY)
+    assert line.count(REMEDY) == 1
+    assert image.layer.digest in line or reader == "index"
+
+
+def test_a_damaged_manifest_has_the_same_remedy(
     store: ocidiff.EmbeddedStore, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    image = store.commit(tree, "app:1", source_date_epoch=EPOCH)
+    image = store.commit(tree, "app:1")
+    damage(tmp_path / "store/blobs/sha256" / image.digest[7:], 100)
+    assert main(["--store", str(tmp_path / "store"), "save", "app:1", "-o", str(tmp_path / "archive")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(REMEDY)
+    assert image.digest in line
+
+
+def test_a_damaged_source_outside_of_the_store_is_not_the_fault_of_the_store(
+    store: ocidiff.EmbeddedStore, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = store.commit(tree, "app:1")
     assert image.layer is not None
-    damage(tmp_path / "store/blobs/sha256" / image.layer.digest[7:], 5000)
-    for words in (["unpack", "app:1", str(tmp_path / "out")], ["create", "app:1", "work"]):
-        assert main(["--store", str(tmp_path / "store"), *words]) == 1
-        (line,) = capsys.readouterr().err.splitlines()
-        assert f"; layer {image.layer.digest}; if the store has damaged it, pull, load or commit the image again" in line
+    store.copy("app:1", f"oci:{tmp_path}/layout:app")
+    damage(tmp_path / "layout/blobs/sha256" / image.layer.digest[7:], 5000)
+    assert main(["--store", str(tmp_path / "new"), "copy", f"oci:{tmp_path}/layout:app", "app:1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert image.layer.digest in line
+    assert REMEDY not in line

@@ -12,6 +12,7 @@ from ocidiff.image.reference import is_same, name_to_give
 from ocidiff.layer.monitor import Monitor
 from ocidiff.oci.platform import Platform
 from ocidiff.services.bundle import Services
+from ocidiff.services.damage import reading_stored
 from ocidiff.services.images import understood
 from ocidiff.transport.archive.members import Members
 from ocidiff.transport.archive.place import ArchiveTarget
@@ -52,10 +53,11 @@ def save(
     for name in names:
         stored = lookup.find_entry(services.images, name).name
         targets.append(ArchiveTarget(writer, place, stored if is_same(name, stored) else None))
-    done = [
-        copy(StorePlace(services, "", name), target, platform=platform, everything=everything, monitor=monitor)
-        for name, target in zip(names, targets, strict=True)
-    ]
+    with reading_stored():
+        done = [
+            copy(StorePlace(services, "", name), target, platform=platform, everything=everything, monitor=monitor)
+            for name, target in zip(names, targets, strict=True)
+        ]
     writer.finish()
     return done
 

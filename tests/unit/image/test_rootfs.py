@@ -21,6 +21,7 @@ from support import archives, probes
 from support.layouts import Handmade
 
 RANDOM = os.urandom(300_000)
+EPOCH = 1_700_000_000
 
 
 def build(place: Path) -> None:
@@ -40,6 +41,9 @@ def build(place: Path) -> None:
     (place / "two/etc/hosts").unlink()
     (place / "two/new").write_text("neü\n")
     (place / "two/etc/deep/er/random").chmod(0o4711)
+    # A second that ends between the two trees would make a change of every file.
+    for path in place.rglob("*"):
+        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
 
 
 @pytest.fixture(params=Compression)

@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 import ocidiff
-from ocidiff.cli.options import (
-    Settings,
-    common,
-    engine_option,
-    limit_options,
-    pass_settings,
-)
+from ocidiff.cli.options import engine_option, limit_options
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.streams import complain, emit, source_of, warn_of_skipped
 from ocidiff.layer.layer import RECORD
 from ocidiff.output import naming

@@ -8,17 +8,10 @@ import click
 
 import ocidiff
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import (
-    Settings,
-    common,
-    layer_options,
-    limit_options,
-    pass_settings,
-    platform_option,
-    size_option,
-)
+from ocidiff.cli.options import layer_options, limit_options, platform_option, size_option
 from ocidiff.cli.registry import registry_options
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.split import split_option
 from ocidiff.cli.streams import complain, emit, source_of
 from ocidiff.output import naming

@@ -6,9 +6,10 @@ from typing import Final
 
 import click
 
-from ocidiff.cli.options import Settings, common, pass_settings, refuse_dash, size_type
+from ocidiff.cli.options import refuse_dash, size_type
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming, open_output, write_all
 from ocidiff.sizes import counted

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ocidiff.cli.options import Settings, size_type
+from ocidiff.cli.options import size_type
+from ocidiff.cli.settings import Settings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

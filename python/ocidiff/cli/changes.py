@@ -12,18 +12,13 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import (
-    CONTAINERD,
-    FAILED_STATUS,
-    Settings,
-    common,
-    compared_trees,
     comparison_options,
-    pass_settings,
     size_gate,
-    trees_of,
 )
 from ocidiff.cli.render import as_json, columns, explained, totals_document
+from ocidiff.cli.settings import CONTAINERD, FAILED_STATUS, Settings, common, pass_settings
 from ocidiff.cli.streams import complain, emit, warn_of_skipped
+from ocidiff.cli.trees import compared_trees, trees_of
 from ocidiff.errors import OUTCOMES, ChangeTooLargeError
 from ocidiff.layer.layer import ChangeKind
 from ocidiff.layer.operand import is_tree, may_be_container

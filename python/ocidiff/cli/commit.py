@@ -14,12 +14,8 @@ from ocidiff.cli.cache import cache_options
 from ocidiff.cli.config import KeyValue, config_options
 from ocidiff.cli.names import CONTAINER_OR_PATH, IMAGE
 from ocidiff.cli.options import (
-    CONTAINERD,
-    Settings,
-    common,
     layer_options,
     limit_options,
-    pass_settings,
     report_option,
     reuse_option,
     upper_tar_of,
@@ -28,6 +24,7 @@ from ocidiff.cli.options import (
 from ocidiff.cli.progress import shown
 from ocidiff.cli.registry import registry_options
 from ocidiff.cli.render import as_json, layer_line, metadata_document
+from ocidiff.cli.settings import CONTAINERD, Settings, common, pass_settings
 from ocidiff.cli.split import split_option
 from ocidiff.cli.streams import complain, emit, warn_of_changes, warn_of_skipped
 from ocidiff.errors import NotFoundError

@@ -11,9 +11,9 @@ import click
 
 import ocidiff
 from ocidiff.cli.cache import cache_options
-from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.places import REGISTRY
 from ocidiff.cli.registry import registry_options
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.streams import complain, emit
 from ocidiff.errors import (
     ChangeTooLargeError,

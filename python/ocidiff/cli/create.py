@@ -8,9 +8,10 @@ import click
 
 import ocidiff
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import Settings, common, engine_option, limit_options, pass_settings, platform_option
+from ocidiff.cli.options import engine_option, limit_options, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.streams import emit
 from ocidiff.output import naming
 

@@ -9,19 +9,16 @@ import click
 
 import ocidiff
 from ocidiff.cli.options import (
-    Settings,
-    common,
-    compared_trees,
     layer_options,
     limit_options,
-    pass_settings,
-    trees_of,
     upper_tar_of,
     upper_tar_option,
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json, layer_line
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.streams import complain, emit, sink_of, warn_of_changes, warn_of_skipped
+from ocidiff.cli.trees import compared_trees, trees_of
 from ocidiff.output import naming
 
 if TYPE_CHECKING:

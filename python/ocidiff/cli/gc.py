@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.streams import complain, emit
 from ocidiff.embedded.gc import Collected
 from ocidiff.output import naming

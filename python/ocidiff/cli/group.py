@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 import ocidiff
-from ocidiff.cli.options import FAILED_STATUS, Settings, common
+from ocidiff.cli.settings import FAILED_STATUS, Settings, common
 from ocidiff.cli.streams import complain
 from ocidiff.errors import outcome_of, reason
 from ocidiff.log import listen

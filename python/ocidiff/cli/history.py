@@ -8,7 +8,8 @@ import click
 
 from ocidiff.cli.listing import Row, ago, listing_options, write_listing
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import CONTAINERD, Settings, common, pass_settings, platform_option
+from ocidiff.cli.options import platform_option
+from ocidiff.cli.settings import CONTAINERD, Settings, common, pass_settings
 from ocidiff.oci.config import History
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.timestamp import time_ns_of

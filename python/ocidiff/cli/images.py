@@ -10,7 +10,7 @@ import click
 import ocidiff
 from ocidiff.cli.listing import Row, ago, listing_options, short_id, write_listing
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import Settings, common, pass_settings
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.image.image import ImageRecord
 from ocidiff.image.reference import Reference, is_same
 from ocidiff.oci.timestamp import time_ns_of

@@ -10,18 +10,16 @@ import click
 import ocidiff
 from ocidiff.cli.names import IMAGE_OR_PATH
 from ocidiff.cli.options import (
-    Settings,
-    common,
     cross_mounts_option,
     engine_option,
     id_options,
     limit_options,
-    pass_settings,
     platform_option,
     threads_option,
 )
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.streams import complain, emit, sink_of, warn_of_skipped
 from ocidiff.layer.operand import is_path
 from ocidiff.output import naming

@@ -11,19 +11,11 @@ import click
 
 import ocidiff
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import (
-    CONTAINERD,
-    Settings,
-    common,
-    engine_option,
-    limit_options,
-    pass_settings,
-    platform_option,
-    report_option,
-)
+from ocidiff.cli.options import engine_option, limit_options, platform_option, report_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
 from ocidiff.cli.report import write_report
+from ocidiff.cli.settings import CONTAINERD, Settings, common, pass_settings
 from ocidiff.cli.streams import emit
 from ocidiff.printable import printable
 

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ocidiff.cli.options import Settings
 from ocidiff.cli.render import as_json, columns
+from ocidiff.cli.settings import Settings
 from ocidiff.cli.streams import emit, is_terminal
 from ocidiff.oci.timestamp import NS_PER_SECOND
 from ocidiff.printable import printable

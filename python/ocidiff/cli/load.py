@@ -7,9 +7,10 @@ import sys
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, common, everything_option, limit_options, pass_settings, platform_option
+from ocidiff.cli.options import everything_option, limit_options, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming
 

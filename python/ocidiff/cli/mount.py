@@ -6,8 +6,8 @@ import click
 
 import ocidiff
 from ocidiff.cli.names import CONTAINER
-from ocidiff.cli.options import Settings, common, pass_settings
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.streams import emit
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocidiff.cli.options import Settings
+from ocidiff.cli.settings import Settings
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

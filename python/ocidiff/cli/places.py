@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 import ocidiff
-from ocidiff.cli.options import CONTAINERD, Settings, common, everything_option, platform_option
+from ocidiff.cli.options import everything_option, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.registry import registry_options
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import CONTAINERD, Settings, common
 from ocidiff.cli.streams import complain, emit
 from ocidiff.output import naming
 from ocidiff.sizes import size

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from ocidiff.cli.options import Settings
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import Settings
 from ocidiff.printable import printable
 from ocidiff.sizes import counted, size
 

@@ -9,7 +9,7 @@ import click
 
 import ocidiff
 from ocidiff.cli.listing import Row, ago, listing_options, write_listing
-from ocidiff.cli.options import Settings, common, pass_settings
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.image.reference import is_same
 from ocidiff.oci.timestamp import timestamp
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 import ocidiff
-from ocidiff.cli.options import Settings, pass_settings
 from ocidiff.cli.places import REGISTRY, copy, copy_options
+from ocidiff.cli.settings import Settings, pass_settings
 
 
 @click.command("pull", epilog="Example: ocidiff pull debian:13")

@@ -6,8 +6,8 @@ import click
 
 import ocidiff
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import Settings, pass_settings
 from ocidiff.cli.places import REGISTRY, copy, copy_options
+from ocidiff.cli.settings import Settings, pass_settings
 
 
 @click.command("push", epilog="Example: ocidiff push app:v2 localhost:5000/team/app:v2")

@@ -12,7 +12,7 @@ from ocidiff.output import naming
 from ocidiff.sizes import counted, size
 
 if TYPE_CHECKING:
-    from ocidiff.cli.options import Settings
+    from ocidiff.cli.settings import Settings
     from ocidiff.layer.options import EngineName
     from ocidiff.output import Output
 

@@ -7,7 +7,7 @@ import click
 import ocidiff
 from ocidiff.cli.each import for_each
 from ocidiff.cli.names import CONTAINER
-from ocidiff.cli.options import Settings, common, pass_settings
+from ocidiff.cli.settings import Settings, common, pass_settings
 
 
 @click.command("rm", epilog="Example: ocidiff rm work")

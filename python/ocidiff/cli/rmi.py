@@ -6,7 +6,7 @@ import click
 
 from ocidiff.cli.each import for_each
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import CONTAINERD, Settings, common, pass_settings
+from ocidiff.cli.settings import CONTAINERD, Settings, common, pass_settings
 from ocidiff.printable import printable
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import CONTAINERD, Settings, common, everything_option, pass_settings, platform_option
+from ocidiff.cli.options import everything_option, platform_option
 from ocidiff.cli.progress import shown
 from ocidiff.cli.render import as_json
+from ocidiff.cli.settings import CONTAINERD, Settings, common, pass_settings
 from ocidiff.cli.streams import complain, emit, sink_of
 
 

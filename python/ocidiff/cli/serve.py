@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ocidiff.cli.cache import cache_options
-from ocidiff.cli.options import Settings, common, engine_option, pass_settings, reuse_option, size_option
+from ocidiff.cli.options import engine_option, reuse_option, size_option
+from ocidiff.cli.settings import Settings, common, pass_settings
 from ocidiff.cli.streams import complain, emit
 from ocidiff.errors import reason
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ocidiff.cli.names import IMAGE
-from ocidiff.cli.options import CONTAINERD, Settings, common, pass_settings
+from ocidiff.cli.settings import CONTAINERD, Settings, common, pass_settings
 from ocidiff.cli.streams import emit
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from ocidiff.cli import progress
-from ocidiff.cli.options import Settings
 from ocidiff.cli.render import columns
+from ocidiff.cli.settings import Settings
 from ocidiff.layer.monitor import BlobProgress, BlobState, Monitor, Progress
 from ocidiff.printable import printable
 from ocidiff.sizes import counted

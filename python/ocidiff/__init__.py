@@ -49,13 +49,15 @@ if TYPE_CHECKING:
     from ocidiff.image.changes import ConfigChanges
     from ocidiff.image.image import Image, ImageRecord
     from ocidiff.layer.applier import apply
+    from ocidiff.layer.apply_options import Destination
     from ocidiff.layer.arguments import CallArguments, DiffArguments
     from ocidiff.layer.differ import Changes, changes, diff, overlay_layers
     from ocidiff.layer.indexer import index
     from ocidiff.layer.input import UpperTar
     from ocidiff.layer.layer import ApplySummary, Change, ChangeKind, Layer, Reason, TreeIndex
+    from ocidiff.layer.limits import Limits
     from ocidiff.layer.monitor import BlobProgress, BlobState, Cancellation, Progress
-    from ocidiff.layer.options import Compression, Destination, DiffOptions, Limits, OnChange, OverlayMode, Profile
+    from ocidiff.layer.options import Compression, DiffOptions, OnChange, OverlayMode, Profile
     from ocidiff.mounts.layers import OverlayLayers
     from ocidiff.oci.descriptor import Descriptor
     from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_id
@@ -167,13 +169,15 @@ _HOMES: Final = {
     "store.embedded": "EmbeddedStore",
     "embedded.verified": "Fault Verified",
     "layer.applier": "apply",
+    "layer.apply_options": "Destination",
     "layer.arguments": "CallArguments DiffArguments",
     "layer.differ": "Changes changes diff overlay_layers",
     "layer.indexer": "index",
     "layer.input": "UpperTar",
     "layer.layer": "ApplySummary Change ChangeKind Layer Reason TreeIndex",
+    "layer.limits": "Limits",
     "layer.monitor": "BlobProgress BlobState Cancellation Progress",
-    "layer.options": "Compression Destination DiffOptions Limits OnChange OverlayMode Profile",
+    "layer.options": "Compression DiffOptions OnChange OverlayMode Profile",
     "mounts.layers": "OverlayLayers",
     "oci.descriptor": "Descriptor",
     "oci.digest": "ChainID DiffID Digest chain_id",

@@ -9,8 +9,10 @@ cancels, an exception cancels and is raised again. No thread outlives a call.
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, final
 
+from ocidiff.layer.apply_options import ApplyOptions, IndexOptions
 from ocidiff.layer.engine import Lower, Upper
-from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limits
+from ocidiff.layer.limits import Limits
+from ocidiff.layer.options import LayerOptions
 
 __all__ = [
     "ENCODERS",

@@ -18,21 +18,20 @@ from ocidiff.cli import apply, changes, commit, diff, index
 from ocidiff.errors import UsageError
 from ocidiff.image.request import Request
 from ocidiff.layer import arguments, indexer
+from ocidiff.layer.apply_options import ApplyOptions, IndexOptions
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.idmap import IdMaps, IdRange
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import (
     DEFAULT_LEVELS,
     ENGINES,
     LEVELS,
     MOST_LAYERS,
-    ApplyOptions,
     Compression,
     DiffOptions,
     EngineName,
-    IndexOptions,
     LayerOptions,
-    Limits,
     OnChange,
     OverlayMode,
     Profile,

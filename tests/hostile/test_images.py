@@ -13,7 +13,7 @@ import pytest
 from cases import Case
 
 from ocidiff.embedded.drivers.select import DriverName
-from ocidiff.layer.options import Limits
+from ocidiff.layer.limits import Limits
 from ocidiff.oci import media_type
 from ocidiff.store import Store
 from support import probes

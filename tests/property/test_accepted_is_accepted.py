@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocidiff.errors import OcidiffError, UnrepresentableError, UnsupportedError
+from ocidiff.layer.apply_options import Destination
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import RECORD, LayerSummary
-from ocidiff.layer.options import Destination, EngineName, Profile
+from ocidiff.layer.options import EngineName, Profile
 from ocidiff.store import Store
 from support import probes, trees, verbs
 

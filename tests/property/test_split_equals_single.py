@@ -13,8 +13,9 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocidiff.layer.apply_options import Destination
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.options import Compression, Destination
+from ocidiff.layer.options import Compression
 from ocidiff.layer.pure.partition import LARGE_BYTES, Partition
 from support import overlays, trees, verbs
 

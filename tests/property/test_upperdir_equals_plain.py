@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocidiff.errors import OcidiffError, UnsupportedError
+from ocidiff.layer.apply_options import Destination
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.options import Destination
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.mounts.mount import overlay, unsynced
 from support import overlays, probes, trees, verbs

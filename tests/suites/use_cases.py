@@ -15,10 +15,12 @@ from ocidiff.image.image import Image
 from ocidiff.image.merge import Merge
 from ocidiff.image.request import Request, Step
 from ocidiff.image.unpack import unpack
+from ocidiff.layer.apply_options import ApplyOptions
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.operand import Tree
-from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits
+from ocidiff.layer.options import LayerOptions
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.oci.media_type import Format
 from ocidiff.services.bundle import Services

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ocidiff.layer.apply_options import ApplyOptions, IndexOptions
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import (
     ApplySummary,
@@ -19,8 +20,9 @@ from ocidiff.layer.layer import (
     LayerMeasure,
     LayerSummary,
 )
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, Compression, IndexOptions, LayerOptions, Limits, Profile
+from ocidiff.layer.options import Compression, LayerOptions, Profile
 from ocidiff.layer.split import SplitSummary
 from ocidiff.layer.squash import SquashSummary
 from ocidiff.mounts.layers import OverlayLayers

@@ -17,10 +17,10 @@ from ocidiff.containerd.serve.config import numbers_of
 from ocidiff.errors import OcidiffError
 from ocidiff.image import instructions, quantities
 from ocidiff.image.batch_lines import Line, Shard
+from ocidiff.layer.apply_options import ApplyOptions
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions
 from ocidiff.layer.pure.note import parse_note
 from ocidiff.oci import media_type, references
 from ocidiff.oci.config import ImageConfig

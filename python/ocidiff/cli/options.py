@@ -248,7 +248,7 @@ def limit_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_limits(*arguments: object, **options: Any) -> object:  # noqa: ANN401 - of as many types as click has
-        from ocidiff.layer.options import Limits
+        from ocidiff.layer.limits import Limits
 
         given = {name: options.pop(f"limit_{name}") for name in ("bytes", "entries", "ratio", "depth", "header_bytes")}
         limits: dict[str, Any] = {

@@ -27,8 +27,8 @@ from ocidiff.image.chain import Extraction, ImageLayer
 from ocidiff.image.image import Image, manifests_of, read_manifest
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import LayerMeasure
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Limits
 from ocidiff.oci import media_type
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import ChainID, DiffID, Digest, chain_ids

@@ -17,11 +17,12 @@ from typing import Final, Self
 
 from ocidiff import opening
 from ocidiff.errors import UnrepresentableError, UsageError
+from ocidiff.layer.apply_options import ApplyOptions
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps, IdRange
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, LayerOptions
+from ocidiff.layer.options import LayerOptions
 from ocidiff.layer.pure.overlay import OverlayTree
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.tree import Node, Tree

@@ -11,8 +11,8 @@ from ocidiff.oci.media_type import Format
 if TYPE_CHECKING:
     from ocidiff.image.changes import ConfigChanges
     from ocidiff.layer.input import UpperTar
+    from ocidiff.layer.limits import Limits
     from ocidiff.layer.operand import Tree
-    from ocidiff.layer.options import Limits
 
 
 FormatName: TypeAlias = Format | Literal["oci", "docker"]

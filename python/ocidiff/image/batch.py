@@ -14,9 +14,10 @@ from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.image.request import Elsewhere
+    from ocidiff.layer.limits import Limits
     from ocidiff.layer.monitor import Monitor
     from ocidiff.layer.operand import Tree
-    from ocidiff.layer.options import DiffOptions, Limits
+    from ocidiff.layer.options import DiffOptions
     from ocidiff.oci.platform import Platform
     from ocidiff.services.bundle import Services
 

@@ -16,8 +16,9 @@ from typing import Final
 from ocidiff.errors import AlreadyExistsError, NotFoundError, OcidiffError, UnsupportedError
 from ocidiff.image.image import Image, manifests_of, read_manifest
 from ocidiff.image.unpack import Done, check_layers
+from ocidiff.layer.apply_options import ApplyOptions
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.mounts.mount import bind, unsynced
 from ocidiff.oci.descriptor import Descriptor

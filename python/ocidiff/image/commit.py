@@ -22,8 +22,9 @@ from ocidiff.layer.differ import with_ignore_file
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.layer import Layer
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import LayerOptions, Limits, OverlayMode
+from ocidiff.layer.options import LayerOptions, OverlayMode
 from ocidiff.layer.scope import Scope
 from ocidiff.layer.unseen import PATTERN
 from ocidiff.log import Logger

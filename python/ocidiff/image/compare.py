@@ -16,9 +16,10 @@ from ocidiff.layer.differ import list_changes, with_ignore_file
 from ocidiff.layer.engine import Engine, Lower, select_engine
 from ocidiff.layer.fractions import with_lower_times
 from ocidiff.layer.layer import Change, IndexPath
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.operand import Tree, is_tree
-from ocidiff.layer.options import DiffOptions, LayerOptions, Limits, OverlayMode
+from ocidiff.layer.options import DiffOptions, LayerOptions, OverlayMode
 from ocidiff.layer.paths import lower_path
 from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.oci.platform import Platform

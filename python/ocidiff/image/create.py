@@ -10,8 +10,8 @@ from typing import Final
 from ocidiff.errors import InUseError, NotFoundError
 from ocidiff.image.chain import TooManyLayersError, unpack_chain
 from ocidiff.image.image import Image
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Limits
 from ocidiff.log import Logger
 from ocidiff.services.bundle import Services
 from ocidiff.services.containers import Container

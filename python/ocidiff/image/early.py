@@ -14,10 +14,12 @@ from typing import Final
 
 from ocidiff.errors import AlreadyExistsError, NotFoundError, OcidiffError
 from ocidiff.image.chain import has_room
+from ocidiff.layer.apply_options import ApplyOptions
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import ApplySummary, Layer
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Cancellation, Monitor
-from ocidiff.layer.options import ApplyOptions, LayerOptions, Limits
+from ocidiff.layer.options import LayerOptions
 from ocidiff.log import Logger
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.mounts.mount import Mount, unsynced

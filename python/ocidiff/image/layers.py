@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from ocidiff.layer.applier import verify
+from ocidiff.layer.apply_options import ApplyOptions
 from ocidiff.layer.differ import write_layer
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.layer import ApplySummary, Layer
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, OverlayMode, Reuse
+from ocidiff.layer.options import Compression, LayerOptions, OverlayMode, Reuse
 from ocidiff.mounts.kernel import directory_of
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import Mount

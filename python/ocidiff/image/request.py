@@ -12,8 +12,9 @@ from ocidiff.image.reference import name_to_give
 from ocidiff.image.source import CommitSource, Parent, check_source
 from ocidiff.layer.differ import engine_options
 from ocidiff.layer.input import UpperTar
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.operand import Tree
-from ocidiff.layer.options import MOST_LAYERS, Compression, DiffOptions, LayerOptions, Limits, Reuse, choice, texts
+from ocidiff.layer.options import MOST_LAYERS, Compression, DiffOptions, LayerOptions, Reuse, choice, texts
 from ocidiff.oci.encoding import NO_TEXTS
 from ocidiff.oci.media_type import Format
 from ocidiff.oci.platform import Platform

@@ -20,8 +20,8 @@ from ocidiff.errors import UnsafeLayerError
 from ocidiff.image.image import Image
 from ocidiff.image.unpack import check_layers
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Limits
 from ocidiff.layer.pure.path import Way
 from ocidiff.layer.pure.sketch import Inode, Sketch
 from ocidiff.layer.pure.tar_reader import TarReader

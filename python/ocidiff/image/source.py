@@ -11,14 +11,15 @@ from ocidiff.errors import NotFoundError, UnsupportedError, UsageError
 from ocidiff.image import lookup
 from ocidiff.image.image import Image, read_image
 from ocidiff.image.unpack import apply_layers, check_layers
+from ocidiff.layer.apply_options import ApplyOptions
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.incomplete import refuse_incomplete
 from ocidiff.layer.input import UpperTar
 from ocidiff.layer.layer import IndexPath
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.operand import SCRATCH, Tree
-from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.layer.paths import changed_tree_path, lower_path, tree_path
 from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.mounts.layers import OverlayLayers

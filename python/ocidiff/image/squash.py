@@ -16,8 +16,9 @@ from ocidiff.layer.applier import verify
 from ocidiff.layer.differ import layer_media_type
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Layer
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Compression, LayerOptions, Limits
+from ocidiff.layer.options import Compression, LayerOptions
 from ocidiff.oci import media_type
 from ocidiff.oci.config import ImageConfig
 from ocidiff.oci.descriptor import Descriptor

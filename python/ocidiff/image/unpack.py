@@ -14,11 +14,12 @@ from ocidiff import opening, workspace
 from ocidiff.errors import AlreadyExistsError, DigestMismatchError, NotFoundError, UnsupportedError
 from ocidiff.image.image import Image
 from ocidiff.layer.applier import verify
+from ocidiff.layer.apply_options import ApplyOptions, IndexOptions
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.incomplete import INCOMPLETE
 from ocidiff.layer.layer import ApplySummary, IndexSummary
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, IndexOptions, Limits
 from ocidiff.layer.xattrs import class_of
 from ocidiff.oci import media_type
 from ocidiff.oci.digest import ChainID, Digest, chain_id

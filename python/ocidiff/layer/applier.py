@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ocidiff import opening
 from ocidiff.errors import DigestMismatchError, DocumentError, UsageError
+from ocidiff.layer.apply_options import ApplyOptions, Destination
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.input import Input, bytes_left, empty_file, open_input
 from ocidiff.layer.layer import ApplySummary, LayerMeasure, TarSummary
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.operand import Tree
-from ocidiff.layer.options import ApplyOptions, Destination, EngineName, Limits
+from ocidiff.layer.options import EngineName
 from ocidiff.layer.paths import tree_path
 from ocidiff.oci.digest import DiffID, Digest
 

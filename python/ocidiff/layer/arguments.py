@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, TypedDict
 
+from ocidiff.layer.apply_options import Destination
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Cancellation, ProgressCallback
-from ocidiff.layer.options import Compression, Destination, EngineName, Limits, OnChange, OverlayMode, Profile
+from ocidiff.layer.options import Compression, EngineName, OnChange, OverlayMode, Profile
 
 CompressionName: TypeAlias = Compression | Literal["gzip", "zstd", "none"]
 ProfileName: TypeAlias = Profile | Literal["oci", "containerd"]

@@ -18,10 +18,12 @@ from ocidiff.layer.layer import (
     TarSummary,
 )
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ENGINES, ApplyOptions, EngineName, IndexOptions, LayerOptions, Limits
+from ocidiff.layer.options import ENGINES, EngineName, LayerOptions
 from ocidiff.mounts.layers import OverlayLayers
 
 if TYPE_CHECKING:
+    from ocidiff.layer.apply_options import ApplyOptions, IndexOptions
+    from ocidiff.layer.limits import Limits
     from ocidiff.layer.split import SplitSummary
     from ocidiff.layer.squash import Squash
 

@@ -7,11 +7,12 @@ import time
 from typing import TYPE_CHECKING, Final, cast
 
 from ocidiff.errors import IndexFileError
+from ocidiff.layer.apply_options import IndexOptions
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.layer import IndexPath, TreeIndex
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
 from ocidiff.layer.operand import Tree
-from ocidiff.layer.options import DiffOptions, IndexOptions
+from ocidiff.layer.options import DiffOptions
 from ocidiff.layer.paths import tree_path
 from ocidiff.layer.pure.index_format import HEADER, BrokenIndex, decode_header
 from ocidiff.oci.digest import ChainID

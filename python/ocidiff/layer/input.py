@@ -12,7 +12,7 @@ from dataclasses import field
 from typing import Final, Protocol
 
 from ocidiff.errors import MalformedLayerError, UsageError
-from ocidiff.layer.options import Limits
+from ocidiff.layer.limits import Limits
 from ocidiff.output import HasFileno, descriptor_of, write_all
 from ocidiff.values import dataclass
 from ocidiff.workspace import filling, nameless_file

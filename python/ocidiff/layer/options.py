@@ -1,8 +1,7 @@
-"""Options of diff and apply."""
+"""Options of diff, and what an engine is told of them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass as extended_dataclass
 from dataclasses import field, fields, replace
@@ -10,14 +9,13 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeGuard, TypeVar, cast
 
-from ocidiff.errors import LimitExceededError, UsageError
+from ocidiff.errors import UsageError
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.scope import Scope
 from ocidiff.values import dataclass
 
 if TYPE_CHECKING:
     from ocidiff.layer.arguments import DiffArguments
-    from ocidiff.oci.digest import ChainID
 
 EngineName: TypeAlias = Literal["rust", "pure"]
 ENGINES: Final[tuple[EngineName, ...]] = ("rust", "pure")
@@ -49,19 +47,6 @@ class Profile(StrEnum):
 
     OCI = "oci"
     CONTAINERD = "containerd"
-
-
-class Destination(StrEnum):
-    """The kind of tree that a layer is written onto.
-
-    `DIRECTORY` is a plain tree, in which whiteouts remove what is there. `OVERLAY` is the upperdir of an overlay, in which
-    whiteouts become what overlayfs reads: devices 0/0 and `trusted.overlay.opaque`. `OVERLAY_USERXATTR` is the same for
-    mounts with the option `userxattr`, that keep their attributes under `user.overlay.`, as in a user namespace.
-    """
-
-    DIRECTORY = "directory"
-    OVERLAY = "overlay"
-    OVERLAY_USERXATTR = "overlay-userxattr"
 
 
 class OverlayMode(StrEnum):
@@ -345,105 +330,3 @@ def choice(kind: type[_Choice], name: str, value: str) -> _Choice:
 
 def _shown(value: object) -> str:
     return str(value)[:100] if isinstance(value, int) else repr(value)[:100]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of a layer. The defaults are more than any honest layer takes.
-
-    Attributes:
-        max_bytes: Largest uncompressed size; None for no limit.
-        max_entries: Largest number of entries; None for no limit.
-        max_ratio: Most bytes of tar for each byte of blob, from 64 MiB of tar on; None for no limit. The default is one that
-            gzip cannot reach.
-        max_depth: Most components in the name of an entry. Larger than any tree seen in practice.
-        max_header_bytes: Largest PAX or GNU header.
-
-    Raises:
-        UsageError: A value is outside its range.
-    """
-
-    max_bytes: int | None = 1 << 40
-    max_entries: int | None = 10_000_000
-    max_ratio: int | None = 1100
-    max_depth: int = 16_384
-    max_header_bytes: int = 1 << 20
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("max_bytes", 0),
-            ("max_entries", 0),
-            ("max_ratio", 1),
-            ("max_depth", 1),
-            ("max_header_bytes", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and not least <= value < 1 << 63:
-                raise UsageError(f"{name} {value}: takes {least} or more")
-
-    def less(self, bytes_plain: int, entries: int) -> Limits:
-        """Return what is left of them once a layer has taken so much.
-
-        Raises:
-            LimitExceededError: It has taken more.
-        """
-        for name, value, most in (("max_bytes", bytes_plain, self.max_bytes), ("max_entries", entries, self.max_entries)):
-            if most is not None and value > most:
-                raise LimitExceededError(f"limit {name} exceeded: {value} is more than the {most} left by the layers before")
-        return self.after(bytes_plain, entries)
-
-    def after(self, bytes_plain: int, entries: int) -> Limits:
-        """Return the limits that are left after a layer."""
-        return replace(
-            self,
-            max_bytes=None if self.max_bytes is None else max(0, self.max_bytes - bytes_plain),
-            max_entries=None if self.max_entries is None else max(0, self.max_entries - entries),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class IndexOptions:
-    """Options of an index.
-
-    Attributes:
-        chain_id: The chain ID of the layers that the tree was unpacked from; None for any other tree, and for no layers.
-        ids: What the ids of files are in the container.
-        sha256: Give contents a sha256 beside the XXH3-128.
-        stamps: Give what has not changed for some seconds the inode and change time that it has.
-        cross_mounts: Let what is mounted in the tree count. Otherwise the index says only where it is.
-        threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
-    """
-
-    chain_id: ChainID | None = None
-    ids: IdMaps = field(default_factory=IdMaps)
-    sha256: bool = False
-    stamps: bool = False
-    cross_mounts: bool = False
-    threads: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyOptions:
-    """Options of an apply.
-
-    Attributes:
-        same_owner: Give every entry its recorded owner and treat failure as an error. False: what may not be set is left
-            out and counted, empty files stand for devices, and all is noted in the attribute
-            `user.containers.override_stat` where the file system can. None: True for root.
-        destination: What kind of tree the directory is.
-        limits: What the layer may not pass.
-        is_upper: The tar is that of an overlay's upper directory: devices 0/0 are whiteouts, attributes mark opaque
-            directories, every directory has an entry before what is in it, and an end mark is needed.
-        threads: Threads that write small files, besides those that read and hash; 0 for as many as there are cores.
-    """
-
-    same_owner: bool | None = None
-    destination: Destination = Destination.DIRECTORY
-    limits: Limits = field(default_factory=Limits)
-    is_upper: bool = False
-    threads: int = 0
-
-    @property
-    def restores_owners(self) -> bool:
-        """True if every entry gets its recorded owner."""
-        return os.geteuid() == 0 if self.same_owner is None else self.same_owner

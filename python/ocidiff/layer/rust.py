@@ -20,10 +20,12 @@ from ocidiff.layer.layer import (
     TarSummary,
 )
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, IndexOptions, LayerOptions, Limits
+from ocidiff.layer.options import LayerOptions
 from ocidiff.oci.digest import DiffID, Digest
 
 if TYPE_CHECKING:
+    from ocidiff.layer.apply_options import ApplyOptions, IndexOptions
+    from ocidiff.layer.limits import Limits
     from ocidiff.layer.split import SplitSummary
     from ocidiff.layer.squash import SquashSummary
 

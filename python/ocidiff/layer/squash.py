@@ -7,8 +7,9 @@ from dataclasses import field
 from typing import Protocol
 
 from ocidiff.layer.layer import NOTHING_SKIPPED, LayerMeasure
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import LayerOptions, Limits
+from ocidiff.layer.options import LayerOptions
 from ocidiff.oci.digest import DiffID, Digest
 from ocidiff.values import dataclass
 

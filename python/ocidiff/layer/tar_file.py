@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ocidiff.layer.applier import verify
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Limits
 from ocidiff.layer.pure.foreign import compression_of
 from ocidiff.oci.digest import DiffID, Digest
 from ocidiff.workspace import filling, nameless_file

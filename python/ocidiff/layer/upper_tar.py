@@ -11,12 +11,13 @@ from typing import Final
 
 from ocidiff import opening, workspace
 from ocidiff.errors import UsageError
+from ocidiff.layer.apply_options import ApplyOptions, Destination
 from ocidiff.layer.engine import Engine, Lower
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.input import UpperTar, bytes_left, empty_file, open_input
 from ocidiff.layer.layer import IndexPath
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, Destination, LayerOptions, OnChange
+from ocidiff.layer.options import LayerOptions, OnChange
 from ocidiff.mounts.layers import OverlayLayers
 
 _PROBE: Final = "user.overlay.probe"

@@ -10,8 +10,8 @@ from ocidiff.errors import ForbiddenContentError
 from ocidiff.image.image import Image
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Layer
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Limits
 from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.tar_reader import Entry, TarReader
 from ocidiff.layer.tar_file import FileBytes, Part, plain_tar

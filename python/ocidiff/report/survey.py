@@ -11,8 +11,8 @@ from ocidiff.image.image import Image
 from ocidiff.image.rootfs import ImagePath, Stored, model_of, open_rootfs
 from ocidiff.largest import Largest
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Limits
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.tar_file import FileBytes
 from ocidiff.report.findings import Finding, findings_of

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from ocidiff.layer.apply_options import ApplyOptions
 from ocidiff.layer.engine import Lower
 from ocidiff.layer.layer import ApplySummary, Layer
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions, LayerOptions
+from ocidiff.layer.options import LayerOptions
 from ocidiff.mounts.layers import OverlayLayers
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.descriptor import Descriptor

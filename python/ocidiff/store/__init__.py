@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ocidiff.errors import OcidiffError
+from ocidiff.layer.apply_options import ApplyOptions
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
-from ocidiff.layer.options import ApplyOptions, Limits
 from ocidiff.services.home import reading, working
 from ocidiff.store.call import call, platform_of
 

@@ -15,7 +15,7 @@ from ocidiff.transport.archive import several
 from ocidiff.transport.archive.members import opened
 
 if TYPE_CHECKING:
-    from ocidiff.layer.options import Limits
+    from ocidiff.layer.limits import Limits
     from ocidiff.output import Output
     from ocidiff.transport.copy import Copied
 

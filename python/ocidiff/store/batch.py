@@ -13,8 +13,9 @@ from ocidiff.image.batch import BatchJob, BatchResult, BatchSummary
 from ocidiff.image.batch_lines import Shard
 from ocidiff.image.request import Elsewhere, check_layers
 from ocidiff.image.source import check_lower
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Cancellation, Monitor
-from ocidiff.layer.options import DiffOptions, Limits
+from ocidiff.layer.options import DiffOptions
 from ocidiff.store import Store
 from ocidiff.store.call import platform_of
 from ocidiff.store.publish import elsewhere

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Cancellation, Monitor, ProgressCallback
-from ocidiff.layer.options import Limits
 from ocidiff.oci.platform import Platform
 
 if TYPE_CHECKING:

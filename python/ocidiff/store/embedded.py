@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from ocidiff.embedded.verified import Verified
     from ocidiff.image.batch import BatchResult, BatchSummary
     from ocidiff.layer.arguments import CallArguments, DiffArguments
+    from ocidiff.layer.limits import Limits
     from ocidiff.layer.monitor import Cancellation
     from ocidiff.layer.operand import Tree
-    from ocidiff.layer.options import DiffOptions, Limits
+    from ocidiff.layer.options import DiffOptions
     from ocidiff.transport.scheme import Registry
 
 

@@ -20,7 +20,8 @@ from ocidiff.embedded.schema import VERSION
 from ocidiff.embedded.verified import Fault
 from ocidiff.embedded.verify import _Verification
 from ocidiff.errors import DocumentError, LimitExceededError
-from ocidiff.layer.options import EngineName, Limits
+from ocidiff.layer.limits import Limits
+from ocidiff.layer.options import EngineName
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store

@@ -10,8 +10,9 @@ import pytest
 from ocidiff.image.early import early_snapshot
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.layer import Layer
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import LayerOptions, Limits
+from ocidiff.layer.options import LayerOptions
 from ocidiff.oci.digest import ChainID, DiffID, chain_id
 from ocidiff.services.bundle import Services
 from ocidiff.services.snapshots import Kind

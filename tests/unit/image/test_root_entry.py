@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ocidiff.embedded.drivers.select import DriverName
+from ocidiff.layer.apply_options import Destination
 from ocidiff.layer.engine import select_engine
-from ocidiff.layer.options import ENGINES, Destination, EngineName
+from ocidiff.layer.options import ENGINES, EngineName
 from ocidiff.oci import media_type
 from ocidiff.store import Store
 from ocidiff.store.embedded import EmbeddedStore

@@ -26,8 +26,9 @@ from ocidiff.errors import (
 )
 from ocidiff.layer import paths
 from ocidiff.layer.incomplete import INCOMPLETE
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Progress
-from ocidiff.layer.options import EngineName, Limits
+from ocidiff.layer.options import EngineName
 from ocidiff.store import Store
 from support import trees
 from support.layouts import Handmade

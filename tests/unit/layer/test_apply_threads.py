@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ocidiff.layer.apply_options import ApplyOptions
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import ApplyOptions
 from support import probes
 
 NAME = "ocidiff-write"

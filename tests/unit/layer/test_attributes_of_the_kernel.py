@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ocidiff.layer.apply_options import Destination
 from ocidiff.layer.engine import Engine
-from ocidiff.layer.options import Destination
 from support import probes, verbs
 from support.archives import directory, file, symlink, tar
 

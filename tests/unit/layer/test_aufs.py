@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ocidiff.errors import Cancelled, LimitExceededError, MalformedLayerError
+from ocidiff.layer.apply_options import ApplyOptions, Destination
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Cancellation, Monitor, Progress
-from ocidiff.layer.options import ApplyOptions, Destination
 from support import probes, verbs
 from support.archives import MTIME, Member, directory, file, hard_link, symlink, tar, whiteout
 

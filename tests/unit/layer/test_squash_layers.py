@@ -22,8 +22,9 @@ from ocidiff.errors import (
     UnsupportedError,
 )
 from ocidiff.layer.engine import Engine
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Cancellation, Monitor
-from ocidiff.layer.options import Compression, LayerOptions, Limits
+from ocidiff.layer.options import Compression, LayerOptions
 from support import trees, verbs
 from support.archives import Member, directory, file, hard_link, symlink, tar, whiteout
 
@@ -263,7 +264,8 @@ _MEASURED = """
 import pathlib, sys
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import LayerOptions, Limits
+from ocidiff.layer.limits import Limits
+from ocidiff.layer.options import LayerOptions
 squash = select_engine(sys.argv[1]).squash(onto_base=False)
 layers = [open(path, "rb", buffering=0) for path in sys.argv[3:]]
 for layer in layers:

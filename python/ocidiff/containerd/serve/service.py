@@ -17,11 +17,12 @@ from ocidiff.containerd.serve.leases import ServerLeases
 from ocidiff.containerd.serve.namespaces import Namespaces
 from ocidiff.errors import OverlayError, UnrepresentableError, UnsupportedError
 from ocidiff.image.layers import LocalDiffer
+from ocidiff.layer.apply_options import ApplyOptions
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.idmap import IdMaps
 from ocidiff.layer.incomplete import refuse_incomplete
 from ocidiff.layer.layer import Layer
-from ocidiff.layer.options import ApplyOptions, Compression, LayerOptions, Profile
+from ocidiff.layer.options import Compression, LayerOptions, Profile
 from ocidiff.layer.unseen import refuse_unseen
 from ocidiff.mounts.kernel import sync_file_system, unsynced_mounts
 from ocidiff.mounts.layers import OverlayLayers

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Self
 
-from ocidiff.layer.options import ApplyOptions, Destination
+from ocidiff.layer.apply_options import ApplyOptions, Destination
 from ocidiff.layer.pure import sentences, tar
 from ocidiff.layer.pure.directories import show, split
 from ocidiff.layer.pure.faults import unsafe, unsupported

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ocidiff.errors import SourceChangedError, UsageError
 from ocidiff.frozen import FrozenMapping
+from ocidiff.layer.apply_options import ApplyOptions, IndexOptions
 from ocidiff.layer.engine import Lower, Upper
 from ocidiff.layer.layer import (
     NOTHING_SKIPPED,
@@ -24,8 +25,9 @@ from ocidiff.layer.layer import (
     Reason,
     TarSummary,
 )
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import MOST_LAYERS, ApplyOptions, IndexOptions, LayerOptions, Limits
+from ocidiff.layer.options import MOST_LAYERS, LayerOptions
 from ocidiff.layer.pure import indexer, sentences
 from ocidiff.layer.pure.apply import Applier
 from ocidiff.layer.pure.change import AnyTree, Event, events

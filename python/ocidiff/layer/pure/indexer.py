@@ -13,8 +13,10 @@ from dataclasses import replace
 from typing import Final
 
 from ocidiff.frozen import FrozenMapping
+from ocidiff.layer.apply_options import IndexOptions
 from ocidiff.layer.layer import IndexSummary, LayerMeasure
-from ocidiff.layer.options import IndexOptions, LayerOptions, Limits, OnChange
+from ocidiff.layer.limits import Limits
+from ocidiff.layer.options import LayerOptions, OnChange
 from ocidiff.layer.pure.index_format import Header, Record, fingerprint, mount_point, stamp_of, xattr_digests
 from ocidiff.layer.pure.index_writer import IndexWriter
 from ocidiff.layer.pure.pace import Pace

@@ -14,8 +14,9 @@ from typing import Final, Self
 
 from ocidiff.frozen import FrozenMapping
 from ocidiff.layer.layer import LayerMeasure
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import LayerOptions, Limits
+from ocidiff.layer.options import LayerOptions
 from ocidiff.layer.pure import sentences, tar, whiteout
 from ocidiff.layer.pure.aside import AsideFile
 from ocidiff.layer.pure.directories import join, split

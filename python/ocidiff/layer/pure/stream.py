@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from ocidiff.errors import UnsupportedError
-from ocidiff.layer.options import DEFAULT_LEVELS, Compression, Limits
+from ocidiff.layer.limits import Limits
+from ocidiff.layer.options import DEFAULT_LEVELS, Compression
 from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.faults import broken_compression, limit_exceeded
 from ocidiff.layer.pure.pace import Pace

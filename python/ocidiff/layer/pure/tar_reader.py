@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from ocidiff.errors import LayerError, UnsupportedError
-from ocidiff.layer.options import Limits
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.pure import foreign, sentences, tar
 from ocidiff.layer.pure.directories import show
 from ocidiff.layer.pure.faults import limit_exceeded, malformed, unsupported

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import Final
 
-from ocidiff.layer.options import Destination
+from ocidiff.layer.apply_options import Destination
 from ocidiff.layer.pure import sentences
 from ocidiff.layer.pure.faults import unsupported
 from ocidiff.layer.pure.folders import Folder, Place

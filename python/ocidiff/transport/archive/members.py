@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from ocidiff.errors import DocumentError, LimitExceededError, NotFoundError, OcidiffError, UnsupportedError
 from ocidiff.layer.engine import select_engine
 from ocidiff.layer.input import open_input
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Limits
 from ocidiff.layer.pure import tar
 from ocidiff.layer.pure.tar_reader import TarReader
 from ocidiff.layer.tar_file import FileBytes, Part, is_plain_file

@@ -11,8 +11,8 @@ from typing import Final
 
 from ocidiff.errors import UsageError
 from ocidiff.image.reference import is_same, name_to_give
+from ocidiff.layer.limits import Limits
 from ocidiff.layer.monitor import Monitor
-from ocidiff.layer.options import Limits
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.output import open_output

@@ -16,21 +16,19 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BufferedReader
-from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from ocidiff import workspace
 from ocidiff.embedded import ingest as ingests
+from ocidiff.embedded.directory import Shared, StoreDirectory
 from ocidiff.embedded.files import BLOBS, DIRECTORY_MODE, INGEST, Files
 from ocidiff.embedded.ingest import FileIngest
 from ocidiff.embedded.leases import protect
 from ocidiff.embedded.names import DAMAGED, Names
 from ocidiff.embedded.tables import content as records
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError
-from ocidiff.log import Logger
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.oci.encoding import MAX_DOCUMENT_BYTES
@@ -39,28 +37,15 @@ from ocidiff.services.leases import CONTENT
 
 if TYPE_CHECKING:
     from ocidiff.embedded.batch_segments import SharedSegments
-    from ocidiff.embedded.database import Database
     from ocidiff.embedded.pending import PendingBlobs, PendingImage
-    from ocidiff.embedded.renewal import Renewed
     from ocidiff.embedded.segments import StoreSegments
 
-_DATABASE: Final = "ocidiff.db"
 _ALGORITHM: Final = "sha256"
 # The algorithms of image-spec that Python can compute.
 _VERIFIED: Final = frozenset({_ALGORITHM, "sha384", "sha512"})
 
-_log = Logger(__name__)
 
-
-class _Shared:
-    """State that all views of a layout share: the database, opened on first use."""
-
-    def __init__(self) -> None:
-        self.mutex = threading.Lock()
-        self.database: Database | None = None
-
-
-class Layout:
+class Layout(StoreDirectory):
     """A `ContentStore` in a directory. Made by `Layout.open`; safe from several threads.
 
     Attributes:
@@ -69,11 +54,9 @@ class Layout:
     """
 
     def __init__(
-        self, files: Files, shared: _Shared, lease_id: str | None = None, pending: PendingBlobs | None = None
+        self, files: Files, shared: Shared, lease_id: str | None = None, pending: PendingBlobs | None = None
     ) -> None:
-        self._path = files.path
-        self._files = files
-        self._shared = shared
+        super().__init__(files, shared)
         self.lease_id: Final = lease_id
         self._pending = pending
         self._added: Callable[[int], None] | None = None
@@ -94,7 +77,7 @@ class Layout:
         text = os.fspath(path)
         if create:
             os.makedirs(text, DIRECTORY_MODE, exist_ok=True)
-        layout = cls(Files(text), _Shared())
+        layout = cls(Files(text), Shared())
         try:
             layout._files.begin(create=create)
             # A leftover disturbs nobody; `gc` and `verify` report it.
@@ -103,25 +86,6 @@ class Layout:
             layout.close()
             raise
         return layout
-
-    def close(self) -> None:
-        """Let go of the directory and of the database."""
-        with self._shared.mutex:
-            if self._shared.database is not None:
-                self._shared.database.close()
-                self._shared.database = None
-        self._files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    @property
-    def path(self) -> str:
-        """The directory as it was given."""
-        return self._path
 
     @property
     def segments(self) -> StoreSegments:
@@ -330,61 +294,7 @@ class Layout:
                 if not self.contains(digest):
                     records.forget(connection, digest)
 
-    # The rest is not in the files, but in the database.
-
-    def database(self) -> Database:
-        """The database beside the files, made when it is missing."""
-        with self._shared.mutex:
-            if self._shared.database is None:
-                from ocidiff.embedded.database import Database
-
-                refusal = self.refusal
-                if refusal is None:
-                    self._shared.database = Database.open(self.database_path, self._set_trees_aside)
-                else:
-                    self._shared.database = Database.open_for_reading(self.database_path, refusal)
-            return self._shared.database
-
-    @property
-    def refusal(self) -> OSError | None:
-        """Why this process may not write to the store; None if it may."""
-        return self._files.refusal(_DATABASE)
-
-    def require_writable(self) -> None:
-        """Raise why this process may not write to the store, unless it may."""
-        if (refusal := self.refusal) is not None:
-            raise refusal
-
-    def renew_database(self) -> Renewed:
-        """Set a damaged database aside, and make it again with what can still be read of it."""
-        from ocidiff.embedded.renewal import renew_database
-
-        # Nobody gives a name meanwhile.
-        with self._shared.mutex, self._files.locked():
-            if self._shared.database is not None:
-                self._shared.database.close()
-                self._shared.database = None
-            return renew_database(self._files, self.database_path)
-
-    @property
-    def database_path(self) -> str:
-        """Absolute path of the database."""
-        return os.path.join(os.path.abspath(self._path), _DATABASE)
-
-    def _set_trees_aside(self, known: frozenset[int]) -> None:
-        from ocidiff.embedded.renewal import set_trees_aside
-
-        set_trees_aside(self._files, self.database_path, known)
-
-    def has_database(self) -> bool:
-        """Return True if there is a database already."""
-        if self._shared.database is not None:
-            return True
-        try:
-            os.stat(_DATABASE, dir_fd=self._files.root)
-        except FileNotFoundError:
-            return False
-        return True
+    # Views for other work.
 
     def under(self, lease_id: str) -> Self:
         """The same layout, for work under a lease: what is written through it stays until the lease ends."""
@@ -409,48 +319,12 @@ class Layout:
 
         return publish(self, self._files, images)
 
-    @property
-    def ingest_path(self) -> str:
-        """Absolute path of the directory `ingest/`."""
-        return os.path.join(os.path.abspath(self._path), INGEST)
-
     def protect(self, *digests: Digest) -> None:
         """Keep blobs, and what they refer to, for as long as the lease of this layout lasts."""
         if self.lease_id is not None:
             with self.database().transaction() as connection:
                 for digest in digests:
                     protect(connection, self.lease_id, CONTENT, digest)
-
-    @contextlib.contextmanager
-    def temporary_directory(self) -> Iterator[str]:
-        """The path of a private directory beside the blobs; removed at the end, whatever happens."""
-        with self.ingest_dir() as ingest_dir, workspace.directory(ingest_dir) as name:
-            yield os.path.join(self._path, INGEST, name)
-
-    @contextlib.contextmanager
-    def ingest_dir(self) -> Iterator[int]:
-        """Descriptor of the directory `ingest/`, for what is on its way in or out."""
-        with self._files.directory(INGEST) as ingest_dir:
-            yield ingest_dir
-
-    @contextlib.contextmanager
-    def reading_ingests(self) -> Iterator[int | None]:
-        """Yield a descriptor of the directory `ingest/`, or None if nobody ever wrote here."""
-        with contextlib.ExitStack() as stack:
-            try:
-                ingest_dir: int | None = stack.enter_context(self._files.directory(INGEST, create=False))
-            except FileNotFoundError:
-                ingest_dir = None
-            yield ingest_dir
-
-    def sweep(self) -> list[OSError]:
-        """Remove what dead processes left in `ingest/`; return why something could not be removed."""
-        try:
-            with self._files.directory(INGEST, create=False) as ingest_dir:
-                return workspace.sweep(ingest_dir, keep=ingests.is_resumable, path=self.ingest_path)
-        except FileNotFoundError:
-            # Nobody ever wrote here.
-            return []
 
     def _open_blob(self, digest: AnyDigest) -> BufferedReader:
         waiting = self._pending.open(digest) if self._pending is not None else None
@@ -468,7 +342,3 @@ class Layout:
             records.record(connection, digest, size, labels, self.lease_id)
         if self._added is not None and self.missing([digest]) is not None:
             self._added(size)
-
-    def _directory(self, *names: str) -> int:
-        """Open a directory; the caller closes it."""
-        return workspace.open_directory(self._files.root, self._path, *names, create=True)

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Final, Self
 
 from ocidiff import opening
-from ocidiff.layer.pure.folders import Folder, Handles, Place
+from ocidiff.layer.pure.folders import Folder, Place
 from ocidiff.layer.pure.note import Note
 from ocidiff.layer.pure.pace import Pace
 from ocidiff.layer.pure.path import Way
+from ocidiff.layer.pure.places import Places
 from ocidiff.layer.pure.plan import IMPLIED_MODE
 from ocidiff.layer.xattrs import NOTE
 
@@ -23,7 +24,7 @@ OWNER_ALL: Final = 0o700
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Root:
+class Root(Places):
     """The directory that a layer is written onto.
 
     Attributes:
@@ -34,10 +35,8 @@ class Root:
     """
 
     def __init__(self, path: bytes, pace: Pace) -> None:
-        self._base = path
+        super().__init__(path, os.open(os.fsdecode(path), opening.ROOT_HANDLE))
         self._pace = pace
-        self._fd = os.open(os.fsdecode(path), opening.ROOT_HANDLE)
-        self._handles = Handles(self._fd)
         self.top = Folder(None, b"", is_clear=False, is_opaque=False)
         self._grant(self.top, os.fstat(self._fd))
         self.top.is_clear = not self._names(self.top)
@@ -65,10 +64,6 @@ class Root:
     def is_marked(self) -> bool:
         """True if notes below the root count."""
         return self.get_xattr(self.top.place, NOTE) is not None
-
-    def error(self, error: OSError, place: Place) -> OSError:
-        """The same failure, told of the whole path."""
-        return OSError(error.errno, error.strerror, os.fsdecode(self._full(place)))
 
     def find(self, path: bytes) -> Folder | None:
         """The directory `path`, with links followed as if the root were `/`; None when there is none.
@@ -247,82 +242,6 @@ class Root:
         except OSError as error:
             raise self.error(error, place) from error
 
-    def set_owner(self, place: Place, uid: int, gid: int) -> None:
-        """Give `place` its owner; the kernel clears set-id bits and capabilities with it."""
-        try:
-            os.chown(place.name, uid, gid, dir_fd=self._at(place), follow_symlinks=False)
-        except OSError as error:
-            raise self.error(error, place) from error
-
-    def set_mode(self, place: Place, mode: int) -> None:
-        """Give `place`, which is no symbolic link, its mode."""
-        try:
-            # chmod has no form that does not follow: pin the inode first, then go through its descriptor.
-            pinned = os.open(place.name, opening.HANDLE, dir_fd=self._at(place))
-            try:
-                if stat.S_ISLNK(os.fstat(pinned).st_mode):
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                os.chmod(f"/proc/self/fd/{pinned}", mode)
-            finally:
-                os.close(pinned)
-        except OSError as error:
-            raise self.error(error, place) from error
-
-    def set_times(self, place: Place, atime_ns: int, mtime_ns: int) -> None:
-        """Give `place` its times; what the system cannot hold becomes 1970."""
-        above = self._at(place)
-        try:
-            try:
-                os.utime(place.name, ns=(atime_ns, mtime_ns), dir_fd=above, follow_symlinks=False)
-            except OverflowError:
-                os.utime(place.name, ns=(0, 0), dir_fd=above, follow_symlinks=False)
-        except OSError as error:
-            raise self.error(error, place) from error
-
-    def note(self, place: Place, note: Note) -> bool:
-        """Note what `place` should be; false when it can have no note."""
-        try:
-            self.set_xattr(place, NOTE, note.encode())
-        except OSError as error:
-            if error.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
-                return False
-            raise
-        return True
-
-    def xattrs(self, place: Place) -> list[bytes]:
-        """The names of the xattrs of `place`."""
-        try:
-            return [os.fsencode(key) for key in os.listxattr(self._leaf(place), follow_symlinks=False)]
-        except OSError as error:
-            if error.errno == errno.ENOTSUP:
-                return []
-            raise self.error(error, place) from error
-
-    def get_xattr(self, place: Place, key: bytes) -> bytes | None:
-        """One xattr of `place`; None where it has none such."""
-        try:
-            return os.getxattr(self._leaf(place), key, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in (errno.ENODATA, errno.ENOTSUP):
-                return None
-            raise self.error(error, place) from error
-
-    def set_xattr(self, place: Place, key: bytes, value: bytes) -> None:
-        """Give `place` one xattr."""
-        try:
-            os.setxattr(self._leaf(place), key, value, follow_symlinks=False)
-        except OSError as error:
-            raise self.error(error, place) from error
-
-    def remove_xattr(self, place: Place, key: bytes, *, missing_ok: bool = False) -> None:
-        """Take one xattr from `place`."""
-        try:
-            os.removexattr(self._leaf(place), key, follow_symlinks=False)
-        except OSError as error:
-            if missing_ok and error.errno in (errno.ENODATA, errno.ENOTSUP):
-                return
-            raise self.error(error, place) from error
-
     def _walk(self, path: bytes, make: Callable[[Place, os.stat_result | None], Folder | None]) -> Folder | None:
         """Go down `path`; where no directory is, go on with what `make` gives, or end with None."""
         here, way = self.top, Way(path)
@@ -357,21 +276,6 @@ class Root:
                 os.close(listing)
         except OSError as error:
             raise self.error(error, folder.place) from error
-
-    def _at(self, place: Place) -> int:
-        """The descriptor of the directory that a name is in, valid until the next call."""
-        try:
-            return self._handles.at(place.folder)
-        except OSError as error:
-            raise self.error(error, place.folder.place) from error
-
-    def _full(self, place: Place) -> bytes:
-        """The path that the caller knows `place` by."""
-        return self._base if place.name == b"." else os.path.join(self._base, place.path)
-
-    def _leaf(self, place: Place) -> bytes:
-        """A path of `place` for calls that take no directory descriptor; only the last name is looked up anew."""
-        return b"/proc/self/fd/%d/%s" % (self._at(place), place.name)
 
     def _target(self, place: Place) -> bytes:
         try:

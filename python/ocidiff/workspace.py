@@ -62,8 +62,18 @@ def create_directory(parent: int) -> tuple[str, int]:
             descriptor = os.open(name, opening.DIRECTORY, dir_fd=parent)
         except FileNotFoundError:
             continue
-        if _lock_new(descriptor):
-            return name, descriptor
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(name, dir_fd=parent)
+            raise
+        try:
+            if _lock_new(descriptor):
+                return name, descriptor
+        except BaseException:
+            os.close(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(name, dir_fd=parent)
+            raise
         os.close(descriptor)
 
 

@@ -54,42 +54,56 @@ def _make(place: str) -> tuple[str, int]:
     """Return the path of a new directory in `place`, and the descriptor that locks it."""
     while True:
         path = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
-        lock = _lock(path)
+        try:
+            lock = _lock(path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.rmdir(path)
+            raise
         if lock is not None:
             return path, lock
 
 
 def _lock(path: str) -> int | None:
-    """Return the descriptor of a directory of ours that nobody else has locked, locked; None for any other."""
+    """Return the locked descriptor of a directory; None if another process has locked or removed it.
+
+    Raises:
+        OSError: It cannot be opened or locked.
+    """
     try:
         directory = os.open(path, opening.DIRECTORY)
-    except OSError:
-        # Gone, of another user, or no directory.
+    except FileNotFoundError:
         return None
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(directory).st_nlink > 0:
+            return directory
     except BlockingIOError:
+        pass
+    except BaseException:
         os.close(directory)
-        return None
-    info = os.fstat(directory)
-    if info.st_uid == os.geteuid() and info.st_nlink > 0:
-        return directory
+        raise
     os.close(directory)
     return None
 
 
 def _sweep(place: str) -> None:
-    """Remove the directories of killed processes; one that cannot be removed is told."""
+    """Remove the directories of killed processes of this user; warn if one cannot be removed."""
     for name in filter(_is_ours, os.listdir(place)):
         path = os.path.join(place, name)
-        lock = _lock(path)
+        try:
+            lock = _lock(path)
+        except OSError:
+            # Another user's, or not a directory.
+            continue
         if lock is None:
             continue
         try:
-            with _first_signal_held(path):
-                _remove_locked(path, lock)
+            if os.fstat(lock).st_uid == os.geteuid():
+                with _first_signal_held(path):
+                    _remove_locked(path, lock)
         except OSError as error:
-            _log.warning("%s: is left of a killed run, and cannot be removed: %s", path, error.strerror)
+            _log.warning("%s: a killed run left it, and it cannot be removed: %s", path, error.strerror)
         finally:
             os.close(lock)
 

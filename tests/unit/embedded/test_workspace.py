@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -77,3 +80,21 @@ def test_what_is_in_use_is_not_swept(parent: int, tmp_path: Path) -> None:
     os.close(file)
     workspace.sweep(parent)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("module", "name"), [(fcntl, "flock"), (os, "open")])
+def test_a_directory_that_cannot_be_locked_is_removed(
+    parent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, name: str
+) -> None:
+    before = os.listdir("/proc/self/fd")
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, fail)
+        for make in (workspace.create_file, workspace.create_directory):
+            with pytest.raises(OSError, match=os.strerror(errno.ENOLCK)):
+                make(parent)
+    assert os.listdir(tmp_path) == []
+    assert os.listdir("/proc/self/fd") == before

@@ -41,6 +41,7 @@ _RESULTS: Final = 256
 # More commits at once would only wait for the interpreter.
 _MOST_SLOTS: Final = 4
 _MEMORY_BYTES: Final = 128 << 20
+_ZSTD_MEMORY_BYTES: Final = 192 << 20
 # Memory of the process and of a commit beside it, as the core counts it.
 _PROCESS_BYTES: Final = 34 << 20
 _SLOT_BYTES: Final = 40 << 20
@@ -91,8 +92,8 @@ def run(home: Embedded, job: BatchJob, take: Take, cancel: Cancellation | None) 
 
 def slots_of(options: DiffOptions, cores: int, layers: int = 1) -> tuple[int, int | None]:
     """Return how many commits run at once, and the memory of each; None for the default."""
-    memory = options.memory_bytes or _MEMORY_BYTES
     is_zstd = options.compression is Compression.ZSTD
+    memory = options.memory_bytes or (_ZSTD_MEMORY_BYTES if is_zstd else _MEMORY_BYTES)
     slot_bytes = _SLOT_BYTES + (layers - 1) * (_ZSTD_LAYER_BYTES if is_zstd else _LAYER_BYTES)
     slots = max(1, min(cores, _MOST_SLOTS, (memory - _PROCESS_BYTES) // slot_bytes))
     if slots == 1 or (is_zstd and (options.level or 0) >= _LARGE_ZSTD_LEVEL):

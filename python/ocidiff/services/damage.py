@@ -9,7 +9,7 @@ from typing import Final
 from ocidiff.errors import DigestMismatchError, MalformedLayerError
 from ocidiff.oci.digest import Digest
 
-_REMEDY: Final = "if the store has damaged it, pull, load or commit the image again"
+_REMEDY: Final = "if the blob is damaged, bring the image again (in containerd, remove the image first)"
 
 
 @contextmanager

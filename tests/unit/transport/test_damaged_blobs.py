@@ -241,7 +241,7 @@ def test_a_limit_of_open_files_is_no_damage(
         is_intact(blobs, image.digest, image.descriptor.size, lambda: None)
 
 
-REMEDY = "; if the store has damaged it, pull, load or commit the image again"
+REMEDY = "; if the blob is damaged, bring the image again (in containerd, remove the image first)"
 READERS = {
     "unpack": ["unpack", "app:1", "out"],
     "create": ["create", "app:1", "work"],

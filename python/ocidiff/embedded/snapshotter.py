@@ -18,7 +18,7 @@ from ocidiff.errors import AlreadyExistsError, InUseError, UsageError
 from ocidiff.mounts.kernel import sync_file_system
 from ocidiff.mounts.mount import Mount
 from ocidiff.oci.digest import ChainID
-from ocidiff.services.labels import REFERS_SNAPSHOT, SNAPSHOT_REF, UNCOMPRESSED
+from ocidiff.services.labels import REFERS_SNAPSHOT, SNAPSHOT_REF
 from ocidiff.services.leases import snapshots_of
 from ocidiff.services.snapshots import Kind, Snapshot, Usage
 
@@ -106,8 +106,8 @@ class LocalSnapshotter:
         """See `Snapshotter.prepare`."""
         said = dict(labels or {})
         wanted = said.pop(SNAPSHOT_REF, None)
-        said.pop(UNCOMPRESSED, None)
-        # What a container offers has a parent. Without one, a snapshot is asked for that no mount is too deep for.
+        # A container's tree has a parent. Without one, the caller wants all layers in one snapshot, because a mount takes no
+        # more of them.
         if wanted and parent is not None and self._reuse is not None and self._reuse(self, ChainID(wanted)):
             raise AlreadyExistsError(f"snapshot {wanted} already exists")
         return self._make(key, parent, Kind.ACTIVE, said)

@@ -71,15 +71,18 @@ def unpack_chain(
     monitor = monitor.of("unpack", sum(layer.size for layer in image.manifest.layers[done:]))
     extraction = Extraction(services, snapshots, limits, monitor)
     ends = list(_ends(services, snapshots, image, chain, done))
-    if len(ends) > 1 and not snapshots.one_for_each_layer:
+    is_offered = True
+    if done and len(ends) > 1 and not snapshots.one_for_each_layer:
         # A container may offer the tree of all layers, and then no beginning of them is needed.
-        is_made = extraction.offered(chain[done - 1] if done else None, chain[-1])
-        ends = [] if is_made else ends
+        is_offered = extraction.offered(chain[done - 1], chain[-1])
+        ends = [] if is_offered else ends
     for end in ends:
         # Beyond what a mount takes, all layers are applied anew, onto nothing.
         start = done if has_room(snapshots, chain, done, 1) else 0
         parent = chain[start - 1] if start else None
-        used = extraction.committed(layers[start:end], parent, chain[end - 1], used)
+        # What was refused above would be compared again in vain.
+        asks = is_offered or end < len(chain)
+        used = extraction.committed(layers[start:end], parent, chain[end - 1], used, asks=asks)
         done = end
     if not chain:
         return None
@@ -163,15 +166,14 @@ class Extraction:
     limits: Limits
     monitor: Monitor
 
-    def committed(self, layers: Sequence[ImageLayer], parent: ChainID | None, name: ChainID, used: Done) -> Done:
-        """Make the committed snapshot `name`, unless the snapshotter has it or makes it by itself.
+    def committed(
+        self, layers: Sequence[ImageLayer], parent: ChainID | None, name: ChainID, used: Done, *, asks: bool = True
+    ) -> Done:
+        """Make the committed snapshot `name`, unless the snapshotter has it or, if `asks` is set, makes it by itself.
 
-        Arguments as in `tree`; returns what is used up then.
+        Other arguments as in `tree`; returns what is used up then.
         """
-        wanted: dict[str, str] = {labels.SNAPSHOT_REF: name}
-        if len(layers) == 1:
-            # With the diff ID the snapshotter can prove that it made the right tree.
-            wanted[labels.UNCOMPRESSED] = layers[0][1]
+        wanted = {labels.SNAPSHOT_REF: str(name)} if asks else NO_TEXTS
         try:
             with self.tree(layers, parent, name, used, wanted) as (key, done):
                 self.snapshots.commit(name, key)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from ocidiff.embedded import reuse
 from ocidiff.embedded.drivers.clone import can_share_blocks
 from ocidiff.errors import Cancelled
 from ocidiff.layer.monitor import Cancellation
@@ -139,6 +140,39 @@ def test_a_tree_that_changed_is_not_taken_for_split_layers(
     adopted = _scan(store, "base:2", "adopted")
     assert len(unpacks) == len(image.layers)
     assert trees.comparable(adopted) == trees.comparable(_applied(store, tmp_path))
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_tree_that_changed_is_compared_once(
+    store: EmbeddedStore, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, between: bool
+) -> None:
+    """With a beginning in common with another image, which gets a snapshot, and without."""
+    root = Path(store.containers.mount("work"))
+    for name in "abcdefgh":
+        (root / "usr" / name).mkdir(parents=True)
+        (root / "usr" / name / "file").write_text(name)
+    store.containers.umount("work")
+    if between:
+        store.commit(store.containers.get("work"), "split:1", layers=4)
+        root = Path(store.containers.mount("work"))
+        last = max("abcdefgh", key=lambda name: Partition(4).of(f"usr/{name}/file".encode(), 0))
+        (root / "usr" / last / "file").write_text("changed")
+        store.containers.umount("work")
+    store.commit(store.containers.get("work"), "base:2", layers=4)
+    number = _snapshots(tmp_path)[-1]
+    (tmp_path / "store" / "snapshots" / number / "fs" / "new" / "file").write_text("otherwise")
+    adopted, adopt = list[object](), reuse._adopt
+
+    def counted(*arguments: Any) -> None:
+        adopted.append(arguments[1:3])
+        adopt(*arguments)
+
+    monkeypatch.setattr(reuse, "_adopt", counted)
+    before = _snapshots(tmp_path)
+    _scan(store, "base:2", "applied")
+    assert len(adopted) == 1
+    # The container, the image, and the beginning.
+    assert len(set(_snapshots(tmp_path)) - set(before)) == 2 + between
 
 
 @pytest.mark.parametrize("bound", [10**9, 2 * 10**9])

@@ -86,7 +86,14 @@ class MemoryIngest:
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
 
-    def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:
+    def commit(
+        self,
+        size: int,
+        digest: Digest,
+        labels: Mapping[str, str] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        check()
         data = os.pread(self._file, self.offset, 0)
         if len(data) != size:
             raise DigestMismatchError(f"blob {digest}: {len(data)} bytes written, expected {size}")
@@ -170,6 +177,8 @@ class MemoryContent:
 
     def walk(self) -> Iterator[Digest]:
         yield from list(self.blobs)
+
+    reads_blobs = False
 
     def is_intact(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:
         check()

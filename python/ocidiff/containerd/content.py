@@ -102,8 +102,13 @@ class ContainerdContent:
         for answer in self._channel.stream("content.v1.Content/List"):
             yield from (Digest(info.digest) for info in answer.info)
 
+    @property
+    def reads_blobs(self) -> bool:
+        """See `Manager.reads_blobs`: reading them would send the blob."""
+        return False
+
     def is_intact(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:  # noqa: ARG002 - of the protocol
-        """See `Manager.is_intact`. containerd answers for the bytes: reading them would send the blob."""
+        """See `Manager.is_intact`."""
         with contextlib.suppress(NotFoundError):
             return self.info(descriptor.digest).size == descriptor.size
         return False
@@ -208,7 +213,13 @@ class ContainerdIngest:
             self._ask(action=_WRITE, ref=self._ref)
             self._offset = 0
 
-    def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:
+    def commit(
+        self,
+        size: int,
+        digest: Digest,
+        labels: Mapping[str, str] | None = None,
+        check: Callable[[], None] = lambda: None,  # noqa: ARG002 - of the protocol
+    ) -> None:
         """See `Ingest.commit`."""
         self._finish_pipe()
         if self.offset != size:

@@ -360,6 +360,7 @@ class BatchThreads:
                 self._fail(done.result.line, done.result.name, error)
 
     def _name(self, group: list[Done]) -> None:
-        self._budget.spend(self._layout.publish([done.pending for done in group if done.pending is not None]))
+        images = [done.pending for done in group if done.pending is not None]
+        self._budget.spend(self._layout.publish(images, self._stop.check))
         for done in group:
             self._results.put(done.result)

@@ -81,7 +81,13 @@ class FileIngest:
         self._written += len(data)
         write_all(self._file, data)
 
-    def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:
+    def commit(
+        self,
+        size: int,
+        digest: Digest,
+        labels: Mapping[str, str] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """See `Ingest.commit`."""
         if self._name is None:
             raise ValueError("the blob is committed already")
@@ -100,7 +106,7 @@ class FileIngest:
 
         # The record first: from here on the blob is protected, so that one which is there already stays there.
         self._record(digest, size, labels)
-        if holds_bytes(self._blobs, digest, self._file, size):
+        if holds_bytes(self._blobs, digest, self._file, size, check):
             os.unlink(self._name, dir_fd=self._ingest_dir)
         else:
             os.fsync(self._file)

@@ -161,6 +161,11 @@ class Layout(StoreDirectory):
             return False
         return True
 
+    @property
+    def reads_blobs(self) -> bool:
+        """See `ContentStore.reads_blobs`."""
+        return True
+
     def is_intact(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:
         """See `ContentStore.is_intact`."""
         from ocidiff.embedded.stored import is_intact
@@ -313,11 +318,11 @@ class Layout(StoreDirectory):
         layout._added = added  # noqa: SLF001 - of its own class
         return layout
 
-    def publish(self, images: Sequence[PendingImage]) -> int:
+    def publish(self, images: Sequence[PendingImage], check: Callable[[], None]) -> int:
         """Make blobs that wait visible, and name their images; see `pending.publish`."""
         from ocidiff.embedded.pending import publish
 
-        return publish(self, self._files, images)
+        return publish(self, self._files, images, check)
 
     def protect(self, *digests: Digest) -> None:
         """Keep blobs, and what they refer to, for as long as the lease of this layout lasts."""

@@ -7,7 +7,7 @@ blob of an image is there before its name.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from io import BufferedReader
@@ -110,13 +110,14 @@ class PendingImage:
     blobs: PendingBlobs
 
 
-def publish(layout: Layout, files: Files, images: Sequence[PendingImage]) -> int:
+def publish(layout: Layout, files: Files, images: Sequence[PendingImage], check: Callable[[], None]) -> int:
     """Make the blobs of several images visible, and give the images their names: all is on disk when this returns.
 
     Args:
         layout: The store, under the lease that the images were written under.
         files: Its files.
         images: The images, each with another name.
+        check: Called now and then while blobs that exist already are read; may raise, and then no name has changed.
 
     Returns:
         Bytes of the blobs that were not there before.
@@ -124,12 +125,12 @@ def publish(layout: Layout, files: Files, images: Sequence[PendingImage]) -> int
     Raises:
         NotFoundError: A blob of an image is missing, or the lease has ended; no name has changed.
     """
-    size = _store(layout, files, images)
+    size = _store(layout, files, images, check)
     layout.names.put_all({image.name: image.descriptor for image in images})
     return size
 
 
-def _store(layout: Layout, files: Files, images: Sequence[PendingImage]) -> int:
+def _store(layout: Layout, files: Files, images: Sequence[PendingImage], check: Callable[[], None]) -> int:
     new: dict[Digest, PendingBlob] = {}
     labels: dict[Digest, dict[str, str]] = {}
     for image in images:
@@ -144,7 +145,7 @@ def _store(layout: Layout, files: Files, images: Sequence[PendingImage]) -> int:
             for digest, more in labels.items():
                 records.merge_labels(connection, digest, more)
         # From here on the blobs are protected, so that those which are there already stay there.
-        added = {digest: blob for digest, blob in new.items() if not holds_bytes(blobs, digest, blob.file, blob.size)}
+        added = {digest: blob for digest, blob in new.items() if not holds_bytes(blobs, digest, blob.file, blob.size, check)}
         _sync([blob.file for blob in added.values()])
         for digest, blob in added.items():
             os.fchmod(blob.file, BLOB_MODE)

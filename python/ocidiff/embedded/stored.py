@@ -23,7 +23,7 @@ _UNREADABLE: Final = frozenset(
 _log = Logger(__name__)
 
 
-def holds_bytes(blobs: int, digest: Digest, file: int, size: int) -> bool:
+def holds_bytes(blobs: int, digest: Digest, file: int, size: int, check: Callable[[], None]) -> bool:
     """Return True if a blob is there with the bytes of a file; one with other bytes is damaged, and to be replaced.
 
     Args:
@@ -31,15 +31,17 @@ def holds_bytes(blobs: int, digest: Digest, file: int, size: int) -> bool:
         digest: Name of the blob.
         file: Descriptor of the file, whose bytes are known to be those of the digest.
         size: Length of the file in bytes.
+        check: Called before each block; may raise.
     """
 
     def is_same(stored: int) -> bool:
         right, found = bytearray(_COMPARED_BYTES), bytearray(_COMPARED_BYTES)
-        # Behind the end of the last block, both hold the bytes of the block before.
-        return all(
-            os.preadv(file, [right], offset) == os.preadv(stored, [found], offset) and right == found
-            for offset in range(0, size, _COMPARED_BYTES)
-        )
+        for offset in range(0, size, _COMPARED_BYTES):
+            check()
+            # Behind the end of the last block, both hold the bytes of the block before.
+            if os.preadv(file, [right], offset) != os.preadv(stored, [found], offset) or right != found:
+                return False
+        return True
 
     try:
         is_sound = _is_stored(blobs, digest, size, is_same)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
@@ -83,7 +83,13 @@ class _Draft:
         os.ftruncate(self.fileno(), 0)
         os.lseek(self.fileno(), 0, os.SEEK_SET)
 
-    def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:  # noqa: ARG002
+    def commit(
+        self,
+        size: int,  # noqa: ARG002 - of the protocol
+        digest: Digest,
+        labels: Mapping[str, str] | None = None,  # noqa: ARG002 - of the protocol
+        check: Callable[[], None] = lambda: None,  # noqa: ARG002 - of the protocol
+    ) -> None:
         """See `Ingest.commit`; the engine has counted and hashed what it wrote."""
         self._files[digest] = self._file
 

@@ -95,13 +95,13 @@ class LocalDiffer:
             sink = ingest.fileno()
             layer = write_layer(self.engine, lower, upper, sink, options=options, monitor=monitor, overlay=self.overlay)
             if stores_empty or not layer.empty:
-                self.commit_layer(layer, ingest, tables, 0)
+                self.commit_layer(layer, ingest, tables, 0, monitor)
             return layer
 
-    def commit_layer(self, layer: Layer, ingest: Ingest, tables: NewTables | None, number: int) -> None:
+    def commit_layer(self, layer: Layer, ingest: Ingest, tables: NewTables | None, number: int, monitor: Monitor) -> None:
         """Store a layer, and its table."""
         digest, stored = layer.descriptor.digest, {**self.layer_labels, labels.UNCOMPRESSED: layer.diff_id}
-        ingest.commit(layer.descriptor.size, digest, stored)
+        ingest.commit(layer.descriptor.size, digest, stored, monitor.check)
         if tables is not None:
             tables.keep(digest, number)
 

@@ -53,5 +53,5 @@ def store_parts(
         done = write_layers(differ.engine, lower, upper, sinks, options=options, monitor=monitor, overlay=differ.overlay)
         for number, (layer, ingest) in enumerate(zip(done.layers, ingests, strict=True)):
             if layer is not None and ingest is not None and not layer.empty:
-                differ.commit_layer(layer, ingest, tables, number)
+                differ.commit_layer(layer, ingest, tables, number, monitor)
         return done

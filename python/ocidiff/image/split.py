@@ -121,19 +121,21 @@ def _find_stored(services: Services, measured: Layer, recipe: str, options: Laye
             descriptor = Descriptor(layer_media_type(options.compression), digest, info.size)
             # A damaged one is written again, and replaced.
             if info.labels.get(LABEL_SIZE) == str(info.size) and services.content.is_intact(descriptor, monitor.check):
-                if options.proves_reuse and not _has_its_digest(services, descriptor):
+                is_unread = options.proves_reuse and not services.content.reads_blobs
+                if is_unread and not _has_its_digest(services, descriptor, monitor):
                     raise DigestMismatchError(f"blob {digest}: is damaged in the store; remove the images that have it")
                 return replace(measured, descriptor=descriptor, reused_bytes=measured.uncompressed_size)
     return None
 
 
-def _has_its_digest(services: Services, descriptor: Descriptor) -> bool:
+def _has_its_digest(services: Services, descriptor: Descriptor, monitor: Monitor) -> bool:
     """Read a blob, and return True if it has its digest."""
     import hashlib
 
     found = hashlib.sha256()
     with services.content.open_blob(descriptor) as blob:
         while data := os.read(blob.fileno(), BLOCK_BYTES):
+            monitor.check()
             found.update(data)
     return descriptor.digest == Digest(f"sha256:{found.hexdigest()}")
 

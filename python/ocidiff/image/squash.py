@@ -165,7 +165,7 @@ def squash(
         ingest = stack.enter_context(content.ingest())
         done = merged.write(sources, ingest.fileno(), options, monitor.of("squash"))
         monitor.check()
-        ingest.commit(done.size, done.digest, {labels.UNCOMPRESSED: done.diff_id})
+        ingest.commit(done.size, done.digest, {labels.UNCOMPRESSED: done.diff_id}, monitor.check)
     return Layer(
         descriptor=Descriptor(layer_media_type(options.compression), done.digest, done.size),
         diff_id=done.diff_id,

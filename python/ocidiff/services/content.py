@@ -71,7 +71,13 @@ class Ingest(Protocol):
         """Drop what was written, so that writing begins at offset 0 again."""
         ...
 
-    def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:
+    def commit(
+        self,
+        size: int,
+        digest: Digest,
+        labels: Mapping[str, str] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Make the blob visible, once it is on disk. A blob that exists already is a success, and gets the labels too.
 
         A store that reads its blobs replaces one with other bytes than its digest says.
@@ -80,6 +86,7 @@ class Ingest(Protocol):
             size: Length in bytes.
             digest: Digest of the bytes.
             labels: Labels to set, beside those that the blob has.
+            check: Called now and then while a blob that exists already is read; may raise.
 
         Raises:
             DigestMismatchError: Another number of bytes was written, or (through `write`) other bytes.
@@ -152,8 +159,13 @@ class Ingester(Protocol):
 class Manager(Protocol):
     """Lists, checks, labels and deletes blobs, and looks after ingests."""
 
+    @property
+    def reads_blobs(self) -> bool:
+        """True if `is_intact` reads the whole blob; False if the store answers for its bytes."""
+        ...
+
     def is_intact(self, descriptor: Descriptor, check: Callable[[], None]) -> bool:
-        """True if the blob is there, of this length, and with the bytes of its digest if the store reads it for this.
+        """True if the blob is there, of this length, and with the bytes of its digest if `reads_blobs` is set.
 
         Args:
             descriptor: The blob.

@@ -265,7 +265,7 @@ class _Job:
                     raise DigestMismatchError(f"blob {descriptor.digest}: is longer than {descriptor.size} bytes")
                 ingest.write(data)
                 self._tracker.advance(descriptor.digest, len(data))
-        ingest.commit(descriptor.size, descriptor.digest, labels)
+        ingest.commit(descriptor.size, descriptor.digest, labels, self._tracker.check)
 
 
 def _skip(blob: BinaryIO, count: int) -> None:

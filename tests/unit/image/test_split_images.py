@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 
 from ocidiff.cli.main import main
 from ocidiff.embedded.layout import Layout
-from ocidiff.errors import DigestMismatchError, UsageError
+from ocidiff.errors import Cancelled, DigestMismatchError, UsageError
 from ocidiff.image.layers import LocalDiffer
 from ocidiff.layer.layer import Layer
+from ocidiff.layer.monitor import Cancellation
 from ocidiff.layer.options import Compression, EngineName, LayerOptions
 from ocidiff.layer.pure.partition import LARGE_BYTES, Partition
+from ocidiff.oci.descriptor import Descriptor
 from ocidiff.store import Store
 from ocidiff.store.embedded import EmbeddedStore
 from support import overlays, probes, trees
@@ -146,12 +149,53 @@ def test_verify_fails_at_a_damaged_layer_that_the_store_does_not_read(
     blob.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with monkeypatch.context() as patch:
         # As in containerd, which answers for the bytes of a blob.
+        patch.setattr(Layout, "reads_blobs", False)
         patch.setattr(Layout, "is_intact", lambda *_: True)
         with pytest.raises(DigestMismatchError, match="is damaged in the store"):
             store.commit(tree, "app:v2", layers=LAYERS, verify=True)
     assert [record.name for record in store.images()] == ["app:v1"]
     store.commit(tree, "app:v2", layers=LAYERS, verify=True)
     assert blob.read_bytes() == data
+
+
+def test_verify_reads_each_known_layer_once(
+    store: Store, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = store.commit(tree, "app:v1", layers=LAYERS)
+    read = Counter[str]()
+
+    def counted(name: str) -> None:
+        call = getattr(Layout, name)
+
+        def count(self: Layout, descriptor: Descriptor, *arguments: Any) -> Any:
+            read[descriptor.digest] += 1
+            return call(self, descriptor, *arguments)
+
+        monkeypatch.setattr(Layout, name, count)
+
+    for name in ("is_intact", "open_blob"):
+        counted(name)
+    again = store.commit(tree, "app:v2", layers=LAYERS, verify=True)
+    assert blobs(again.layers) == blobs(image.layers)
+    assert {read[layer.descriptor.digest] for layer in again.layers} == {1}
+
+
+def test_an_interrupt_reaches_the_reading_of_a_layer_that_the_store_does_not_read(
+    store: Store, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.commit(tree, "app:v1", layers=LAYERS)
+    cancel = Cancellation()
+    monkeypatch.setattr(Layout, "reads_blobs", False)
+
+    def is_intact(*_: object) -> bool:
+        cancel.cancel()
+        return True
+
+    monkeypatch.setattr(Layout, "is_intact", is_intact)
+    # Whatever reads the blobs must ask by itself, before the layers that are left are written.
+    monkeypatch.setattr(LocalDiffer, "split", lambda *_: pytest.fail("not asked"))
+    with pytest.raises(Cancelled):
+        store.commit(tree, "app:v2", layers=LAYERS, verify=True, cancel=cancel)
 
 
 @pytest.mark.parametrize("keeps", [True, False])

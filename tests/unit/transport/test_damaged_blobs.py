@@ -7,16 +7,23 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import ocidiff
 from ocidiff import workspace
 from ocidiff.cli.main import main
+from ocidiff.embedded import stored
 from ocidiff.embedded.stored import is_intact
 from ocidiff.errors import Cancelled
 from ocidiff.layer.monitor import Cancellation
+from ocidiff.oci.digest import Digest
 from ocidiff.transport.store import StorePlace
 from support.registries import Registry
 
@@ -40,62 +47,70 @@ def store(tmp_path: Path) -> Iterator[ocidiff.EmbeddedStore]:
         yield store
 
 
-Way = Callable[[ocidiff.EmbeddedStore], object]
+@dataclass(frozen=True)
+class Scene:
+    """One image in every place that it can come from.
+
+    Attributes:
+        place: Has the layout `layout` and the archive `archive`.
+        tree: What the image is committed from.
+        image: Where it is in a registry.
+    """
+
+    place: Path
+    tree: Path
+    image: str
+
+    @property
+    def layout(self) -> str:
+        return f"oci:{self.place}/layout:app"
 
 
 @pytest.fixture
-def ways(tmp_path: Path, tree: Path, registry: Registry) -> dict[str, Way]:
-    """The ways in which the blobs of one image come into a store, each of which can be gone again."""
-    image = f"docker://{registry.address}/app:v1"
+def scene(tmp_path: Path, tree: Path, registry: Registry) -> Scene:
+    scene = Scene(tmp_path, tree, f"docker://{registry.address}/app:v1")
     with ocidiff.Store.open(tmp_path / "other") as other:
         other.commit(tree, "app:1", source_date_epoch=EPOCH)
-        other.copy("app:1", image)
-        other.copy("app:1", f"oci:{tmp_path}/layout:app")
+        other.copy("app:1", scene.image)
+        other.copy("app:1", scene.layout)
         other.save(["app:1"], str(tmp_path / "archive"))
-    lines = tmp_path / "lines"
-
-    def batch(store: ocidiff.EmbeddedStore) -> None:
-        # Under another name each time, since a line that is committed already is skipped and reads nothing.
-        names = [record.name or "" for record in store.images()]
-        line = {"source": str(tree), "name": f"{BATCHED}:{len(names)}"}
-        lines.write_text(json.dumps(line) + "\n")
-        store.batch(lines, lambda _: None, source_date_epoch=EPOCH)
-
-    def commit(**options: object) -> Way:
-        return lambda store: store.commit(tree, "app:1", source_date_epoch=EPOCH, **options)  # type: ignore[arg-type]
-
-    return {
-        "commit": commit(),
-        "commit --layers": commit(layers=3),
-        "commit --layers --verify": commit(layers=3, verify=True),
-        "commit --verify": commit(verify=True),
-        "commit --reuse never": commit(reuse="never"),
-        "commit --compression none": commit(compression="none"),
-        "commit --compression zstd": commit(compression="zstd"),
-        "commit --engine pure": commit(engine="pure"),
-        "commit --format docker": commit(format="docker"),
-        BATCHED: batch,
-        "load": lambda store: store.load(tmp_path / "archive"),
-        "pull": lambda store: store.copy(image, "app:1"),
-        "copy oci:": lambda store: store.copy(f"oci:{tmp_path}/layout:app", "app:1"),
-    }
+    return scene
 
 
-WAYS = (
-    "commit",
-    "commit --layers",
-    "commit --layers --verify",
-    "commit --verify",
-    "commit --reuse never",
-    "commit --compression none",
-    "commit --compression zstd",
-    "commit --engine pure",
-    "commit --format docker",
-    BATCHED,
-    "load",
-    "pull",
-    "copy oci:",
-)
+Way = Callable[[ocidiff.EmbeddedStore, Scene], object]
+
+
+def commit(**options: Any) -> Way:
+    return lambda store, scene: store.commit(scene.tree, "app:1", source_date_epoch=EPOCH, **options)
+
+
+def batch(store: ocidiff.EmbeddedStore, scene: Scene) -> None:
+    # Under another name each time, since a line that is committed already is skipped and reads nothing.
+    line = {"source": str(scene.tree), "name": f"batch:{len(store.images())}"}
+    lines = scene.place / "lines"
+    lines.write_text(json.dumps(line) + "\n")
+    store.batch(lines, lambda _: None, source_date_epoch=EPOCH)
+
+
+def pull(store: ocidiff.EmbeddedStore, scene: Scene) -> object:
+    return store.copy(scene.image, "app:1")
+
+
+WAYS: dict[str, Way] = {
+    "commit": commit(),
+    "commit --layers": commit(layers=3),
+    "commit --layers --verify": commit(layers=3, verify=True),
+    "commit --verify": commit(verify=True),
+    "commit --reuse never": commit(reuse="never"),
+    "commit --compression none": commit(compression="none"),
+    "commit --compression zstd": commit(compression="zstd"),
+    "commit --engine pure": commit(engine="pure"),
+    "commit --format docker": commit(format="docker"),
+    "batch": batch,
+    "load": lambda store, scene: store.load(scene.place / "archive"),
+    "pull": pull,
+    "copy oci:": lambda store, scene: store.copy(scene.layout, "app:1"),
+}
 
 
 def damage(blob: Path, at: int) -> None:
@@ -114,23 +129,24 @@ def damaged(blobs: Path, at: int) -> list[str]:
     return [blob.name for blob in found]
 
 
-@pytest.mark.parametrize("at", [0, 200_000, -1], ids=["first", "middle", "last"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 def test_every_way_replaces_every_kind_of_blob(
-    store: ocidiff.EmbeddedStore, ways: dict[str, Way], way: str, at: int, caplog: pytest.LogCaptureFixture
+    store: ocidiff.EmbeddedStore, scene: Scene, way: Way, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert set(ways) == set(WAYS)
-    ways[way](store)
-    names = damaged(Path(store._layout.path, "blobs/sha256"), at)
-    # A configuration, at least one layer and a manifest.
-    assert len(names) >= 3
-    assert len(store.verify().faults) >= len(names)
-    with caplog.at_level(logging.WARNING, "ocidiff"):
-        ways[way](store)
-    assert store.verify().faults == ()
-    told = {record.getMessage() for record in caplog.records}
-    assert told == {f"blob sha256:{name}: was damaged in the store, and is replaced" for name in names}
-    assert sorted(os.listdir(Path(store._layout.path, "ingest"))) == []
+    way(store, scene)
+    # The first byte, one in the middle, and the last.
+    for at in (0, 200_000, -1):
+        names = damaged(Path(store._layout.path, "blobs/sha256"), at)
+        # A configuration, at least one layer and a manifest.
+        assert len(names) >= 3
+        assert len(store.verify().faults) >= len(names)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "ocidiff"):
+            way(store, scene)
+        assert store.verify().faults == ()
+        told = {record.getMessage() for record in caplog.records}
+        assert told == {f"blob sha256:{name}: was damaged in the store, and is replaced" for name in names}
+        assert sorted(os.listdir(Path(store._layout.path, "ingest"))) == []
 
 
 def test_a_layout_of_another_tool_gets_sound_blobs(store: ocidiff.EmbeddedStore, tree: Path, tmp_path: Path) -> None:
@@ -146,14 +162,12 @@ def test_a_layout_of_another_tool_gets_sound_blobs(store: ocidiff.EmbeddedStore,
         damaged(tmp_path / "layout/blobs/sha256", 5)
 
 
-def test_a_pull_of_a_damaged_base_brings_it_again(
-    store: ocidiff.EmbeddedStore, ways: dict[str, Way], tmp_path: Path
-) -> None:
-    ways["pull"](store)
+def test_a_pull_of_a_damaged_base_brings_it_again(store: ocidiff.EmbeddedStore, scene: Scene, tmp_path: Path) -> None:
+    pull(store, scene)
     names = damaged(tmp_path / "store/blobs/sha256", 7)
-    done = store.copy(f"oci:{tmp_path}/layout:app", "app:2")
+    done = store.copy(scene.layout, "app:2")
     assert (done.copied, done.skipped) == (len(names) - 1, 0)
-    assert store.copy(f"oci:{tmp_path}/layout:app", "app:2").copied == 0
+    assert store.copy(scene.layout, "app:2").copied == 0
     store.unpack("app:1", tmp_path / "unpacked")
 
 
@@ -169,11 +183,11 @@ def test_a_reader_keeps_the_blob_that_it_has_open(store: ocidiff.EmbeddedStore, 
     assert blob.stat().st_mode & 0o777 == 0o444
 
 
-def test_a_sound_blob_stays_the_file_that_it_is(store: ocidiff.EmbeddedStore, ways: dict[str, Way]) -> None:
+def test_a_sound_blob_stays_the_file_that_it_is(store: ocidiff.EmbeddedStore, scene: Scene) -> None:
     blobs = Path(store._layout.path, "blobs/sha256")
     for way in ("commit", "load", "pull", "commit"):
         before = {blob.name: blob.stat() for blob in blobs.iterdir()}
-        ways[way](store)
+        WAYS[way](store, scene)
         for name, was in before.items():
             now = (blobs / name).stat()
             assert (now.st_ino, now.st_ctime_ns) == (was.st_ino, was.st_ctime_ns)
@@ -212,9 +226,9 @@ def test_what_cannot_be_read_as_a_blob_is_replaced(
 
 
 def test_an_interrupt_reaches_a_copy_that_reads_a_blob(
-    store: ocidiff.EmbeddedStore, ways: dict[str, Way], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ocidiff.EmbeddedStore, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ways["pull"](store)
+    pull(store, scene)
     cancel = Cancellation()
     contains = StorePlace.contains
 
@@ -224,8 +238,38 @@ def test_an_interrupt_reaches_a_copy_that_reads_a_blob(
 
     monkeypatch.setattr(StorePlace, "contains", cancelled)
     with pytest.raises(Cancelled):
-        store.copy(f"oci:{tmp_path}/layout:app", "app:2", cancel=cancel)
+        store.copy(scene.layout, "app:2", cancel=cancel)
     assert [record.name for record in store.images()] == ["app:1"]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_an_interrupt_reaches_the_comparison_with_a_blob_that_is_there(
+    store: ocidiff.EmbeddedStore, scene: Scene, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way(store, scene)
+    kept = {record.name for record in store.images()}
+    damaged(Path(store._layout.path, "blobs/sha256"), -1)
+    cancel, check, asked, compared = Cancellation(), stored._is_stored, list[Digest](), list[int]()
+
+    def cancelled(blobs: int, digest: Digest, size: int, is_sound: Callable[[int], bool]) -> bool:
+        cancel.cancel()
+        asked.append(digest)
+        return check(blobs, digest, size, is_sound)
+
+    def preadv(file: int, buffers: list[bytearray], offset: int) -> int:
+        # Nothing else is read at offsets here.
+        compared.append(offset)
+        return os.preadv(file, buffers, offset)
+
+    monkeypatch.setattr(stored, "_is_stored", cancelled)
+    monkeypatch.setattr(stored, "os", SimpleNamespace(**{**vars(os), "preadv": preadv}))
+    for name in ("commit", "load", "copy", "batch"):
+        monkeypatch.setattr(store, name, partial(getattr(store, name), cancel=cancel))
+    with suppress(Cancelled):
+        way(store, scene)
+    assert asked
+    assert compared == []
+    assert {record.name for record in store.images()} == kept
 
 
 def test_a_limit_of_open_files_is_no_damage(

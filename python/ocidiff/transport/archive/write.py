@@ -160,7 +160,13 @@ class BlobInArchive:
         """Refuse: what is written to a pipe is written."""
         raise io.UnsupportedOperation("restart")
 
-    def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:  # noqa: ARG002 - of the protocol
+    def commit(
+        self,
+        size: int,
+        digest: Digest,
+        labels: Mapping[str, str] | None = None,  # noqa: ARG002 - of the protocol
+        check: Callable[[], None] = lambda: None,  # noqa: ARG002 - of the protocol
+    ) -> None:
         """See `Ingest.commit`; an archive has no labels."""
         actual = Digest("sha256:" + self._sha256.hexdigest())
         if (self.offset, actual) != (size, digest):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -186,7 +186,13 @@ class RegistryIngest:
         location = self._session.location
         return f"{location}{'&' if '?' in location else '?'}digest={self._descriptor.digest}"
 
-    def commit(self, size: int, digest: Digest, labels: Mapping[str, str] | None = None) -> None:  # noqa: ARG002 - of the protocol
+    def commit(
+        self,
+        size: int,
+        digest: Digest,
+        labels: Mapping[str, str] | None = None,  # noqa: ARG002 - of the protocol
+        check: Callable[[], None] = lambda: None,  # noqa: ARG002 - of the protocol
+    ) -> None:
         """See `Ingest.commit`."""
         if self._offset != size:
             self._drop()

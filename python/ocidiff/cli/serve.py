@@ -66,12 +66,13 @@ def command(
     elif check:
         _check(address, socket)
     else:
-        from ocidiff.containerd.segment_cache import default_directory
+        from ocidiff.containerd.segment_cache import CacheDirectory, default_directory
         from ocidiff.containerd.serve import server
 
         cache = (settings.cache or default_directory()) if reuse == "auto" else None
         if settings.cache and cache is not None:
-            _require_cache(cache)
+            # On a full disk the server does without, and says so in its log.
+            CacheDirectory(cache).fits()
         server.serve(
             server.Settings(
                 address=address,
@@ -86,18 +87,6 @@ def command(
                 cache_bytes=settings.cache_bytes,
             )
         )
-
-
-def _require_cache(path: str) -> None:
-    """Refuse a directory that cannot be the cache. A full disk is no reason: the server does without, and says so."""
-    from ocidiff.containerd.segment_cache import CacheDirectory
-    from ocidiff.workspace import FULL
-
-    try:
-        CacheDirectory(path).check()
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
 
 
 def _configuration(address: str, socket: str) -> str:

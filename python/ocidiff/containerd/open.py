@@ -17,12 +17,15 @@ from ocidiff.image.layers import LocalDiffer
 from ocidiff.layer.engine import Engine
 from ocidiff.layer.monitor import Monitor
 from ocidiff.layer.options import OverlayMode
+from ocidiff.log import Logger
 from ocidiff.services.bundle import Services
 
 if TYPE_CHECKING:
     from ocidiff.services.segments import SegmentTables
 
 _DEFAULT_SNAPSHOTTER: Final = "overlayfs"
+
+_log = Logger(__name__)
 
 
 class Containerd:
@@ -47,7 +50,8 @@ class Containerd:
         if cache is not None:
             from ocidiff.containerd.segment_cache import CacheDirectory
 
-            CacheDirectory(cache).check()
+            if not CacheDirectory(cache).fits():
+                _log.warning("%s: the disk is full; layers are compressed as a whole", cache)
         address = address or os.environ.get("CONTAINERD_ADDRESS") or DEFAULT_ADDRESS
         namespace = namespace or os.environ.get("CONTAINERD_NAMESPACE") or DEFAULT_NAMESPACE
         return cls(Channel.open(address, namespace), snapshotter, cache, cache_bytes)

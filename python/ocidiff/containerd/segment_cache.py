@@ -75,6 +75,16 @@ class CacheDirectory:
         with self.directory(_INGEST):
             pass
 
+    def fits(self) -> bool:
+        """Check the directory as `check` does, but return False if the disk is full: a commit can do without a cache."""
+        try:
+            self.check()
+        except OSError as error:
+            if error.errno not in workspace.FULL:
+                raise
+            return False
+        return True
+
     @contextlib.contextmanager
     def directory(self, *names: str, create: bool = True) -> Iterator[int]:
         """Yield the descriptor of a directory in it; arguments as in `open_directory`, errors as in `check`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -12,10 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from ocidiff.cli.main import main
+from ocidiff.containerd.channel import Channel
+from ocidiff.containerd.open import Containerd
 from ocidiff.containerd.segment_cache import CacheDirectory, SegmentCache, default_directory
 from ocidiff.embedded.layout import Layout
 from ocidiff.image.layers import LocalDiffer
@@ -310,6 +314,26 @@ def test_without_a_content_store_nothing_is_copied(rust: Engine, tree: Path, lay
 
 
 @pytest.mark.root
+def test_a_named_cache_on_a_full_disk_is_warned_of_and_done_without(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = [errno.ENOSPC, errno.EDQUOT, errno.EROFS]
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(errors[0], os.strerror(errors.pop(0)), str(place))
+
+    monkeypatch.setattr(os, "makedirs", fail)
+    monkeypatch.setattr(Channel, "open", lambda *_: "a channel")
+    for _ in range(2):
+        caplog.clear()
+        assert Containerd.open(None, None, None, str(place))
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{place}: the disk is full; layers are compressed as a whole"
+        ]
+    with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
+        Containerd.open(None, None, None, str(place))
+
+
 def test_a_full_disk_is_no_failure(rust: Engine, tree: Path, layout: Layout, place: Path) -> None:
     place.mkdir(mode=0o700)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", place], check=True)

@@ -171,7 +171,7 @@ def _ranges(kind: str, texts: Sequence[str]) -> tuple[IdRange, ...]:
     ranges = list[IdRange]()
     for text in texts:
         parts = text.split(":")
-        if len(parts) == 3 and all(part.isascii() and part.isdigit() and len(part) <= 10 for part in parts):
+        if len(parts) == 3 and all(map(_is_number, parts)):
             ranges.append(IdRange(*map(int, parts)))
         elif text and len(parts) == 1:
             ranges.extend(_subordinate(kind, text))
@@ -180,20 +180,26 @@ def _ranges(kind: str, texts: Sequence[str]) -> tuple[IdRange, ...]:
     return tuple(ranges)
 
 
+def _is_number(text: str) -> bool:
+    """Return True for the decimal digits of an id or a count."""
+    # Ten digits hold any id; int() refuses thousands.
+    return text.isascii() and text.isdigit() and len(text) <= 10
+
+
 def _subordinate(kind: str, user: str) -> Iterator[IdRange]:
     """The ranges that a user was given, end to end from 0 on. Spec: subuid(5)."""
     names = {user}
     try:
         names.add(str(pwd.getpwnam(user).pw_uid))
     except KeyError:
-        if user.isascii() and user.isdigit() and len(user) <= 10 and int(user) < _IDS:
+        if _is_number(user) and int(user) < _IDS:
             names.update(entry.pw_name for entry in pwd.getpwall() if entry.pw_uid == int(user))
     path, container = _SUBORDINATE[kind], 0
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             owner, _, rest = line.strip().partition(":")
             first, _, count = rest.partition(":")
-            if owner in names and first.isdigit() and count.isdigit() and len(first) <= 10 and len(count) <= 10:
+            if owner in names and _is_number(first) and _is_number(count):
                 yield IdRange(container, int(first), int(count))
                 container += int(count)
     if not container:

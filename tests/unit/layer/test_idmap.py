@@ -245,7 +245,10 @@ def test_a_process_takes_the_place_of_maps() -> None:
 
 def test_the_ranges_of_a_user_lie_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "subuid"
-    file.write_text("# ranges\nroot:100000:10\nother:5:1\nbroken:\n0:200000:5\n")
+    file.write_text(
+        "# ranges\nroot:100000:10\nother:5:1\nbroken:\n0:200000:5\n" + f"root:{'9' * 5000}:1\nroot:²:1\nroot:1:-1\n",
+        encoding="utf-8",
+    )
     monkeypatch.setattr(idmap, "_SUBORDINATE", {"user": str(file), "group": str(file)})
     expected = (IdRange(0, 100000, 10), IdRange(10, 200000, 5))
     assert IdMaps.of(["root"], [], None).users == expected

@@ -73,7 +73,7 @@ class Own:
     def commit(self, store: Path, tree: Path, *options: str) -> Run:
         base: list[str | Path] = ["--base", "base:1", "--lower", self._place / "tree"]
         words: list[str | Path] = ["--store", store, "commit", f"{tree}/", "new:1", *base, "--json", "-q", *options]
-        return Run(*_fields(take_with_output([OCIDIFF, *words], None, Processes())))
+        return _run(*take_with_output([OCIDIFF, *words], None, Processes()))
 
     def commit_anew(self, tree: Path, *options: str) -> Run:
         """Commit in a store that has only the image, and that is gone afterwards."""
@@ -101,7 +101,7 @@ class Peer:
     def ours(self, container: str) -> Run:
         where: list[str | Path] = ["--address", self.daemon.address, "--namespace", NAMESPACE]
         words = ["commit", f"containerd:{container}", IMAGE, "--profile", "containerd", "--json", "-q", *where]
-        run = Run(*_fields(take_with_output([OCIDIFF, *words], self._environment, self._processes)))
+        run = _run(*take_with_output([OCIDIFF, *words], self._environment, self._processes))
         self._remove()
         return run
 
@@ -125,9 +125,9 @@ def _link_blob(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _fields(done: tuple[Taken, str]) -> tuple[Any, ...]:
-    taken, text = done
-    return (*vars(taken).values(), json.loads(text)["layer"])
+def _run(taken: Taken, output: str) -> Run:
+    """Return what a commit of ours took, with the layer that its output describes."""
+    return Run(**vars(taken), layer=json.loads(output)["layer"])
 
 
 def edit_file(root: Path, seed: int) -> None:

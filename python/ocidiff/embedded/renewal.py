@@ -60,7 +60,7 @@ def renew_database(files: Files, path: str) -> Renewed:
 
 
 def set_trees_aside(files: Files, path: str, known: frozenset[int]) -> None:
-    """Keep the trees that a database does not know which takes the place of a missing one, and warn of them.
+    """Move the trees that a new database does not know aside, and warn. The new one replaces a missing database.
 
     Args:
         files: The layout.

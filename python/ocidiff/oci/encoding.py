@@ -221,7 +221,7 @@ def whole_number(text: str) -> int:
     """Return an integer of a JSON document, for `parse_int` of `json.loads`.
 
     Raises:
-        ValueError: It is longer than Python converts, by an option of the user at least.
+        ValueError: It has more than 640 digits, which Python may refuse to convert.
     """
     if len(text) > _MOST_DIGITS:
         raise ValueError(f"a number has more than {_MOST_DIGITS} digits")

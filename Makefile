@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 CORE := python/ocidiff/_core.abi3.so
-RUST := Cargo.toml Cargo.lock $(shell find rust/ocidiff-core rust/ocidiff-py -name '*.rs' -o -name Cargo.toml)
+RUST := Cargo.toml Cargo.lock $(shell find rust/ocidiff-core rust/ocidiff-deflate rust/ocidiff-py -name '*.rs' -o -name Cargo.toml)
 PYTHON_CODE := python release tests benches examples docs
 
 # Which Python: the first that is new enough and can make environments. Looked for only when an environment is made.
@@ -130,8 +130,10 @@ $(VENV)/documented: $(INSTALLED)
 $(CORE): $(INSTALLED) $(RUST)
 	$(call need_tools,made)
 	@echo "building the extension, which takes a minute or two the first time"
+	@# The time of the extension is when its build began, so that sources that change meanwhile are built next time.
+	@touch $(VENV)/began
 	@# What cargo and maturin say is of use only if they fail.
 	@env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet \
 		>$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
 	@$(BIN)/python -m compileall -q python/ocidiff
-	@touch $@
+	@touch -r $(VENV)/began $@

@@ -1,6 +1,7 @@
 """Place: a directory of our own for everything that a benchmark makes, which is removed whatever happens.
 
-It is locked (flock) while its process lives. What a killed process left is removed by the next one.
+It is locked (flock) while its process lives, and marked by a file. What a killed process left is removed by the next one, if
+it has the mark: a directory of somebody else may have such a name.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import os
 import re
 import signal
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -24,21 +26,23 @@ from ocidiff.mounts.mountinfo import mount_points
 from ocidiff.sizes import size
 
 _PREFIX: Final = "ocidiff-bench-"
-_is_ours: Final = re.compile(f"{_PREFIX}[a-z0-9_]{{8}}").fullmatch
+_is_named_like_ours: Final = re.compile(f"{_PREFIX}[a-z0-9_]{{8}}").fullmatch
+_MARK: Final = ".made-by-ocidiff-bench"
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = Logger(__name__)
 
 
 @contextmanager
-def private_directory(parent: str | None) -> Iterator[str]:
+def private_directory(parent: str | None, *, kept: str | None = None) -> Iterator[str]:
     """Yield the path of a new directory; it is removed at the end, with all that is in it or mounted below it.
 
     Args:
         parent: Where it is made; None for `TMPDIR`, else /var/tmp. What killed processes left there is removed first.
+        kept: A path that is not removed, wherever it is.
     """
     place = os.path.abspath(parent or workspace.place_of_files(None))
-    _sweep(place)
+    _sweep(place, kept)
     path, lock = _make(place)
     try:
         yield path
@@ -51,17 +55,22 @@ def private_directory(parent: str | None) -> Iterator[str]:
 
 
 def _make(place: str) -> tuple[str, int]:
-    """Return the path of a new directory in `place`, and the descriptor that locks it."""
+    """Return the path of a new directory in `place` with the mark, and the descriptor that locks it."""
     while True:
         path = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
+        lock = None
         try:
             lock = _lock(path)
+            if lock is not None:
+                # Last, so that a directory with the mark is never seen without the lock of its process.
+                os.close(os.open(_MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=lock))
+                return path, lock
         except BaseException:
+            if lock is not None:
+                os.close(lock)
             with suppress(FileNotFoundError):
                 os.rmdir(path)
             raise
-        if lock is not None:
-            return path, lock
 
 
 def _lock(path: str) -> int | None:
@@ -87,10 +96,12 @@ def _lock(path: str) -> int | None:
     return None
 
 
-def _sweep(place: str) -> None:
-    """Remove the directories of killed processes of this user; warn if one cannot be removed."""
-    for name in filter(_is_ours, os.listdir(place)):
+def _sweep(place: str, kept: str | None) -> None:
+    """Remove the directories of killed processes of this user; warn of each, also if it cannot be removed."""
+    for name in filter(_is_named_like_ours, os.listdir(place)):
         path = os.path.join(place, name)
+        if kept is not None and f"{os.path.realpath(kept)}/".startswith(f"{os.path.realpath(path)}/"):
+            continue
         try:
             lock = _lock(path)
         except OSError:
@@ -99,13 +110,20 @@ def _sweep(place: str) -> None:
         if lock is None:
             continue
         try:
-            if os.fstat(lock).st_uid == os.geteuid():
+            if os.fstat(lock).st_uid == os.geteuid() and _has_mark(lock):
                 with _first_signal_held(path):
                     _remove_locked(path, lock)
+                _log.warning("%s: a killed run left it; it is removed", path)
         except OSError as error:
             _log.warning("%s: a killed run left it, and it cannot be removed: %s", path, error.strerror)
         finally:
             os.close(lock)
+
+
+def _has_mark(directory: int) -> bool:
+    with suppress(FileNotFoundError):
+        return stat.S_ISREG(os.stat(_MARK, dir_fd=directory, follow_symlinks=False).st_mode)
+    return False
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def run(plan: Plan, *, warn: Callable[[str], None], progress: ProgressCallback |
     unknown = [name for name in plan.peers or () if name not in PEERS]
     if unknown:
         raise UsageError(f"peer {unknown[0]!r}: must be auto, none or some of {', '.join(PEERS)}")
-    with private_directory(plan.directory) as root:
+    with private_directory(plan.directory, kept=plan.tree) as root:
         # First, since reading the tree is load too.
         facts = machine.facts(root)
         names, size = (plan.files, plan.size) if plan.tree is None else _measured(plan.tree, root)

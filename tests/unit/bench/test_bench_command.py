@@ -252,15 +252,18 @@ def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else(
     programs("umoci", f'[ "$1" = --version ] && exit\necho $$ > {note}.new\nmv {note}.new {note}\nexec sleep 1000')
     programs("mv", f'exec {shutil.which("mv", path="/usr/bin:/bin")} "$@"')
     line = [sys.executable, "-m", "ocidiff", "bench", *TINY, "--directory", str(place), "--peers", "umoci"]
-    foreign = [place / "ocidiff-bench-", place / "ocidiff-bench-of-another", place / "ocidiff-bench-12345678.tar"]
+    names = ["", "of-another", "12345678.tar", "baseline", "2026_q4_"]
+    foreign = [place / f"ocidiff-bench-{name}" for name in names]
     for one in foreign:
         one.mkdir()
+        (one / "report.html").write_text("precious")
     link = place / "ocidiff-bench-abcdefgh"
     link.symlink_to(foreign[0])
     left = list[Path]()
+    told = tmp_path / "told"
     for ends in (True, False):
         note.unlink(missing_ok=True)
-        with subprocess.Popen(line, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        with told.open("w") as err, subprocess.Popen(line, stderr=err, stdout=subprocess.DEVNULL) as process:
             while not note.exists():
                 assert process.poll() is None
                 time.sleep(0.02)
@@ -276,13 +279,15 @@ def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else(
             there = set(place.iterdir())
             process.send_signal(signal.SIGTERM)
     capsys.readouterr()
+    assert f"ocidiff: warning: {left[0]}: a killed run left it; it is removed\n" in told.read_text()
     assert status == 0
     assert len(left) == 2
     assert there == {left[1], link, *foreign}
     assert set(place.iterdir()) == {link, *foreign}
     link.unlink()
     for one in foreign:
-        one.rmdir()
+        assert (one / "report.html").read_text() == "precious"
+        shutil.rmtree(one)
 
 
 def test_a_tree_that_holds_the_place_is_refused(place: Path, capsys: Output) -> None:

@@ -44,10 +44,10 @@ def test_a_mount_may_show_another_owner(tmp_path: Path, made: list[str], monkeyp
 def failing(number: int, times: int, real: Callable[..., object]) -> Callable[..., object]:
     left = iter(range(times))
 
-    def call(*arguments: object) -> object:
+    def call(*arguments: object, **named: object) -> object:
         if next(left, None) is not None:
             raise OSError(number, os.strerror(number))
-        return real(*arguments)
+        return real(*arguments, **named)
 
     return call
 

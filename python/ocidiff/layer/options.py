@@ -101,7 +101,7 @@ class DiffOptions:
         level: Level of the compressor (gzip 1-9, zstd 1-19); None for its default (gzip 6, zstd 3).
         threads: Worker threads; 0 for as many as there are cores. The bytes do not depend on it.
         memory_bytes: Memory of the process, kept by fewer threads: a call that cannot keep it fails at once. None for
-            128 MiB (192 MiB for zstd), or what one thread takes. The pure engine has one thread, and no bound.
+            128 MiB (192 MiB for zstd). The pure engine has one thread, and no bound.
         profile: `oci` or `containerd`: the rules that decide what a layer says.
         overlay: What to do where the upper tree is a mounted overlay and the lower tree is below it: `auto` reads the upper
             directory in place of both trees, which gives the same bytes, and compares the trees where it cannot; `never`

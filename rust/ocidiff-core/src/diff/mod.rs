@@ -62,8 +62,8 @@ pub struct DiffOptions {
     pub compression: Compression,
     /// Threads that walk and threads that compress, each; the bytes do not depend on it.
     pub threads: usize,
-    /// The memory of the process, which may mean fewer threads; `None` for 128 MiB, for zstd 192 MiB, or what
-    /// one thread takes.
+    /// The memory of the process, which may mean fewer threads; `None` for 128 MiB, for zstd 192 MiB and
+    /// a frame for each further layer.
     pub memory_bytes: Option<u64>,
     /// The directory in which large files that may change are put aside, in files without a name; `None` for the directory
     /// of temporary files.

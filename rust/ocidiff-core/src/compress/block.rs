@@ -1,4 +1,4 @@
-//! The pieces of a tar that pass from its writer to hashers and compressors, and come back to be filled again.
+//! The blocks of a tar that pass from its writer to hashers and compressors, and come back to be filled again.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ocidiff_deflate::Window;
@@ -9,7 +9,7 @@ use super::cuts::Cuts;
 /// The memory that a block begins with. It grows twofold, since most frames of small layers stay small.
 const FIRST_BYTES: usize = 1 << 20;
 
-/// A piece of the tar, with the end of the piece before it as dictionary. Its memory goes back to its [`Supply`].
+/// A part of the tar, with the end of the part before it as dictionary. Its memory goes back to its [`Supply`].
 pub struct Block {
     /// Empty until something is put into it, so that no more blocks have memory than are filled or on their way.
     memory: Vec<u8>,

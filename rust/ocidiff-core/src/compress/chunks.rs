@@ -1,12 +1,12 @@
-//! Pieces of a stream in buffers that go round: a bounded number, so that no thread gets far ahead of the others.
+//! Chunks of a stream in buffers that go round: a bounded number, so that no thread gets far ahead of the others.
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// A piece of a stream, shared by several threads. Its buffer goes back when the last one is done.
+/// A part of a stream, shared by several threads. Its buffer goes back when the last one is done.
 pub(super) struct Chunk {
-    /// The buffer, and where the piece is in it.
+    /// The buffer, and where the part is in it.
     pub buffer: Vec<u8>,
     pub range: Range<usize>,
     pool: SyncSender<Vec<u8>>,

@@ -12,8 +12,8 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use ocidiff_deflate::{DICTIONARY_BYTES, Inflated};
 
+use super::chunks::{Chunk, Pool};
 use super::gunzip::GzipReader;
-use super::pieces::{Chunk, Pool};
 use super::source::{BUFFER_BYTES, Blob, BlobReader, Format};
 use crate::cause::Cause;
 use crate::control::Control;

@@ -5,6 +5,7 @@
 pub mod blob;
 mod block;
 mod budget;
+mod chunks;
 pub mod compressors;
 mod cuts;
 pub mod decompress;
@@ -12,7 +13,6 @@ mod gunzip;
 mod gzip;
 pub mod memory;
 mod piece;
-mod pieces;
 pub mod segments;
 mod source;
 mod zstd;

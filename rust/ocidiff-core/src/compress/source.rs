@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use super::pieces::{Chunk, Pool};
+use super::chunks::{Chunk, Pool};
 use crate::control::Control;
 use crate::digest::Hasher;
 use crate::error::{Error, Result};

@@ -228,6 +228,7 @@ impl Words {
     /// Returns the bits of a token, and how many: at most 19 for a length, 15 and 13 for a distance.
     #[inline(always)]
     fn of(&self, token: Token) -> (u64, u32) {
+        // Counts are below 64, so that it is the same as `<<`, which checks that in debug builds.
         let (first, second) = (token.first(), token.second());
         let extra = u64::from(token.extra()).wrapping_shl(self.code_bits[second].into());
         let first_bits = u32::from(self.first_bits[first]);

@@ -8,8 +8,8 @@ use crate::window::{DICTIONARY_BYTES, WINDOW_BYTES, Window, load8};
 
 /// A shorter match is worth nothing.
 const SHORTEST: usize = 4;
-/// A block of this size or more is searched in two halves at once.
-const TWO_LANES_BYTES: usize = 128 << 10;
+/// A block of this size or more is searched in two halves at once, by two lanes.
+const HALVED_BYTES: usize = 128 << 10;
 
 /// The search of `LEVEL`, with tables of `N` places.
 ///
@@ -18,39 +18,38 @@ const TWO_LANES_BYTES: usize = 128 << 10;
 #[derive(Default)]
 pub struct Fast<const N: usize, const LEVEL: usize> {
     tables: [Places<N, LEVEL>; 2],
-    /// Tokens of the second half.
-    second: Tokens,
-    /// Its segments: the end of each, and the number of tokens before that.
-    segments: Vec<(usize, usize)>,
+    second_tokens: Tokens,
+    /// Segments of the second half: the end of each, and the number of tokens before that.
+    second_segments: Vec<(usize, usize)>,
 }
 
 impl<const N: usize, const LEVEL: usize> Parse for Fast<N, LEVEL> {
     fn parse(&mut self, window: &Window, start: usize, end: usize, tokens: &mut Tokens, each: Each<'_>) {
-        let Self { tables: [one, two], second: others, segments } = self;
+        let Self { tables: [first_table, second_table], second_tokens, second_segments } = self;
         let mut middle = end;
-        if end - start >= TWO_LANES_BYTES {
+        if end - start >= HALVED_BYTES {
             middle = start + (end - start) / 2;
         }
-        let mut first = Lane::new(window, one, start, middle);
+        let mut first = Lane::new(window, first_table, start, middle);
         if middle == end {
-            first.finish(window, one, tokens, each);
+            first.finish(window, first_table, tokens, each);
             return;
         }
-        let mut second = Lane::new(window, two, middle, end);
-        others.clear();
-        segments.clear();
-        let mut note = |tokens: &mut Tokens, end| segments.push((end, tokens.all().len()));
+        let mut second = Lane::new(window, second_table, middle, end);
+        second_tokens.clear();
+        second_segments.clear();
+        let mut note = |tokens: &mut Tokens, end| second_segments.push((end, tokens.all().len()));
         while !first.is_done() && !second.is_done() {
-            let rooms = [tokens.room(first.left()), others.room(second.left())];
-            search_both(window, [one, two], [&mut first, &mut second], rooms);
+            let rooms = [tokens.room(first.left()), second_tokens.room(second.left())];
+            search_both(window, [first_table, second_table], [&mut first, &mut second], rooms);
             first.end_segment::<LEVEL>(window, tokens, each);
-            second.end_segment::<LEVEL>(window, others, &mut note);
+            second.end_segment::<LEVEL>(window, second_tokens, &mut note);
         }
-        first.finish(window, one, tokens, each);
-        second.finish(window, two, others, &mut note);
+        first.finish(window, first_table, tokens, each);
+        second.finish(window, second_table, second_tokens, &mut note);
         let mut taken = 0;
-        for &(end, count) in &*segments {
-            tokens.extend(&others.all()[taken..count]);
+        for &(end, count) in &*second_segments {
+            tokens.extend(&second_tokens.all()[taken..count]);
             taken = count;
             each(tokens, end);
         }
@@ -85,7 +84,7 @@ impl<const N: usize, const LEVEL: usize> Places<N, LEVEL> {
     }
 }
 
-/// The part of a block that is left to be searched.
+/// One of the searches of a block: what it has found, and the part that is left.
 #[derive(Clone, Copy)]
 struct Lane {
     /// The first byte that is in no token yet.
@@ -190,19 +189,19 @@ impl Lane {
     }
 }
 
-/// Searches both stretches in turns until one of the segments ends.
+/// Searches both lanes in turns until one of the segments ends.
 #[inline(never)]
 fn search_both<const N: usize, const LEVEL: usize>(
     window: &Window,
-    [one, two]: [&mut Places<N, LEVEL>; 2],
+    [first_table, second_table]: [&mut Places<N, LEVEL>; 2],
     [first, second]: [&mut Lane; 2],
-    [mut room, mut other_room]: [Room<'_>; 2],
+    [mut first_room, mut second_room]: [Room<'_>; 2],
 ) {
     // Copies, which stay in registers.
     let (mut a, mut b) = (*first, *second);
     while a.at < a.segment_end && b.at < b.segment_end {
-        a.step(window, one, &mut room);
-        b.step(window, two, &mut other_room);
+        a.step(window, first_table, &mut first_room);
+        b.step(window, second_table, &mut second_room);
     }
     (*first, *second) = (a, b);
 }

@@ -27,6 +27,8 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_ROOM: Final = FULL | {errno.EFBIG}
 # O_NONBLOCK: a FIFO in place of a file is an error, not a wait.
 _REGULAR: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# A symbolic link, and a socket or a device without a driver.
+_NOT_OPENED: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
 # Of a directory that no layer describes.
 ROOT_MODE: Final = 0o755
 
@@ -251,6 +253,8 @@ def _sweep_one(parent: int, name: str, path: str) -> None:
 def _sweep_unlocked(parent: int, name: str, path: str) -> None:
     info = os.stat(name, dir_fd=parent, follow_symlinks=False)
     if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+        # Nobody makes such a thing here but `adopt`, which is done with it.
+        os.unlink(name, dir_fd=parent)
         return
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
     try:
@@ -300,13 +304,23 @@ def _make_directory(name: str, parent: int) -> bool:
     return True
 
 
+class IrregularError(OSError):
+    """A name that should be a regular file is something else."""
+
+
 def open_regular(name: str, parent: int, path: str) -> BufferedReader:
-    """Open a regular file in the directory `parent` for reading; anything else of that name is an error."""
+    """Open a regular file in the directory `parent` for reading.
+
+    Raises:
+        IrregularError: It is something else: a symbolic link, a FIFO, a socket, a device or a directory.
+    """
     try:
         file = os.open(name, _REGULAR, dir_fd=parent)
     except OSError as error:
+        if error.errno in _NOT_OPENED:
+            raise IrregularError(error.errno, error.strerror, path) from None
         raise OSError(error.errno, error.strerror, path) from None
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OSError(errno.EINVAL, "not a regular file", path)
+        raise IrregularError(errno.EINVAL, "not a regular file", path)
     return os.fdopen(file, "rb")

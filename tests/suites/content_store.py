@@ -268,5 +268,5 @@ class BlobFilesSuite(ContentStoreSuite):
             path.mkdir()
         else:
             os.mkfifo(path)
-        with pytest.raises(OSError, match=str(path)):
+        with pytest.raises(DigestMismatchError, match=f"{path}: not a regular file"):
             store.read(DESCRIPTOR)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ocidiff.embedded.pending import PendingImage
-from ocidiff.errors import NotFoundError, UsageError
+from ocidiff.errors import DigestMismatchError, NotFoundError, UsageError
 from ocidiff.image.batch import BatchJob, BatchResult, BatchStatus
 from ocidiff.image.batch_lines import Line
 from ocidiff.image.commit import commit
@@ -195,7 +195,7 @@ class LineCommitter:
             if any(known.get(label) != value for label, value in labels.items()):
                 return False
             return all(map(self._layout.contains, self._layout.names.parts(made)))
-        except NotFoundError:
+        except (NotFoundError, DigestMismatchError):
             return False
 
 

@@ -21,6 +21,7 @@ TREES: Final = "snapshots"
 # Programs in there may have any rights: only who may use them all may reach them.
 TREES_MODE: Final = 0o700
 BLOBS: Final = ("blobs", "sha256")
+DAMAGED: Final = "damaged"
 
 # Other tools and users read the layout.
 DIRECTORY_MODE: Final = 0o755

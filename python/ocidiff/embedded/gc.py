@@ -22,7 +22,7 @@ from ocidiff.embedded.leases import Leases
 from ocidiff.embedded.tables import content as records
 from ocidiff.embedded.tables import snapshots as rows
 from ocidiff.embedded.tables.snapshots import LABEL_PARTLY_REMOVED, Row
-from ocidiff.errors import DocumentError, NotFoundError
+from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError
 from ocidiff.oci.digest import AnyDigest, Digest
 from ocidiff.oci.references import mentioned
 from ocidiff.oci.timestamp import NS_PER_SECOND
@@ -38,6 +38,7 @@ YOUNG_SECONDS: Final = 3600.0
 STALE_SECONDS: Final = 24 * 3600.0
 
 _SNAPSHOTS: Final = "snapshots/"
+_REMEDY: Final = "what it needs is not known; pull, load or commit the image again, or let `verify --repair` move it away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +180,16 @@ def _unneeded(
     found = _Unneeded(snapshots=[row for row in rows.walk(connection) if row.id not in needed.snapshots])
     for digest in [digest for digest in layout.walk() if digest not in needed.content]:
         with _noting(unread):
-            info = layout.info(digest)
-            if records.created_ns(connection, digest) is None and info.created_ns > _before(young_seconds):
+            try:
+                size = layout.info(digest).size
+            except DigestMismatchError:
+                # It is no regular file.
+                size = 0
+            is_foreign = records.created_ns(connection, digest) is None
+            if is_foreign and layout.changed_ns(digest) > _before(young_seconds):
                 found.young += 1
             else:
-                found.blobs.append((digest, info.size))
+                found.blobs.append((digest, size))
     return found
 
 
@@ -301,6 +307,9 @@ class _Documents:
             except NotFoundError:
                 # It may be there when it is looked for again.
                 return set()
+            except DigestMismatchError as error:
+                error.add_note(_REMEDY)
+                raise
         return self._children.get(digest, set())
 
 

@@ -102,7 +102,7 @@ class FileIngest:
             self._name = None
             return
         # Imported by writers alone.
-        from ocidiff.embedded.stored import holds_bytes
+        from ocidiff.embedded.stored import holds_bytes, make_visible
 
         # The record first: from here on the blob is protected, so that one which is there already stays there.
         self._record(digest, size, labels)
@@ -111,7 +111,7 @@ class FileIngest:
         else:
             os.fsync(self._file)
             os.fchmod(self._file, BLOB_MODE)
-            os.rename(self._name, digest.hex, src_dir_fd=self._ingest_dir, dst_dir_fd=self._blobs)
+            make_visible(self._ingest_dir, self._name, self._blobs, digest)
             os.fsync(self._blobs)
         self._name = None
 

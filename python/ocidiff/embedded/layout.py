@@ -26,7 +26,7 @@ from ocidiff.embedded.directory import Shared, StoreDirectory
 from ocidiff.embedded.files import BLOBS, DIRECTORY_MODE, INGEST, Files
 from ocidiff.embedded.ingest import FileIngest
 from ocidiff.embedded.leases import protect
-from ocidiff.embedded.names import DAMAGED, Names
+from ocidiff.embedded.names import Names
 from ocidiff.embedded.tables import content as records
 from ocidiff.errors import DigestMismatchError, DocumentError, NotFoundError
 from ocidiff.oci.descriptor import Descriptor
@@ -157,7 +157,7 @@ class Layout(StoreDirectory):
         """See `ContentStore.contains`."""
         try:
             self._open_blob(digest).close()
-        except NotFoundError:
+        except (NotFoundError, DigestMismatchError):
             return False
         return True
 
@@ -228,6 +228,18 @@ class Layout(StoreDirectory):
                 created, labels = records.created_ns(connection, digest), records.labels_of(connection, digest)
         return Info(digest, found.st_size, found.st_mtime_ns if created is None else created, labels)
 
+    def changed_ns(self, digest: Digest) -> int:
+        """Return when what has the name of a blob was changed, in nanoseconds since 1970, also if it is no regular file.
+
+        Raises:
+            NotFoundError: There is nothing.
+        """
+        try:
+            with self._files.directory(*BLOBS, create=False) as blobs:
+                return os.stat(digest.hex, dir_fd=blobs, follow_symlinks=False).st_mtime_ns
+        except FileNotFoundError:
+            raise NotFoundError(f"no blob {digest} in {self._path}") from None
+
     def update_labels(self, digest: Digest, labels: Mapping[str, str]) -> None:
         """See `ContentStore.update_labels`."""
         with self._open_blob(digest) as blob:
@@ -288,8 +300,10 @@ class Layout(StoreDirectory):
 
     def move_to_damaged(self, digest: Digest) -> None:
         """Take a blob that is not what its name says out of the way, into `damaged/`."""
-        with self._files.directory(DAMAGED) as damaged, self._files.directory(*BLOBS, create=False) as blobs:
-            os.rename(digest.hex, digest.hex, src_dir_fd=blobs, dst_dir_fd=damaged)
+        from ocidiff.embedded.stored import set_damaged_aside
+
+        with self._files.directory(*BLOBS, create=False) as blobs:
+            set_damaged_aside(blobs, digest)
             os.fsync(blobs)
 
     def forget_missing(self) -> None:
@@ -341,6 +355,8 @@ class Layout(StoreDirectory):
                 return workspace.open_regular(digest.encoded, blobs, "/".join((self._path, *place, digest.encoded)))
         except FileNotFoundError:
             raise NotFoundError(f"no blob {digest} in {self._path}") from None
+        except workspace.IrregularError as error:
+            raise DigestMismatchError(f"blob {digest}: {error.filename}: not a regular file") from None
 
     def _record(self, digest: Digest, size: int, labels: Mapping[str, str] | None) -> None:
         with self.database().transaction() as connection:

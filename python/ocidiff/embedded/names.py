@@ -10,9 +10,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from ocidiff.embedded.files import INDEX, Files
+from ocidiff.embedded.files import DAMAGED, INDEX, Files
 from ocidiff.embedded.leases import require_lease
 from ocidiff.errors import DocumentError, NotFoundError
 from ocidiff.image.reference import spelling
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     import sqlite3
 
     from ocidiff.embedded.layout import Layout
-
-DAMAGED: Final = "damaged"
 
 
 class Names:

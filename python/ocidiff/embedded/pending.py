@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocidiff.embedded.files import BLOBS, INGEST, Files
 from ocidiff.embedded.ingest import BLOB_MODE
-from ocidiff.embedded.stored import holds_bytes
+from ocidiff.embedded.stored import holds_bytes, make_visible
 from ocidiff.embedded.tables import content as records
 from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import AnyDigest, Digest
@@ -149,7 +149,7 @@ def _store(layout: Layout, files: Files, images: Sequence[PendingImage], check: 
         _sync([blob.file for blob in added.values()])
         for digest, blob in added.items():
             os.fchmod(blob.file, BLOB_MODE)
-            os.rename(blob.name, digest.hex, src_dir_fd=ingest_dir, dst_dir_fd=blobs)
+            make_visible(ingest_dir, blob.name, blobs, digest)
         os.fsync(blobs)
     return sum(blob.size for blob in added.values())
 

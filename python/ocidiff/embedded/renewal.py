@@ -14,8 +14,7 @@ from typing import Final
 
 from ocidiff import opening
 from ocidiff.embedded.connection import ERRNOS, LOGS, connect, is_there, primary_code, translated
-from ocidiff.embedded.files import TREES, TREES_MODE, Files
-from ocidiff.embedded.names import DAMAGED
+from ocidiff.embedded.files import DAMAGED, TREES, TREES_MODE, Files
 from ocidiff.embedded.schema import APPLICATION_ID, SALVAGED, VERSION, run_steps
 from ocidiff.log import Logger
 from ocidiff.values import dataclass

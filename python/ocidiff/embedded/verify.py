@@ -19,6 +19,7 @@ from ocidiff.embedded.drivers.select import snapshotter
 from ocidiff.embedded.gc import leftovers
 from ocidiff.embedded.layout import Layout
 from ocidiff.embedded.open import Embedded, services_of
+from ocidiff.embedded.stored import UNREADABLE
 from ocidiff.embedded.tables import snapshots as rows
 from ocidiff.embedded.tables.snapshots import Row
 from ocidiff.embedded.verified import Fault, Verified
@@ -38,6 +39,7 @@ from ocidiff.services.home import reading
 from ocidiff.services.snapshots import Kind
 
 _KINDS: Final = media_type.MANIFESTS | media_type.INDEXES
+_MOVED: Final = "; moved to damaged/"
 
 
 def verify(home: Embedded, *, repair: bool, limits: Limits, engine: Engine, monitor: Monitor) -> Verified:
@@ -162,11 +164,17 @@ class _Verification:
             for digest, problem in zip(digests, pool.map(self._damage, digests), strict=True):
                 if problem is not None:
                     self._damaged.add(digest)
-                    if self._repair:
-                        self._layout.move_to_damaged(digest)
-                    moved = "; moved to damaged/" if self._repair else ""
-                    self._fault("blob", digest, problem + moved, repaired=self._repair)
+                    done = self._move_to_damaged(digest) if self._repair else ""
+                    self._fault("blob", digest, problem + done, repaired=done == _MOVED)
         return len(digests)
+
+    def _move_to_damaged(self, digest: Digest) -> str:
+        """Move a blob out of the way; return what to say of it."""
+        try:
+            self._layout.move_to_damaged(digest)
+        except OSError as error:
+            return f"; cannot be moved to damaged/: {error.strerror}"
+        return _MOVED
 
     def _damage(self, digest: Digest) -> str | None:
         """Return the fault of a blob; None for a sound one."""
@@ -184,7 +192,11 @@ class _Verification:
         except PermissionError as error:
             self._note_unread(error)
             return None
+        except DigestMismatchError as error:
+            return str(error).removeprefix(f"blob {digest}: ")
         except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
             return error.strerror or str(error)
         self._blob_bytes += size
         return None if sha256.hexdigest() == digest.hex else f"holds sha256:{sha256.hexdigest()}"

@@ -116,8 +116,12 @@ def _find_stored(services: Services, measured: Layer, recipe: str, options: Laye
     """Return the layer of the store with this tar, compressed like this, under the lease; None if there is none."""
     for digest in services.content.labelled(LABEL_LAYER, f"{measured.diff_id} {recipe}"):
         services.keep_blob(digest)
-        with suppress(NotFoundError):
+        try:
             info = services.content.info(digest)
+        except (NotFoundError, DigestMismatchError, PermissionError):
+            # One that cannot be read is damaged too.
+            continue
+        with suppress(NotFoundError):
             descriptor = Descriptor(layer_media_type(options.compression), digest, info.size)
             # A damaged one is written again, and replaced.
             if info.labels.get(LABEL_SIZE) == str(info.size) and services.content.is_intact(descriptor, monitor.check):

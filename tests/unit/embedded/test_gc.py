@@ -19,6 +19,7 @@ from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store
 from suites.snapshotter import committed
+from support import irregular
 from support.layouts import Handmade
 
 KIND = "application/octet-stream"
@@ -193,6 +194,35 @@ def test_a_damaged_document_stops_the_collection(layout: Layout) -> None:
     with pytest.raises(DigestMismatchError, match=needed.digest):
         collect(layout)
     assert layout.contains(other.digest)
+
+
+@pytest.mark.parametrize("kind", irregular.KINDS)
+def test_a_blob_that_is_no_file_goes_if_nothing_needs_it(layout: Layout, kind: str) -> None:
+    blobs = Path(layout.path, "blobs", "sha256")
+    written, other = layout.write(b"blob", KIND), layout.write(b"other", KIND)
+    irregular.replace(blobs / written.digest.hex, kind)
+    irregular.KINDS[kind](blobs / Digest.of(b"of another tool").hex)
+    for young_seconds, count in ((3600, 2), (-1, 1)):
+        assert estimate(layout, young_seconds=young_seconds).blobs == count
+        collected = collect(layout, young_seconds=young_seconds)
+        assert (collected.blobs, collected.leftovers) == (count, ())
+    assert os.listdir(blobs) == os.listdir(Path(layout.path, "ingest")) == []
+    assert not layout.contains(other.digest)
+
+
+@pytest.mark.parametrize("kind", irregular.KINDS)
+def test_a_needed_blob_that_is_no_file_stops_the_collection(layout: Layout, kind: str) -> None:
+    """It may have been a document that needs others."""
+    needed, other = layout.write(b'{"layers": []}', KIND), layout.write(b"other", KIND)
+    layout.names.put("a:1", needed)
+    irregular.replace(Path(layout.path, "blobs", "sha256", needed.digest.hex), kind)
+    with pytest.raises(DigestMismatchError, match=needed.digest) as raised:
+        collect(layout)
+    assert "not a regular file" in str(raised.value)
+    assert any("verify --repair" in note for note in raised.value.__notes__)
+    assert layout.contains(other.digest)
+    layout.move_to_damaged(needed.digest)
+    assert collect(layout).blobs == 1
 
 
 def test_a_damaged_index_stops_the_collection(layout: Layout) -> None:

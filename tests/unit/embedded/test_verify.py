@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ from ocidiff.oci.descriptor import Descriptor
 from ocidiff.oci.digest import Digest
 from ocidiff.store import Store
 from ocidiff.store.embedded import EmbeddedStore
-from support import probes, trees
+from support import irregular, probes, trees
 from support.layouts import Handmade
 
 
@@ -76,6 +77,65 @@ def test_a_damaged_blob_is_found_and_makes_room_for_the_right_one(
     assert (tmp_path / "store" / "damaged" / path.name).exists()
     store.commit(rootfs, "again")
     assert store.verify().faults == ()
+
+
+@pytest.mark.parametrize("kind", irregular.KINDS)
+@pytest.mark.parametrize("part", ["layer", "config", "manifest", "nothing"])
+def test_a_blob_that_is_no_file_is_one_fault_among_others(
+    store: EmbeddedStore, rootfs: Path, tmp_path: Path, kind: str, part: str
+) -> None:
+    manifest = store.inspect("app:1")["manifest"]
+    digests = {
+        "layer": _layer(store),
+        "config": manifest["config"]["digest"],  # type: ignore[index]
+        "manifest": store.resolve("app:1").digest,
+        "nothing": store._layout.write(b"needed by nothing", "x/y").digest,
+    }
+    (rootfs / "another").write_text("layer")
+    other = store.commit(rootfs, "other:1").layer
+    assert other is not None
+    path = tmp_path / "store" / "blobs" / "sha256" / digests[part][7:]
+    irregular.replace(path, kind)
+    _damage(tmp_path, other.descriptor.digest)
+    for repair in (False, True):
+        found = {fault.where: fault for fault in store.verify(repair=repair).faults if fault.kind == "blob"}
+        assert set(found) == {digests[part], other.descriptor.digest}
+        assert "not a regular file" in found[digests[part]].problem
+        assert [fault.repaired for fault in found.values()] == [repair, repair]
+    names = {path.name, other.descriptor.digest.hex}
+    assert set(os.listdir(tmp_path / "store" / "damaged")) == names
+    assert not any(fault.kind == "blob" for fault in store.verify().faults)
+    store.collect()
+    # Again, beside what is there already.
+    irregular.KINDS[kind](path)
+    store.verify(repair=True)
+    assert len(os.listdir(tmp_path / "store" / "damaged")) == 3
+
+
+def test_a_blob_that_cannot_be_moved_stops_nothing(
+    store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = {_layer(store), store.resolve("app:1").digest}
+    for digest in digests:
+        _damage(tmp_path, digest)
+
+    def fail(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Layout, "move_to_damaged", fail)
+    found = {fault.where: fault for fault in store.verify(repair=True).faults if fault.kind == "blob"}
+    assert set(found) == digests
+    assert all("cannot be moved to damaged/" in fault.problem and not fault.repaired for fault in found.values())
+
+
+def test_a_lack_of_memory_damages_no_blob(store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(Layout, "describe", fail)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        store.verify(repair=True)
+    assert not (tmp_path / "store" / "damaged").exists()
 
 
 def test_a_missing_blob_is_a_fault_of_its_image_and_container(store: EmbeddedStore, tmp_path: Path) -> None:

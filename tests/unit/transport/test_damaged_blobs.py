@@ -25,6 +25,7 @@ from ocidiff.errors import Cancelled
 from ocidiff.layer.monitor import Cancellation
 from ocidiff.oci.digest import Digest
 from ocidiff.transport.store import StorePlace
+from support import irregular
 from support.registries import Registry
 
 EPOCH = 1_700_000_000
@@ -147,6 +148,60 @@ def test_every_way_replaces_every_kind_of_blob(
         told = {record.getMessage() for record in caplog.records}
         assert told == {f"blob sha256:{name}: was damaged in the store, and is replaced" for name in names}
         assert sorted(os.listdir(Path(store._layout.path, "ingest"))) == []
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_every_way_replaces_what_is_no_regular_file(
+    store: ocidiff.EmbeddedStore, scene: Scene, way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
+    way(store, scene)
+    blobs = Path(store._layout.path, "blobs/sha256")
+    for kind in irregular.KINDS:
+        right = {blob: blob.read_bytes() for blob in blobs.iterdir()}
+        for blob in right:
+            irregular.replace(blob, kind)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "ocidiff"):
+            way(store, scene)
+        assert {blob: blob.read_bytes() for blob in right} == right, kind
+        told = {record.getMessage() for record in caplog.records}
+        assert told == {f"blob sha256:{blob.name}: was damaged in the store, and is replaced" for blob in right}
+        assert store.verify().faults == ()
+        assert sorted(os.listdir(Path(store._layout.path, "ingest"))) == []
+        if kind == "directory":
+            # What it held is nobody's blob, so nobody has it elsewhere.
+            kept = Path(store._layout.path, "damaged")
+            assert {(kept / blob.name / "file").read_text() for blob in right} == {"kept"}
+
+
+@pytest.mark.parametrize("kind", irregular.KINDS)
+def test_a_batch_writes_a_committed_line_again_if_a_blob_is_no_file(
+    store: ocidiff.EmbeddedStore, tree: Path, tmp_path: Path, kind: str
+) -> None:
+    lines = tmp_path / "lines"
+    lines.write_text(json.dumps({"source": str(tree), "name": "app:1"}) + "\n")
+    blobs = Path(store._layout.path, "blobs/sha256")
+    for layers in (1, 3):
+        store.batch(lines, lambda _: None, layers=layers, source_date_epoch=EPOCH)
+        for blob in list(blobs.iterdir()):
+            irregular.replace(blob, kind)
+            results = list[ocidiff.BatchResult]()
+            store.batch(lines, results.append, layers=layers, source_date_epoch=EPOCH)
+            assert [str(result.status) for result in results] == ["made"]
+            store.verify(repair=True)
+            assert store.verify().faults == ()
+
+
+@pytest.mark.parametrize("kind", irregular.KINDS)
+def test_an_image_layout_gets_regular_blobs(store: ocidiff.EmbeddedStore, tree: Path, tmp_path: Path, kind: str) -> None:
+    store.commit(tree, "app:1", source_date_epoch=EPOCH)
+    store.copy("app:1", f"oci:{tmp_path}/layout:app")
+    blobs = tmp_path / "layout/blobs/sha256"
+    right = {blob: blob.read_bytes() for blob in blobs.iterdir()}
+    for blob in right:
+        irregular.replace(blob, kind)
+    store.copy("app:1", f"oci:{tmp_path}/layout:app")
+    assert {blob: blob.read_bytes() for blob in right} == right
 
 
 def test_a_layout_of_another_tool_gets_sound_blobs(store: ocidiff.EmbeddedStore, tree: Path, tmp_path: Path) -> None:

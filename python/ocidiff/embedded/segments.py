@@ -12,6 +12,7 @@ from ocidiff.embedded.files import BLOBS, INGEST, Files
 from ocidiff.errors import DocumentError
 from ocidiff.oci.digest import Digest
 from ocidiff.segments import MOST_BYTES, NEWEST, TABLES, SegmentFiles
+from ocidiff.services.content import BLOCK_BYTES
 
 # Of gzip, and of zstd.
 _MAGICS: Final = (b"ocidseg1", b"ocidzst1")
@@ -61,15 +62,24 @@ class StoreSegments(SegmentFiles):
 
 def _misfit(table: bytes, blob: BinaryIO) -> str | None:
     """Return why a table does not fit its blob; None if it does, or if it is not whole and so is never used."""
-    from xxhash import xxh3_64_intdigest
+    from xxhash import xxh3_64, xxh3_64_intdigest
 
     body, checksum = table[: -_CHECKSUM.size], table[-_CHECKSUM.size :]
     records = body[_MAGIC_BYTES:]
     is_whole = body.startswith(_MAGICS) and len(records) % _RECORD.size == 0 and len(checksum) == _CHECKSUM.size
     if not is_whole or _CHECKSUM.unpack(checksum)[0] != xxh3_64_intdigest(body):
         return None
-    for _, offset, check, length, _, _ in _RECORD.iter_unpack(records):
-        blob.seek(offset)
-        if xxh3_64_intdigest(blob.read(length)) != check:
+    size, end = os.fstat(blob.fileno()).st_size, 0
+    # Segments do not overlap, so that no byte of the blob is read twice, whatever the table says.
+    for offset, check, length in sorted(record[1:4] for record in _RECORD.iter_unpack(records)):
+        is_sound = end <= offset and offset + length <= size
+        if is_sound:
+            end = offset + length
+            blob.seek(offset)
+            found = xxh3_64()
+            for at in range(offset, end, BLOCK_BYTES):
+                found.update(blob.read(min(BLOCK_BYTES, end - at)))
+            is_sound = found.intdigest() == check
+        if not is_sound:
             return f"the table of its segments says another thing than the blob at {offset}"
     return None

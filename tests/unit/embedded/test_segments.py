@@ -16,7 +16,7 @@ import xxhash
 from ocidiff.image.image import Image
 from ocidiff.layer.arguments import CompressionName
 from ocidiff.store.embedded import EmbeddedStore as Store
-from support import probes
+from support import irregular, probes
 
 pytestmark = pytest.mark.skipif(not probes.has_rust(), reason="the pure engine compresses in one piece")
 
@@ -171,16 +171,37 @@ def test_verify_finds_tables_that_do_not_fit(store: Store, tree: Path, compressi
     assert store.verify().faults == ()
 
 
-def _fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def _directory(path: Path) -> None:
-    path.mkdir()
-
-
-def _link(path: Path) -> None:
-    path.symlink_to("/etc/passwd")
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        pytest.param(32, (1 << 64) - 1, id="an offset that no file has"),
+        pytest.param(32, 1 << 63, id="an offset that is negative for the system"),
+        pytest.param(32, 1 << 40, id="an offset behind the blob"),
+        pytest.param(32, 1, id="a segment over another"),
+        pytest.param(48, (1 << 32) - 1, id="a length of 4 GiB"),
+        pytest.param(48, 0, id="no length"),
+    ],
+)
+def test_a_table_may_say_anything_with_a_right_checksum(
+    store: Store, tree: Path, compression: CompressionName, at: int, value: int
+) -> None:
+    first = store.commit(tree, "app:1", engine="rust", compression=compression)
+    assert first.layer is not None
+    table = _path(store) / "segments" / first.layer.descriptor.digest[7:]
+    body = bytearray(table.read_bytes()[:-8])
+    width = 8 if at == 32 else 4
+    body[8 + at : 8 + at + width] = value.to_bytes(width, "little")
+    table.chmod(0o644)
+    table.write_bytes(bytes(body) + xxhash.xxh3_64_intdigest(bytes(body)).to_bytes(8, "little"))
+    (fault,) = store.verify().faults
+    assert (fault.kind, fault.where) == ("segments", first.layer.descriptor.digest)
+    (tree / "more").write_text("another layer")
+    again = store.commit(tree, "app:2", engine="rust", compression=compression)
+    with Store.open(tree.parent / "other") as other:
+        cold = other.commit(tree, "app:2", engine="rust", compression=compression)
+    assert cold.layer is not None
+    assert again.layer is not None
+    assert again.layer.descriptor == cold.layer.descriptor
 
 
 def _endless(path: Path) -> None:
@@ -188,7 +209,7 @@ def _endless(path: Path) -> None:
         file.truncate(1 << 40)
 
 
-@pytest.mark.parametrize("make", [_fifo, _directory, _link, _endless])
+@pytest.mark.parametrize("make", [irregular.fifo, irregular.directory, irregular.symlink, _endless])
 def test_odd_things_among_the_tables_disturb_nobody(
     store: Store, tree: Path, make: Callable[[Path], None], compression: CompressionName
 ) -> None:

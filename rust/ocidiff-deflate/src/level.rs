@@ -60,7 +60,7 @@ const TEXT: Search =
 pub(crate) const SEARCHES: [Search; 13] = [
     FAST,
     Search { growth: 5, insert_step: 1, ..FAST },
-    Search { ways: 1, hash_bytes: 4, lazy: false, near_bytes: 0, ..NORMAL },
+    Search { ways: 1, lazy: false, near_bytes: 0, ..NORMAL },
     Search { hash_bytes: 4, lazy: false, near_bytes: 0, ..NORMAL },
     Search { hash_bytes: 4, near_bytes: 0, ..NORMAL },
     NORMAL,
@@ -70,7 +70,7 @@ pub(crate) const SEARCHES: [Search; 13] = [
     TEXT,
     Search { ways: 4, nice_bytes: 24, ..TEXT },
     Search { ways: 4, hash_bytes: 7, nice_bytes: 64, ..TEXT },
-    Search { ways: 8, hash_bytes: 6, nice_bytes: 128, ..TEXT },
+    Search { ways: 8, hash_bytes: 7, nice_bytes: 128, ..TEXT },
 ];
 
 impl Level {

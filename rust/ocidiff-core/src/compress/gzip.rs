@@ -12,7 +12,7 @@ use super::block::Block;
 /// RFC 1952: deflate, no flags, no time, no extra flags, unknown system; as Go writes it.
 pub const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// The number of the encoder. Change it whenever a level gives other bytes than before.
-pub const ENCODER: u32 = 3;
+pub const ENCODER: u32 = 4;
 
 /// The checksum and length of the plain bytes, which end a member.
 #[derive(Default)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -165,6 +166,9 @@ def test_an_unpack_whose_server_is_killed_succeeds_the_next_time(
 
     (tmp_path / "tree").mkdir()
     make_large(tmp_path / "tree")
+    # Unpacked after it, so that the server still works when it is killed.
+    for number in range(4):
+        shutil.copy(tmp_path / "tree/large", tmp_path / f"tree/later{number}")
     with ocidiff.Store.open(tmp_path / "store") as store:
         store.commit(tmp_path / "tree", "large:1", compression="none")
     archive = archived(tmp_path / "store", tmp_path / "large.tar")

@@ -197,7 +197,7 @@ def show(change: str, way: str, runs: Sequence[Run], theirs: Sequence[Run]) -> N
 
 
 def sizes(layer: dict[str, Any]) -> str:
-    """What was done with the bytes of a layer, if a commit of ours says so."""
+    """Return a text of what was read, copied, deflated and written of a layer; empty if the commit does not say so."""
     if "reusedSize" not in layer:
         return ""
     tar, copied, blob = (layer[name] / 1e6 for name in ("uncompressedSize", "reusedSize", "size"))

@@ -1,4 +1,4 @@
-"""What may stand where a regular file should be."""
+"""Files of other kinds, which may stand where a regular file should be."""
 
 from __future__ import annotations
 

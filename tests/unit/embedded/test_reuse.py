@@ -106,15 +106,20 @@ def test_what_was_committed_is_a_snapshot_and_the_same_as_its_layer_unpacked(
     assert b"new/socket" not in adopted
 
 
-@pytest.mark.parametrize("layers", [2, 4, 16])
-def test_a_split_change_is_a_snapshot_without_its_layers_too(
-    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path, layers: int
-) -> None:
+def _fill_layers(store: EmbeddedStore) -> None:
+    """Give the container files that a split puts into different layers."""
     root = Path(store.containers.mount("work"))
     for name in "abcdefgh":
         (root / "usr" / name).mkdir(parents=True)
         (root / "usr" / name / "file").write_text(name)
     store.containers.umount("work")
+
+
+@pytest.mark.parametrize("layers", [2, 4, 16])
+def test_a_split_change_is_a_snapshot_without_its_layers_too(
+    store: EmbeddedStore, changed: dict[str, int], unpacks: list[str], tmp_path: Path, layers: int
+) -> None:
+    _fill_layers(store)
     first = store.commit(store.containers.get("work"), "split:1", layers=layers)
     last = max("abcdefgh", key=lambda name: Partition(layers).of(f"usr/{name}/file".encode(), 0))
     root = Path(store.containers.mount("work"))
@@ -147,11 +152,7 @@ def test_a_tree_that_changed_is_compared_once(
     store: EmbeddedStore, changed: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, between: bool
 ) -> None:
     """With a beginning in common with another image, which gets a snapshot, and without."""
-    root = Path(store.containers.mount("work"))
-    for name in "abcdefgh":
-        (root / "usr" / name).mkdir(parents=True)
-        (root / "usr" / name / "file").write_text(name)
-    store.containers.umount("work")
+    _fill_layers(store)
     if between:
         store.commit(store.containers.get("work"), "split:1", layers=4)
         root = Path(store.containers.mount("work"))
